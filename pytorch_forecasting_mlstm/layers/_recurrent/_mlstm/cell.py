@@ -1,0 +1,255 @@
+"""The mLSTM cell: one time step of a recurrent network with a matrix memory."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
+    check_dropout,
+    check_flag,
+    check_input,
+    check_size,
+    check_tensor,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_step, mLSTMState
+
+__all__ = ["mLSTMCell"]
+
+_SOFT_CAP = 15.0  # bounds the input gate to e^15, so that float32 holds true memories
+_FORGET_BIAS = (3.0, 6.0)  # first and last head: memories of about 20 to 400 steps
+
+
+class mLSTMCell(nn.Module):
+    r"""A cell of the mLSTM, the LSTM with a matrix memory.
+
+    Per head, with head size :math:`d` (both K and V)::
+
+        q = W_q x + b_q        k = (W_k x + b_k) / √d        v = W_v x + b_v
+        i = exp(cap(w_i x + b_i))      f = σ(w_f x + b_f)      o = σ(W_o x + b_o)
+        C' = f C + i v kᵀ              n' = f n + i k
+        h' = o ⊙ C' q / max(|n'ᵀ q|, 1)
+
+    with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normaliser n'. Nothing of
+    h feeds back into the cell: ``h_prev`` is checked and has no influence, which is why a whole sequence can be
+    computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
+
+    With ``num_heads=None`` every hidden unit is a head of its own with a 1×1 memory, so that c has the shape
+    ``(batch, hidden_size)``. A state of that shape has room for no more. With ``num_heads=4`` there are four full
+    matrices of ``hidden_size / 4`` squared.
+
+    Parameters
+    ----------
+    input_size : int
+        Width of the input.
+    hidden_size : int
+        Width of the hidden state, H.
+    dropout : float, default 0.2
+        Probability of dropout, on the input and on the hidden state that is returned.
+    layer_norm : bool, default True
+        Normalise q, k and v over H (k before it is scaled), and the pre-activations of all gates together.
+        Where H is 1 there is nothing to normalise q, k and v by, and they are left as they are.
+    num_heads : int, optional
+        Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
+
+    Attributes
+    ----------
+    projection : nn.Linear
+        All projections in one: rows in the order q, k, v (H each), i, f (NH each), o (H).
+    norm_q, norm_k, norm_v, norm_gates : nn.Module
+        The layer norms; identities without ``layer_norm``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, a size is below 1, ``hidden_size`` is not a multiple of
+        ``num_heads``, or dropout is outside [0, 1).
+
+    Notes
+    -----
+    Parameters start as in :class:`torch.nn.Linear`, but the forget gate's bias, which is spread from 3 to 6 over
+    the heads so that they remember at different time scales. States are float32 or wider, under autocast too.
+
+    References
+    ----------
+    .. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to 27.
+    .. [2] M. Beck et al., "xLSTM 7B", arXiv:2503.13427 (the soft cap).
+
+    Examples
+    --------
+    >>> import torch
+    >>> cell = mLSTMCell(input_size=3, hidden_size=8)
+    >>> h, c, n = cell.init_hidden(batch_size=2)
+    >>> for x in torch.randn(5, 2, 3):  # five time steps
+    ...     h, c, n = cell(x, h, c, n)
+    >>> h.shape, c.shape, n.shape
+    (torch.Size([2, 8]), torch.Size([2, 8]), torch.Size([2, 8]))
+
+    With full matrix memories:
+
+    >>> cell = mLSTMCell(input_size=3, hidden_size=8, num_heads=2)
+    >>> h, c, n = cell(torch.randn(2, 3), *cell.init_hidden(batch_size=2))
+    >>> c.shape
+    torch.Size([2, 2, 4, 4])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        dropout: float = 0.2,
+        layer_norm: bool = True,
+        *,
+        num_heads: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_size("mLSTMCell", "input_size", input_size)
+        check_size("mLSTMCell", "hidden_size", hidden_size)
+        check_dropout("mLSTMCell", dropout)
+        check_flag("mLSTMCell", "layer_norm", layer_norm)
+        if num_heads is not None:
+            check_size("mLSTMCell", "num_heads", num_heads)
+            if hidden_size % num_heads:
+                raise ValueError(
+                    f"mLSTMCell: hidden_size must be a multiple of num_heads, "
+                    f"got {hidden_size} and {num_heads}."
+                )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.layer_norm = layer_norm
+        self.num_heads = num_heads
+        self._heads = hidden_size if num_heads is None else num_heads
+        self._head_dim = hidden_size // self._heads
+
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(input_size, 4 * hidden_size + 2 * self._heads)
+        # a norm over a single value would erase it, and the memory with it
+        norm_units = layer_norm and hidden_size > 1
+        self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
+        self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
+        self.norm_v = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
+        gates = hidden_size + 2 * self._heads
+        self.norm_gates = nn.LayerNorm(gates) if layer_norm else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for module in self.children():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+        # the last H + 2 NH entries of either bias are the gates', in the order i, f, o
+        bias = self.norm_gates.bias if self.layer_norm else self.projection.bias
+        first = len(bias) - self.hidden_size - self._heads
+        with torch.no_grad():
+            bias[first : first + self._heads] = torch.linspace(*_FORGET_BIAS, self._heads)
+
+    def extra_repr(self) -> str:
+        """Arguments as printed by ``repr``."""
+        return (
+            f"{self.input_size}, {self.hidden_size}, layer_norm={self.layer_norm}, "
+            f"num_heads={self.num_heads}"
+        )
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        """Dtype of h, c and n: that of the weights, float32 at least."""
+        return torch.promote_types(torch.float32, self.projection.weight.dtype)
+
+    def memory_shape(self, batch_size: int) -> tuple[int, ...]:
+        """Shape of c for a batch."""
+        if self.num_heads is None:
+            return (batch_size, self.hidden_size)
+        return (batch_size, self.num_heads, self._head_dim, self._head_dim)
+
+    def init_hidden(
+        self, batch_size: int, device: torch.device | str | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the empty state.
+
+        Parameters
+        ----------
+        batch_size : int
+            Batch, B.
+        device : torch.device or str, optional
+            Default: the device of the weights.
+
+        Returns
+        -------
+        h, c, n : Tensor
+            Zeros of (B, H), of (B, H) or with ``num_heads`` (B, NH, H/NH, H/NH), and of (B, H).
+        """
+        device = self.projection.weight.device if device is None else device
+        unit = torch.zeros(batch_size, self.hidden_size, dtype=self.state_dtype, device=device)
+        memory = torch.zeros(self.memory_shape(batch_size), dtype=self.state_dtype, device=device)
+        return unit, memory, unit.clone()
+
+    def forward(
+        self, x: Tensor, h_prev: Tensor, c_prev: Tensor, n_prev: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one time step.
+
+        Parameters
+        ----------
+        x : Tensor
+            Input, (B, input_size).
+        h_prev : Tensor
+            Previous hidden state, (B, H). Checked, without influence.
+        c_prev : Tensor
+            Previous memory, (B, H), or with ``num_heads`` (B, NH, H/NH, H/NH).
+        n_prev : Tensor
+            Previous normaliser, (B, H).
+
+        Returns
+        -------
+        h, c, n : Tensor
+            The states after the step, of the same shapes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a tensor has another shape, dtype or device than expected.
+        """
+        weight = self.projection.weight
+        check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
+        B = x.shape[0]
+        shapes = ((B, self.hidden_size), self.memory_shape(B), (B, self.hidden_size))
+        for name, state, shape in zip(
+            ("h_prev", "c_prev", "n_prev"), (h_prev, c_prev, n_prev), shapes, strict=True
+        ):
+            check_tensor(
+                "mLSTMCell", name, state, shape, dtype=self.state_dtype, device=weight.device
+            )
+        q, k, v, log_i, log_f, o = self.project(x)
+        h, state = mlstm_step(q, k, v, log_i, log_f, self.to_heads(c_prev, n_prev))
+        return self.emit(h, o), *self.from_heads(state)
+
+    # The three parts of a step, shared with mLSTMLayer, which computes the middle one a sequence at a time.
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Compute q, k, v (..., NH, K), log gates i, f (..., NH) and gate o (..., H) from x (..., input_size)."""
+        H, NH = self.hidden_size, self._heads
+        units, gates = self.projection(self.dropout(x)).split((3 * H, 2 * NH + H), dim=-1)
+        q, k, v = units.split(H, dim=-1)
+        q = self.norm_q(q)
+        k = self.norm_k(k) / math.sqrt(self._head_dim)
+        v = self.norm_v(v)
+        q, k, v = (part.unflatten(-1, (NH, self._head_dim)) for part in (q, k, v))
+        i, f, o = self.norm_gates(gates).to(self.state_dtype).split((NH, NH, H), dim=-1)
+        log_i = _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
+        return q, k, v, log_i, F.logsigmoid(f), torch.sigmoid(o)
+
+    def emit(self, h: Tensor, o: Tensor) -> Tensor:
+        """Gate the read-out h (..., NH, V) with o (..., H) and drop out: the hidden state (..., H)."""
+        return self.dropout(o * h.flatten(-2))
+
+    def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
+        """View true c and n as the state of every head, at scale 1."""
+        B, NH, d = n.shape[0], self._heads, self._head_dim
+        return mLSTMState(c.reshape(B, NH, d, d), n.reshape(B, NH, d), n.new_zeros(B, NH))
+
+    def from_heads(self, state: mLSTMState) -> tuple[Tensor, Tensor]:
+        """Return the true c and n, in the shapes of the contract."""
+        scale = state.m.exp()[..., None]
+        c = (state.c * scale[..., None]).reshape(self.memory_shape(state.c.shape[0]))
+        return c, (state.n * scale).flatten(-2)

@@ -1,0 +1,382 @@
+r"""The mLSTM recurrence as pure functions: one step, step by step, and chunk by chunk.
+
+Per head, with query and key of size K and value of size V [1]_::
+
+    C_t = f_t C_{t-1} + i_t v_t k_tᵀ          (V, K)   the matrix memory
+    n_t = f_t n_{t-1} + i_t k_t               (K)      the normaliser
+    h_t = C_t q_t / max(|n_tᵀ q_t|, 1)        (V)      the read-out
+
+Gates come in as logarithms. Memory and normaliser are kept divided by ``exp(m)``, where ``m`` is the running
+maximum of the logarithmic weights, so that nothing overflows for any finite gate.
+
+Dimensions, everywhere: B batch, NH heads, T time, K key, V value; inside the chunkwise form also
+N chunks and L steps of a chunk.
+
+Where this differs from the paper and from other implementations:
+
+1. The denominator has no epsilon: ``max(|nᵀq|, 1)`` is never zero.
+2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands for it, so that
+   no form ever computes ``inf - inf``. All forms therefore agree to rounding.
+3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give the tiny numbers
+   they should, with finite gradients.
+4. q·k is not scaled here: the caller scales k by ``1/√K``.
+
+References
+----------
+.. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to 27.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["mLSTMState", "mlstm_chunkwise", "mlstm_recurrent", "mlstm_step"]
+
+_EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
+
+
+class mLSTMState(NamedTuple):
+    """The memory of every head, stabilised: the true memory is ``c * exp(m)``, the true normaliser ``n * exp(m)``.
+
+    Attributes
+    ----------
+    c : Tensor
+        Matrix memory, (B, NH, V, K).
+    n : Tensor
+        Normaliser, (B, NH, K).
+    m : Tensor
+        Logarithm of the scale that ``c`` and ``n`` were divided by, (B, NH). ``-inf`` is read as "empty".
+    """
+
+    c: Tensor
+    n: Tensor
+    m: Tensor
+
+
+def mlstm_step(
+    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
+) -> tuple[Tensor, mLSTMState]:
+    """Take one time step.
+
+    Parameters
+    ----------
+    q, k : Tensor
+        Query and key, (B, NH, K). Scaling k by ``1/√K`` is the caller's.
+    v : Tensor
+        Value, (B, NH, V).
+    log_i, log_f : Tensor
+        Logarithms of input and forget gate, (B, NH). ``log_i = -inf, log_f = 0`` leaves the state as it is.
+    state : mLSTMState
+        The state before the step.
+
+    Returns
+    -------
+    h : Tensor
+        Read-out before the output gate, (B, NH, V), in the dtype of ``v``.
+    state : mLSTMState
+        The state after the step, float32 or wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is not floating point, or ranks or sizes do not fit together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = k = torch.tensor([[[1.0, 0.0]]])
+    >>> v = torch.tensor([[[5.0, 6.0, 7.0]]])
+    >>> empty = mLSTMState(torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 2), torch.zeros(1, 1))
+    >>> h, state = mlstm_step(q, k, v, torch.zeros(1, 1), torch.zeros(1, 1), empty)
+    >>> h
+    tensor([[[5., 6., 7.]]])
+    """
+    _check("mlstm_step", q, k, v, log_i, log_f, state, sequence=False)
+    out_dtype = v.dtype
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
+        h, state = _step(q, k, v, log_i, log_f, state)
+    return h.to(out_dtype), state
+
+
+def mlstm_recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState | None = None,
+) -> tuple[Tensor, mLSTMState]:
+    """Run a sequence step by step: slow, readable, the reference for :func:`mlstm_chunkwise`.
+
+    Parameters
+    ----------
+    q, k : Tensor
+        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+    v : Tensor
+        Values, (B, NH, T, V).
+    log_i, log_f : Tensor
+        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0`` leave the state
+        exactly as it is: that is how padding is masked.
+    state : mLSTMState, optional
+        State to start from. Default: an empty memory.
+
+    Returns
+    -------
+    h : Tensor
+        Read-out before the output gate, (B, NH, T, V), in the dtype of ``v``.
+    state : mLSTMState
+        State after the last step, float32 or wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is not floating point, or ranks or sizes do not fit together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q, k, v = torch.randn(3, 2, 4, 7, 8).unbind(0)
+    >>> h, state = mlstm_recurrent(q, k, v, torch.zeros(2, 4, 7), torch.zeros(2, 4, 7))
+    >>> h.shape, state.c.shape
+    (torch.Size([2, 4, 7, 8]), torch.Size([2, 4, 8, 8]))
+    """
+    _check("mlstm_recurrent", q, k, v, log_i, log_f, state, sequence=True)
+    out_dtype = v.dtype
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
+        h = []
+        for t in range(q.shape[2]):
+            h_t, state = _step(
+                q[:, :, t], k[:, :, t], v[:, :, t], log_i[:, :, t], log_f[:, :, t], state
+            )
+            h.append(h_t)
+        stacked = torch.stack(h, dim=2) if h else torch.zeros_like(v)
+    return stacked.to(out_dtype), state
+
+
+def mlstm_chunkwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Tensor, mLSTMState]:
+    r"""Run a whole sequence at once: the same numbers as :func:`mlstm_recurrent`, without a loop over time.
+
+    The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product, as in
+    attention. Across chunks, the memories that enter each chunk are one lower-triangular matrix of decays times
+    the chunks' summaries. Memory grows linearly with T.
+
+    Parameters
+    ----------
+    q, k : Tensor
+        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+    v : Tensor
+        Values, (B, NH, T, V).
+    log_i, log_f : Tensor
+        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0`` leave the state
+        exactly as it is: that is how padding is masked.
+    state : mLSTMState, optional
+        State to start from. Default: an empty memory.
+    chunk_size : int, optional
+        Steps per chunk, L. It changes speed and memory, never the result. Default: chosen from the sizes.
+
+    Returns
+    -------
+    h : Tensor
+        Read-out before the output gate, (B, NH, T, V), in the dtype of ``v``.
+    state : mLSTMState
+        State after the last step, float32 or wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is not floating point, ranks or sizes do not fit together, or ``chunk_size`` is below 1.
+
+    Examples
+    --------
+    A sequence can be cut anywhere, with the state carried over:
+
+    >>> import torch
+    >>> q, k, v = torch.randn(3, 2, 4, 70, 8).unbind(0)
+    >>> log_i, log_f = torch.randn(2, 4, 70), torch.nn.functional.logsigmoid(torch.randn(2, 4, 70))
+    >>> whole, _ = mlstm_chunkwise(q, k, v, log_i, log_f)
+    >>> inputs = (q, k, v, log_i, log_f)
+    >>> first, state = mlstm_chunkwise(*(x[:, :, :50] for x in inputs))
+    >>> second, _ = mlstm_chunkwise(*(x[:, :, 50:] for x in inputs), state)
+    >>> torch.allclose(whole, torch.cat([first, second], dim=2), atol=1e-5)
+    True
+    """
+    _check("mlstm_chunkwise", q, k, v, log_i, log_f, state, sequence=True)
+    if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int)):
+        raise TypeError(f"mlstm_chunkwise: chunk_size must be an int or None, got {chunk_size!r}.")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"mlstm_chunkwise: chunk_size must be at least 1, got {chunk_size}.")
+    out_dtype = v.dtype
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
+        if q.shape[2] == 0:
+            return torch.zeros_like(v, dtype=out_dtype), state
+        h, state = _chunkwise(q, k, v, log_i, log_f, state, chunk_size or _chunk_size(q.shape[2]))
+    return h.to(out_dtype), state
+
+
+def _step(
+    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
+) -> tuple[Tensor, mLSTMState]:
+    m = torch.maximum(log_f + state.m, log_i).clamp_min(_EMPTY)
+    i = torch.exp(log_i - m)[..., None]
+    f = torch.exp(log_f + state.m - m)[..., None]
+    c = f[..., None] * state.c + (i * v)[..., :, None] * k[..., None, :]
+    n = f * state.n + i * k
+    # m is negative where all gates are small: read at a scale of 1 there
+    m_read = m.clamp_min(0)
+    scaled_q = q * torch.exp(m - m_read)[..., None]
+    numerator = (c @ scaled_q[..., None])[..., 0]
+    normaliser = (n * scaled_q).sum(-1)
+    return _normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
+
+
+def _chunkwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState,
+    chunk_size: int,
+) -> tuple[Tensor, mLSTMState]:
+    B, NH, T, K = q.shape
+    V = v.shape[-1]
+    L = min(chunk_size, T)
+    N = -(-T // L)
+    pad = N * L - T
+    # padding steps leave the state as it is
+    q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (N, L)) for x in (q, k, v))
+    log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (N, L))
+    log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
+    v = F.pad(v, (0, 1), value=1.0)  # a column of ones: the normaliser comes out of the same products
+
+    decay = _segment_sums(log_f)  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
+    weights = decay + log_i[..., None, :]
+
+    # what each chunk adds to the memory, at the scale of its largest weight
+    last = weights[..., -1, :]
+    m_chunk = last.amax(-1).clamp_min(_EMPTY)
+    summary = (v * torch.exp(last - m_chunk[..., None])[..., None]).mT @ k  # (B, NH, N, V+1, K)
+
+    # the memory that enters each chunk and, last, the one that leaves: decays times summaries
+    initial = torch.cat([state.c, state.n[..., None, :]], dim=-2)
+    summary = torch.cat([initial[:, :, None], summary], dim=2)
+    m_chunk = torch.cat([state.m[..., None], m_chunk], dim=-1)
+    decay_chunk = F.pad(log_f.sum(-1), (1, 0))
+    carry = _segment_sums(decay_chunk) + m_chunk[..., None, :]  # (B, NH, N+1, N+1)
+    m_enter = carry.amax(-1)
+    memory = torch.exp(carry - m_enter[..., None]) @ summary.flatten(-2)
+    memory = memory.unflatten(-1, (V + 1, K))
+
+    # read: from the memory that entered, and from the steps of the chunk itself
+    log_enter = log_f.cumsum(-1) + m_enter[..., :-1, None]
+    with torch.no_grad():  # h does not depend on the scale it is computed at
+        m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min(0)
+    attention = (q @ k.mT) * torch.exp(weights - m_read[..., None])
+    read = attention @ v
+    read = read + (q * torch.exp(log_enter - m_read)[..., None]) @ memory[:, :, :-1].mT
+    h = _normalise(read[..., :V], read[..., V], m_read)
+    final = mLSTMState(memory[:, :, -1, :V], memory[:, :, -1, V], m_enter[..., -1])
+    return h.flatten(2, 3)[:, :, :T], final
+
+
+def _segment_sums(x: Tensor) -> Tensor:
+    """Sums over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
+
+    Summed one by one, not as a difference of two long sums, which would lose the small ones, or give
+    ``inf - inf`` where a gate is shut.
+    """
+    length = x.shape[-1]
+    below = torch.ones(length, length, dtype=torch.bool, device=x.device).tril(-1)
+    columns = x[..., None].expand(*x.shape, length).masked_fill(~below, 0)
+    above = below.mT
+    return columns.cumsum(-2).masked_fill(above, -torch.inf)
+
+
+def _normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
+    """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
+    # a huge m means 1 is out of sight of |nᵀq|; the floor only keeps 0 / 0 out
+    one = torch.exp(-m).clamp_min(torch.finfo(m.dtype).tiny ** 0.5)
+    return numerator / torch.maximum(normaliser.abs(), one)[..., None]
+
+
+def _chunk_size(length: int) -> int:
+    return 32 if length <= 1024 else 64
+
+
+def _widen(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, mLSTMState]:
+    """Bring everything to one dtype, float32 or wider, and put the empty memory where there is no state."""
+    tensors = [q, k, v, log_i, log_f]
+    dtype = torch.float32
+    for x in tensors if state is None else [*tensors, *state]:
+        dtype = torch.promote_types(dtype, x.dtype)
+    q, k, v, log_i, log_f = (x.to(dtype) for x in tensors)
+    if state is None:
+        B, NH, K = q.shape[0], q.shape[1], q.shape[-1]
+        state = mLSTMState(
+            q.new_zeros(B, NH, v.shape[-1], K),
+            q.new_zeros(B, NH, K),
+            q.new_full((B, NH), _EMPTY),
+        )
+    else:
+        c, n, m = (x.to(dtype) for x in state)
+        state = mLSTMState(c, n, m.clamp_min(_EMPTY))
+    return q, k, v, log_i, log_f, state
+
+
+def _check(
+    who: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState | None,
+    *,
+    sequence: bool,
+) -> None:
+    """Refuse tensors that do not fit together, with the shapes expected and got."""
+    named = {"q": q, "k": k, "v": v, "log_i": log_i, "log_f": log_f}
+    steps = "T, " if sequence else ""
+    rank = 4 if sequence else 3
+    if q.dim() != rank or v.dim() != rank:
+        raise ValueError(
+            f"{who}: q and k must be (B, NH, {steps}K) and v (B, NH, {steps}V), "
+            f"got q {tuple(q.shape)} and v {tuple(v.shape)}."
+        )
+    K, V = q.shape[-1], v.shape[-1]
+    lead = q.shape[:-1]
+    expected = {"q": (*lead, K), "k": (*lead, K), "v": (*lead, V), "log_i": lead, "log_f": lead}
+    if state is not None:
+        B, NH = q.shape[:2]
+        named |= {"state.c": state.c, "state.n": state.n, "state.m": state.m}
+        expected |= {"state.c": (B, NH, V, K), "state.n": (B, NH, K), "state.m": (B, NH)}
+    for name, x in named.items():
+        if not x.is_floating_point():
+            raise TypeError(f"{who}: {name} must be floating point, got {x.dtype}.")
+        if tuple(x.shape) != tuple(expected[name]):
+            raise ValueError(
+                f"{who}: {name} must be {tuple(expected[name])} to fit q {tuple(q.shape)} and "
+                f"v {tuple(v.shape)}, got {tuple(x.shape)}."
+            )
+        if x.device != q.device:
+            raise ValueError(f"{who}: {name} is on {x.device}, q on {q.device}; move one of them.")

@@ -1,0 +1,215 @@
+"""The mLSTM layer: a stack of cells, computed a whole sequence at a time."""
+
+import torch
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
+    check_flag,
+    check_input,
+    check_size,
+    check_tensor,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_chunkwise
+
+__all__ = ["mLSTMLayer"]
+
+
+class mLSTMLayer(nn.Module):
+    """A stack of mLSTM cells over a whole sequence, called like :class:`torch.nn.LSTM`.
+
+    It gives what stepping its cells through time gives, in a time that is spent in matrix products instead of
+    in a loop::
+
+        u_0 = x                u_{l+1} = h_l + u_l   (l ≥ 1, with residual_conn; else h_l)
+        h_l = cell_l over the steps of u_l           output = u_{num_layers}
+
+    Parameters
+    ----------
+    input_size : int
+        Width of the input.
+    hidden_size : int
+        Width of the hidden states and of the output, H.
+    num_layers : int, default 1
+        Number of stacked cells.
+    dropout : float, default 0.2
+        Probability of dropout, on the input and the hidden state of every cell.
+    layer_norm : bool, default True
+        Layer normalisation inside the cells, see :class:`mLSTMCell`.
+    residual_conn : bool, default True
+        Add to the hidden state of every cell but the first its input. The states that are returned are the
+        cells' own, without what was added.
+    num_heads : int or None, default 4
+        Heads of every cell, each with a full matrix memory; ``None`` for memories of 1×1, see :class:`mLSTMCell`.
+    batch_first : bool, default False
+        Whether x, mask and output are (B, T, …) instead of (T, B, …). States are not concerned.
+
+    Attributes
+    ----------
+    cells : nn.ModuleList
+        The cells, first to last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :class:`mLSTMCell`, and if ``num_layers`` is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = mLSTMLayer(input_size=3, hidden_size=8, num_layers=2)
+    >>> output, (h, c, n) = layer(torch.randn(50, 4, 3))  # 50 steps, batch of 4
+    >>> output.shape, h.shape, c.shape, n.shape
+    (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]), torch.Size([2, 4, 8]))
+    >>> more, state = layer(torch.randn(10, 4, 3), (h, c, n))  # goes on where it stopped
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        dropout: float = 0.2,
+        layer_norm: bool = True,
+        residual_conn: bool = True,
+        *,
+        num_heads: int | None = 4,
+        batch_first: bool = False,
+    ) -> None:
+        super().__init__()
+        check_size("mLSTMLayer", "num_layers", num_layers)
+        check_flag("mLSTMLayer", "residual_conn", residual_conn)
+        check_flag("mLSTMLayer", "batch_first", batch_first)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.residual_conn = residual_conn
+        self.batch_first = batch_first
+        self.cells = nn.ModuleList(
+            mLSTMCell(
+                input_size if i == 0 else hidden_size,
+                hidden_size,
+                dropout,
+                layer_norm,
+                num_heads=num_heads,
+            )
+            for i in range(num_layers)
+        )
+
+    def extra_repr(self) -> str:
+        """Arguments as printed by ``repr``, but those of the cells."""
+        return f"residual_conn={self.residual_conn}, batch_first={self.batch_first}"
+
+    def init_hidden(
+        self, batch_size: int, device: torch.device | str | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the empty state of all cells, stacked: h, c, n as in :meth:`forward`."""
+        h, c, n = zip(*(cell.init_hidden(batch_size, device) for cell in self.cells), strict=True)
+        return torch.stack(h), torch.stack(c), torch.stack(n)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: tuple[Tensor, Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Run a sequence.
+
+        Parameters
+        ----------
+        x : Tensor
+            Input, (T, B, input_size).
+        state : tuple of Tensor, optional
+            h, c and n to start from, stacked over the cells: h and n (num_layers, B, H), c (num_layers, B, H) or
+            with heads (num_layers, B, NH, H/NH, H/NH). Default: the empty state.
+        mask : Tensor, optional
+            Valid steps, bool, (T, B). A step that is not valid leaves the state as it is, whatever x holds there,
+            and its output is 0. Default: all steps are valid.
+
+        Returns
+        -------
+        output : Tensor
+            Output of the last cell at every step, (T, B, H).
+        state : tuple of Tensor
+            h, c and n after the last valid step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a tensor has another shape, dtype or device than expected.
+        """
+        dims = ("batch", "time") if self.batch_first else ("time", "batch")
+        weight = self.cells[0].projection.weight
+        check_input("mLSTMLayer", x, dims, self.input_size, weight)
+        if mask is not None:
+            check_tensor(
+                "mLSTMLayer", "mask", mask, x.shape[:2], dtype=torch.bool, device=x.device
+            )
+        if self.batch_first:
+            x = x.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
+        h, c, n = self._initial_state(state, x.shape[1])
+        if x.shape[0] == 0:
+            output = x.new_zeros(0, x.shape[1], self.hidden_size)
+            return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
+
+        padding = None if mask is None else ~mask[..., None]
+        u = x if padding is None else x.masked_fill(padding, 0)
+        last = []
+        for i, cell in enumerate(self.cells):
+            hidden, memory, normaliser = _run(cell, u, c[i], n[i], padding)
+            last.append((_last_valid(hidden, h[i], mask), memory, normaliser))
+            # the states are float32 at least, the next projection expects the dtype of the input
+            hidden = hidden.to(x.dtype)
+            u = hidden + u if self.residual_conn and i > 0 else hidden
+        h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
+        output = u if padding is None else u.masked_fill(padding, 0)
+        return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
+
+    def _initial_state(
+        self, state: tuple[Tensor, Tensor, Tensor] | None, batch_size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if state is None:
+            return self.init_hidden(batch_size)
+        if not isinstance(state, tuple | list) or len(state) != 3:
+            raise TypeError(
+                f"mLSTMLayer: state must be a tuple (h, c, n) or None, got {type(state).__name__}."
+            )
+        cell = self.cells[0]
+        unit = (self.num_layers, batch_size, self.hidden_size)
+        shapes = (unit, (self.num_layers, *cell.memory_shape(batch_size)), unit)
+        for name, x, shape in zip(("h", "c", "n"), state, shapes, strict=True):
+            check_tensor(
+                "mLSTMLayer",
+                f"state {name}",
+                x,
+                shape,
+                dtype=cell.state_dtype,
+                device=cell.projection.weight.device,
+            )
+        h, c, n = state
+        return h, c, n
+
+
+def _run(
+    cell: mLSTMCell, x: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one cell over x (T, B, input), and return its h at every step and its last c and n."""
+    q, k, v, log_i, log_f, o = cell.project(x)
+    if padding is not None:
+        log_i = log_i.masked_fill(padding, -torch.inf)
+        log_f = log_f.masked_fill(padding, 0.0)
+    q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))  # (B, NH, T, K)
+    log_i, log_f = (part.permute(1, 2, 0) for part in (log_i, log_f))  # (B, NH, T)
+    h, state = mlstm_chunkwise(q, k, v, log_i, log_f, cell.to_heads(c, n))
+    return cell.emit(h.permute(2, 0, 1, 3), o), *cell.from_heads(state)
+
+
+def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
+    """Pick from hidden (T, B, H) the last valid step of every sample, or ``before`` where there is none."""
+    if mask is None:
+        return hidden[-1]
+    steps = torch.arange(1, mask.shape[0] + 1, device=mask.device)[:, None]
+    last = (mask * steps).amax(0)  # counted from 1, 0 for none
+    picked = hidden[(last - 1).clamp_min(0), torch.arange(mask.shape[1], device=mask.device)]
+    return torch.where((last > 0)[:, None], picked, before)
