@@ -25,7 +25,8 @@ def check_tensor(
         )
     if x.device != device:
         raise ValueError(
-            f"{who}: {name} must be on {device}, got {x.device}; move it with .to('{device}').{hint}"
+            f"{who}: {name} must be on {device}, got {x.device}; "
+            f"move it with .to('{device}').{hint}"
         )
 
 

@@ -31,13 +31,13 @@ class mLSTMCell(nn.Module):
         C' = f C + i v kᵀ              n' = f n + i k
         h' = o ⊙ C' q / max(|n'ᵀ q|, 1)
 
-    with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normaliser n'. Nothing of
-    h feeds back into the cell: ``h_prev`` is checked and has no influence, which is why a whole sequence can be
-    computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
+    with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normaliser n'.
+    Nothing of h feeds back into the cell: ``h_prev`` is checked and has no influence, which is why
+    a whole sequence can be computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
 
-    With ``num_heads=None`` every hidden unit is a head of its own with a 1×1 memory, so that c has the shape
-    ``(batch, hidden_size)``. A state of that shape has room for no more. With ``num_heads=4`` there are four full
-    matrices of ``hidden_size / 4`` squared.
+    With ``num_heads=None`` every hidden unit is a head of its own with a 1×1 memory, so that c has
+    the shape ``(batch, hidden_size)``. A state of that shape has room for no more. With
+    ``num_heads=4`` there are four full matrices of ``hidden_size / 4`` squared.
 
     Parameters
     ----------
@@ -48,8 +48,9 @@ class mLSTMCell(nn.Module):
     dropout : float, default 0.2
         Probability of dropout, on the input and on the hidden state that is returned.
     layer_norm : bool, default True
-        Normalise q, k and v over H (k before it is scaled), and the pre-activations of all gates together.
-        Where H is 1 there is nothing to normalise q, k and v by, and they are left as they are.
+        Normalise q, k and v over H (k before it is scaled), and the pre-activations of all gates
+        together. Where H is 1 there is nothing to normalise q, k and v by, and they are left as
+        they are.
     num_heads : int, optional
         Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
 
@@ -68,17 +69,20 @@ class mLSTMCell(nn.Module):
 
     Notes
     -----
-    Parameters start as in :class:`torch.nn.Linear`, but the forget gate's bias, which is spread from 3 to 6 over
-    the heads so that they remember at different time scales. States are float32 or wider, under autocast too.
+    Parameters start as in :class:`torch.nn.Linear`, but the forget gate's bias, which is spread
+    from 3 to 6 over the heads so that they remember at different time scales. States are float32 or
+    wider, under autocast too.
 
     References
     ----------
-    .. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to 27.
+    .. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19
+    to 27.
     .. [2] M. Beck et al., "xLSTM 7B", arXiv:2503.13427 (the soft cap).
 
     Examples
     --------
     >>> import torch
+    >>> from pytorch_forecasting_mlstm import mLSTMCell
     >>> cell = mLSTMCell(input_size=3, hidden_size=8)
     >>> h, c, n = cell.init_hidden(batch_size=2)
     >>> for x in torch.randn(5, 2, 3):  # five time steps
@@ -224,10 +228,14 @@ class mLSTMCell(nn.Module):
         h, state = mlstm_step(q, k, v, log_i, log_f, self.to_heads(c_prev, n_prev))
         return self.emit(h, o), *self.from_heads(state)
 
-    # The three parts of a step, shared with mLSTMLayer, which computes the middle one a sequence at a time.
+    # The three parts of a step, shared with mLSTMLayer, which computes the middle one a sequence at
+    # a time.
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Compute q, k, v (..., NH, K), log gates i, f (..., NH) and gate o (..., H) from x (..., input_size)."""
+        """Project x (..., input_size).
+
+        Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., H).
+        """
         H, NH = self.hidden_size, self._heads
         units, gates = self.projection(self.dropout(x)).split((3 * H, 2 * NH + H), dim=-1)
         q, k, v = units.split(H, dim=-1)
@@ -240,7 +248,7 @@ class mLSTMCell(nn.Module):
         return q, k, v, log_i, F.logsigmoid(f), torch.sigmoid(o)
 
     def emit(self, h: Tensor, o: Tensor) -> Tensor:
-        """Gate the read-out h (..., NH, V) with o (..., H) and drop out: the hidden state (..., H)."""
+        """Gate the read-out h (..., NH, V) with o (..., H), and drop out."""
         return self.dropout(o * h.flatten(-2))
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:

@@ -6,8 +6,8 @@ Per head, with query and key of size K and value of size V [1]_::
     n_t = f_t n_{t-1} + i_t k_t               (K)      the normaliser
     h_t = C_t q_t / max(|n_tᵀ q_t|, 1)        (V)      the read-out
 
-Gates come in as logarithms. Memory and normaliser are kept divided by ``exp(m)``, where ``m`` is the running
-maximum of the logarithmic weights, so that nothing overflows for any finite gate.
+Gates come in as logarithms. Memory and normaliser are kept divided by ``exp(m)``, where ``m`` is
+the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
 
 Dimensions, everywhere: B batch, NH heads, T time, K key, V value; inside the chunkwise form also
 N chunks and L steps of a chunk.
@@ -15,15 +15,18 @@ N chunks and L steps of a chunk.
 Where this differs from the paper and from other implementations:
 
 1. The denominator has no epsilon: ``max(|nᵀq|, 1)`` is never zero.
-2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands for it, so that
+2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands for
+it, so that
    no form ever computes ``inf - inf``. All forms therefore agree to rounding.
-3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give the tiny numbers
+3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give the
+tiny numbers
    they should, with finite gradients.
 4. q·k is not scaled here: the caller scales k by ``1/√K``.
 
 References
 ----------
-.. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to 27.
+.. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to
+27.
 """
 
 from typing import NamedTuple
@@ -38,7 +41,9 @@ _EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
 
 class mLSTMState(NamedTuple):
-    """The memory of every head, stabilised: the true memory is ``c * exp(m)``, the true normaliser ``n * exp(m)``.
+    """The memory of every head, stabilised.
+
+    The true memory is ``c * exp(m)``, the true normaliser ``n * exp(m)``.
 
     Attributes
     ----------
@@ -47,7 +52,8 @@ class mLSTMState(NamedTuple):
     n : Tensor
         Normaliser, (B, NH, K).
     m : Tensor
-        Logarithm of the scale that ``c`` and ``n`` were divided by, (B, NH). ``-inf`` is read as "empty".
+        Logarithm of the scale that ``c`` and ``n`` were divided by, (B, NH). ``-inf`` is read as
+        "empty".
     """
 
     c: Tensor
@@ -67,7 +73,8 @@ def mlstm_step(
     v : Tensor
         Value, (B, NH, V).
     log_i, log_f : Tensor
-        Logarithms of input and forget gate, (B, NH). ``log_i = -inf, log_f = 0`` leaves the state as it is.
+        Logarithms of input and forget gate, (B, NH). ``log_i = -inf, log_f = 0`` leaves the state
+        as it is.
     state : mLSTMState
         The state before the step.
 
@@ -118,8 +125,8 @@ def mlstm_recurrent(
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
-        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0`` leave the state
-        exactly as it is: that is how padding is masked.
+        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
+        leave the state exactly as it is: that is how padding is masked.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
 
@@ -166,11 +173,13 @@ def mlstm_chunkwise(
     state: mLSTMState | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Tensor, mLSTMState]:
-    r"""Run a whole sequence at once: the same numbers as :func:`mlstm_recurrent`, without a loop over time.
+    r"""Run a whole sequence at once, without a loop over time.
 
-    The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product, as in
-    attention. Across chunks, the memories that enter each chunk are one lower-triangular matrix of decays times
-    the chunks' summaries. Memory grows linearly with T.
+    The numbers are those of :func:`mlstm_recurrent`.
+
+    The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product,
+    as in attention. Across chunks, the memories that enter each chunk are one lower-triangular
+    matrix of decays times the chunks' summaries. Memory grows linearly with T.
 
     Parameters
     ----------
@@ -179,12 +188,13 @@ def mlstm_chunkwise(
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
-        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0`` leave the state
-        exactly as it is: that is how padding is masked.
+        Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
+        leave the state exactly as it is: that is how padding is masked.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
     chunk_size : int, optional
-        Steps per chunk, L. It changes speed and memory, never the result. Default: chosen from the sizes.
+        Steps per chunk, L. It changes speed and memory, never the result. Default: chosen from the
+        sizes.
 
     Returns
     -------
@@ -196,7 +206,8 @@ def mlstm_chunkwise(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or ``chunk_size`` is below 1.
+        If a tensor is not floating point, ranks or sizes do not fit together, or ``chunk_size`` is
+        below 1.
 
     Examples
     --------
@@ -260,9 +271,13 @@ def _chunkwise(
     q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (N, L)) for x in (q, k, v))
     log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (N, L))
     log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
-    v = F.pad(v, (0, 1), value=1.0)  # a column of ones: the normaliser comes out of the same products
+    v = F.pad(
+        v, (0, 1), value=1.0
+    )  # a column of ones: the normaliser comes out of the same products
 
-    decay = _segment_sums(log_f)  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
+    decay = _segment_sums(
+        log_f
+    )  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
     weights = decay + log_i[..., None, :]
 
     # what each chunk adds to the memory, at the scale of its largest weight
@@ -293,10 +308,10 @@ def _chunkwise(
 
 
 def _segment_sums(x: Tensor) -> Tensor:
-    """Sums over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
+    """Sum over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
 
-    Summed one by one, not as a difference of two long sums, which would lose the small ones, or give
-    ``inf - inf`` where a gate is shut.
+    Summed one by one, not as a difference of two long sums, which would lose the small ones, or
+    give ``inf - inf`` where a gate is shut.
     """
     length = x.shape[-1]
     below = torch.ones(length, length, dtype=torch.bool, device=x.device).tril(-1)
@@ -324,7 +339,7 @@ def _widen(
     log_f: Tensor,
     state: mLSTMState | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, mLSTMState]:
-    """Bring everything to one dtype, float32 or wider, and put the empty memory where there is no state."""
+    """Bring everything to one dtype, float32 or wider; no state is the empty memory."""
     tensors = [q, k, v, log_i, log_f]
     dtype = torch.float32
     for x in tensors if state is None else [*tensors, *state]:

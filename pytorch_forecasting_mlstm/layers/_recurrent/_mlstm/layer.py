@@ -18,8 +18,8 @@ __all__ = ["mLSTMLayer"]
 class mLSTMLayer(nn.Module):
     """A stack of mLSTM cells over a whole sequence, called like :class:`torch.nn.LSTM`.
 
-    It gives what stepping its cells through time gives, in a time that is spent in matrix products instead of
-    in a loop::
+    It gives what stepping its cells through time gives, in a time that is spent in matrix products
+    instead of in a loop::
 
         u_0 = x                u_{l+1} = h_l + u_l   (l ≥ 1, with residual_conn; else h_l)
         h_l = cell_l over the steps of u_l           output = u_{num_layers}
@@ -37,10 +37,11 @@ class mLSTMLayer(nn.Module):
     layer_norm : bool, default True
         Layer normalisation inside the cells, see :class:`mLSTMCell`.
     residual_conn : bool, default True
-        Add to the hidden state of every cell but the first its input. The states that are returned are the
-        cells' own, without what was added.
+        Add to the hidden state of every cell but the first its input. The states that are returned
+        are the cells' own, without what was added.
     num_heads : int or None, default 4
-        Heads of every cell, each with a full matrix memory; ``None`` for memories of 1×1, see :class:`mLSTMCell`.
+        Heads of every cell, each with a full matrix memory; ``None`` for memories of 1×1, see
+        :class:`mLSTMCell`.
     batch_first : bool, default False
         Whether x, mask and output are (B, T, …) instead of (T, B, …). States are not concerned.
 
@@ -57,10 +58,12 @@ class mLSTMLayer(nn.Module):
     Examples
     --------
     >>> import torch
+    >>> from pytorch_forecasting_mlstm import mLSTMLayer
     >>> layer = mLSTMLayer(input_size=3, hidden_size=8, num_layers=2)
     >>> output, (h, c, n) = layer(torch.randn(50, 4, 3))  # 50 steps, batch of 4
     >>> output.shape, h.shape, c.shape, n.shape
-    (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]), torch.Size([2, 4, 8]))
+    (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]), torch.Size([2, 4,
+    8]))
     >>> more, state = layer(torch.randn(10, 4, 3), (h, c, n))  # goes on where it stopped
     """
 
@@ -120,11 +123,12 @@ class mLSTMLayer(nn.Module):
         x : Tensor
             Input, (T, B, input_size).
         state : tuple of Tensor, optional
-            h, c and n to start from, stacked over the cells: h and n (num_layers, B, H), c (num_layers, B, H) or
-            with heads (num_layers, B, NH, H/NH, H/NH). Default: the empty state.
+            h, c and n to start from, stacked over the cells: h and n (num_layers, B, H), c
+            (num_layers, B, H) or with heads (num_layers, B, NH, H/NH, H/NH). Default: the empty
+            state.
         mask : Tensor, optional
-            Valid steps, bool, (T, B). A step that is not valid leaves the state as it is, whatever x holds there,
-            and its output is 0. Default: all steps are valid.
+            Valid steps, bool, (T, B). A step that is not valid leaves the state as it is, whatever
+            x holds there, and its output is 0. Default: all steps are valid.
 
         Returns
         -------
@@ -142,9 +146,7 @@ class mLSTMLayer(nn.Module):
         weight = self.cells[0].projection.weight
         check_input("mLSTMLayer", x, dims, self.input_size, weight)
         if mask is not None:
-            check_tensor(
-                "mLSTMLayer", "mask", mask, x.shape[:2], dtype=torch.bool, device=x.device
-            )
+            check_tensor("mLSTMLayer", "mask", mask, x.shape[:2], dtype=torch.bool, device=x.device)
         if self.batch_first:
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
@@ -206,7 +208,7 @@ def _run(
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
-    """Pick from hidden (T, B, H) the last valid step of every sample, or ``before`` where there is none."""
+    """Pick the last valid step of hidden (T, B, H), or ``before`` where there is none."""
     if mask is None:
         return hidden[-1]
     steps = torch.arange(1, mask.shape[0] + 1, device=mask.device)[:, None]

@@ -1,0 +1,58 @@
+"""The linear part of the forecast: trend and season, each mapped straight to the horizon."""
+
+import torch
+from pytorch_forecasting.layers import SeriesDecomposition
+from torch import Tensor, nn
+
+__all__ = ["LinearPaths"]
+
+
+class LinearPaths(nn.Module):
+    """Forecast trend and season by one linear map each.
+
+    The history is split into a moving average and the rest; each is mapped to the horizon by a
+    matrix over time (DLinear, Zeng et al., arXiv:2205.13504). The matrices start at zero: with a
+    history of mean 0, the first forecast is its mean.
+
+    Parameters
+    ----------
+    history, horizon : int
+        Steps in and steps out.
+    moving_average : int
+        Steps that are averaged to the trend.
+    output_size : int
+        Numbers per step that the loss takes.
+    is_distribution : bool
+        Whether these are parameters of a distribution: the path then starts as its location, the
+        first of them. Otherwise, as a point or as every quantile.
+    """
+
+    def __init__(
+        self,
+        history: int,
+        horizon: int,
+        moving_average: int,
+        output_size: int,
+        is_distribution: bool,
+    ) -> None:
+        super().__init__()
+        self.decomposition = SeriesDecomposition(moving_average)
+        self.trend = nn.Linear(history, horizon)
+        self.season = nn.Linear(history, horizon)
+        for path in (self.trend, self.season):
+            nn.init.zeros_(path.weight)
+            nn.init.zeros_(path.bias)
+        gain = torch.ones(output_size)
+        if is_distribution:
+            gain[1:] = 0
+        self.gain = nn.Parameter(gain)
+
+    def forward(self, y: Tensor, mask: Tensor) -> Tensor:
+        """Map a right-aligned history y (B, T), valid (B, T), to (B, horizon, output_size)."""
+        # the moving average must not see the padding: repeat the first valid value, as it does at
+        # the ends
+        first = mask.int().argmax(1, keepdim=True)
+        filled = torch.where(mask, y, y.gather(1, first))
+        season, trend = self.decomposition(filled[..., None])
+        season, trend = (part[..., 0].masked_fill(~mask, 0) for part in (season, trend))
+        return (self.trend(trend) + self.season(season))[..., None] * self.gain

@@ -1,0 +1,439 @@
+"""mLSTMTime: direct multi-horizon forecasts by linear paths and a matrix memory."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.metrics import MAE, MultiLoss
+from pytorch_forecasting.models.base import BaseModelWithCovariates
+from pytorch_forecasting.models.nn import MultiEmbedding
+from pytorch_forecasting.utils import to_list
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm.layers import mLSTMLayer
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag, check_size
+from pytorch_forecasting_mlstm.models.mlstm_time._alignment import align_right, unfold, valid_steps
+from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+    choose_loss,
+    fresh_loss,
+    losses_of,
+    normalizers_of,
+    output_size_of,
+    rescale,
+)
+from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
+from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
+
+__all__ = ["mLSTMTime"]
+
+
+class mLSTMTime(BaseModelWithCovariates):
+    r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
+
+    A direct multi-horizon model in the style of xLSTMTime [1]_::
+
+        ŷ = scale back( linear(trend) + linear(season) + head(memory) )
+
+    1. The history of every sample is brought to mean 0 and deviation 1 over its own valid steps.
+    2. Trend (a moving average) and season (the rest) are each mapped to the horizon by one matrix.
+    3. Beside them, all that is known at each step of the history, folded into patches, goes through
+    stacked
+       mLSTM cells [2]_; the same cells carry their state on over the horizon, fed with the known
+       future and the position. A head reads the forecast of every step off them.
+    4. The sum of both goes back to the scale of the data, through the host's own
+    ``transform_output``.
+
+    Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
+    decoder lengths may vary up to those of the dataset the model was made from; a history may be
+    empty.
+
+    Build it with :meth:`from_dataset`, which chooses all arguments that follow from the data.
+
+    Parameters
+    ----------
+    hidden_size : int, default 64
+        Width of tokens and hidden states, H. A multiple of ``num_heads``.
+    num_layers : int, default 1
+        Number of stacked mLSTM cells.
+    num_heads : int, default 4
+        Heads, each with a matrix memory of (H / NH)².
+    dropout : float, default 0.1
+        Probability of dropout on inputs and hidden states of the cells.
+    patch_length : int, optional
+        Steps folded into one token. Default: by the length of the history, 1 below 64 steps and 16
+        from 512 on.
+    moving_average : int, default 25
+        Steps that are averaged to the trend.
+    instance_normalization : bool, default True
+        Whether every sample is brought to its own scale, or all are left at the host's.
+    max_encoder_length, max_prediction_length : int
+        Longest history and horizon.
+    target : str or list of str
+        Name of the target or targets.
+    output_size : int or list of int
+        Numbers per step that the loss takes, for each target.
+    static_categoricals, time_varying_categoricals_encoder, time_varying_categoricals_decoder : list
+    of str
+        Names of categorical variables.
+    static_reals, time_varying_reals_encoder, time_varying_reals_decoder : list of str
+        Names of real variables.
+    x_reals, x_categoricals : list of str
+        Names of the columns of a batch.
+    embedding_sizes : dict of str to tuple of int
+        Number of classes and width of the embedding of each categorical variable.
+    embedding_labels : dict of str to list of str
+        Classes of each categorical variable.
+    embedding_paddings : list of str
+        Categorical variables whose class 0 is embedded as zeros.
+    categorical_groups : dict of str to list of str
+        Categorical variables that share an embedding.
+    loss : Metric, optional
+        Loss of the host; point, quantile and distribution losses, and ``MultiLoss``. The model
+        works on a copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
+        target, MultiLoss for several.
+    logging_metrics : nn.ModuleList, optional
+        Metrics to log in training. Default: none.
+    **kwargs
+        Arguments of :class:`pytorch_forecasting.models.base.BaseModel`: ``learning_rate``,
+        ``optimizer``, ``weight_decay``, ``log_interval``, ``reduce_on_plateau_patience`` and so on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or a batch is longer than the model was
+        made for.
+
+    References
+    ----------
+    .. [1] M. Alharthi and A. Mahmood, "xLSTMTime: Long-term Time Series Forecasting with xLSTM",
+       arXiv:2407.10240.
+    .. [2] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517.
+
+    Examples
+    --------
+    >>> from pytorch_forecasting import TimeSeriesDataSet
+    >>> from pytorch_forecasting_mlstm import mLSTMTime
+    >>> from pytorch_forecasting.data.examples import generate_ar_data
+    >>> data = generate_ar_data(seasonality=10.0, timesteps=100, n_series=2, seed=42)
+    >>> dataset = TimeSeriesDataSet(
+    ...     data, time_idx="time_idx", target="value", group_ids=["series"],
+    ...     max_encoder_length=30, max_prediction_length=5, time_varying_unknown_reals=["value"],
+    ... )
+    >>> model = mLSTMTime.from_dataset(dataset)
+    >>> x, y = next(iter(dataset.to_dataloader(batch_size=4)))
+    >>> model(x).prediction.shape
+    torch.Size([4, 5, 1])
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        patch_length: int | None = None,
+        moving_average: int = 25,
+        instance_normalization: bool = True,
+        max_encoder_length: int = 1,
+        max_prediction_length: int = 1,
+        target: str | list[str] | None = None,
+        output_size: int | list[int] = 1,
+        static_categoricals: list[str] | None = None,
+        static_reals: list[str] | None = None,
+        time_varying_categoricals_encoder: list[str] | None = None,
+        time_varying_categoricals_decoder: list[str] | None = None,
+        time_varying_reals_encoder: list[str] | None = None,
+        time_varying_reals_decoder: list[str] | None = None,
+        x_reals: list[str] | None = None,
+        x_categoricals: list[str] | None = None,
+        embedding_sizes: dict[str, tuple[int, int]] | None = None,
+        embedding_labels: dict[str, list[str]] | None = None,
+        embedding_paddings: list[str] | None = None,
+        categorical_groups: dict[str, list[str]] | None = None,
+        loss: Any = None,
+        logging_metrics: nn.ModuleList | None = None,
+        **kwargs: Any,
+    ) -> None:
+        sizes = {
+            "num_layers": num_layers,
+            "moving_average": moving_average,
+            "max_encoder_length": max_encoder_length,
+            "max_prediction_length": max_prediction_length,
+        }
+        for name, size in sizes.items():
+            check_size("mLSTMTime", name, size)
+        check_flag("mLSTMTime", "instance_normalization", instance_normalization)
+        if patch_length is None:
+            patch_length = default_patch_length(max_encoder_length)
+        check_size("mLSTMTime", "patch_length", patch_length)
+        static_categoricals = static_categoricals or []
+        static_reals = static_reals or []
+        time_varying_categoricals_encoder = time_varying_categoricals_encoder or []
+        time_varying_categoricals_decoder = time_varying_categoricals_decoder or []
+        time_varying_reals_encoder = time_varying_reals_encoder or []
+        time_varying_reals_decoder = time_varying_reals_decoder or []
+        x_reals = x_reals or []
+        x_categoricals = x_categoricals or []
+        embedding_sizes = embedding_sizes or {}
+        embedding_labels = embedding_labels or {}
+        embedding_paddings = embedding_paddings or []
+        categorical_groups = categorical_groups or {}
+        # a loss is a module with a state: a default of its own for every model, and a copy of the
+        # caller's
+        loss = MAE() if loss is None else fresh_loss(loss)
+        logging_metrics = nn.ModuleList() if logging_metrics is None else logging_metrics
+        self.save_hyperparameters()
+        super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
+
+        targets = to_list(target)
+        history_reals = [name for name in time_varying_reals_encoder if name not in targets]
+        history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
+        used = {*static_categoricals, *history_classes, *time_varying_categoricals_decoder}
+        self.embedding = MultiEmbedding(
+            embedding_sizes={name: size for name, size in embedding_sizes.items() if name in used},
+            x_categoricals=x_categoricals,
+            categorical_groups={n: g for n, g in categorical_groups.items() if n in used},
+            embedding_paddings=embedding_paddings,
+        )
+        self.static_features = self._features(static_reals, static_categoricals)
+        self.history_features = self._features(history_reals, history_classes)
+        self.future_features = self._features(
+            time_varying_reals_decoder, time_varying_categoricals_decoder
+        )
+
+        # whole patches: there may be steps of padding before the history and after the horizon
+        future_patch = min(patch_length, max_prediction_length)
+        future_tokens = -(-max_prediction_length // future_patch)
+        self.history_steps = -(-max_encoder_length // patch_length) * patch_length
+        self.future_steps = future_tokens * future_patch
+        self.output_sizes = to_list(output_size)
+        self.targets = nn.ModuleList(
+            make_target(
+                normalizer,
+                part,
+                self.history_steps,
+                max_prediction_length,
+                moving_average,
+                size,
+                instance_normalization,
+            )
+            for normalizer, part, size in zip(
+                normalizers_of(self.output_transformer),
+                losses_of(self.loss),
+                self.output_sizes,
+                strict=True,
+            )
+        )
+        step_size = sum(target.size for target in self.targets) + self.history_features.size
+        self.history_tokens = Tokens(step_size, patch_length, hidden_size)
+        self.future_tokens = Tokens(self.future_features.size, future_patch, hidden_size)
+        self.position = nn.Parameter(0.02 * torch.randn(future_tokens, hidden_size))
+        self.static = (
+            nn.Linear(self.static_features.size, hidden_size) if self.static_variables else None
+        )
+        self.norm_tokens = nn.LayerNorm(hidden_size)
+        self.memory = mLSTMLayer(
+            hidden_size, hidden_size, num_layers, dropout, num_heads=num_heads, batch_first=True
+        )
+        self.norm_memory = nn.LayerNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
+
+    def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
+        return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.output_size)
+
+    @classmethod
+    def _pkg(cls) -> type:
+        """Package container of the model."""
+        from pytorch_forecasting_mlstm.models.mlstm_time._mlstm_time_pkg import mLSTMTime_pkg
+
+        return mLSTMTime_pkg
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: TimeSeriesDataSet,
+        allowed_encoder_known_variable_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> "mLSTMTime":
+        """Make a model that fits a dataset.
+
+        Parameters
+        ----------
+        dataset : TimeSeriesDataSet
+            Dataset to train on.
+        allowed_encoder_known_variable_names : list of str, optional
+            Known variables that the history may be read with. Default: all.
+        **kwargs
+            Arguments of :class:`mLSTMTime`, in the place of those chosen here: loss, output sizes,
+            lengths, names of variables and sizes of embeddings.
+
+        Returns
+        -------
+        mLSTMTime
+            The untrained model.
+
+        Raises
+        ------
+        ValueError
+            If the loss does not fit the targets.
+        """
+        loss = choose_loss(dataset, kwargs.pop("loss", None))
+        output_sizes = [
+            output_size_of(part, normalizer)
+            for part, normalizer in zip(
+                losses_of(loss), normalizers_of(dataset.target_normalizer), strict=True
+            )
+        ]
+        from_data = {
+            "target": dataset.target,
+            "output_size": output_sizes if dataset.multi_target else output_sizes[0],
+            "max_encoder_length": dataset.max_encoder_length,
+            "max_prediction_length": dataset.max_prediction_length,
+        }
+        return super().from_dataset(
+            dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
+        )
+
+    def forward(self, x: dict[str, Any]) -> Any:
+        """Forecast.
+
+        Parameters
+        ----------
+        x : dict
+            Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+
+        Returns
+        -------
+        Output
+            Named tuple with ``prediction``, in the scale of the data: (B, steps, output_size) as
+            the loss takes it, or a list of these for several targets.
+
+        Raises
+        ------
+        ValueError
+            If history or horizon is longer than the model was made for.
+        """
+        self._check_lengths(x)
+        past = valid_steps(x["encoder_lengths"], self.history_steps, right=True)
+        future = valid_steps(x["decoder_lengths"], self.future_steps)
+
+        targets = [
+            target(self._align(raw, x), past, scale)
+            for target, raw, scale in zip(
+                self.targets, to_list(x["encoder_target"]), to_list(x["target_scale"]), strict=True
+            )
+        ]
+        read = self._read_memory(x, targets, past, future)[:, : x["decoder_cont"].shape[1]]
+
+        # 16 bits are enough for weights and products, not for a forecast of 6490
+        read = read.to(torch.promote_types(read.dtype, torch.float32)).split(self.output_sizes, -1)
+        outputs = [
+            out if target.linear is None else out + target.linear[:, : out.shape[1]]
+            for out, target in zip(read, targets, strict=True)
+        ]
+        scales = [
+            scale if target.scale is None else target.scale.target_scale
+            for scale, target in zip(to_list(x["target_scale"]), targets, strict=True)
+        ]
+        several = isinstance(self.loss, MultiLoss)
+        prediction = self.transform_output(
+            outputs if several else outputs[0], scales if several else scales[0]
+        )
+        return self.to_network_output(prediction=prediction)
+
+    def _read_memory(
+        self, x: dict[str, Any], targets: list[TargetPast], past: Tensor, future: Tensor
+    ) -> Tensor:
+        """Run the cells over history and horizon; return what they read for the horizon."""
+        reals, classes = self._align(x["encoder_cont"], x), self._align(x["encoder_cat"], x)
+        reals = self._scale_lags(reals, targets)
+        history = self.history_features(reals, self.embedding(classes))
+        history = torch.cat([*(target.features for target in targets), history], dim=-1)
+        history_tokens, history_mask = self.history_tokens(history, past)
+
+        padding = (0, 0, 0, self.future_steps - x["decoder_cont"].shape[1])
+        reals = self._scale_lags(F.pad(x["decoder_cont"], padding), targets)
+        embedded = self.embedding(F.pad(x["decoder_cat"], padding))
+        future_tokens, future_mask = self.future_tokens(
+            self.future_features(reals, embedded), future
+        )
+        future_tokens = future_tokens + self.position
+
+        tokens = torch.cat([history_tokens, future_tokens], dim=1)
+        if self.static is not None:
+            # the first step of the horizon is never padding, as that of the history may be
+            first = {name: vectors[:, 0] for name, vectors in embedded.items()}
+            tokens = tokens + self.static(self.static_features(reals[:, 0], first))[:, None]
+        hidden, _ = self.memory(
+            self.norm_tokens(tokens), mask=torch.cat([history_mask, future_mask], dim=1)
+        )
+        hidden = (tokens + hidden)[:, -future_tokens.shape[1] :]
+        return unfold(self.head(self.norm_memory(hidden)), self.future_tokens.patch_length)
+
+    def _align(self, values: Tensor, x: dict[str, Any]) -> Tensor:
+        return align_right(values, x["encoder_lengths"], self.history_steps)
+
+    def _scale_lags(self, reals: Tensor, targets: list[TargetPast]) -> Tensor:
+        """Bring columns that hold a target's earlier values to the scale that the target has."""
+        columns = {
+            column: target.scale
+            for name, target in zip(to_list(self.hparams.target), targets, strict=True)
+            for column, real in enumerate(self.hparams.x_reals)
+            if real.startswith(f"{name}_lagged_by_") and target.scale is not None
+        }
+        if not columns:
+            return reals
+        parts = list(reals.unbind(-1))
+        for column, scale in columns.items():
+            parts[column] = scale.normalise(parts[column])
+        return torch.stack(parts, dim=-1)
+
+    def transform_output(
+        self, prediction: Any, target_scale: Any, loss: Any = None
+    ) -> Tensor | list[Tensor]:
+        """Bring the network's output to the scale of the data.
+
+        As the host does it, but for composite metrics, which the host cannot rescale, and for
+        losses that take the exponential themselves, whose rate no normaliser must touch.
+
+        Parameters
+        ----------
+        prediction : Tensor or list of Tensor
+            Output of the network, (B, steps, output_size), for each target.
+        target_scale : Tensor or list of Tensor
+            Centre and scale, (B, 2), for each target.
+        loss : Metric, optional
+            Default: the model's loss.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            What the loss takes.
+        """
+        loss = self.loss if loss is None else loss
+        rescaled = [
+            rescale(part, output, scale, normalizer)
+            for part, output, scale, normalizer in zip(
+                losses_of(loss),
+                to_list(prediction),
+                to_list(target_scale),
+                normalizers_of(self.output_transformer),
+                strict=True,
+            )
+        ]
+        return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
+
+    def _check_lengths(self, x: dict[str, Any]) -> None:
+        for part, steps in (
+            ("encoder", self.hparams.max_encoder_length),
+            ("prediction", self.hparams.max_prediction_length),
+        ):
+            got = x["encoder_cont" if part == "encoder" else "decoder_cont"].shape[1]
+            if got > steps:
+                raise ValueError(
+                    f"mLSTMTime: the model was made for a max_{part}_length of {steps}, got a batch "
+                    f"of {got} steps; make the dataset with "
+                    f"TimeSeriesDataSet.from_dataset(training_dataset, ...), or a model from this one."
+                )
