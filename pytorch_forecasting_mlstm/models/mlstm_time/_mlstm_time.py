@@ -209,7 +209,7 @@ class mLSTMTime(BaseModelWithCovariates):
         self.history_steps = -(-max_encoder_length // patch_length) * patch_length
         self.future_steps = future_tokens * future_patch
         self.output_sizes = to_list(output_size)
-        self.targets = nn.ModuleList(
+        past_of_targets = [
             make_target(
                 normalizer,
                 part,
@@ -225,8 +225,9 @@ class mLSTMTime(BaseModelWithCovariates):
                 self.output_sizes,
                 strict=True,
             )
-        )
-        step_size = sum(target.size for target in self.targets) + self.history_features.size
+        ]
+        self.targets = nn.ModuleList(past_of_targets)
+        step_size = sum(target.size for target in past_of_targets) + self.history_features.size
         self.history_tokens = Tokens(step_size, patch_length, hidden_size)
         self.future_tokens = Tokens(self.future_features.size, future_patch, hidden_size)
         self.position = nn.Parameter(0.02 * torch.randn(future_tokens, hidden_size))
@@ -330,7 +331,7 @@ class mLSTMTime(BaseModelWithCovariates):
         # 16 bits are enough for weights and products, not for a forecast of 6490
         read = read.to(torch.promote_types(read.dtype, torch.float32)).split(self.output_sizes, -1)
         outputs = [
-            out if target.linear is None else out + target.linear[:, : out.shape[1]]
+            out.contiguous() if target.linear is None else out + target.linear[:, : out.shape[1]]
             for out, target in zip(read, targets, strict=True)
         ]
         scales = [
@@ -433,7 +434,7 @@ class mLSTMTime(BaseModelWithCovariates):
             got = x["encoder_cont" if part == "encoder" else "decoder_cont"].shape[1]
             if got > steps:
                 raise ValueError(
-                    f"mLSTMTime: the model was made for a max_{part}_length of {steps}, got a batch "
-                    f"of {got} steps; make the dataset with "
-                    f"TimeSeriesDataSet.from_dataset(training_dataset, ...), or a model from this one."
+                    f"mLSTMTime: the model was made for a max_{part}_length of {steps}, got a "
+                    f"batch of {got} steps; make the dataset with TimeSeriesDataSet.from_dataset("
+                    f"training_dataset, ...), or a model from this dataset."
                 )

@@ -143,7 +143,8 @@ class mLSTMCell(nn.Module):
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
         # the last H + 2 NH entries of either bias are the gates', in the order i, f, o
-        bias = self.norm_gates.bias if self.layer_norm else self.projection.bias
+        norm = self.norm_gates
+        bias = norm.bias if isinstance(norm, nn.LayerNorm) else self.projection.bias
         first = len(bias) - self.hidden_size - self._heads
         with torch.no_grad():
             bias[first : first + self._heads] = torch.linspace(*_FORGET_BIAS, self._heads)
@@ -218,11 +219,11 @@ class mLSTMCell(nn.Module):
         check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
         B = x.shape[0]
         shapes = ((B, self.hidden_size), self.memory_shape(B), (B, self.hidden_size))
-        for name, state, shape in zip(
+        for name, part, shape in zip(
             ("h_prev", "c_prev", "n_prev"), (h_prev, c_prev, n_prev), shapes, strict=True
         ):
             check_tensor(
-                "mLSTMCell", name, state, shape, dtype=self.state_dtype, device=weight.device
+                "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
             )
         q, k, v, log_i, log_f, o = self.project(x)
         h, state = mlstm_step(q, k, v, log_i, log_f, self.to_heads(c_prev, n_prev))

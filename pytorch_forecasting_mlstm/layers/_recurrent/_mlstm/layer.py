@@ -1,5 +1,7 @@
 """The mLSTM layer: a stack of cells, computed a whole sequence at a time."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -88,7 +90,7 @@ class mLSTMLayer(nn.Module):
         self.num_layers = num_layers
         self.residual_conn = residual_conn
         self.batch_first = batch_first
-        self.cells = nn.ModuleList(
+        cells = (
             mLSTMCell(
                 input_size if i == 0 else hidden_size,
                 hidden_size,
@@ -98,6 +100,8 @@ class mLSTMLayer(nn.Module):
             )
             for i in range(num_layers)
         )
+        # a ModuleList, of which the type checker would only know that it holds modules
+        self.cells: Sequence[mLSTMCell] = nn.ModuleList(cells)  # type: ignore[assignment]
 
     def extra_repr(self) -> str:
         """Arguments as printed by ``repr``, but those of the cells."""
