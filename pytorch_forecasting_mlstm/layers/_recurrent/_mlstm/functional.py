@@ -32,12 +32,12 @@ References
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["mLSTMState", "mlstm_chunkwise", "mlstm_recurrent", "mlstm_step"]
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY, normalise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
 
-_EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
+__all__ = ["mLSTMState", "mlstm_chunkwise", "mlstm_recurrent", "mlstm_step"]
 
 
 class mLSTMState(NamedTuple):
@@ -233,14 +233,15 @@ def mlstm_chunkwise(
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if q.shape[2] == 0:
             return torch.zeros_like(v, dtype=out_dtype), state
-        h, state = _chunkwise(q, k, v, log_i, log_f, state, chunk_size or _chunk_size(q.shape[2]))
-    return h.to(out_dtype), state
+        size = chunk_size or _chunk_size(q.shape[2])
+        h, *state = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
+    return h.to(out_dtype), mLSTMState(*state)
 
 
 def _step(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
 ) -> tuple[Tensor, mLSTMState]:
-    m = torch.maximum(log_f + state.m, log_i).clamp_min(_EMPTY)
+    m = torch.maximum(log_f + state.m, log_i).clamp_min(EMPTY)
     i = torch.exp(log_i - m)[..., None]
     f = torch.exp(log_f + state.m - m)[..., None]
     c = f[..., None] * state.c + (i * v)[..., :, None] * k[..., None, :]
@@ -250,81 +251,7 @@ def _step(
     scaled_q = q * torch.exp(m - m_read)[..., None]
     numerator = (c @ scaled_q[..., None])[..., 0]
     normaliser = (n * scaled_q).sum(-1)
-    return _normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
-
-
-def _chunkwise(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    state: mLSTMState,
-    chunk_size: int,
-) -> tuple[Tensor, mLSTMState]:
-    B, NH, T, K = q.shape
-    V = v.shape[-1]
-    L = min(chunk_size, T)
-    N = -(-T // L)
-    pad = N * L - T
-    # padding steps leave the state as it is
-    q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (N, L)) for x in (q, k, v))
-    log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (N, L))
-    log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
-    v = F.pad(
-        v, (0, 1), value=1.0
-    )  # a column of ones: the normaliser comes out of the same products
-
-    decay = _segment_sums(
-        log_f
-    )  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
-    weights = decay + log_i[..., None, :]
-
-    # what each chunk adds to the memory, at the scale of its largest weight
-    last = weights[..., -1, :]
-    m_chunk = last.amax(-1).clamp_min(_EMPTY)
-    summary = (v * torch.exp(last - m_chunk[..., None])[..., None]).mT @ k  # (B, NH, N, V+1, K)
-
-    # the memory that enters each chunk and, last, the one that leaves: decays times summaries
-    initial = torch.cat([state.c, state.n[..., None, :]], dim=-2)
-    summary = torch.cat([initial[:, :, None], summary], dim=2)
-    m_chunk = torch.cat([state.m[..., None], m_chunk], dim=-1)
-    decay_chunk = F.pad(log_f.sum(-1), (1, 0))
-    carry = _segment_sums(decay_chunk) + m_chunk[..., None, :]  # (B, NH, N+1, N+1)
-    m_enter = carry.amax(-1)
-    memory = torch.exp(carry - m_enter[..., None]) @ summary.flatten(-2)
-    memory = memory.unflatten(-1, (V + 1, K))
-
-    # read: from the memory that entered, and from the steps of the chunk itself
-    log_enter = log_f.cumsum(-1) + m_enter[..., :-1, None]
-    with torch.no_grad():  # h does not depend on the scale it is computed at
-        m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min(0)
-    attention = (q @ k.mT) * torch.exp(weights - m_read[..., None])
-    read = attention @ v
-    read = read + (q * torch.exp(log_enter - m_read)[..., None]) @ memory[:, :, :-1].mT
-    h = _normalise(read[..., :V], read[..., V], m_read)
-    final = mLSTMState(memory[:, :, -1, :V], memory[:, :, -1, V], m_enter[..., -1])
-    return h.flatten(2, 3)[:, :, :T], final
-
-
-def _segment_sums(x: Tensor) -> Tensor:
-    """Sum over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
-
-    Summed one by one, not as a difference of two long sums, which would lose the small ones, or
-    give ``inf - inf`` where a gate is shut.
-    """
-    length = x.shape[-1]
-    below = torch.ones(length, length, dtype=torch.bool, device=x.device).tril(-1)
-    columns = x[..., None].expand(*x.shape, length).masked_fill(~below, 0)
-    above = below.mT
-    return columns.cumsum(-2).masked_fill(above, -torch.inf)
-
-
-def _normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
-    """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
-    # a huge m means 1 is out of sight of |nᵀq|; the floor only keeps 0 / 0 out
-    one = torch.exp(-m).clamp_min(torch.finfo(m.dtype).tiny ** 0.5)
-    return numerator / torch.maximum(normaliser.abs(), one)[..., None]
+    return normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
 
 
 def _chunk_size(length: int) -> int:
@@ -350,11 +277,11 @@ def _widen(
         state = mLSTMState(
             q.new_zeros(B, NH, v.shape[-1], K),
             q.new_zeros(B, NH, K),
-            q.new_full((B, NH), _EMPTY),
+            q.new_full((B, NH), EMPTY),
         )
     else:
         c, n, m = (x.to(dtype) for x in state)
-        state = mLSTMState(c, n, m.clamp_min(_EMPTY))
+        state = mLSTMState(c, n, m.clamp_min(EMPTY))
     return q, k, v, log_i, log_f, state
 
 
