@@ -1,8 +1,8 @@
 """The chunkwise form with its backward pass by hand: the fast path of ``mlstm_chunkwise``.
 
-Forward and backward are batched matrix products over blocks of L×L and L×K numbers. Between them are kept
-the inputs, the read-out and one summary per chunk, all linear in T; the blocks are computed again. The
-derivation, with these names, is in docs/maths.md.
+Forward and backward are batched matrix products over blocks of L×L and L×K numbers. Between them
+are kept the inputs, the read-out and one summary per chunk, all linear in T; the blocks are
+computed again. The derivation, with these names, is in docs/maths.md.
 
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
 """
@@ -26,8 +26,8 @@ __all__ = ["Chunkwise"]
 class Chunkwise(torch.autograd.Function):
     """``chunkwise`` with a backward of its own.
 
-    A second derivative is supported, at the speed of plain autograd: where the backward is itself to be
-    differentiated, it goes through the plain form.
+    A second derivative is supported, at the speed of plain autograd: where the backward is itself
+    to be differentiated, it goes through the plain form.
     """
 
     @staticmethod
