@@ -1,4 +1,4 @@
-"""The chunkwise form of the mLSTM in plain operations: readable, and differentiable any number of times.
+"""The chunkwise form in plain operations: readable, and differentiable any number of times.
 
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value. The derivation is in
 docs/maths.md.

@@ -99,13 +99,18 @@ class _Between(NamedTuple):
 
 
 def _cut(q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, L: int) -> _Chunks:
-    pad = -q.shape[2] % L
-    q, k = (F.pad(x, (0, 0, 0, pad)).reshape(-1, L, x.shape[3]) for x in (q, k))
-    v = F.pad(F.pad(v, (0, 1), value=1.0), (0, 0, 0, pad)).reshape(-1, L, v.shape[3] + 1)
-    log_i = F.pad(log_i, (0, pad), value=-torch.inf).reshape(-1, L)
+    (B, NH, T, _), V = q.shape, v.shape[3]
+    pad = -T % L
+    v_hat = v.new_zeros(B, NH, T + pad, V + 1)
+    v_hat[:, :, :T, :V] = v
+    v_hat[:, :, :T, V] = 1
+    if pad:
+        q, k = (F.pad(x, (0, 0, 0, pad)) for x in (q, k))
+        log_i = F.pad(log_i, (0, pad), value=-torch.inf)
+        log_f = F.pad(log_f, (0, pad))
+    q, k, v_hat = (x.reshape(-1, L, x.shape[3]) for x in (q, k, v_hat))
     # a shut gate as a number, so that nothing times it is nothing
-    log_f = F.pad(log_f, (0, pad)).reshape(-1, L).clamp_min(EMPTY)
-    return _Chunks(q, k, v, log_i, log_f)
+    return _Chunks(q, k, v_hat, log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(EMPTY))
 
 
 def _log_weights(chunks: _Chunks) -> Tensor:

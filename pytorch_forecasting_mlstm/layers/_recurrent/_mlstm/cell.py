@@ -238,8 +238,7 @@ class mLSTMCell(nn.Module):
         Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., H).
         """
         H, NH = self.hidden_size, self._heads
-        units, gates = self.projection(self.dropout(x)).split((3 * H, 2 * NH + H), dim=-1)
-        q, k, v = units.split(H, dim=-1)
+        q, k, v, gates = self.projection(self.dropout(x)).split((H, H, H, 2 * NH + H), dim=-1)
         q = self.norm_q(q)
         k = self.norm_k(k) / math.sqrt(self._head_dim)
         v = self.norm_v(v)
@@ -250,7 +249,9 @@ class mLSTMCell(nn.Module):
 
     def emit(self, h: Tensor, o: Tensor) -> Tensor:
         """Gate the read-out h (..., NH, V) with o (..., H), and drop out."""
-        return self.dropout(o * h.flatten(-2))
+        # o first: the product takes its memory layout, and is then flat without a copy
+        gated = o.unflatten(-1, (self._heads, self._head_dim)) * h
+        return self.dropout(gated.flatten(-2))
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
         """View true c and n as the state of every head, at scale 1."""
