@@ -1,0 +1,43 @@
+# Everything happens in .venv, built on first use: a fresh machine needs Python, make and a compiler.
+# Another interpreter: make test PYTHON=python3.13      Tests by name: make test ARGS="-k cell"
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# Up to two test processes, with one torch thread each.
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # pip cannot install twice at a time
+.PHONY: help venv demo test lint check clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+# One stamp per extra: `make demo` installs no more than it needs, and nothing is set up twice.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-%: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+venv: $(VENV)/.stamp-dev ## .venv with everything, for work on the code
+
+demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors beside a naive forecast, and a picture
+	$(BIN)/python -m pytorch_forecasting_mlstm $(ARGS)
+
+test: $(VENV)/.stamp-test ## all tests and docstring examples
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.stamp-dev ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: $(VENV)/.stamp-dev ## types
+	$(BIN)/mypy
+
+clean: ## remove .venv and everything generated
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		lightning_logs checkpoints
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,15 @@
+"""Every test starts from the same seed, on one thread."""
+
+import matplotlib
+import pytest
+import torch
+from lightning import seed_everything
+
+matplotlib.use("Agg")  # no window, no display
+torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Seed Python, NumPy and torch."""
+    seed_everything(0, verbose=False)
