@@ -8,6 +8,8 @@ Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G =
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +24,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
 )
 
 __all__ = ["Chunkwise"]
+
+_BLOCK = 2**20  # numbers in the L×L products of one block of samples
 
 
 class Chunkwise(torch.autograd.Function):
@@ -45,39 +49,53 @@ class Chunkwise(torch.autograd.Function):
         chunk_size: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return h and the last c, n and m."""
-        (B, NH, T, K), V = q.shape, v.shape[3]
-        chunks = _cut(q, k, v, log_i, log_f, min(chunk_size, T))
-        weights = _log_weights(chunks)
-        between = _between_chunks(chunks, weights, m)
-        initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, V + 1, K)
-        summary = torch.bmm((chunks.v * between.add[..., None]).mT, chunks.k)
-        summary = torch.cat([initial, summary.view(B * NH, -1, V + 1, K)], dim=1).flatten(2)
-        memory = torch.bmm(between.carry, summary).unflatten(-1, (V + 1, K))
-
-        m_read = torch.maximum(weights.amax(-1), between.log_enter).clamp_min_(0)
-        attention = _exp(weights.sub_(m_read[..., None]))
-        attention.mul_(torch.bmm(chunks.q, chunks.k.mT))
-        read = torch.bmm(attention, chunks.v)
-        enter = torch.exp(between.log_enter - m_read)[..., None]
-        read.baddbmm_(chunks.q * enter, memory[:, :-1].flatten(0, 1).mT)
-        normaliser = read[..., V].contiguous()
-        one = torch.maximum(normaliser.abs(), one_at_scale(m_read))
-        h = (read[..., :V] / one[..., None]).view(B, NH, -1, V)[:, :, :T]
-
-        ctx.save_for_backward(q, k, v, log_i, log_f, c, n, m, h, normaliser, m_read, summary)
-        ctx.chunk_size = chunk_size
+        inputs = (q, k, v, log_i, log_f, c, n, m)
+        L = min(chunk_size, q.shape[2])
+        *outputs, normaliser, m_read, summary = _by_blocks(partial(_forward, L), inputs, L)
+        ctx.save_for_backward(*inputs, outputs[0], normaliser, m_read, summary)
+        ctx.chunk_size = L
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        last = memory[:, -1].reshape(B, NH, V + 1, K)
-        return h, last[:, :, :V], last[:, :, V], between.m_enter[:, -1].view(B, NH)
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of q, k, v, log_i, log_f, c, n and m."""
-        inputs = ctx.saved_tensors[:8]
+        saved, L = ctx.saved_tensors, ctx.chunk_size
         if torch.is_grad_enabled():
-            return *_differentiable_backward(inputs, ctx.chunk_size, grads), None
-        h, normaliser, m_read, summary = ctx.saved_tensors[8:]
-        return *_backward(inputs, h, normaliser, m_read, summary, ctx.chunk_size, grads), None
+            return *_differentiable_backward(saved[:8], L, grads), None
+        return *_by_blocks(partial(_backward, L), (*saved, *grads), L), None
+
+
+def _by_blocks(
+    function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor | None, ...], L: int
+) -> tuple[Tensor, ...]:
+    """Run a function over blocks of samples, so small that a processor's cache holds the products.
+
+    Results (B, NH, T, ...) get the memory order of q, which is the one that the caller works in.
+    """
+    q = inputs[0]
+    assert q is not None
+    B, NH, T, _ = q.shape
+    size = max(1, _BLOCK // (NH * T * L))
+    if size >= B or q.device.type != "cpu" or torch.compiler.is_compiling():
+        return function(*inputs)
+    order = sorted(range(4), key=lambda dim: -q.stride(dim))
+    back = sorted(range(4), key=order.__getitem__)
+    results: list[Tensor] = []
+    for start in range(0, B, size):
+        block = slice(start, start + size)
+        parts = function(*(None if x is None else x[block] for x in inputs))
+        if not results:
+            for part in parts:
+                shape = (B, *part.shape[1:])
+                if part.shape[1:3] == (NH, T) and part.dim() == 4:
+                    empty = part.new_empty([shape[dim] for dim in order]).permute(back)
+                else:
+                    empty = part.new_empty(shape)
+                results.append(empty)
+        for whole, part in zip(results, parts, strict=True):
+            whole[block] = part
+    return tuple(results)
 
 
 class _Chunks(NamedTuple):
@@ -124,12 +142,12 @@ def _log_weights(chunks: _Chunks) -> Tensor:
 
 
 def _exp(x: Tensor) -> Tensor:
-    """Exponentiate in place, with 0 for what is below the smallest normal number.
+    """Exponentiate in place, with 0 for what is next to or below the smallest normal number.
 
-    The processor takes tens of times longer for denormal numbers, and twice for infinite ones.
+    A processor takes tens of times longer for denormal numbers, and twice for infinite ones.
     """
     tiny = torch.finfo(x.dtype).tiny
-    return F.threshold_(x.clamp_min_(math.log(tiny)).exp_(), 2 * tiny, 0.0)
+    return F.threshold_(x.clamp_min_(math.log(2 * tiny)).exp_(), 3 * tiny, 0.0)
 
 
 def _between_chunks(chunks: _Chunks, weights: Tensor, m: Tensor) -> _Between:
@@ -146,19 +164,66 @@ def _between_chunks(chunks: _Chunks, weights: Tensor, m: Tensor) -> _Between:
     return _Between(add, carry, m_enter, log_enter)
 
 
+def _forward(
+    L: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return h, c, n, m, and what the backward pass needs of the way there."""
+    (B, NH, T, K), V = q.shape, v.shape[3]
+    chunks = _cut(q, k, v, log_i, log_f, L)
+    weights = _log_weights(chunks)
+    between = _between_chunks(chunks, weights, m)
+    initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, V + 1, K)
+    summary = torch.bmm((chunks.v * between.add[..., None]).mT, chunks.k)
+    summary = torch.cat([initial, summary.view(B * NH, -1, V + 1, K)], dim=1).flatten(2)
+    memory = torch.bmm(between.carry, summary).unflatten(-1, (V + 1, K))
+
+    m_read = torch.maximum(weights.amax(-1), between.log_enter).clamp_min_(0)
+    attention = _exp(weights.sub_(m_read[..., None]))
+    attention.mul_(torch.bmm(chunks.q, chunks.k.mT))
+    read = torch.bmm(attention, chunks.v)
+    enter = torch.exp(between.log_enter - m_read)[..., None]
+    read.baddbmm_(chunks.q * enter, memory[:, :-1].flatten(0, 1).mT)
+    normaliser = read[..., V].contiguous()
+    one = torch.maximum(normaliser.abs(), one_at_scale(m_read))
+    h = (read[..., :V] / one[..., None]).view(B, NH, -1, V)[:, :, :T]
+
+    last = memory[:, -1].reshape(B, NH, V + 1, K)
+    m_last = between.m_enter[:, -1].view(B, NH)
+    kept = (x.view(B, NH, -1) for x in (normaliser, m_read, summary))
+    return h, last[:, :, :V], last[:, :, V], m_last, *kept
+
+
 def _backward(
-    inputs: tuple[Tensor, ...],
+    L: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
     h: Tensor,
     normaliser: Tensor,
     m_read: Tensor,
     summary: Tensor,
-    chunk_size: int,
-    grads: tuple[Tensor | None, ...],
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
+    grad_m: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    q, k, v, log_i, log_f, c, n, m = inputs
-    grad_h, grad_c, grad_n, grad_m = grads
+    """Return the gradients of the first eight, given those of h, c, n and m."""
     (B, NH, T, K), V = q.shape, v.shape[3]
-    L = min(chunk_size, T)
+    normaliser, m_read = normaliser.view(-1, L), m_read.view(-1, L)
+    summary = summary.view(B * NH, -1, (V + 1) * K)
     chunks = _cut(q, k, v, log_i, log_f, L)
     X = chunks.q.shape[0]
     weights = _log_weights(chunks)
@@ -222,7 +287,7 @@ def _backward(
     grad_i, grad_f = (x.view(shape)[:, :, :T] for x in (grad_i, grad_f))
     grad_m_initial = of_carry[:, :, 0].sum(-1).view(B, NH)
     if not (grad_c is None and grad_n is None and grad_m is None):
-        to_m = _gradient_of_scale(grads, memory[:, -1].view(B, NH, V + 1, K))
+        to_m = _gradient_of_scale(grad_c, grad_n, grad_m, memory[:, -1].view(B, NH, V + 1, K))
         to_i, to_f, to_initial = _through_maximum(log_i, log_f, m, to_m)
         grad_i, grad_f, grad_m_initial = grad_i + to_i, grad_f + to_f, grad_m_initial + to_initial
     return (
@@ -243,9 +308,10 @@ def _through(of_carry: Tensor) -> Tensor:
     return before.tril(0).sum(-2)
 
 
-def _gradient_of_scale(grads: tuple[Tensor | None, ...], last: Tensor) -> Tensor:
+def _gradient_of_scale(
+    grad_c: Tensor | None, grad_n: Tensor | None, grad_m: Tensor | None, last: Tensor
+) -> Tensor:
     """Return the gradient of the last m, by which the last c and n are divided."""
-    _, grad_c, grad_n, grad_m = grads
     V = last.shape[2] - 1
     total = last.new_zeros(last.shape[:2])
     if grad_m is not None:

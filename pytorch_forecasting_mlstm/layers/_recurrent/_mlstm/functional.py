@@ -234,9 +234,7 @@ def mlstm_chunkwise(
         if q.shape[2] == 0:
             return torch.zeros_like(v, dtype=out_dtype), state
         size = chunk_size or _chunk_size(q.shape[2])
-        # one copy here, where it pays, instead of several inside
-        inputs = (x.contiguous() for x in (q, k, v, log_i, log_f))
-        h, *state = Chunkwise.apply(*inputs, *state, size)
+        h, *state = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
     return h.to(out_dtype), mLSTMState(*state)
 
 
