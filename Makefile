@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
 ARGS ?=
 # Up to two test processes, with one torch thread each.
 JOBS ?= 2
@@ -18,8 +19,8 @@ help: ## show this list
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-%: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+$(VENV)/.stamp-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
 venv: $(VENV)/.stamp-dev ## .venv with everything, for work on the code

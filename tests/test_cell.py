@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close, assert_complains, assert_identical
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
-
 from reference import reference_cell
+from tolerances import assert_close, assert_complains, assert_identical
 
 State = tuple[Tensor, Tensor, Tensor]
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from tolerances import assert_close, assert_complains, assert_identical
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,8 +18,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_step,
     mLSTMState,
 )
-
 from reference import collapsed_mlstm, decimal_mlstm, reference_mlstm, running_maximum
+from tolerances import assert_close, assert_complains, assert_identical
 
 INF = math.inf
 Form = Callable[..., tuple[Tensor, mLSTMState]]
@@ -243,7 +242,7 @@ def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
     form: Form, offset: float
 ) -> None:
     """Differences of long cumulative sums (here 20 000, so 1e-3 each) would lose three digits."""
-    problem = make_problem(1024, B=1, offset=offset)
+    problem = make_problem(1100, B=1, offset=offset)
     problem = problem.replace(log_f=10 * problem.log_f, q=problem.q.abs(), k=problem.k.abs())
     problem = Problem(*(part.float() for part in problem))
     h, state = form(*problem[:5], problem.state)
@@ -483,6 +482,27 @@ def test_samples_and_heads_do_not_mix(form: Form) -> None:
     assert_close(
         form(*one[:5], one.state), (h[1:, :1], mLSTMState(*(part[1:, :1] for part in state)))
     )
+
+
+@pytest.mark.parametrize("contiguous", [True, False], ids=["heads-first", "time-first"])
+@pytest.mark.parametrize(
+    ("B", "T", "chunk_size"), [(80, 100, 1000), (3, 600, 600), (9, 1100, None)], ids=str
+)
+def test_large_problems_that_may_be_cut_up(
+    B: int, T: int, chunk_size: int | None, contiguous: bool
+) -> None:
+    """Millions of products, which an implementation may do in parts: uneven ones, or single."""
+    problem = make_problem(T, B)
+    if not contiguous:  # the order in memory that a layer over (T, B, H) works in
+        problem = Problem(
+            *(part.movedim(2, 0).contiguous().movedim(0, 2) for part in problem[:5]),
+            *problem.state,
+        )
+    form = partial(mlstm_chunkwise, chunk_size=chunk_size)
+    results, gradients = with_gradients(form, problem)
+    expected_results, expected_gradients = with_gradients(mlstm_recurrent, problem)
+    assert_close(results, expected_results)
+    assert_close(gradients, expected_gradients)
 
 
 @each_form

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import assert_close, assert_complains, assert_identical
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.layer import mLSTMLayer
+from tolerances import assert_close, assert_complains, assert_identical
 
 State = tuple[Tensor, Tensor, Tensor]
 
@@ -178,6 +178,13 @@ def test_stored_hidden_state_is_the_cells_own() -> None:
     second, _ = step_cells_of(layer.cells[1], first)
     assert_close(h, torch.stack([first[-1], second[-1]]))
     assert_close(output, second + first)
+
+
+def test_first_cell_has_no_residual() -> None:
+    """Even where its input is as wide as its output."""
+    layer = make_layer(input_size=8)
+    output, (h, _, _) = layer(torch.randn(5, 4, 8, dtype=torch.float64))
+    assert_identical(output[-1], h[0])
 
 
 def step_cells_of(cell: mLSTMCell, xs: Tensor) -> tuple[Tensor, State]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["align_right", "fold", "unfold", "valid_steps"]
+__all__ = ["align_right", "fold", "pad_steps", "unfold", "valid_steps"]
 
 
 def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
@@ -22,6 +22,11 @@ def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
     steps = torch.arange(size, device=x.device) - size + lengths[:, None]
     batch = torch.arange(x.shape[0], device=x.device)[:, None]
     return x[batch, steps.clamp(0, x.shape[1] - 1)]
+
+
+def pad_steps(x: Tensor, size: int) -> Tensor:
+    """Append steps of zeros to x (B, T, F), up to ``size``."""
+    return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], x.shape[2])], dim=1)
 
 
 def fold(x: Tensor, patch_length: int) -> Tensor:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import MAE, MultiLoss
 from pytorch_forecasting.models.base import BaseModelWithCovariates
@@ -13,7 +12,12 @@ from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.layers import mLSTMLayer
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag, check_size
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import align_right, unfold, valid_steps
+from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
+    align_right,
+    pad_steps,
+    unfold,
+    valid_steps,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
@@ -354,9 +358,9 @@ class mLSTMTime(BaseModelWithCovariates):
         history = torch.cat([*(target.features for target in targets), history], dim=-1)
         history_tokens, history_mask = self.history_tokens(history, past)
 
-        padding = (0, 0, 0, self.future_steps - x["decoder_cont"].shape[1])
-        reals = self._scale_lags(F.pad(x["decoder_cont"], padding), targets)
-        embedded = self.embedding(F.pad(x["decoder_cat"], padding))
+        reals = pad_steps(x["decoder_cont"], self.future_steps)
+        reals = self._scale_lags(reals, targets)
+        embedded = self.embedding(pad_steps(x["decoder_cat"], self.future_steps))
         future_tokens, future_mask = self.future_tokens(
             self.future_features(reals, embedded), future
         )

@@ -1,7 +1,11 @@
 """What every mLSTM part asks of its input, with messages that say who, expected and got."""
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
+
+_AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}
 
 
 def check_tensor(
@@ -43,21 +47,22 @@ def check_input(
         raise ValueError(
             f"{who}: x is on {x.device}, the weights on {weight.device}; move one with .to(...)."
         )
-    # under autocast the projection converts by itself
-    converts = x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
-    if x.dtype != weight.dtype and not converts:
+    # under autocast the projection converts by itself, but not from or to float64
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if x.dtype != weight.dtype and not (autocast and {x.dtype, weight.dtype} <= _AUTOCAST):
         raise TypeError(
             f"{who}: x must be {weight.dtype} like the weights, got {x.dtype}; "
             f"convert it with .to({weight.dtype})."
         )
 
 
-def check_size(who: str, name: str, size: int) -> None:
-    """Raise unless ``size`` is an integer of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int):
+def check_size(who: str, name: str, size: object, least: int = 1) -> None:
+    """Raise unless ``size`` is an integer of at least ``least``."""
+    if isinstance(size, bool) or not isinstance(size, Integral):
         raise TypeError(f"{who}: {name} must be an int, got {size!r}.")
-    if size < 1:
-        raise ValueError(f"{who}: {name} must be at least 1, got {size}.")
+    if size < least:
+        raise ValueError(f"{who}: {name} must be at least {least}, got {size}.")
 
 
 def check_flag(who: str, name: str, flag: bool) -> None:
@@ -66,9 +71,9 @@ def check_flag(who: str, name: str, flag: bool) -> None:
         raise TypeError(f"{who}: {name} must be True or False, got {flag!r}.")
 
 
-def check_dropout(who: str, dropout: float) -> None:
+def check_dropout(who: str, dropout: object) -> None:
     """Raise unless ``dropout`` is a probability below 1."""
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+    if isinstance(dropout, bool) or not isinstance(dropout, Real):
         raise TypeError(f"{who}: dropout must be a number, got {dropout!r}.")
-    if not 0 <= dropout < 1:
+    if not 0 <= float(dropout) < 1:
         raise ValueError(f"{who}: dropout must be in [0, 1), got {dropout}.")

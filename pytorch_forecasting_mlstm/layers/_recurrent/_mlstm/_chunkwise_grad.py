@@ -35,9 +35,10 @@ class Chunkwise(torch.autograd.Function):
     to be differentiated, it goes through the plain form.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -47,20 +48,26 @@ class Chunkwise(torch.autograd.Function):
         n: Tensor,
         m: Tensor,
         chunk_size: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return h and the last c, n and m."""
-        inputs = (q, k, v, log_i, log_f, c, n, m)
+    ) -> tuple[Tensor, ...]:
+        """Return h, the last c, n and m, and three that only the backward pass needs."""
         L = min(chunk_size, q.shape[2])
-        *outputs, normaliser, m_read, summary = _by_blocks(partial(_forward, L), inputs, L)
-        ctx.save_for_backward(*inputs, outputs[0], normaliser, m_read, summary)
-        ctx.chunk_size = L
+        return _by_blocks(partial(_forward, L), (q, k, v, log_i, log_f, c, n, m), L)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the backward pass needs."""
+        *tensors, chunk_size = inputs
+        h, _, _, _, *kept = output
+        ctx.mark_non_differentiable(*kept)
+        ctx.save_for_backward(*tensors, h, *kept)
+        ctx.chunk_size = min(chunk_size, tensors[0].shape[2])
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of q, k, v, log_i, log_f, c, n and m."""
         saved, L = ctx.saved_tensors, ctx.chunk_size
+        grads = grads[:4]
         if torch.is_grad_enabled():
             return *_differentiable_backward(saved[:8], L, grads), None
         return *_by_blocks(partial(_backward, L), (*saved, *grads), L), None
@@ -79,7 +86,7 @@ def _by_blocks(
     size = max(1, _BLOCK // (NH * T * L))
     if size >= B or q.device.type != "cpu" or torch.compiler.is_compiling():
         return function(*inputs)
-    order = sorted(range(4), key=lambda dim: -q.stride(dim))
+    order = sorted(range(4), key=q.stride, reverse=True)
     back = sorted(range(4), key=order.__getitem__)
     results: list[Tensor] = []
     for start in range(0, B, size):
@@ -118,7 +125,7 @@ class _Between(NamedTuple):
 
 
 def _cut(q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, L: int) -> _Chunks:
-    (B, NH, T, _), V = q.shape, v.shape[3]
+    B, NH, T, V = v.shape
     pad = -T % L
     v_hat = v.new_zeros(B, NH, T + pad, V + 1)
     v_hat[:, :, :T, :V] = v
@@ -147,7 +154,7 @@ def _exp(x: Tensor) -> Tensor:
     A processor takes tens of times longer for denormal numbers, and twice for infinite ones.
     """
     tiny = torch.finfo(x.dtype).tiny
-    return F.threshold_(x.clamp_min_(math.log(2 * tiny)).exp_(), 3 * tiny, 0.0)
+    return F.threshold(x.clamp_min_(math.log(2 * tiny)).exp_(), 3 * tiny, 0.0, inplace=True)
 
 
 def _between_chunks(chunks: _Chunks, weights: Tensor, m: Tensor) -> _Between:
@@ -196,9 +203,10 @@ def _forward(
     h = (read[..., :V] / one[..., None]).view(B, NH, -1, V)[:, :, :T]
 
     last = memory[:, -1].reshape(B, NH, V + 1, K)
-    m_last = between.m_enter[:, -1].view(B, NH)
+    c, n = last[:, :, :V].clone(), last[:, :, V].clone()
+    m = between.m_enter[:, -1].reshape(B, NH).clone()
     kept = (x.view(B, NH, -1) for x in (normaliser, m_read, summary))
-    return h, last[:, :, :V], last[:, :, V], m_last, *kept
+    return h, c, n, m, *kept
 
 
 def _backward(
@@ -338,7 +346,8 @@ def _through_maximum(
 def _differentiable_backward(
     inputs: tuple[Tensor, ...], chunk_size: int, grads: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
-    outputs = chunkwise(*inputs, chunk_size)
+    q, k, v, log_i, log_f, c, n, m = inputs
+    outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, chunk_size)
     pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if grad is not None]
     wanted = [x for x in inputs if x.requires_grad]
     found = iter(

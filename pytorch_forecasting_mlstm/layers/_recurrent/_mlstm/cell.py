@@ -49,8 +49,8 @@ class mLSTMCell(nn.Module):
         Probability of dropout, on the input and on the hidden state that is returned.
     layer_norm : bool, default True
         Normalise q, k and v over H (k before it is scaled), and the pre-activations of all gates
-        together. Where H is 1 there is nothing to normalise q, k and v by, and they are left as
-        they are.
+        together. A norm over one or two values would leave nothing of them: where H is below 3,
+        q, k and v stay as they are.
     num_heads : int, optional
         Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
 
@@ -128,8 +128,8 @@ class mLSTMCell(nn.Module):
 
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(input_size, 4 * hidden_size + 2 * self._heads)
-        # a norm over a single value would erase it, and the memory with it
-        norm_units = layer_norm and hidden_size > 1
+        # a norm erases a single value, and leaves of two only which is larger
+        norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_v = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
@@ -183,7 +183,13 @@ class mLSTMCell(nn.Module):
         -------
         h, c, n : Tensor
             Zeros of (B, H), of (B, H) or with ``num_heads`` (B, NH, H/NH, H/NH), and of (B, H).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``batch_size`` is not an int of at least 0.
         """
+        check_size("mLSTMCell", "batch_size", batch_size, least=0)
         device = self.projection.weight.device if device is None else device
         unit = torch.zeros(batch_size, self.hidden_size, dtype=self.state_dtype, device=device)
         memory = torch.zeros(self.memory_shape(batch_size), dtype=self.state_dtype, device=device)

@@ -29,6 +29,7 @@ References
 27.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -102,7 +103,7 @@ def mlstm_step(
     """
     _check("mlstm_step", q, k, v, log_i, log_f, state, sequence=False)
     out_dtype = v.dtype
-    with torch.autocast(q.device.type, enabled=False):
+    with _full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h, state = _step(q, k, v, log_i, log_f, state)
     return h.to(out_dtype), state
@@ -152,7 +153,7 @@ def mlstm_recurrent(
     """
     _check("mlstm_recurrent", q, k, v, log_i, log_f, state, sequence=True)
     out_dtype = v.dtype
-    with torch.autocast(q.device.type, enabled=False):
+    with _full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h = []
         for t in range(q.shape[2]):
@@ -229,13 +230,13 @@ def mlstm_chunkwise(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"mlstm_chunkwise: chunk_size must be at least 1, got {chunk_size}.")
     out_dtype = v.dtype
-    with torch.autocast(q.device.type, enabled=False):
+    with _full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
-        if q.shape[2] == 0:
-            return torch.zeros_like(v, dtype=out_dtype), state
+        if v.numel() == 0:  # no steps or no samples
+            return v.to(out_dtype), state
         size = chunk_size or _chunk_size(q.shape[2])
-        h, *state = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
-    return h.to(out_dtype), mLSTMState(*state)
+        h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
+    return h.to(out_dtype), mLSTMState(c, n, m)
 
 
 def _step(
@@ -256,6 +257,12 @@ def _step(
 
 def _chunk_size(length: int) -> int:
     return 32 if length <= 1024 else 64
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _widen(
@@ -298,6 +305,17 @@ def _check(
 ) -> None:
     """Refuse tensors that do not fit together, with the shapes expected and got."""
     named = {"q": q, "k": k, "v": v, "log_i": log_i, "log_f": log_f}
+    if state is not None:
+        if not isinstance(state, mLSTMState):
+            raise TypeError(f"{who}: state must be an mLSTMState, got {type(state).__name__}.")
+        named.update({f"state.{name}": x for name, x in state._asdict().items()})
+    for name, x in named.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{who}: {name} must be a tensor, got {type(x).__name__}.")
+        if not x.is_floating_point():
+            raise TypeError(f"{who}: {name} must be floating point, got {x.dtype}.")
+        if x.device != q.device:
+            raise ValueError(f"{who}: {name} is on {x.device}, q on {q.device}; move one of them.")
     steps = "T, " if sequence else ""
     rank = 4 if sequence else 3
     if q.dim() != rank or v.dim() != rank:
@@ -310,15 +328,12 @@ def _check(
     expected = {"q": (*lead, K), "k": (*lead, K), "v": (*lead, V), "log_i": lead, "log_f": lead}
     if state is not None:
         B, NH = q.shape[:2]
-        named |= {"state.c": state.c, "state.n": state.n, "state.m": state.m}
-        expected |= {"state.c": (B, NH, V, K), "state.n": (B, NH, K), "state.m": (B, NH)}
+        expected.update({"state.c": (B, NH, V, K), "state.n": (B, NH, K), "state.m": (B, NH)})
     for name, x in named.items():
-        if not x.is_floating_point():
-            raise TypeError(f"{who}: {name} must be floating point, got {x.dtype}.")
         if tuple(x.shape) != tuple(expected[name]):
             raise ValueError(
                 f"{who}: {name} must be {tuple(expected[name])} to fit q {tuple(q.shape)} and "
                 f"v {tuple(v.shape)}, got {tuple(x.shape)}."
             )
-        if x.device != q.device:
-            raise ValueError(f"{who}: {name} is on {x.device}, q on {q.device}; move one of them.")
+        if name.startswith("state.") and x.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{who}: {name} must be float32 or float64, got {x.dtype}.")

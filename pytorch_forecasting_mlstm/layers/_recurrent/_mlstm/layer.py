@@ -150,7 +150,9 @@ class mLSTMLayer(nn.Module):
         weight = self.cells[0].projection.weight
         check_input("mLSTMLayer", x, dims, self.input_size, weight)
         if mask is not None:
-            check_tensor("mLSTMLayer", "mask", mask, x.shape[:2], dtype=torch.bool, device=x.device)
+            check_tensor(
+                "mLSTMLayer", "mask", mask, tuple(x.shape[:2]), dtype=torch.bool, device=x.device
+            )
         if self.batch_first:
             x = x.transpose(0, 1)
             mask = None if mask is None else mask.transpose(0, 1)
