@@ -40,7 +40,7 @@ class LinearPaths(nn.Module):
         self.trend = nn.Linear(history, horizon)
         self.season = nn.Linear(history, horizon)
         for path in (self.trend, self.season):
-            nn.init.zeros_(path.weight)
+            nn.init.normal_(path.weight, std=0.01 / history**0.5)
             nn.init.zeros_(path.bias)
         gain = torch.ones(output_size)
         if is_distribution:

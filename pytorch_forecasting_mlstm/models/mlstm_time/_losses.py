@@ -8,8 +8,10 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.metrics import (
     MAE,
+    BetaDistributionLoss,
     CrossEntropy,
     DistributionLoss,
+    LogNormalDistributionLoss,
     MultiLoss,
     NegativeBinomialDistributionLoss,
     PoissonLoss,
@@ -18,6 +20,7 @@ from pytorch_forecasting.metrics import (
 )
 from pytorch_forecasting.metrics.base_metrics import CompositeMetric
 from torch import Tensor
+from torchmetrics import Metric
 
 __all__ = [
     "Link",
@@ -76,6 +79,7 @@ def choose_loss(dataset: TimeSeriesDataSet, loss: Any = None) -> Any:
     if loss is None:
         losses = [CrossEntropy() if isinstance(x, NaNLabelEncoder) else MAE() for x in normalizers]
         return MultiLoss(losses) if dataset.multi_target else losses[0]
+    loss = fresh_loss(loss)
     if isinstance(loss, list | tuple):
         loss = MultiLoss(list(loss))
     if isinstance(loss, MultiLoss):
@@ -90,10 +94,55 @@ def choose_loss(dataset: TimeSeriesDataSet, loss: Any = None) -> Any:
                 f"mLSTMTime: loss must have one part for each of the targets "
                 f"{dataset.target_names}, got {len(loss.metrics)}."
             )
-        return loss
-    if dataset.multi_target:
-        return MultiLoss([fresh_loss(loss) for _ in normalizers])
+    elif dataset.multi_target:
+        loss = MultiLoss([deepcopy(loss) for _ in normalizers])
+    for part, normalizer in zip(losses_of(loss), normalizers, strict=True):
+        check_loss(part, normalizer)
     return loss
+
+
+def check_loss(loss: Any, normalizer: Any) -> None:
+    """Raise if the loss of one target cannot work with the target's normaliser."""
+    name = type(loss).__name__
+    categorical = isinstance(normalizer, NaNLabelEncoder)
+    if categorical != isinstance(loss, CrossEntropy):
+        raise ValueError(
+            f"mLSTMTime: {name} is a loss for a {'real' if categorical else 'categorical'} target, "
+            f"got a {'categorical' if categorical else 'real'} one; "
+            f"pass {'CrossEntropy' if categorical else 'another loss'} for it."
+        )
+    if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
+        raise ValueError(
+            f"mLSTMTime: QuantileLoss must have 0.5 among its quantiles, from which the host takes "
+            f"the point forecast, got {loss.quantiles}; add it."
+        )
+    for kind, transformations, center in _NEEDS:
+        if not isinstance(loss, kind):
+            continue
+        transformation = getattr(normalizer, "transformation", None)
+        if transformation not in transformations:
+            raise ValueError(
+                f"mLSTMTime: {name} needs a target_normalizer with transformation "
+                f"{' or '.join(map(repr, transformations))}, got {transformation!r}; "
+                f"make the dataset with one."
+            )
+        if center is not None and getattr(normalizer, "center", True) != center:
+            raise ValueError(
+                f"mLSTMTime: {name} needs a target_normalizer with center={center}, got "
+                f"center={not center}; make the dataset with one."
+            )
+
+
+#: What distributions need of the normaliser: one of these transformations, and a center or none.
+_NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
+    (
+        NegativeBinomialDistributionLoss,
+        (None, "log1p", "softplus", "relu", "count", "sqrt"),
+        False,
+    ),
+    (LogNormalDistributionLoss, ("log", "log1p"), None),
+    (BetaDistributionLoss, ("logit",), True),
+)
 
 
 def fresh_loss(loss: Any) -> Any:
@@ -102,6 +151,13 @@ def fresh_loss(loss: Any) -> Any:
     A loss that was used holds tensors of the last step's graph, which cannot be copied; they are
     dropped.
     """
+    if isinstance(loss, list | tuple):
+        return [fresh_loss(part) for part in loss]
+    if not isinstance(loss, Metric):
+        raise TypeError(
+            f"mLSTMTime: loss must be a metric of pytorch_forecasting or torchmetrics, or a list "
+            f"of these, got {loss!r}; pass for example loss=MAE()."
+        )
     loss.reset()
     return deepcopy(loss)
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.metrics import MAE, MultiLoss
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.models.nn import MultiEmbedding
-from pytorch_forecasting.utils import to_list
+from pytorch_forecasting.utils import get_embedding_size, to_list
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.layers import mLSTMLayer
@@ -161,6 +162,7 @@ class mLSTMTime(BaseModelWithCovariates):
         **kwargs: Any,
     ) -> None:
         sizes = {
+            "hidden_size": hidden_size,
             "num_layers": num_layers,
             "moving_average": moving_average,
             "max_encoder_length": max_encoder_length,
@@ -234,7 +236,8 @@ class mLSTMTime(BaseModelWithCovariates):
         step_size = sum(target.size for target in past_of_targets) + self.history_features.size
         self.history_tokens = Tokens(step_size, patch_length, hidden_size)
         self.future_tokens = Tokens(self.future_features.size, future_patch, hidden_size)
-        self.position = nn.Parameter(0.02 * torch.randn(future_tokens, hidden_size))
+        tokens = self.history_steps // patch_length + future_tokens
+        self.position = nn.Parameter(0.5 * torch.randn(tokens, hidden_size))
         self.static = (
             nn.Linear(self.static_features.size, hidden_size) if self.static_variables else None
         )
@@ -291,6 +294,7 @@ class mLSTMTime(BaseModelWithCovariates):
                 losses_of(loss), normalizers_of(dataset.target_normalizer), strict=True
             )
         ]
+        kwargs["embedding_sizes"] = _embedding_sizes(dataset) | kwargs.get("embedding_sizes", {})
         from_data = {
             "target": dataset.target,
             "output_size": output_sizes if dataset.multi_target else output_sizes[0],
@@ -364,9 +368,7 @@ class mLSTMTime(BaseModelWithCovariates):
         future_tokens, future_mask = self.future_tokens(
             self.future_features(reals, embedded), future
         )
-        future_tokens = future_tokens + self.position
-
-        tokens = torch.cat([history_tokens, future_tokens], dim=1)
+        tokens = torch.cat([history_tokens, future_tokens], dim=1) + self.position
         if self.static is not None:
             # the first step of the horizon is never padding, as that of the history may be
             first = {name: vectors[:, 0] for name, vectors in embedded.items()}
@@ -430,6 +432,15 @@ class mLSTMTime(BaseModelWithCovariates):
         ]
         return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the last step left behind: it cannot be copied or pickled."""
+        for metric in (self.loss, *self.logging_metrics):
+            metric.reset()
+        passing = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
+        state = {**super().__getstate__(), **{name: [] for name in passing}}
+        state.pop("_output_class", None)  # a local class, made again at the next call
+        return state
+
     def _check_lengths(self, x: dict[str, Any]) -> None:
         for part, steps in (
             ("encoder", self.hparams.max_encoder_length),
@@ -442,3 +453,18 @@ class mLSTMTime(BaseModelWithCovariates):
                     f"batch of {got} steps; make the dataset with TimeSeriesDataSet.from_dataset("
                     f"training_dataset, ...), or a model from this dataset."
                 )
+
+
+def _embedding_sizes(dataset: TimeSeriesDataSet) -> dict[str, tuple[int, int]]:
+    """Return classes and width for every categorical variable, lagged ones included."""
+    encoders = dict(dataset._categorical_encoders)
+    names = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
+    encoders.update({name: x for name, x in names if isinstance(x, NaNLabelEncoder)})
+    sizes = {}
+    for name, encoder in encoders.items():
+        lagged = [f"{name}_lagged_by_{lag}" for lag in dataset._lags.get(name, [])]
+        for variable in (name, *lagged):
+            if variable in dataset.categoricals:
+                classes = len(encoder.classes_)
+                sizes[variable] = (classes, get_embedding_size(classes))
+    return sizes

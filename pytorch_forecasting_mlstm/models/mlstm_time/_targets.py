@@ -72,7 +72,8 @@ class RealTarget(nn.Module):
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read a right-aligned history (B, T), in units of the data, valid (B, T)."""
-        target_scale = target_scale.to(raw.dtype)
+        dtype = self.linear.gain.dtype  # not raw's: a target may be counted in whole numbers
+        raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
         scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalise)
