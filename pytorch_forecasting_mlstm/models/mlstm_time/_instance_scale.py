@@ -66,9 +66,11 @@ def measure_instance(
         center, spread = zero, y.abs().sum(1, keepdim=True) / count
     else:
         spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
-    # a history without spread, or with what rounding leaves of one, says nothing about scale
-    rounding = 64 * torch.finfo(y.dtype).eps * y.abs().amax(1, keepdim=True)
-    scale = torch.where(spread > rounding, spread, one) if normalise else one
+    # a history that does not vary says nothing about scale, nor does what rounding leaves of one
+    highest = y.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
+    lowest = y.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    varies = spread > 0 if link is Link.SCALE else highest > lowest
+    scale = torch.where(varies, spread, one) if normalise else one
 
     if link is Link.LOG_RATE:
         rate = raw.abs().sum(1, keepdim=True) / count

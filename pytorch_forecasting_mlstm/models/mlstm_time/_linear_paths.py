@@ -11,8 +11,8 @@ class LinearPaths(nn.Module):
     """Forecast trend and season by one linear map each.
 
     The history is split into a moving average and the rest; each is mapped to the horizon by a
-    matrix over time (DLinear, Zeng et al., arXiv:2205.13504). The matrices start at zero: with a
-    history of mean 0, the first forecast is its mean.
+    matrix over time (DLinear, Zeng et al., arXiv:2205.13504). The matrices start near zero: with
+    a history of mean 0, the first forecast is its mean.
 
     Parameters
     ----------

@@ -43,12 +43,12 @@ class mLSTMTime(BaseModelWithCovariates):
 
     1. The history of every sample is brought to mean 0 and deviation 1 over its own valid steps.
     2. Trend (a moving average) and season (the rest) are each mapped to the horizon by one matrix.
-    3. Beside them, all that is known at each step of the history, folded into patches, goes through
-    stacked
-       mLSTM cells [2]_; the same cells carry their state on over the horizon, fed with the known
-       future and the position. A head reads the forecast of every step off them.
+    3. Beside them, all that is known at each step of the history and its position, folded into
+       patches, goes through stacked mLSTM cells [2]_; the same cells carry their state on over the
+       horizon, fed with the known future and the position. A head reads the forecast of every step
+       off them.
     4. The sum of both goes back to the scale of the data, through the host's own
-    ``transform_output``.
+       ``transform_output``.
 
     Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
     decoder lengths may vary up to those of the dataset the model was made from; a history may be

@@ -15,18 +15,16 @@ N chunks and L steps of a chunk.
 Where this differs from the paper and from other implementations:
 
 1. The denominator has no epsilon: ``max(|nᵀq|, 1)`` is never zero.
-2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands for
-it, so that
-   no form ever computes ``inf - inf``. All forms therefore agree to rounding.
-3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give the
-tiny numbers
-   they should, with finite gradients.
+2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands
+   for it, so that no form ever computes ``inf - inf``. All forms therefore agree to rounding.
+3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give
+   the tiny numbers they should, with finite gradients.
 4. q·k is not scaled here: the caller scales k by ``1/√K``.
 
 References
 ----------
-.. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19 to
-27.
+.. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19
+   to 27.
 """
 
 from contextlib import AbstractContextManager, nullcontext

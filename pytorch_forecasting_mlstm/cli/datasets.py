@@ -1,0 +1,131 @@
+"""From the table to the host's data sets: training, held-out windows, and the future."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+from pytorch_forecasting.data import NaNLabelEncoder
+
+from ..data import BatchedTimeSeriesDataSet as DataSet
+from .calendar_features import calendar_features
+from .split import Split
+from .table import Table
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """The table as the host wants it, its horizon included.
+
+    Its own column names cannot clash with the host's, which allow no point; `time_idx` counts as
+    in `Split`. Over the horizon the target is a placeholder that no one reads. Elsewhere it is the
+    series less its `center`, divided by its `spread`, (series,) each: then every series counts
+    alike in the loss, and the host's 32 bits do for numbers of any size.
+    """
+
+    rows: pd.DataFrame
+    center: np.ndarray
+    spread: np.ndarray
+    statics: list[str]
+    known_reals: list[str]
+    known_categoricals: list[str]
+
+
+def model_frame(table: Table, split: Split) -> ModelFrame:
+    """Lay out all series below one another, with their calendar and what else is known."""
+    horizon = split.horizon
+    length = int((table.starts + table.lengths).max()) + horizon
+    calendar = calendar_features(table.axis, length, past=split.validation)
+    held_out = split.end - split.validation
+    trained = [values[: len(values) - held_out] for values in table.values]
+    center = np.array([values.mean() for values in trained])
+    spread = np.array([_spread(values) for values in trained])
+    parts = []
+    for number, values in enumerate(table.values):
+        rows = len(values) + horizon
+        start = table.starts[number]
+        part = calendar.iloc[start : start + rows].reset_index(drop=True)
+        part["series"] = str(number)
+        part["time_idx"] = np.arange(rows) + split.end - len(values)
+        part["target"] = np.zeros(rows)
+        part.loc[: len(values) - 1, "target"] = (values - center[number]) / spread[number]
+        for k, value in enumerate(table.groups.iloc[number]):
+            part[f"group_{k}"] = str(value)
+        if table.known is not None:
+            for k, name in enumerate(table.known[number].columns):
+                part[f"known_{k}"] = table.known[number][name]
+        parts.append(part)
+    rows = pd.concat(parts, ignore_index=True)
+    known = [name for name in rows if name.startswith("known_")]
+    reals = [name for name in known if types.is_numeric_dtype(rows[name].dtype)]
+    return ModelFrame(
+        rows=rows,
+        center=center,
+        spread=spread,
+        statics=[name for name in rows if name.startswith("group_") and rows[name].nunique() > 1],
+        known_reals=[*calendar.columns, *reals],
+        known_categoricals=[name for name in known if name not in reals],
+    )
+
+
+def _spread(values: np.ndarray) -> float:
+    """Take the standard deviation of a series, or the size of a constant one."""
+    size = float(np.abs(values).max())
+    spread = (
+        float((values / size).std()) * size if size else 0.0
+    )  # the square of `size` may overflow
+    return spread if spread > 1e-12 * size else size or 1.0
+
+
+def training_set(frame: ModelFrame, split: Split, end: int) -> DataSet:
+    """Take all windows with targets before `end`; scalers learn from these rows alone."""
+    rows = frame.rows
+    categoricals = [*frame.statics, *frame.known_categoricals]
+    return DataSet(
+        rows[rows["time_idx"] < end],
+        time_idx="time_idx",
+        target="target",
+        group_ids=["series"],
+        max_encoder_length=split.history,
+        min_encoder_length=split.min_history,
+        max_prediction_length=split.horizon,
+        static_categoricals=frame.statics,
+        time_varying_known_reals=frame.known_reals,
+        time_varying_known_categoricals=frame.known_categoricals,
+        time_varying_unknown_reals=["target"],
+        # Known ahead of time, a category may appear over the horizon for the first time.
+        categorical_encoders={
+            name: NaNLabelEncoder(add_nan=True, warn=False) for name in categoricals
+        },
+        target_normalizer=None,
+    )
+
+
+def held_out_set(
+    training: DataSet, frame: ModelFrame, origins: np.ndarray, horizon: int
+) -> DataSet:
+    """Take the windows that begin at `origins`, one per series; rows after the last are unseen."""
+    rows = frame.rows
+    held_out = DataSet.from_dataset(
+        training,
+        rows[rows["time_idx"] < origins.max() + horizon],
+        min_prediction_idx=int(origins.min()),
+        stop_randomization=True,
+    )
+    return held_out.filter(
+        lambda index: index["time_idx_first_prediction"].isin(origins) & _longest_history(index)
+    )
+
+
+def _longest_history(index: pd.DataFrame) -> pd.Series:
+    """Keep one window per series and origin: the host also lists those with shorter histories."""
+    length = index["time_idx_first_prediction"] - index["time_idx_first"]
+    longest = length.groupby([index["series"], index["time_idx_first_prediction"]])
+    return length == longest.transform("max")
+
+
+def future_set(training: DataSet, frame: ModelFrame) -> DataSet:
+    """Take one window per series: the horizon that begins where it ends."""
+    return DataSet.from_dataset(training, frame.rows, predict=True, stop_randomization=True)

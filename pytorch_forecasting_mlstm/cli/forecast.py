@@ -1,0 +1,71 @@
+"""A user's table: measure the model on its last rows, then forecast what comes after them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arguments import Arguments
+from .datasets import future_set, held_out_set, model_frame, training_set
+from .evaluation import evaluate
+from .extras import require
+from .files import whole_file, writable_folder
+from .future import check_names, tidy_forecast
+from .plot import plot_future
+from .report import error_table
+from .split import split_table
+from .table import read_table
+from .training import fit, predict_quantiles
+
+
+def run_forecast(arguments: Arguments) -> None:
+    """Forecast a table: check, train, test, fit again on everything, write CSV and picture.
+
+    Raises
+    ------
+    UserError
+        Anything wrong with the table, the options or the folder.
+    """
+    assert arguments.table is not None
+    require("matplotlib")
+    folder = writable_folder(arguments.output)
+    table = read_table(
+        arguments.table,
+        time=arguments.time,
+        target=arguments.target,
+        group=arguments.group,
+        known=arguments.known,
+        horizon=arguments.horizon,
+    )
+    check_names(table)
+    split = split_table(table, arguments.horizon, arguments.history)
+    count, lengths = len(table.values), table.lengths
+    print(
+        f"{arguments.table.name}: {lengths.sum():,} rows, {count} series, spacing "
+        f"{table.axis.name}; looks back {split.history} steps"
+    )
+    if unseen := table.unseen(arguments.horizon):
+        print(
+            f"Known in advance, but never seen so far: {', '.join(unseen)}; its effect is unknown"
+        )
+    print("1. Train without the last rows, choose the epoch on them, test on the very last")
+    frame = model_frame(table, split)
+    training = training_set(frame, split, end=split.validation)
+    validation = held_out_set(training, frame, split.validation_origins, split.horizon)
+    first = fit(training, validation, epochs=arguments.epochs, seed=arguments.seed)
+    test = held_out_set(training, frame, split.test_origins, split.horizon)
+    floor = table.floor()
+    evaluation = evaluate(table, split, *predict_quantiles(first.model, test, frame, floor))
+    print(f"\n{error_table(table, split, evaluation)}\n")
+
+    print(f"2. Train afresh on all rows, for the {first.epoch} epochs that validated best")
+    everything = training_set(frame, split, end=split.end)
+    final = fit(everything, None, epochs=first.epoch, seed=arguments.seed)
+    future = future_set(everything, frame)
+    quantiles, series, _ = predict_quantiles(final.model, future, frame, floor)
+    forecast = tidy_forecast(table, quantiles, series)
+    if floor == 0:
+        print("The target is never negative: nor are the forecasts")
+    with whole_file(folder / "forecast.csv") as part:
+        forecast.to_csv(part, index=False, lineterminator="\n")
+    plot_future(table, split.horizon, quantiles[np.argsort(series)], folder / "forecast.png")
+    print(f"Wrote {folder / 'forecast.csv'} ({len(forecast):,} rows) and {folder / 'forecast.png'}")

@@ -1,0 +1,63 @@
+"""The forecast of what comes after the table, as a tidy table of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .errors import UserError
+from .table import Table
+from .training import QUANTILES
+
+
+def check_names(table: Table) -> None:
+    """Refuse column names that the forecast needs for itself.
+
+    Raises
+    ------
+    UserError
+        A group or time column has the name of an output column.
+    """
+    taken = {"step", "prediction", *_quantile_names()}
+    for name in [*table.groups.columns, table.time]:
+        if name in taken:
+            raise UserError(f"column {name!r} is also one of the forecast's own: rename yours")
+
+
+def tidy_forecast(table: Table, quantiles: np.ndarray, series: np.ndarray) -> pd.DataFrame:
+    """One row per series and step: group columns, time, step, prediction and quantiles.
+
+    Parameters
+    ----------
+    table : Table
+        What was forecast from.
+    quantiles : numpy.ndarray
+        (series, h, Q), one window per series, in any order.
+    series : numpy.ndarray
+        (series,): which series each of them is.
+    """
+    quantiles = _seven_figures(quantiles[np.argsort(series)])
+    count, horizon, _ = quantiles.shape
+    steps = np.arange(1, horizon + 1)
+    positions = (table.starts + table.lengths - 1)[:, None] + steps
+    columns = {
+        name: np.repeat(table.groups[name].to_numpy(), horizon) for name in table.groups.columns
+    }
+    columns[table.time] = table.axis.at(positions.ravel())
+    columns["step"] = np.tile(steps, count)
+    columns["prediction"] = quantiles[..., QUANTILES.index(0.5)].ravel()
+    for k, name in enumerate(_quantile_names()):
+        columns[name] = quantiles[..., k].ravel()
+    return pd.DataFrame(columns)
+
+
+def _seven_figures(values: np.ndarray) -> np.ndarray:
+    """Round to what 32 bits hold: more figures would only look exact."""
+    with np.errstate(divide="ignore"):
+        digits = 6 - np.floor(np.log10(np.abs(values)))
+    scale = 10.0 ** np.clip(np.nan_to_num(digits, posinf=0), 0, 300)
+    return np.round(values * scale) / scale
+
+
+def _quantile_names() -> list[str]:
+    return [f"q{level:g}" for level in QUANTILES]

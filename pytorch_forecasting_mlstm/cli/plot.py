@@ -1,0 +1,150 @@
+"""The pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .evaluation import Evaluation
+from .files import whole_file
+from .split import Split
+from .table import Table
+from .training import QUANTILES
+
+# Okabe and Ito's colours, told apart by the colour-blind; lines and marks tell them apart in grey.
+_HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
+_TRUTH = {
+    "label": "what happened",
+    "color": "black",
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 3.2,
+    "markerfacecolor": "white",
+    "markeredgewidth": 0.9,
+    "zorder": 4,
+}
+_MEDIAN = {"label": "forecast (median)", "color": "#0072B2", "linewidth": 1.8, "zorder": 3}
+_BANDS = ((0.1, 0.9, "#A9D3EC", "80 % interval"), (0.25, 0.75, "#68AFDA", "50 % interval"))
+_NAIVE = {
+    "label": "seasonal naive",
+    "color": "#D55E00",
+    "linewidth": 1.3,
+    "linestyle": (0, (4, 2)),
+    "zorder": 2,
+}
+
+_MOST_PANELS = 6
+_HISTORY_SHOWN = 2  # horizons
+_LEAST_SHOWN = 12  # steps, for short horizons
+_LONGEST_TITLE = 44  # characters, of a panel
+
+
+def plot_test_window(
+    table: Table, split: Split, evaluation: Evaluation, window: int, title: str, path: Path
+) -> None:
+    """Draw history, forecast, bands, naive forecast and truth of one test window."""
+    windows = evaluation.windows
+    past = windows.history[window]
+    first = int(table.starts[windows.series[window]]) + len(past)
+    past = past[-_shown(split.horizon) :]
+    before, ahead = _times(table, first, len(past), split.horizon)
+
+    figure, (axes,) = _figure(1, 1)
+    _draw(axes, before, past, ahead, evaluation.quantiles[window])
+    axes.plot(ahead, windows.actual[window], **_TRUTH)
+    axes.plot(ahead, evaluation.naive_point[window], **_NAIVE)
+    axes.set_ylabel(_plain(table.target))
+    _finish(figure, axes, title, path)
+
+
+def plot_future(table: Table, horizon: int, quantiles: np.ndarray, path: Path) -> None:
+    """Draw history and forecast of the first few series, (series, h, Q) in order."""
+    shown = min(len(table.values), _MOST_PANELS)
+    columns = 1 if shown == 1 else 2 if shown <= 4 else 3
+    figure, panels = _figure(-(-shown // columns), columns)
+    for axes in panels[shown:]:
+        axes.set_visible(False)
+    for number, axes in enumerate(panels[:shown]):
+        past = table.values[number]
+        first = int(table.starts[number]) + len(past)
+        past = past[-_shown(horizon) :]
+        before, ahead = _times(table, first, len(past), horizon)
+        _draw(axes, before, past, ahead, quantiles[number])
+        if not table.groups.columns.empty:
+            label = table.label(number)
+            label = label if len(label) <= _LONGEST_TITLE else label[: _LONGEST_TITLE - 1] + "…"
+            axes.set_title(_plain(label), loc="left", fontsize=10)
+        if number % columns == 0:
+            axes.set_ylabel(_plain(table.target))
+    title = f"{table.name}: {horizon} steps ahead"
+    if shown < len(table.values):
+        title += f", first {shown} of {len(table.values):,} series"
+    _finish(figure, panels[0], title, path)
+
+
+def _shown(horizon: int) -> int:
+    """Say how many steps of history to draw."""
+    return max(_HISTORY_SHOWN * horizon, _LEAST_SHOWN)
+
+
+def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    # No pyplot: it would look for a display, and keep the figure for ever.
+    from matplotlib.figure import Figure
+
+    height = 4.6 if rows == 1 else 0.9 + 2.9 * rows
+    figure = Figure(figsize=(10.8, height), dpi=150, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _times(table: Table, first: int, past: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the times of the history before position `first`, and of the forecast from it on."""
+    times = table.axis.at(np.arange(first - past, first + ahead))
+    if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
+        times = times.tz_localize(None)
+    return times[:past].to_numpy(), times[past:].to_numpy()
+
+
+def _draw(
+    axes: Any, before: np.ndarray, past: np.ndarray, ahead: np.ndarray, quantiles: np.ndarray
+) -> None:
+    """Draw history, and median and bands of the forecast, with axes to read them by."""
+    from matplotlib import dates, ticker
+
+    axes.plot(before, past, **_HISTORY)
+    axes.plot(ahead, quantiles[:, QUANTILES.index(0.5)], **_MEDIAN)
+    for low, high, colour, label in _BANDS:
+        edges = (quantiles[:, QUANTILES.index(level)] for level in (low, high))
+        axes.fill_between(ahead, *edges, color=colour, linewidth=0, label=label, zorder=1)
+    axes.axvline(ahead[0], color="#555555", linewidth=0.8, linestyle=":")
+    axes.margins(x=0.01)
+    if np.issubdtype(before.dtype, np.datetime64):
+        locator = dates.AutoDateLocator(minticks=3, maxticks=9)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    else:
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=7))
+    low, high = axes.get_ylim()
+    if max(abs(low), abs(high)) >= 1000 and high - low >= 10:
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+
+
+def _plain(text: str) -> str:
+    """Show the text as it is: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
+
+
+def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
+    """Add title and legend, and write the file."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=13)
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png")

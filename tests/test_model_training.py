@@ -1,0 +1,451 @@
+"""mLSTMTime in training: every parameter learns, what there is to learn is learnt, and is kept."""
+
+import pickle
+from copy import deepcopy
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+from matplotlib.figure import Figure
+from pytorch_forecasting import GroupNormalizer, NaNLabelEncoder, TimeSeriesDataSet
+from pytorch_forecasting.metrics import MAE, QuantileLoss
+from pytorch_forecasting.utils import to_list
+from torch import Tensor, nn
+
+from datasets import (
+    CONFIGURATIONS,
+    HORIZON,
+    QUIET,
+    collate,
+    configured,
+    fit,
+    make_dataset,
+    make_table,
+    pick_samples,
+)
+from pytorch_forecasting_mlstm import mLSTMTime
+
+SMALL = {"hidden_size": 8, "num_heads": 2}
+
+
+# Gradients
+
+
+def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]:
+    """Return the gradient of the loss by every parameter, in float64 and without dropout.
+
+    No weight is at a special value, such as 0.
+    """
+    model = model.double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    x, y = collate(pick_samples(dataset, count=12))
+    model.loss(model(x).prediction, y).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(
+        dataset,
+        **SMALL,
+        num_layers=2,
+        # a history of one step is its own mean: normalised, nothing is left of it
+        instance_normalization=dataset.max_encoder_length > 1,
+    )
+    for parameter, gradient in gradients(model, dataset).items():
+        assert gradient is not None, parameter
+        assert gradient.isfinite().all(), parameter
+        if dataset.max_encoder_length == 1 and "season" in parameter:
+            continue  # a single step has no season
+        assert gradient.abs().max() > 1e-9, parameter
+
+
+def test_untrained_model_learns_by_every_parameter() -> None:
+    dataset = configured("all covariates")
+    model = mLSTMTime.from_dataset(dataset, num_layers=3)
+    x, y = collate(pick_samples(dataset), torch.float32)
+    model.loss(model(x).prediction, y).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+
+# Learning
+
+
+def make_sines(**special: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
+    """Make eight sines of period 24 around 10 ± 3, noise 0.05; the last 36 steps are apart."""
+    rng = np.random.default_rng(0)
+    t = np.arange(200)
+    series = []
+    for number in range(8):
+        y = 10 + 3 * np.sin(2 * np.pi * t / 24 + rng.uniform(0, 6))
+        noisy = y + 0.05 * rng.normal(size=len(t))
+        label = np.where(y > 10, "high", "low")
+        series.append(pd.DataFrame({"series": str(number), "t": t, "y": noisy, "label": label}))
+    table = pd.concat(series, ignore_index=True)
+    training = make_dataset(
+        table[table["t"] < 164], max_encoder_length=48, max_prediction_length=12, **special
+    )
+    return training, TimeSeriesDataSet.from_dataset(training, table, min_prediction_idx=164)
+
+
+def mean_error(model: mLSTMTime, dataset: TimeSeriesDataSet) -> float:
+    """Return the mean absolute error of the model's predictions."""
+    got = model.predict(dataset, return_y=True, trainer_kwargs=dict(QUIET))
+    return (got.output - got.y[0]).abs().mean().item()
+
+
+def test_learns_noisy_sines() -> None:
+    """To twice the noise; a constant forecast errs by 1.9, the last value by 2.6."""
+    training, validation = make_sines()
+    model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
+    assert mean_error(model, validation) > 1
+    fit(model, training, steps=105, batch_size=64)
+    assert mean_error(model, validation) < 0.08
+
+
+def test_learns_the_season_of_a_label() -> None:
+    """The season has no noise; a guess is right half of the time."""
+    training, validation = make_sines(
+        target="label", target_normalizer=NaNLabelEncoder(), time_varying_unknown_reals=[]
+    )
+    model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
+    fit(model, training, steps=60, batch_size=64)
+    got = model.predict(validation, return_y=True, trainer_kwargs=dict(QUIET))
+    accuracy = (got.output == got.y[0]).float().mean().item()
+    assert accuracy > 0.95
+
+
+def test_learns_what_a_known_covariate_decides() -> None:
+    """The history says nothing of the next steps, and the best constant errs by 4."""
+    rng = np.random.default_rng(0)
+    table = make_table(n_series=4, steps=60)
+    table["switch"] = rng.choice([-1.0, 1.0], len(table))
+    table["y"] = 10 + 4 * table["switch"]
+    training = make_dataset(
+        table[table["t"] < 44],
+        time_varying_known_reals=["switch"],
+        target_normalizer=GroupNormalizer(),
+    )
+    validation = TimeSeriesDataSet.from_dataset(training, table, min_prediction_idx=44)
+    model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
+    fit(model, training, steps=60, batch_size=32)
+    assert mean_error(model, validation) < 0.8
+
+
+def test_learns_what_a_static_variable_decides_where_there_is_no_history() -> None:
+    """Series around 0 and 10, before their first value: the best constant errs by 5."""
+    rng = np.random.default_rng(0)
+    table = pd.concat(
+        pd.DataFrame(
+            {
+                "series": str(number),
+                "t": np.arange(5),
+                "region": "ab"[number % 2],
+                "y": 10.0 * (number % 2) + 0.1 * rng.normal(size=5),
+            }
+        )
+        for number in range(40)
+    ).reset_index(drop=True)
+    training = make_dataset(
+        table,
+        max_encoder_length=2,
+        min_encoder_length=0,
+        max_prediction_length=3,
+        static_categoricals=["region"],
+        target_normalizer=GroupNormalizer(),
+    )
+    validation = TimeSeriesDataSet.from_dataset(training, table[table["t"] < 3])
+    x, _ = next(iter(validation.to_dataloader(train=False, batch_size=40)))
+    assert not x["encoder_lengths"].any()
+    model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
+    fit(model, training, steps=60, batch_size=32)
+    assert mean_error(model, validation) < 1
+
+
+class Forgetful(nn.Module):
+    """In the place of the memory: it adds nothing to any token."""
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+        return torch.zeros_like(tokens), None
+
+
+def make_cues() -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
+    """Make noise; a word early in the history, 6 steps back or more, tells if 2 or -2 follow."""
+    rng = np.random.default_rng(0)
+    episodes = []
+    for series in range(60):
+        for episode in range(2):
+            up = rng.integers(2)
+            y = rng.normal(size=16)
+            y[12:] = (2 if up else -2) + 0.1 * rng.normal(size=4)
+            cue = ["none"] * 16
+            cue[rng.integers(6)] = "up" if up else "down"
+            t = 16 * episode + np.arange(16)
+            episodes.append(pd.DataFrame({"series": str(series), "t": t, "y": y, "cue": cue}))
+    table = pd.concat(episodes, ignore_index=True)
+    training = make_dataset(
+        table[table["t"] < 16],
+        max_encoder_length=12,
+        time_varying_unknown_categoricals=["cue"],
+        target_normalizer=GroupNormalizer(),
+    )
+    return training, TimeSeriesDataSet.from_dataset(training, table[table["t"] >= 16])
+
+
+def test_memory_carries_a_cue_that_the_linear_paths_cannot_see() -> None:
+    training, validation = make_cues()
+    errors = []
+    for memory in (None, Forgetful()):
+        seed_everything(0, verbose=False)
+        model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
+        if memory is not None:
+            model.memory = memory
+        fit(model, training, steps=40, batch_size=60)
+        errors.append(mean_error(model, validation))
+    assert errors[0] < 0.8
+    assert errors[1] > 1.5  # at chance: 2
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_trains_in_other_precisions(precision: str) -> None:
+    dataset = configured("all lengths")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(), **SMALL)
+    before = deepcopy(model.state_dict())
+    trainer = fit(model, dataset, precision=precision, gradient_clip_val=0.1)
+    assert trainer.callback_metrics["train_loss"].isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, before[name].to(parameter)), name
+
+
+# Keeping what was learnt
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[mLSTMTime, TimeSeriesDataSet, Path]:
+    """A model with nothing at its default, two steps trained, and its checkpoint."""
+    dataset = make_dataset(
+        **{**CONFIGURATIONS["all covariates"], "min_encoder_length": 2, "weight": "weight"},
+        add_relative_time_idx=True,
+    )
+    model = mLSTMTime.from_dataset(
+        dataset,
+        **SMALL,
+        num_layers=2,
+        dropout=0.3,
+        patch_length=3,
+        moving_average=4,
+        instance_normalization=False,
+        loss=QuantileLoss([0.2, 0.5, 0.7]),
+        learning_rate=0.02,
+    )
+    trainer = fit(model, dataset)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    return model, dataset, tmp_path / "model.ckpt"
+
+
+def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[Tensor]:
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    return [part.detach() for part in to_list(model.eval()(x).prediction)]
+
+
+def test_checkpoint_gives_the_same_model(trained: tuple[mLSTMTime, Any, Path]) -> None:
+    model, dataset, path = trained
+    loaded = mLSTMTime.load_from_checkpoint(path)
+    for name in ("patch_length", "moving_average", "instance_normalization", "learning_rate"):
+        assert loaded.hparams[name] == model.hparams[name]
+    assert loaded.loss.quantiles == model.loss.quantiles
+    expected = raw_forecast(model, dataset)[0]
+    assert torch.equal(raw_forecast(loaded, dataset)[0], expected)
+    other = mLSTMTime.from_dataset(dataset, **{**SMALL, "loss": QuantileLoss([0.2, 0.5, 0.7])})
+    assert not torch.allclose(raw_forecast(other, dataset)[0], expected, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:If predicting, no randomization:UserWarning")  # of any dataset
+def test_loaded_model_predicts_a_table(trained: tuple[mLSTMTime, Any, Path]) -> None:
+    model, dataset, path = trained
+    loaded = mLSTMTime.load_from_checkpoint(path)
+    table = make_table(steps=30)  # longer than what was trained on
+    expected = model.predict(
+        TimeSeriesDataSet.from_dataset(dataset, table, predict=True), trainer_kwargs=dict(QUIET)
+    )
+    got = loaded.predict(table, return_index=True, trainer_kwargs=dict(QUIET))
+    assert got.output.shape == (3, HORIZON)
+    assert got.index["t"].tolist() == [26, 26, 26]
+    assert torch.equal(got.output, expected)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
+def test_training_goes_on_from_a_checkpoint(trained: tuple[mLSTMTime, Any, Path]) -> None:
+    model, dataset, path = trained
+    loaded = mLSTMTime.load_from_checkpoint(path)
+    trainer = Trainer(max_steps=4, max_epochs=-1, enable_checkpointing=False, **QUIET)
+    # the checkpoint holds the dataset's encoders, too; before Lightning 2.6 nothing had to be said
+    new = "weights_only" in signature(Trainer.fit).parameters
+    trainer.fit(
+        loaded,
+        dataset.to_dataloader(train=True, batch_size=16, num_workers=0),
+        dataset.to_dataloader(train=False, batch_size=16, num_workers=0),
+        ckpt_path=path,
+        **({"weights_only": False} if new else {}),
+    )
+    assert trainer.global_step == 4
+    assert not torch.equal(raw_forecast(loaded, dataset)[0], raw_forecast(model, dataset)[0])
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+@pytest.mark.parametrize("name", ["all covariates", "two targets"])
+def test_trained_model_can_be_copied(name: str, copy: Any) -> None:
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    fit(model, dataset, steps=1, limit_train_batches=2)  # stops after a training step
+    other = copy(model)
+    for one, two in zip(raw_forecast(other, dataset), raw_forecast(model, dataset), strict=True):
+        assert torch.equal(one, two)
+    with torch.no_grad():
+        model.head.bias += 1
+    for one, two in zip(raw_forecast(other, dataset), raw_forecast(model, dataset), strict=True):
+        assert not torch.equal(one, two)
+    fit(other.train(), dataset)
+
+
+@pytest.mark.filterwarnings("ignore:.c. argument looks like:UserWarning")  # a horizon of one step
+@pytest.mark.parametrize("name", ["all lengths", "mixed targets", "categorical target"])
+def test_prediction_is_plotted(name: str) -> None:
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(dataset, **SMALL).eval()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    out = model(x)
+    for row in range(len(x["encoder_lengths"])):
+        figures = to_list(model.plot_prediction(x, out, idx=row))
+        assert all(isinstance(figure, Figure) for figure in figures)
+        assert len(figures) == len(dataset.target_names)
+
+
+# Arguments: each does what it says
+
+
+def test_sizes_are_those_asked_for() -> None:
+    model = mLSTMTime.from_dataset(
+        configured("no covariates"), hidden_size=12, num_layers=3, num_heads=6, moving_average=7
+    )
+    assert len(model.memory.cells) == 3
+    assert model.memory.cells[0].memory_shape(1) == (1, 6, 2, 2)
+    assert model.head.in_features == 12
+    default = mLSTMTime.from_dataset(configured("no covariates"))
+    assert default.size() != model.size()
+
+
+@pytest.mark.parametrize(
+    ("patch_length", "tokens"), [(1, 8 + 4), (3, 3 + 2), (4, 2 + 1), (20, 1 + 1)]
+)
+def test_patch_length_folds_steps_into_tokens(patch_length: int, tokens: int) -> None:
+    dataset = configured("all covariates")
+    model = mLSTMTime.from_dataset(dataset, patch_length=patch_length).eval()
+    seen = []
+    model.memory.register_forward_pre_hook(
+        lambda module, arguments: seen.append(arguments[0].shape)
+    )
+    prediction = model(collate(pick_samples(dataset), torch.float32)[0]).prediction
+    assert seen == [(5, tokens, 64)]
+    assert prediction.shape == (5, HORIZON, 1)
+
+
+@pytest.mark.parametrize("widths", [(1, 2), (2, 3), (4, 5)])
+def test_moving_average_splits_trend_and_season(widths: tuple[int, int]) -> None:
+    """With weights on the trend alone, the width of its average shows."""
+    dataset = configured("no covariates")
+    forecasts = []
+    for width in widths:
+        torch.manual_seed(0)
+        model = mLSTMTime.from_dataset(dataset, moving_average=width)
+        nn.init.ones_(model.targets[0].linear.trend.weight)
+        forecasts.append(raw_forecast(model, dataset)[0])
+    assert not torch.allclose(*forecasts, rtol=1e-3)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    dataset = configured("all covariates")
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    model = mLSTMTime.from_dataset(dataset, dropout=0.5)
+    assert not torch.equal(model(x).prediction, model(x).prediction)
+    model.eval()
+    assert torch.equal(model(x).prediction, model(x).prediction)
+    model = mLSTMTime.from_dataset(dataset, dropout=0.0)
+    assert torch.equal(model(x).prediction, model.eval()(x).prediction)
+
+
+def test_embedding_sizes_can_be_chosen() -> None:
+    dataset = configured("all covariates")
+    sizes = {"region": (3, 5)}
+    model = mLSTMTime.from_dataset(dataset, embedding_sizes=sizes)
+    assert model.embedding["region"].weight.shape == (3, 5)
+    assert model.embedding["state"].weight.shape[0] == 2
+    raw_forecast(model, dataset)
+
+
+def test_default_arguments_make_a_model() -> None:
+    model = mLSTMTime()
+    assert isinstance(model.loss, MAE)
+    assert mLSTMTime().loss is not model.loss
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"hidden_size": 10},
+            ValueError,
+            "hidden_size must be a multiple of num_heads, got 10 and 4",
+        ),
+        ({"hidden_size": 0}, ValueError, "hidden_size must be at least 1, got 0"),
+        ({"hidden_size": 64.0}, TypeError, "hidden_size must be an int, got 64.0"),
+        ({"num_layers": 0}, ValueError, "mLSTMTime: num_layers must be at least 1, got 0"),
+        ({"num_heads": 0}, ValueError, "num_heads must be at least 1, got 0"),
+        ({"dropout": 1.0}, ValueError, "dropout must be in .0, 1., got 1.0"),
+        ({"dropout": "much"}, TypeError, "dropout must be a number, got 'much'"),
+        ({"patch_length": 0}, ValueError, "mLSTMTime: patch_length must be at least 1, got 0"),
+        ({"patch_length": 2.5}, TypeError, "mLSTMTime: patch_length must be an int, got 2.5"),
+        ({"moving_average": 0}, ValueError, "mLSTMTime: moving_average must be at least 1, got 0"),
+        (
+            {"instance_normalization": "yes"},
+            TypeError,
+            "mLSTMTime: instance_normalization must be True or False, got 'yes'",
+        ),
+        ({"max_encoder_length": 0}, ValueError, "max_encoder_length must be at least 1, got 0"),
+        ({"hiden_size": 32}, TypeError, "unexpected keyword argument 'hiden_size'"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_explained(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        mLSTMTime.from_dataset(configured("no covariates"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("part", "made_for", "steps"), [("encoder", 5, 8), ("prediction", 2, 4)], ids=str
+)
+def test_too_long_batch_is_explained(part: str, made_for: int, steps: int) -> None:
+    model = mLSTMTime.from_dataset(make_dataset(**{f"max_{part}_length": made_for}))
+    x, _ = collate(pick_samples(configured("no covariates")), torch.float32)
+    with pytest.raises(
+        ValueError,
+        match=rf"^mLSTMTime: the model was made for a max_{part}_length of {made_for}, got a batch "
+        rf"of {steps} steps; make the dataset with TimeSeriesDataSet\.from_dataset",
+    ):
+        model(x)
