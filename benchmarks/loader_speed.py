@@ -1,0 +1,320 @@
+"""Data loading: stock TimeSeriesDataSet beside BatchedTimeSeriesDataSet, on one thread.
+
+    python benchmarks/loader_speed.py --data ETTh1.csv
+    python benchmarks/loader_speed.py                            # a synthetic table of its shape
+    python benchmarks/loader_speed.py --only loader memory       # some of the parts
+
+Batches are compared before anything is timed: where they differ, nothing is. The two are timed in
+turns, so that whatever else the machine does meets both; figures are medians. On a machine that
+others use as well, ``--clock cpu`` counts the time that this process had the processor: all work
+is done by its one thread, so on an idle machine the two clocks agree.
+"""
+
+import argparse
+import gc
+import itertools
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_forecasting.data import (
+    EncoderNormalizer,
+    GroupNormalizer,
+    TimeSeriesDataSet,
+)
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+
+SERIES = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+STEPS = 17_420
+PERIODS = {"day": 24, "half_day": 12, "week": 168, "half_week": 84, "year": 8760}
+ENCODER, DECODER, BATCH = 336, 96, 64
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+PARTS = ["loader", "construction", "memory", "epoch"]
+
+
+def long_table(path: str | None) -> pd.DataFrame:
+    """Make ETTh1, or random walks of its shape, long: series below each other, five covariates."""
+    if path is None:
+        walks = np.random.default_rng(0).normal(size=(STEPS, len(SERIES))).cumsum(0)
+        wide = pd.DataFrame(walks, columns=SERIES)
+    else:
+        wide = pd.read_csv(path)[SERIES]
+    hours = np.arange(len(wide))
+    known = {name: np.sin(2 * np.pi * hours / hours_each) for name, hours_each in PERIODS.items()}
+    table = wide.assign(time=hours, **known)
+    return table.melt(
+        id_vars=["time", *known], value_vars=SERIES, var_name="series", value_name="y"
+    )
+
+
+def common() -> dict[str, Any]:
+    return dict(
+        time_idx="time",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=ENCODER,
+        max_prediction_length=DECODER,
+        time_varying_unknown_reals=["y"],
+        # What "auto" chooses for ETTh1, whatever the table.
+        target_normalizer=EncoderNormalizer(),
+    )
+
+
+def cases() -> dict[str, tuple[dict[str, Any], bool, tuple[float, float]]]:
+    """List settings, whether steps are missing, and targets: most ms per batch, least ratio."""
+    known = dict(time_varying_known_reals=list(PERIODS))
+    by_series = dict(target_normalizer=GroupNormalizer(groups=["series"]))
+    static = dict(static_categoricals=["series"], add_relative_time_idx=True)
+    every = {name: EncoderNormalizer() for name in PERIODS}
+    gaps = dict(allow_missing_timesteps=True, min_encoder_length=ENCODER // 2)
+    return {
+        "no covariates, EncoderNormalizer": ({}, False, (1.2, 30)),
+        "no covariates, GroupNormalizer": (by_series, False, (1.2, 30)),
+        "5 known reals, EncoderNormalizer": (known, False, (1.2, 30)),
+        "5 known reals, GroupNormalizer": (known | by_series, False, (1.2, 30)),
+        "5 known reals, static, relative time": (known | static, False, (1.2, 30)),
+        "5 known reals with EncoderNormalizer": (known | dict(scalers=every), False, (np.inf, 10)),
+        "5 known reals, 5 % of steps missing": (known | gaps, True, (np.inf, 10)),
+    }
+
+
+def without_some(table: pd.DataFrame) -> pd.DataFrame:
+    kept = np.random.default_rng(1).random(len(table)) >= 0.05
+    ends = table["time"].isin([table["time"].min(), table["time"].max()])
+    return table[kept | ends]
+
+
+def identical(actual: Any, expected: Any) -> bool:
+    """Keys, order, types, and every bit that is not that of a NaN."""
+    if type(actual) is not type(expected):
+        return False
+    if isinstance(expected, Tensor):
+        return (
+            actual.dtype == expected.dtype
+            and actual.shape == expected.shape
+            and bool(((actual == expected) | (actual.isnan() & expected.isnan())).all())
+        )
+    if isinstance(expected, dict):
+        return list(actual) == list(expected) and all(
+            identical(actual[name], expected[name]) for name in expected
+        )
+    if isinstance(expected, (list, tuple)):
+        return len(actual) == len(expected) and all(map(identical, actual, expected))
+    return actual is expected
+
+
+def shuffled_batches(dataset: TimeSeriesDataSet, seed: int) -> Iterator[Any]:
+    torch.manual_seed(seed)
+    return iter(dataset.to_dataloader(train=True, batch_size=BATCH))
+
+
+def require_parity(name: str, stock: TimeSeriesDataSet, batched: TimeSeriesDataSet) -> None:
+    expected, actual = (
+        list(itertools.islice(shuffled_batches(dataset, 0), 5)) for dataset in (stock, batched)
+    )
+    if not identical(actual, expected):
+        raise SystemExit(f"{name}: batches differ from the stock ones; not timed")
+
+
+def seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
+    start = clock()
+    work()
+    return clock() - start
+
+
+def verdict(*passed: bool) -> str:
+    return "yes" if all(passed) else "NO"
+
+
+def time_loaders(table: pd.DataFrame, rounds: int, clock: Callable[[], float]) -> None:
+    print(f"\nLoader: batches of {BATCH}, encoder {ENCODER}, prediction {DECODER}\n")
+    print("| case | stock ms | wrapped ms | batched ms | ratio | target | met |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (settings, gaps, (most, least)) in cases().items():
+        rows = without_some(table) if gaps else table
+        stock = TimeSeriesDataSet(rows, **(common() | settings))
+        wrapped = BatchedTimeSeriesDataSet.wrap(stock)
+        batched = BatchedTimeSeriesDataSet(rows, **(common() | settings))
+        times: dict[str, list[float]] = {"stock": [], "wrapped": [], "batched": []}
+        fetch = {}
+        for kind, dataset in zip(times, (stock, wrapped, batched), strict=True):
+            require_parity(name, stock, dataset)
+            fetch[kind] = partial(next, shuffled_batches(dataset, 1))
+        for _ in range(rounds):
+            for kind, each in times.items():
+                each += [seconds(fetch[kind], clock) for _ in range(1 if kind == "stock" else 10)]
+        slow, shared, fast = (1e3 * statistics.median(each) for each in times.values())
+        target = f"{least:g}×" if np.isinf(most) else f"{most:g} ms, {least:g}×"
+        met = verdict(fast <= most, slow / fast >= least)
+        print(
+            f"| {name} | {slow:.1f} | {shared:.2f} | {fast:.2f} | {slow / fast:.0f}× | "
+            f"{target} | {met} |"
+        )
+
+
+def time_construction(table: pd.DataFrame, rounds: int, clock: Callable[[], float]) -> None:
+    parts = [table.assign(series=table["series"] + f" {copy}") for copy in range(10)]
+    rows = pd.concat(parts, ignore_index=True)
+    settings = common() | cases()["5 known reals, GroupNormalizer"][0]
+    times: dict[type[TimeSeriesDataSet], list[float]] = {
+        TimeSeriesDataSet: [],
+        BatchedTimeSeriesDataSet: [],
+    }
+    built: dict[type[TimeSeriesDataSet], TimeSeriesDataSet] = {}
+    for _ in range(rounds):
+        for cls, each in times.items():
+            built.pop(cls, None)
+            gc.collect()
+            start = clock()
+            built[cls] = cls(rows, **settings)
+            each.append(clock() - start)
+    stock, batched = built[TimeSeriesDataSet], built[BatchedTimeSeriesDataSet]
+    if not (stock.index.equals(batched.index) and identical(batched.data, stock.data)):
+        raise SystemExit("construction: the datasets differ")
+    slow, fast = (statistics.median(each) for each in times.values())
+    print(f"\nConstruction: {len(rows):,} rows, {len(parts) * len(SERIES)} series, 5 known reals\n")
+    print("| stock s | batched s | share of stock | target | met |\n|---|---|---|---|---|")
+    met = verdict(fast <= slow / 2)
+    print(f"| {slow:.2f} | {fast:.2f} | {fast / slow:.0%} | at most 50 % | {met} |")
+
+
+def held_bytes(value: Any, seen: set[int]) -> int:
+    """Bytes of all tensors, arrays and tables that can be reached, each counted once."""
+    if isinstance(value, Tensor):
+        storage = value.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+    elif isinstance(value, np.ndarray):
+        key, size = id(value if value.base is None else value.base), value.nbytes
+    elif isinstance(value, pd.DataFrame):
+        key, size = id(value), int(value.memory_usage(deep=True).sum())
+    else:
+        key, size = id(value), 0
+    if key in seen:
+        return 0
+    seen.add(key)
+    if isinstance(value, dict):
+        return sum(held_bytes(each, seen) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(held_bytes(each, seen) for each in value)
+    if not size and hasattr(value, "__dict__") and not isinstance(value, type):
+        return held_bytes(vars(value), seen)
+    return size
+
+
+def measure_memory(table: pd.DataFrame) -> None:
+    print("\nMemory: held by the dataset after 20 batches\n")
+    print("| case | data tensors MB | stock MB | batched MB | extra | target | met |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (settings, gaps, _) in cases().items():
+        rows = without_some(table) if gaps else table
+        stock = TimeSeriesDataSet(rows, **(common() | settings))
+        batched = BatchedTimeSeriesDataSet(rows, **(common() | settings))
+        for dataset in (stock, batched):
+            batches = shuffled_batches(dataset, 0)
+            for _ in range(20 if dataset is batched else 1):
+                next(batches)
+        data, slow, fast = (
+            held_bytes(each, set()) / 1e6 for each in (stock.data, vars(stock), vars(batched))
+        )
+        share = (fast - slow) / data
+        met = verdict(share <= 0.2)
+        print(f"| {name} | {data:.2f} | {slow:.2f} | {fast:.2f} | {share:+.1%} | +20 % | {met} |")
+
+
+class Curve(pl.Callback):
+    """Loss of every step, and when it ended."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.losses: list[float] = []
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Take down loss and time."""
+        self.losses.append(float(args[2]["loss"]))
+        self.times.append(self.clock())
+
+    @property
+    def step(self) -> float:
+        """Give the median time of a step, loading included."""
+        return statistics.median(np.diff(self.times))
+
+
+def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[], float]) -> None:
+    try:
+        from pytorch_forecasting_mlstm import mLSTMTime
+    except ImportError:
+        print("\nTraining: left out, since this installation has no mLSTMTime")
+        return
+    stock = TimeSeriesDataSet(table, **common())
+    batched = BatchedTimeSeriesDataSet.wrap(stock)
+    curves: dict[str, list[Curve]] = {"stock": [], "batched": []}
+    for _ in range(rounds):
+        for name, dataset in (("stock", stock), ("batched", batched)):
+            pl.seed_everything(0, verbose=False)
+            model, curve = mLSTMTime.from_dataset(dataset), Curve(clock)
+            trainer = pl.Trainer(
+                max_epochs=1,
+                limit_train_batches=steps,
+                accelerator="cpu",
+                callbacks=[curve],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(model, dataset.to_dataloader(train=True, batch_size=BATCH))
+            curves[name].append(curve)
+    same = all(curve.losses == curves["stock"][0].losses for curve in sum(curves.values(), []))
+    slow, fast = (statistics.median(curve.step for curve in each) for each in curves.values())
+    epoch = len(stock) // BATCH
+    print(f"\nTraining: mLSTMTime, no covariates, {steps} steps of {epoch:,} in an epoch\n")
+    print("| stock s/epoch | batched s/epoch | ratio | same loss curve | target | met |")
+    print("|---|---|---|---|---|---|")
+    print(
+        f"| {slow * epoch:.0f} | {fast * epoch:.0f} | {slow / fast:.1f}× | {verdict(same)} | "
+        f"5×, same | {verdict(same, slow / fast >= 5)} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", metavar="CSV", help="path of ETTh1.csv; default: synthetic")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
+    parser.add_argument("--rounds", type=int, default=30, help="batches of the stock loader")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what to count")
+    parser.add_argument("--steps", type=int, default=60, help="training steps of each run")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    # Advice of scikit-learn, Lightning and the host on data and loaders of this size.
+    warnings.simplefilter("ignore")
+    table = long_table(chosen.data)
+    source = chosen.data or "synthetic"
+    clock = CLOCKS[chosen.clock]
+    print(
+        f"torch {torch.__version__}, 1 thread, {chosen.clock} time, "
+        f"data: {source}, {len(table):,} rows"
+    )
+    if "loader" in chosen.only:
+        time_loaders(table, chosen.rounds, clock)
+    if "construction" in chosen.only:
+        time_construction(table, 3, clock)
+    if "memory" in chosen.only:
+        measure_memory(table)
+    if "epoch" in chosen.only:
+        time_epoch(table, 3, chosen.steps, clock)
+
+
+if __name__ == "__main__":
+    main()

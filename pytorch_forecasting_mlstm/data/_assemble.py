@@ -1,0 +1,316 @@
+"""One batch, from the data to what a model is given, in the order of the host's ``__getitem__``."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pytorch_forecasting.data.encoders import EncoderNormalizer
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales, scaled
+from pytorch_forecasting_mlstm.data._gather import Columns, Steps, cut, padded_steps, take
+from pytorch_forecasting_mlstm.data._windows import BoolArray, Windows, sample_windows
+
+Batch = tuple[dict[str, Any], tuple[Any, Tensor | None]]
+
+
+class Values(NamedTuple):
+    """Data of a batch on their way to the model.
+
+    Parameters
+    ----------
+    reals : Columns
+        one for each of ``dataset.reals``
+    categoricals : Columns
+        one for each of ``dataset.flat_categoricals``
+    targets : list of Tensor
+        unscaled, each of shape ``(B, T)``
+    """
+
+    reals: Columns
+    categoricals: Columns
+    targets: list[Tensor]
+
+
+def assemble(dataset: Any, numbers: Sequence[int], data: dict[str, Any]) -> Batch:
+    """Gather and prepare a batch.
+
+    Parameters
+    ----------
+    dataset : BatchedTimeSeriesDataSet
+        settings, index and normalisers
+    numbers : sequence of int
+        samples of the batch
+    data : dict
+        ``dataset.data``, or a copy of it on another device
+
+    Returns
+    -------
+    tuple
+        ``x, (target, weight)`` as the host's ``_collate_fn`` returns them
+    """
+    windows = sample_windows(dataset, numbers)
+    steps = padded_steps(windows, data["time"])
+    values = Values(
+        reals=Columns(data["reals"], steps),
+        categoricals=Columns(data["categoricals"], steps),
+        targets=[take(target, steps) for target in data["target"]],
+    )
+    names = dataset.reals
+
+    if windows.gapped is not None and steps.missing is not None:
+        _fill_missing(dataset, names, windows, windows.gapped, steps.missing, values)
+    if dataset.randomize_length is not None and not windows.encoder_length.all():
+        _hide_categories(dataset, steps, values)
+    _describe_position(dataset, names, windows, steps, values)
+    target_scales = _scale_targets(dataset, names, windows, steps, values)
+    _scale_covariates(dataset, names, windows, values, target_scales)
+    if dataset._overwrite_values is not None:
+        _overwrite(dataset, names, numbers, windows, steps, values)
+
+    encoder, decoder = steps.encoder, steps.decoder
+    encoder_targets = [cut(target, encoder) for target in values.targets]
+    decoder_targets = [cut(target, decoder) for target in values.targets]
+    multi = dataset.multi_target
+    target = decoder_targets if multi else decoder_targets[0]
+    weight = None if data["weight"] is None else cut(take(data["weight"], steps), decoder)
+    return (
+        dict(
+            encoder_cat=values.categoricals.cut(encoder),
+            encoder_cont=values.reals.cut(encoder),
+            encoder_target=encoder_targets if multi else encoder_targets[0],
+            encoder_lengths=encoder.length.clone(),
+            decoder_cat=values.categoricals.cut(decoder),
+            decoder_cont=values.reals.cut(decoder),
+            decoder_target=target,
+            decoder_lengths=decoder.length.clone(),
+            # As in the host, counted from the first step of the sample before any was left out.
+            decoder_time_idx=(steps.first_time + encoder.length).unsqueeze(1)
+            + steps.step[: decoder.width],
+            groups=data["groups"].index_select(0, steps.first_row),
+            target_scale=target_scales if multi else target_scales[0],
+        ),
+        (target, weight),
+    )
+
+
+def _fill_missing(
+    dataset: Any,
+    names: list[str],
+    windows: Windows,
+    gapped: BoolArray,
+    missing: Tensor,
+    values: Values,
+) -> None:
+    """Put in what the data lack; rows that stand in for missing steps are already there."""
+    reals, categoricals = values.reals, values.categoricals
+    if dataset.time_idx in names:
+        place = names.index(dataset.time_idx)
+        column = dataset.data["reals"][:, place]
+        reals.change(place, _even_times(column, windows, gapped, reals.read(place)))
+    unscaled = {f"__target__{name}": place for place, name in enumerate(dataset.target_names)}
+    for name, value in dataset.encoded_constant_fill_strategy.items():
+        if name in names:
+            place = names.index(name)
+            reals.change(place, reals.read(place).masked_fill(missing, float(value)))
+        elif name in unscaled:
+            filled = values.targets[unscaled[name]]
+            filled.masked_fill_(missing, float(value) if filled.is_floating_point() else int(value))
+        elif name in dataset.flat_categoricals:
+            place = dataset.flat_categoricals.index(name)
+            categoricals.change(place, categoricals.read(place).masked_fill(missing, int(value)))
+        elif name not in dataset.target_names:  # else the target is no input of the model
+            raise KeyError(f"Variable {name} is not known and thus cannot be filled in")
+
+
+def _even_times(column: Tensor, windows: Windows, gapped: BoolArray, times: Tensor) -> Tensor:
+    """Time index as a real variable: in windows with gaps, even steps from first to last."""
+    even = times.clone()
+    step = torch.arange(times.shape[1])
+    for sample in np.flatnonzero(gapped).tolist():
+        # Window by window, since only torch.linspace itself rounds as torch.linspace does.
+        line = torch.linspace(
+            column[windows.first_row[sample]],
+            column[windows.last_row[sample]],
+            int(windows.length[sample]),
+            dtype=column.dtype,
+        )
+        shown = (int(windows.skipped[sample]) + step).clamp(max=len(line) - 1)
+        even[sample] = line[shown].to(times.device)
+    return even
+
+
+def _hide_categories(dataset: Any, steps: Steps, values: Values) -> None:
+    """Where nothing is left of the encoder, categories that may be unknown are: 0 means that."""
+    empty = (steps.encoder.length == 0).unsqueeze(1)
+    for name in dataset.dropout_categoricals:
+        place = dataset.flat_categoricals.index(name)
+        shown = values.categoricals.read(place)
+        values.categoricals.change(place, shown.masked_fill(empty, 0))
+
+
+def _describe_position(
+    dataset: Any, names: list[str], windows: Windows, steps: Steps, values: Values
+) -> None:
+    """Set the variables that depend on where the sample is split."""
+    longest = dataset.max_encoder_length
+    device = steps.step.device
+    if dataset.add_relative_time_idx:
+        split = steps.encoder.length[:1] if windows.equal else steps.encoder.length
+        relative = (steps.step - split.unsqueeze(1)).to(values.reals.dtype)
+        # A divisor on the device: by a number, CUDA would multiply with the rounded inverse.
+        divisor = torch.tensor(longest, dtype=values.reals.dtype, device=device)
+        relative = (relative / divisor).expand(len(steps.first_row), -1)
+        values.reals.change(names.index("relative_time_idx"), relative)
+    if dataset.add_encoder_length:
+        length = (windows.encoder_length - 0.5 * longest) / longest * 2.0
+        known = torch.from_numpy(length).to(values.reals.dtype).to(device)
+        values.reals.change(names.index("encoder_length"), _all_steps(known, steps))
+
+
+def _all_steps(values: Tensor, steps: Steps) -> Tensor:
+    return values.unsqueeze(1).expand(-1, len(steps.step))
+
+
+def _scale_targets(
+    dataset: Any, names: list[str], windows: Windows, steps: Steps, values: Values
+) -> list[Tensor]:
+    """Scale targets by their encoders, and find the scale of every target.
+
+    Returns
+    -------
+    list of Tensor
+        for each target its scale, shape ``(B, 2)``
+    """
+    scales = []
+    for position, (name, normalizer) in enumerate(
+        zip(dataset.target_names, dataset.target_normalizers, strict=True)
+    ):
+        target = values.targets[position]
+        if not isinstance(normalizer, EncoderNormalizer):
+            of_series = dataset._series_scales(position, normalizer).of(windows.first_row)
+            scales.append(of_series.to(target.device))
+            continue
+        scale = encoder_scales(normalizer, target, windows.encoder_length)
+        if name in names:
+            values.reals.change(names.index(name), scaled(normalizer, target, scale, windows.total))
+        if dataset.add_target_scales:
+            for part, feature in enumerate([f"{name}_center", f"{name}_scale"]):
+                encoded = dataset.transform_values(feature, scale[:, part].cpu())
+                known = torch.as_tensor(encoded).to(values.reals.dtype).to(target.device)
+                values.reals.change(names.index(feature), _all_steps(known, steps))
+        scales.append(scale)
+    return scales
+
+
+def _scale_covariates(
+    dataset: Any, names: list[str], windows: Windows, values: Values, target_scales: list[Tensor]
+) -> None:
+    """Scale covariates by their encoders, then lags by what was found for the variable itself."""
+    lagged = dataset.lagged_variables
+    # Of a normaliser that serves several variables, lags see what it was fitted to last.
+    fitted = {
+        id(normalizer): scale
+        for normalizer, scale in zip(dataset.target_normalizers, target_scales, strict=True)
+    }
+    by_encoder = encoder_normalizers(dataset)
+    strided = _strided(dataset, windows)
+    change = values.reals.change
+    for name, normalizer in by_encoder.items():
+        if name not in lagged:
+            place = names.index(name)
+            covariate = values.reals.read(place)
+            scale = encoder_scales(normalizer, covariate, windows.encoder_length, strided)
+            fitted[id(normalizer)] = scale
+            change(place, scaled(normalizer, covariate, scale, windows.total, strided))
+    for name, normalizer in by_encoder.items():
+        if name in lagged:
+            place = names.index(name)
+            lag, scale = values.reals.read(place), fitted[id(normalizer)]
+            change(place, scaled(normalizer, lag, scale, windows.total, strided))
+
+
+def encoder_normalizers(dataset: Any) -> dict[str, Any]:
+    """List the normalisers that are fitted to every encoder, those of the targets apart.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        dataset
+
+    Returns
+    -------
+    dict
+        normaliser by the name of the covariate or lag, in the order of ``dataset.reals``
+    """
+    targets, lagged = dataset.target_names, dataset.lagged_variables
+    found = {
+        name
+        for name, scaler in [
+            *dataset._scalers.items(),
+            *zip(targets, dataset.target_normalizers, strict=True),
+        ]
+        if isinstance(scaler, EncoderNormalizer)
+    }
+    chosen = {
+        name: dataset.get_transformer(name)
+        for name in dataset.reals
+        if lagged.get(name, name) in found and name not in targets
+    }
+    return {
+        name: scaler for name, scaler in chosen.items() if isinstance(scaler, EncoderNormalizer)
+    }
+
+
+def _strided(dataset: Any, windows: Windows) -> BoolArray | None:
+    """Tell in which windows the host's copy of a real variable is not contiguous in memory.
+
+    A slice is laid out as the data are, which come from pandas column by column. Filling gaps lays
+    it out row by row.
+    """
+    if dataset.data["reals"].shape[1] == 1:
+        return None
+    if not dataset._stock_by_column:
+        return np.ones(len(windows.length), dtype=bool)
+    return windows.gapped
+
+
+def _overwrite(
+    dataset: Any,
+    names: list[str],
+    numbers: Sequence[int],
+    windows: Windows,
+    steps: Steps,
+    values: Values,
+) -> None:
+    """Replace a variable by what `set_overwrite_values` was given."""
+    wanted = dataset._overwrite_values
+    name, new = wanted["variable"], wanted["values"]
+    if name in names:
+        columns, place = values.reals, names.index(name)
+    elif name in dataset.flat_categoricals:
+        columns, place = values.categoricals, dataset.flat_categoricals.index(name)
+    else:
+        dataset[int(numbers[0])]  # raises the host's own error
+        raise KeyError(name)
+
+    split = steps.encoder.length.unsqueeze(1)
+    if wanted["target"] == "encoder":
+        replaced, rank, counts = steps.step < split, steps.step, windows.encoder_length
+    elif wanted["target"] == "decoder":
+        replaced, rank, counts = steps.step >= split, steps.step - split, windows.decoder_length
+    else:
+        replaced, rank, counts = split >= 0, steps.step, windows.total
+    new = new.to(columns.dtype).to(split.device)
+    if new.ndim:
+        unequal = counts != len(new)
+        if unequal.any():
+            sample = int(unequal.argmax())
+            dataset[int(numbers[sample])]  # raises the host's own error, if lengths are not random
+            raise RuntimeError(
+                f"{len(new)} values cannot overwrite the {counts[sample]} steps that sample "
+                f"{numbers[sample]} has of {name!r}"
+            )
+        new = new[rank.clamp(0, len(new) - 1)]
+    columns.change(place, torch.where(replaced, new, columns.read(place)))
