@@ -155,9 +155,7 @@ def test_stock_path_ends_on_the_device_too() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize(
-    "configuration", CASES, ids=str
-)
+@pytest.mark.parametrize("configuration", CASES, ids=str)
 def test_cuda_gives_the_same(configuration: Configuration) -> None:
     dataset = configuration.build(BatchedTimeSeriesDataSet)
     expected = batches(dataset)
