@@ -84,6 +84,9 @@ def test_scales_computed_at_once_are_those_of_the_host(
     actual = batches(configuration.build(BatchedTimeSeriesDataSet))
     for one, other in zip(tensors(actual), tensors(expected), strict=True):
         torch.testing.assert_close(one, other, **ROUNDING)
+    for (x, _), (y, _) in zip(actual, expected, strict=True):
+        for one, other in zip(tensors(x["target_scale"]), tensors(y["target_scale"]), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,7 @@ def test_column_names_of_the_forecast(fail) -> None:
 
 
 def test_dates_as_target(fail, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
     pd.DataFrame({"day": range(60), "due": pd.date_range("2024", periods=60)}).to_parquet(
         "t.parquet"
     )
@@ -250,6 +251,7 @@ def test_dates_as_target(fail, tmp_path: Path) -> None:
 
 
 def test_damaged_parquet(fail) -> None:
+    pytest.importorskip("pyarrow")
     Path("t.parquet").write_bytes(b"not parquet")
     assert "t.parquet: cannot be read: " in fail("t.parquet", *SALES)
 

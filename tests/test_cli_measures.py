@@ -255,6 +255,21 @@ def test_future_is_not_read_from_its_placeholder() -> None:
     assert np.array_equal(first[0], second[0])
 
 
+def test_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """No epoch begins after it, and the output says so."""
+    table = table_of(noisy_season(60))
+    split = split_table(table, horizon=4)
+    frame = datasets.model_frame(table, split)
+    training = datasets.training_set(frame, split, end=split.validation)
+    held_out = datasets.held_out_set(training, frame, split.validation_origins, split.horizon)
+    with quiet():
+        assert fit(training, held_out, epochs=3, seed=0, max_seconds=1e-3).epoch == 1
+    printed = capsys.readouterr().out
+    assert "epoch   1/3 " in printed
+    assert "epoch   2/3 " not in printed
+    assert "Stopped after 0.001 s" in printed
+
+
 def test_calendar() -> None:
     """Cycles seen twice or more; each repeats itself exactly, and none is constant."""
     hourly = TimeAxis(pd.Timestamp("2024-01-01"), pd.tseries.frequencies.to_offset("h"))

@@ -165,6 +165,7 @@ def test_targets(forecast: Forecast, sales: np.ndarray) -> None:
 
 
 def test_parquet_with_times_in_its_index(forecast: Forecast) -> None:
+    pytest.importorskip("pyarrow")
     table = stores({"1": 60, "2": 60}).astype({"store": int})
     table["date"] = pd.to_datetime(table["date"])
     table["sales"] = table["sales"].round().astype("Int64")

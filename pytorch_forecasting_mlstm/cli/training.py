@@ -104,10 +104,9 @@ def fit(
         weight_decay=1e-2,
     )
     loaders = [_training_loader(training, seed)]
-    callbacks: list[pl.Callback] = [_Progress()]
-    if max_seconds is not None:
-        limit = timedelta(seconds=max_seconds)
-        callbacks.append(pl.callbacks.Timer(limit, interval="epoch", verbose=False))
+    limit = None if max_seconds is None else timedelta(seconds=max_seconds)
+    timer = pl.callbacks.Timer(limit, interval="epoch", verbose=False)
+    callbacks: list[pl.Callback] = [_Progress(), timer]
     with TemporaryDirectory(prefix="mlstm-") as folder:
         if validation is not None:
             loaders.append(validation.to_dataloader(train=False, batch_size=4 * _BATCH))
@@ -125,6 +124,8 @@ def fit(
             **_TRAINER,
         )
         _run(trainer.fit, model, *loaders)
+        if max_seconds is not None and timer.time_elapsed() >= max_seconds:
+            print(f"Stopped after {max_seconds:g} s: a faster machine may get a better model")
         if validation is None:
             return Fit(model, epochs)
         # The file was written a moment ago, by this process: its pickled parts can be trusted.

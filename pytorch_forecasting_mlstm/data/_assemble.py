@@ -33,7 +33,9 @@ class Values(NamedTuple):
     targets: list[Tensor]
 
 
-def assemble(dataset: Any, numbers: Sequence[int], data: dict[str, Any]) -> Batch:
+def assemble(
+    dataset: Any, numbers: Sequence[int], data: dict[str, Any], by_encoder: dict[str, Any]
+) -> Batch:
     """Gather and prepare a batch.
 
     Parameters
@@ -44,6 +46,8 @@ def assemble(dataset: Any, numbers: Sequence[int], data: dict[str, Any]) -> Batc
         samples of the batch
     data : dict
         ``dataset.data``, or a copy of it on another device
+    by_encoder : dict
+        what `encoder_normalizers` finds
 
     Returns
     -------
@@ -65,7 +69,7 @@ def assemble(dataset: Any, numbers: Sequence[int], data: dict[str, Any]) -> Batc
         _hide_categories(dataset, steps, values)
     _describe_position(dataset, names, windows, steps, values)
     target_scales = _scale_targets(dataset, names, windows, steps, values)
-    _scale_covariates(dataset, names, windows, values, target_scales)
+    _scale_covariates(dataset, names, windows, values, target_scales, by_encoder)
     if dataset._overwrite_values is not None:
         _overwrite(dataset, names, numbers, windows, steps, values)
 
@@ -205,7 +209,12 @@ def _scale_targets(
 
 
 def _scale_covariates(
-    dataset: Any, names: list[str], windows: Windows, values: Values, target_scales: list[Tensor]
+    dataset: Any,
+    names: list[str],
+    windows: Windows,
+    values: Values,
+    target_scales: list[Tensor],
+    by_encoder: dict[str, Any],
 ) -> None:
     """Scale covariates by their encoders, then lags by what was found for the variable itself."""
     lagged = dataset.lagged_variables
@@ -214,7 +223,6 @@ def _scale_covariates(
         id(normalizer): scale
         for normalizer, scale in zip(dataset.target_normalizers, target_scales, strict=True)
     }
-    by_encoder = encoder_normalizers(dataset)
     strided = _strided(dataset, windows)
     change = values.reals.change
     for name, normalizer in by_encoder.items():

@@ -24,9 +24,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     Constructor, methods and batches are those of ``pytorch_forecasting.TimeSeriesDataSet``: keys,
     order, dtypes and values agree to the last bit, for every model of pytorch-forecasting. The
     difference is the time: the stock class cuts, scales and stacks sample by sample in Python,
-    this one fetches a batch with a handful of gathers over the tensors of the dataset. Nothing is
-    cached and nothing copied, so memory stays what it was, and ``filter``,
-    ``set_overwrite_values``, samplers and workers act at once.
+    this one fetches a batch with a handful of gathers over the tensors of the dataset. No sample is
+    kept, so memory stays what it was, and ``filter``, ``set_overwrite_values`` and changes of the
+    index act at once. It is faster to build, too.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         """Put a copy of the data on a device, where batches are then gathered.
 
         Only a few numbers per sample cross the bus for each batch. The data also stay in main
-        memory, for the index, samplers and ``filter``; pickling and saving keep those alone, so a
-        dataset comes back from a file or another process on the CPU.
+        memory, for the index, samplers and ``filter``; pickles, files and deep copies hold those
+        alone, so that a dataset comes back from them on the CPU.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                         f" for data on {self.device}, got {kwargs[name]}: batches are gathered "
                         'there; leave it out, or go back to the CPU with .to("cpu")'
                     )
-        reason = self._why_stock_path()
+        reason = self._why_stock_path(encoder_normalizers(self))
         if reason is not None:
             self._tell_of_stock_path(reason)
         return super().to_dataloader(
@@ -278,19 +278,19 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                 f"{type(self).__name__} on {self.device} expects a DataLoader with num_workers=0, "
                 'since batches are gathered there; set it, or go back to the CPU with .to("cpu")'
             )
-        reason = self._why_stock_path()
+        by_encoder = encoder_normalizers(self)
+        reason = self._why_stock_path(by_encoder)
         if reason is None:
-            return assemble(self, numbers, self._copy_on_device or self.data)
+            return assemble(self, numbers, self._copy_on_device or self.data, by_encoder)
         self._tell_of_stock_path(reason)
         batch = TimeSeriesDataSet._collate_fn([self[number] for number in numbers])
         return _moved(batch, self.device) if on_device else batch
 
-    def _why_stock_path(self) -> str | None:
+    def _why_stock_path(self, by_encoder: dict[str, Any]) -> str | None:
         """Name the setting that rules out gathering, if there is one."""
         if type(self).__getitem__ is not BatchedTimeSeriesDataSet.__getitem__:
             return f"{type(self).__name__} has a __getitem__ of its own"
         targets = dict(zip(self.target_names, self.target_normalizers, strict=True))
-        by_encoder = encoder_normalizers(self)
         for name, normalizer in (targets | by_encoder).items():
             kind = type(normalizer)
             if issubclass(kind, EncoderNormalizer) and kind is not EncoderNormalizer:
