@@ -89,9 +89,7 @@ def assemble(
             decoder_cont=values.reals.cut(decoder),
             decoder_target=target,
             decoder_lengths=decoder.length.clone(),
-            # As in the host, counted from the first step of the sample before any was left out.
-            decoder_time_idx=(steps.first_time + encoder.length).unsqueeze(1)
-            + steps.step[: decoder.width],
+            decoder_time_idx=steps.decoder_time.unsqueeze(1) + steps.step[: decoder.width],
             groups=data["groups"].index_select(0, steps.first_row),
             target_scale=target_scales if multi else target_scales[0],
         ),
@@ -161,11 +159,12 @@ def _describe_position(
     longest = dataset.max_encoder_length
     device = steps.step.device
     if dataset.add_relative_time_idx:
+        # All alike where encoders are.
         split = steps.encoder.length[:1] if windows.equal else steps.encoder.length
         relative = (steps.step - split.unsqueeze(1)).to(values.reals.dtype)
         # A divisor on the device: by a number, CUDA would multiply with the rounded inverse.
         divisor = torch.tensor(longest, dtype=values.reals.dtype, device=device)
-        relative = (relative / divisor).expand(len(steps.first_row), -1)
+        relative = relative.div_(divisor).expand(len(steps.first_row), -1)
         values.reals.change(names.index("relative_time_idx"), relative)
     if dataset.add_encoder_length:
         length = (windows.encoder_length - 0.5 * longest) / longest * 2.0

@@ -53,8 +53,8 @@ class Steps(NamedTuple):
         how samples are split
     first_row : Tensor
         first row of the data that belongs to the sample, shape ``(B,)``
-    first_time : Tensor
-        time index at ``first_row``, shape ``(B,)``
+    decoder_time : Tensor
+        time index of the first step of the decoder, shape ``(B,)``
     step : Tensor
         0, 1, ..., T - 1
     rows : Tensor or None
@@ -67,7 +67,7 @@ class Steps(NamedTuple):
     encoder: Part
     decoder: Part
     first_row: Tensor
-    first_time: Tensor
+    decoder_time: Tensor
     step: Tensor
     rows: Tensor | None
     missing: Tensor | None
@@ -91,7 +91,8 @@ def padded_steps(windows: Windows, times: Tensor) -> Steps:
     told = [
         windows.first_row,
         windows.first_row + windows.skipped,
-        windows.first_time,
+        # As in the host, counted from the first step of the sample before any was left out.
+        windows.first_time + windows.encoder_length,
         windows.encoder_length,
         windows.decoder_length,
     ]
@@ -99,7 +100,7 @@ def padded_steps(windows: Windows, times: Tensor) -> Steps:
         told += [windows.skipped, windows.last_row, windows.gapped.astype(np.int64)]
     # One small copy, whatever the number of steps: all that an accelerator needs to be told.
     table = torch.from_numpy(np.array(told)).to(times.device)
-    first_row, start, first_time, encoder_length, decoder_length = table[:5]
+    first_row, start, decoder_time, encoder_length, decoder_length = table[:5]
     step = torch.arange(int(np.maximum.reduce(windows.total)), device=times.device)
     rows = missing = None
     if windows.gapped is not None:
@@ -120,7 +121,7 @@ def padded_steps(windows: Windows, times: Tensor) -> Steps:
         rows = start.unsqueeze(1) + torch.minimum(step, last)
     encoder = _part(windows.encoder_length, encoder_length, start, rows, None, step)
     decoder = _part(windows.decoder_length, decoder_length, start, rows, encoder, step)
-    return Steps(encoder, decoder, first_row, first_time, step, rows, missing)
+    return Steps(encoder, decoder, first_row, decoder_time, step, rows, missing)
 
 
 def _part(
