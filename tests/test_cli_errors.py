@@ -103,6 +103,7 @@ def at_noon(row: int) -> pd.DataFrame:
             "no column 'sales' (did you mean 'sale'?); its columns are: date, sale",
         ),
         ("day,sales\n1,1\n", "sales.csv: has no column 'date'; its columns are: day, sales"),
+        ("date,sales,sales\n1,1,2\n", "sales.csv: has two columns 'sales': rename one of them"),
     ],
 )
 def test_files(fail, file: str | bytes, says: str) -> None:

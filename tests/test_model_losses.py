@@ -348,3 +348,17 @@ def test_loss_that_cannot_work_on_its_target_is_refused(
 def test_what_is_no_loss_of_the_host_is_refused(loss: Any) -> None:
     with pytest.raises(TypeError, match=r"^mLSTMTime: loss must be"):
         mLSTMTime.from_dataset(configured("no covariates"), loss=loss)
+
+
+def test_copies_leave_the_original_loss_alone() -> None:
+    """What a metric has accumulated stays, whether its owner or the model is copied."""
+    dataset, loss = configured("no covariates"), MAE()
+    loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
+    model = mLSTMTime.from_dataset(dataset, loss=loss)
+    assert loss.compute() == 1
+    model.loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
+    other = deepcopy(model)
+    assert model.loss.compute() == 1
+    other.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
+    assert other.loss.compute() == 3
+    assert model.loss.compute() == 1

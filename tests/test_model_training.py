@@ -425,7 +425,11 @@ def test_default_arguments_make_a_model() -> None:
             TypeError,
             "mLSTMTime: instance_normalization must be True or False, got 'yes'",
         ),
-        ({"max_encoder_length": 0}, ValueError, "max_encoder_length must be at least 1, got 0"),
+        (
+            {"max_encoder_length": 0},
+            ValueError,
+            "max_encoder_length must be at least the dataset's",
+        ),
         ({"hiden_size": 32}, TypeError, "unexpected keyword argument 'hiden_size'"),
     ],
     ids=str,
@@ -449,3 +453,17 @@ def test_too_long_batch_is_explained(part: str, made_for: int, steps: int) -> No
         rf"of {steps} steps; make the dataset with TimeSeriesDataSet\.from_dataset",
     ):
         model(x)
+
+
+def test_what_follows_from_the_dataset_cannot_be_contradicted() -> None:
+    dataset = configured("all covariates")
+    for arguments, message in (
+        ({"embedding_sizes": {"regoin": (3, 2)}}, "embedding_sizes must name .*got .'regoin'."),
+        ({"output_size": 3}, "output_size follows from the dataset and the loss, here 1, got 3"),
+        ({"target": "noise"}, "target follows from the dataset"),
+        ({"max_encoder_length": 1}, "max_encoder_length must be at least the dataset's"),
+    ):
+        with pytest.raises(ValueError, match=f"mLSTMTime: {message}"):
+            mLSTMTime.from_dataset(dataset, **arguments)
+    longer = mLSTMTime.from_dataset(dataset, max_encoder_length=dataset.max_encoder_length + 5)
+    raw_forecast(longer, dataset)

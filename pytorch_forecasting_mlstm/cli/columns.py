@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -43,11 +44,8 @@ def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Da
         raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text: save it as CSV in UTF-8") from error
-    except (
-        OSError,
-        ValueError,
-        pd.errors.ParserWarning,
-    ) as error:  # pandas' and pyarrow's own errors are ValueErrors
+    # pandas' and pyarrow's own errors are ValueErrors
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     _check_names(path, list(frame.columns), [*text, *other])
     if frame.empty:
@@ -67,6 +65,10 @@ def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
         "keep_default_na": False,
         "index_col": False,
     }
+    written = next(csv.reader([header.rstrip("\n")], delimiter=separator))
+    twice = [name for name in (*text, *other) if written.count(name) > 1]
+    if twice:  # pandas would rename the second
+        raise UserError(f"{path}: has two columns {twice[0]!r}: rename one of them")
     names = list(pd.read_csv(path, nrows=0, **layout).columns)
     _check_names(path, names, [*text, *other])
     with warnings.catch_warnings():

@@ -48,7 +48,10 @@ def show_time(time: object) -> str:
 
 def _row(name: str, ours: float, theirs: float) -> tuple[str, str, str, str]:
     comparable = theirs > 0 and math.isfinite(ours / theirs)
-    change = f"{100 * (ours / theirs - 1):+.0f} %" if comparable else ""
+    percent = 100 * (ours / theirs - 1) if comparable else 0.0
+    change = f"{percent:+.0f} %" if comparable else ""
+    if percent > 999:  # where the naive forecast is all but exact
+        change = ">+999 %"
     return name, _number(ours), _number(theirs), change
 
 

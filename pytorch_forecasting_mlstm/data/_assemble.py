@@ -1,6 +1,7 @@
 """One batch, from the data to what a model is given, in the order of the host's ``__getitem__``."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,17 +160,25 @@ def _describe_position(
     longest = dataset.max_encoder_length
     device = steps.step.device
     if dataset.add_relative_time_idx:
-        # All alike where encoders are.
-        split = steps.encoder.length[:1] if windows.equal else steps.encoder.length
-        relative = (steps.step - split.unsqueeze(1)).to(values.reals.dtype)
-        # A divisor on the device: by a number, CUDA would multiply with the rounded inverse.
-        divisor = torch.tensor(longest, dtype=values.reals.dtype, device=device)
-        relative = relative.div_(divisor).expand(len(steps.first_row), -1)
-        values.reals.change(names.index("relative_time_idx"), relative)
+        place, total = names.index("relative_time_idx"), len(steps.step)
+        if windows.equal:
+            alike = _relative_steps(int(windows.encoder_length[0]), total, longest, device)
+            relative = alike.expand(len(steps.first_row), -1)
+        else:
+            # A divisor on the device: by a number, CUDA would multiply with the rounded inverse.
+            divisor = torch.tensor(longest, dtype=torch.float32, device=device)
+            relative = (steps.step - steps.encoder.length.unsqueeze(1)).float() / divisor
+        values.reals.change(place, relative)
     if dataset.add_encoder_length:
         length = (windows.encoder_length - 0.5 * longest) / longest * 2.0
         known = torch.from_numpy(length).to(values.reals.dtype).to(device)
         values.reals.change(names.index("encoder_length"), _all_steps(known, steps))
+
+
+@lru_cache(maxsize=16)
+def _relative_steps(before: int, total: int, longest: int, device: torch.device) -> Tensor:
+    """Count steps from the end of the encoder, in longest encoders: the same for most batches."""
+    return (torch.arange(-before, total - before, dtype=torch.float32) / longest).to(device)
 
 
 def _all_steps(values: Tensor, steps: Steps) -> Tensor:

@@ -1,5 +1,6 @@
 """What a loss asks of the model: its default, its copies, its link to the data, its output."""
 
+import pickle
 from copy import deepcopy
 from enum import Enum
 from typing import Any
@@ -146,11 +147,7 @@ _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
 
 
 def fresh_loss(loss: Any) -> Any:
-    """Copy a loss, so that models never share its state.
-
-    A loss that was used holds tensors of the last step's graph, which cannot be copied; they are
-    dropped.
-    """
+    """Copy a loss, without what it has accumulated, so that models never share its state."""
     if isinstance(loss, list | tuple):
         return [fresh_loss(part) for part in loss]
     if not isinstance(loss, Metric):
@@ -158,8 +155,12 @@ def fresh_loss(loss: Any) -> Any:
             f"mLSTMTime: loss must be a metric of pytorch_forecasting or torchmetrics, or a list "
             f"of these, got {loss!r}; pass for example loss=MAE()."
         )
-    loss.reset()
-    return deepcopy(loss)
+    try:
+        copy = deepcopy(loss)
+    except RuntimeError:  # it holds tensors of its last step's graph, which pickling lets go of
+        copy = pickle.loads(pickle.dumps(loss))
+    copy.reset()
+    return copy
 
 
 def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) -> Tensor:

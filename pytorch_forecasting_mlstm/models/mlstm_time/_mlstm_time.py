@@ -79,11 +79,14 @@ class mLSTMTime(BaseModelWithCovariates):
         Name of the target or targets.
     output_size : int or list of int
         Numbers per step that the loss takes, for each target.
-    static_categoricals, time_varying_categoricals_encoder, time_varying_categoricals_decoder : list
-    of str
-        Names of categorical variables.
-    static_reals, time_varying_reals_encoder, time_varying_reals_decoder : list of str
-        Names of real variables.
+    static_categoricals : list of str
+        Names of categorical variables that do not change with time.
+    time_varying_categoricals_encoder, time_varying_categoricals_decoder : list of str
+        Names of categorical variables known in the history, and ahead.
+    static_reals : list of str
+        Names of real variables that do not change with time.
+    time_varying_reals_encoder, time_varying_reals_decoder : list of str
+        Names of real variables known in the history, and ahead.
     x_reals, x_categoricals : list of str
         Names of the columns of a batch.
     embedding_sizes : dict of str to tuple of int
@@ -274,8 +277,8 @@ class mLSTMTime(BaseModelWithCovariates):
         allowed_encoder_known_variable_names : list of str, optional
             Known variables that the history may be read with. Default: all.
         **kwargs
-            Arguments of :class:`mLSTMTime`, in the place of those chosen here: loss, output sizes,
-            lengths, names of variables and sizes of embeddings.
+            Arguments of :class:`mLSTMTime`. Lengths may be larger than the dataset's, and embeddings
+            of other widths; what follows from the dataset and the loss cannot be changed.
 
         Returns
         -------
@@ -284,8 +287,8 @@ class mLSTMTime(BaseModelWithCovariates):
 
         Raises
         ------
-        ValueError
-            If the loss does not fit the targets.
+        TypeError, ValueError
+            If the loss does not fit the targets, or an argument contradicts the dataset.
         """
         loss = choose_loss(dataset, kwargs.pop("loss", None))
         output_sizes = [
@@ -294,13 +297,25 @@ class mLSTMTime(BaseModelWithCovariates):
                 losses_of(loss), normalizers_of(dataset.target_normalizer), strict=True
             )
         ]
-        kwargs["embedding_sizes"] = _embedding_sizes(dataset) | kwargs.get("embedding_sizes", {})
         from_data = {
             "target": dataset.target,
             "output_size": output_sizes if dataset.multi_target else output_sizes[0],
             "max_encoder_length": dataset.max_encoder_length,
             "max_prediction_length": dataset.max_prediction_length,
+            "embedding_sizes": _embedding_sizes(dataset, kwargs.pop("embedding_sizes", {})),
         }
+        for name in ("target", "output_size"):
+            if kwargs.get(name, from_data[name]) != from_data[name]:
+                raise ValueError(
+                    f"mLSTMTime: {name} follows from the dataset and the loss, here "
+                    f"{from_data[name]!r}, got {kwargs[name]!r}; leave it out."
+                )
+        for name in ("max_encoder_length", "max_prediction_length"):
+            if kwargs.get(name, from_data[name]) < from_data[name]:
+                raise ValueError(
+                    f"mLSTMTime: {name} must be at least the dataset's {from_data[name]}, "
+                    f"got {kwargs[name]}; leave it out, or make the dataset with a smaller one."
+                )
         return super().from_dataset(
             dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
         )
@@ -434,12 +449,12 @@ class mLSTMTime(BaseModelWithCovariates):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last step left behind: it cannot be copied or pickled."""
-        for metric in (self.loss, *self.logging_metrics):
-            metric.reset()
         passing = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
         state = {**super().__getstate__(), **{name: [] for name in passing}}
         state.pop("_output_class", None)  # a local class, made again at the next call
-        return state
+        logged = nn.ModuleList(fresh_loss(metric) for metric in self.logging_metrics)
+        metrics = {"loss": fresh_loss(self.loss), "logging_metrics": logged}
+        return {**state, "_modules": {**self._modules, **metrics}}
 
     def _check_lengths(self, x: dict[str, Any]) -> None:
         for part, steps in (
@@ -455,7 +470,9 @@ class mLSTMTime(BaseModelWithCovariates):
                 )
 
 
-def _embedding_sizes(dataset: TimeSeriesDataSet) -> dict[str, tuple[int, int]]:
+def _embedding_sizes(
+    dataset: TimeSeriesDataSet, chosen: dict[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
     """Return classes and width for every categorical variable, lagged ones included."""
     encoders = dict(dataset._categorical_encoders)
     names = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
@@ -467,4 +484,10 @@ def _embedding_sizes(dataset: TimeSeriesDataSet) -> dict[str, tuple[int, int]]:
             if variable in dataset.categoricals:
                 classes = len(encoder.classes_)
                 sizes[variable] = (classes, get_embedding_size(classes))
-    return sizes
+    unknown = sorted(set(chosen) - set(sizes))
+    if unknown:
+        raise ValueError(
+            f"mLSTMTime: embedding_sizes must name categorical variables of the dataset, "
+            f"{sorted(sizes)}, got {unknown}; correct or remove these."
+        )
+    return {**sizes, **chosen}

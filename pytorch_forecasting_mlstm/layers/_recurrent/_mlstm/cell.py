@@ -76,7 +76,7 @@ class mLSTMCell(nn.Module):
     References
     ----------
     .. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, equations 19
-    to 27.
+       to 27.
     .. [2] M. Beck et al., "xLSTM 7B", arXiv:2503.13427 (the soft cap).
 
     Examples

@@ -33,6 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY, normalise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
 
@@ -223,10 +224,8 @@ def mlstm_chunkwise(
     True
     """
     _check("mlstm_chunkwise", q, k, v, log_i, log_f, state, sequence=True)
-    if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int)):
-        raise TypeError(f"mlstm_chunkwise: chunk_size must be an int or None, got {chunk_size!r}.")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"mlstm_chunkwise: chunk_size must be at least 1, got {chunk_size}.")
+    if chunk_size is not None:
+        check_size("mlstm_chunkwise", "chunk_size", chunk_size)
     out_dtype = v.dtype
     with _full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)

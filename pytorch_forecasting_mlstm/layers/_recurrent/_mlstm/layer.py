@@ -63,9 +63,8 @@ class mLSTMLayer(nn.Module):
     >>> from pytorch_forecasting_mlstm import mLSTMLayer
     >>> layer = mLSTMLayer(input_size=3, hidden_size=8, num_layers=2)
     >>> output, (h, c, n) = layer(torch.randn(50, 4, 3))  # 50 steps, batch of 4
-    >>> output.shape, h.shape, c.shape, n.shape
-    (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]), torch.Size([2, 4,
-    8]))
+    >>> output.shape, h.shape, c.shape
+    (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]))
     >>> more, state = layer(torch.randn(10, 4, 3), (h, c, n))  # goes on where it stopped
     """
 
