@@ -277,8 +277,8 @@ class mLSTMTime(BaseModelWithCovariates):
         allowed_encoder_known_variable_names : list of str, optional
             Known variables that the history may be read with. Default: all.
         **kwargs
-            Arguments of :class:`mLSTMTime`. Lengths may be larger than the dataset's, and embeddings
-            of other widths; what follows from the dataset and the loss cannot be changed.
+            Arguments of :class:`mLSTMTime`. Lengths may be larger than the dataset's, embeddings
+            of other widths; what else follows from the dataset and the loss cannot be changed.
 
         Returns
         -------
