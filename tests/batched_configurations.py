@@ -550,7 +550,7 @@ CONFIGURATIONS: list[Configuration] = [
             _everything()
             | dict(
                 allow_missing_timesteps=True,
-                constant_fill_strategy={"y": 55.0, "rain": 1.0, "sky": "grey"},
+                constant_fill_strategy={"y": 55.0, "size": 1.0, "sky": "grey"},
             )
         ),
         sparse,

@@ -127,7 +127,7 @@ def all_equal(values: IntArray) -> bool:
 
 
 def _column(index: pd.DataFrame, name: str) -> npt.NDArray[np.int32]:
-    """Read a column; the Series that pandas would put around it costs more than most of a batch."""
+    """Read a column without the Series around it, which costs more than the rows."""
     try:
         values: npt.NDArray[np.int32] = index._get_column_array(index.columns.get_loc(name))
     except AttributeError:  # it is not public

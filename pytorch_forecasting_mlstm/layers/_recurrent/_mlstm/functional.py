@@ -253,7 +253,10 @@ def _step(
 
 
 def _chunk_size(length: int) -> int:
-    return 32 if length <= 1024 else 64
+    """Cut into equal chunks of at most 32 steps, 64 in a long sequence: little is padding then."""
+    most = 32 if length <= 1024 else 64
+    chunks = -(-length // most)
+    return -(-length // chunks)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:
