@@ -397,6 +397,14 @@ def test_embedding_sizes_can_be_chosen() -> None:
     raw_forecast(model, dataset)
 
 
+def test_embedding_of_a_categorical_target_can_be_chosen() -> None:
+    dataset = configured("categorical target")
+    width = mLSTMTime.from_dataset(dataset).targets[0].size + 3
+    model = mLSTMTime.from_dataset(dataset, embedding_sizes={"label": (2, width)})
+    assert model.targets[0].embedding.weight.shape[1] == width
+    raw_forecast(model, dataset)
+
+
 def test_default_arguments_make_a_model() -> None:
     model = mLSTMTime()
     assert isinstance(model.loss, MAE)

@@ -227,8 +227,10 @@ class mLSTMTime(BaseModelWithCovariates):
                 moving_average,
                 size,
                 instance_normalization,
+                embedding_sizes[name][1] if name in embedding_sizes else None,
             )
-            for normalizer, part, size in zip(
+            for name, normalizer, part, size in zip(
+                targets,
                 normalizers_of(self.output_transformer),
                 losses_of(self.loss),
                 self.output_sizes,

@@ -88,11 +88,13 @@ class CategoricalTarget(nn.Module):
     ----------
     classes : int
         Number of classes.
+    width : int, optional
+        Width of the embedding. Default: the host's choice for so many classes.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, width: int | None = None) -> None:
         super().__init__()
-        self.size = get_embedding_size(classes)
+        self.size = get_embedding_size(classes) if width is None else width
         self.embedding = nn.Embedding(classes, self.size)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
@@ -108,8 +110,9 @@ def make_target(
     moving_average: int,
     output_size: int,
     normalise: bool,
+    width: int | None,
 ) -> RealTarget | CategoricalTarget:
     """Choose by the normaliser of the host: it encodes the labels of a categorical target."""
     if isinstance(normalizer, NaNLabelEncoder):
-        return CategoricalTarget(len(normalizer.classes_))
+        return CategoricalTarget(len(normalizer.classes_), width)
     return RealTarget(normalizer, loss, history, horizon, moving_average, output_size, normalise)
