@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["EMPTY", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
+__all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
 
 EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
@@ -89,5 +89,9 @@ def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
 
 def one_at_scale(m: Tensor) -> Tensor:
     """Return 1 divided by exp(m)."""
-    # a huge m means that 1 is out of sight of |nᵀq|; the floor only keeps 0 / 0 out
-    return torch.exp(-m).clamp_min(torch.finfo(m.dtype).tiny ** 0.5)
+    return at_least_tiny(torch.exp(-m))
+
+
+def at_least_tiny(one: Tensor) -> Tensor:
+    """Keep 0 / 0 out: where 1 is that small, it is out of sight of |nᵀq|."""
+    return one.clamp_min(torch.finfo(one.dtype).tiny ** 0.5)

@@ -1,0 +1,139 @@
+"""The weights of the steps in a chunk, in the two ways of the fast chunkwise form.
+
+What step l weighs in the memory after step j is ``exp(log_i[l] + log_f[l+1] + … + log_f[j])``. Where
+the gates of a chunk are not too far apart, that is a factor of l times a factor of j: the one goes
+into the keys, the other cancels in the read-out, and no exponential of an L×L block is left. Any
+other gates take the exact way, block by block.
+
+Dimensions: N chunks, L steps of a chunk; G = B·NH (batch and heads), X = G·N.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
+    EMPTY,
+    at_least_tiny,
+    one_at_scale,
+    segment_sums,
+)
+
+__all__ = ["Weights", "weigh"]
+
+_WIDEST = 40.0  # logarithms between the largest and the smallest factor: float32 spans 87
+_NOTHING = -1e6  # scale at which an empty chunk, read from an empty memory, is nothing
+_LONGEST = 200.0  # decay over a chunk, whose sum float64 rounds at 3e-14
+
+
+class Weights(NamedTuple):
+    """Weights of steps, chunks and the memory, each relative to a scale of its own.
+
+    With ``key = key_scale ⊙ k``: ``read = (q keyᵀ ⊙ decay) v + enter · q memoryᵀ`` and
+    ``summary = vᵀ (add ⊙ k)``, ``memory = carry · summaries``.
+    """
+
+    decay: Tensor  # (X, L, L), or (L, L) where all else is in the keys
+    key_scale: Tensor  # (X, L, 1) or (1)
+    add: Tensor  # (X, L, 1)
+    enter: Tensor  # (X, L, 1) or (X, 1, 1)
+    carry: Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
+    m_enter: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
+    m_read: Tensor  # (X, L): log scale of what is read
+    one: Tensor  # (X, L): 1 at that scale
+
+
+def weigh(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
+    """Weigh the steps of all chunks, for log gates (X, L) and the scale of the state, (G, 1)."""
+    # a question to the data, which neither a trace nor a waiting accelerator should be asked
+    if log_i.device.type == "cpu" and not torch.compiler.is_compiling():
+        found = _factored(log_i, log_f, m)
+        if found is not None:
+            return found
+    return _exact(log_i, log_f, m)
+
+
+def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights | None:
+    """Weigh by factors, or return None where they would be too far apart."""
+    decay = log_f.double().cumsum(-1)  # double: differences of these sums are as exact as the sums
+    log_key = log_i - decay
+    valid = log_i > EMPTY
+    top = log_key.amax(-1)
+    bottom = torch.where(valid, log_key, torch.inf).amin(-1)
+    total = decay[:, -1]
+    near = (top - bottom <= _WIDEST) & (top + total >= -_WIDEST) | (top <= EMPTY)
+    if not (near & (total.abs() <= _LONGEST)).all():
+        return None
+
+    m_chunk = (top + total).clamp_min(EMPTY)
+    segments, m_enter = _between(total, m, m_chunk)
+    scale = torch.maximum(top, m_enter[:, :-1].reshape(-1)).clamp_min(_NOTHING)
+    power = torch.ceil(scale / math.log(2))
+    scale = power * math.log(2)
+    G = len(m)
+    scales = torch.cat([m.double(), (scale + total).view(G, -1)], dim=1)
+    log_carry = segments + scales[:, None, :] - m_enter[..., None]
+    dtype = log_i.dtype
+    key_scale = _exp_at(log_key, power[:, None]).to(dtype)[..., None]
+    return Weights(
+        decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
+        key_scale=key_scale,
+        add=key_scale,
+        enter=_exp_at(m_enter[:, :-1].reshape(-1, 1), power[:, None]).to(dtype)[..., None],
+        carry=torch.exp(log_carry.clamp_max(1)).to(dtype),  # more: nothing, from an empty chunk
+        m_enter=m_enter.to(dtype),
+        m_read=(decay + scale[:, None]).to(dtype),
+        one=at_least_tiny(_exp_at(-decay, power[:, None]).to(dtype)),
+    )
+
+
+def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
+    """Weigh every pair of steps by itself, whatever the gates."""
+    L = log_i.shape[1]
+    ones = log_f.new_ones(L, L)
+    above = torch.full_like(ones, -torch.inf).triu(1)
+    weights = (log_f[..., None] * ones.tril(-1)).cumsum_(-2)
+    weights.add_(log_i[:, None, :]).add_(above)  # [j, l]: log weight of step l after step j
+    last = weights[:, -1]
+    m_chunk = last.amax(-1).clamp_min_(EMPTY)
+    segments, m_enter = _between(log_f.sum(-1), m, m_chunk)
+    scales = torch.cat([m, m_chunk.view(len(m), -1)], dim=1)
+    log_enter = log_f.cumsum(-1).add_(m_enter[:, :-1].reshape(-1, 1))
+    m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min_(0)
+    return Weights(
+        add=torch.exp(last - m_chunk[:, None])[..., None],
+        decay=_exp(weights.sub_(m_read[..., None])),
+        key_scale=log_i.new_ones(1),
+        enter=torch.exp(log_enter - m_read)[..., None],
+        carry=torch.exp(segments + scales[:, None, :] - m_enter[..., None]),
+        m_enter=m_enter,
+        m_read=m_read,
+        one=one_at_scale(m_read),
+    )
+
+
+def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log decays from chunk to chunk, (G, N + 1, N + 1), and the memories' scales."""
+    segments = segment_sums(F.pad(total.view(len(m), -1), (1, 0)))
+    scales = torch.cat([m.to(total.dtype), m_chunk.view(len(m), -1)], dim=1)
+    m_enter = (segments + scales[:, None, :]).amax(-1)
+    return segments, m_enter.to(m.dtype).to(total.dtype)  # as rounded as the m that is returned
+
+
+def _exp_at(x: Tensor, power: Tensor) -> Tensor:
+    """Return ``exp(x) / 2**power``, whose digits do not depend on the power."""
+    x = torch.maximum(x, (power - 1e4) * math.log(2))  # which is 0
+    whole = torch.round(x / math.log(2))
+    return torch.exp(x - whole * math.log(2)) * torch.exp2(whole - power)
+
+
+def _exp(x: Tensor) -> Tensor:
+    """Exponentiate in place, with 0 for what is next to or below the smallest normal number.
+
+    A processor takes tens of times longer for denormal numbers, and twice for infinite ones.
+    """
+    tiny = torch.finfo(x.dtype).tiny
+    return F.threshold(x.clamp_min_(math.log(2 * tiny)).exp_(), 3 * tiny, 0.0, inplace=True)
