@@ -7,19 +7,17 @@ computed again. The derivation, with these names, is in docs/maths.md.
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
 
-__all__ = ["Chunkwise"]
-
-_BLOCK = 2**20  # numbers in the L×L products of one block of samples
+__all__ = ["Chunkwise", "gradients"]
 
 
 class Chunkwise(torch.autograd.Function):
@@ -45,7 +43,8 @@ class Chunkwise(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Return h, the last c, n and m, and three that only the backward pass needs."""
         L = min(chunk_size, q.shape[2])
-        return _by_blocks(partial(forward_pass, L), (q, k, v, log_i, log_f, c, n, m), L)
+        inputs = (q, k, v, log_i, log_f, c, n, m)
+        return by_blocks(partial(forward_pass, L), inputs, _samples(q, L))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -63,47 +62,24 @@ class Chunkwise(torch.autograd.Function):
         saved, L = ctx.saved_tensors, ctx.chunk_size
         grads = grads[:4]
         if torch.is_grad_enabled():
-            return *_differentiable_backward(saved[:8], L, grads), None
-        return *_by_blocks(partial(backward_pass, L), (*saved, *grads), L), None
+            inputs = saved[:8]
+            return *gradients(chunkwise(*inputs, L), grads, inputs), None
+        samples = _samples(saved[0], L)
+        return *by_blocks(partial(backward_pass, L), (*saved, *grads), samples), None
 
 
-def _by_blocks(
-    function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor | None, ...], L: int
-) -> tuple[Tensor, ...]:
-    """Run a function over blocks of samples, so small that a processor's cache holds the products.
-
-    Results (B, NH, T, ...) get the memory order of q, which is the one that the caller works in.
-    """
-    q = inputs[0]
-    assert q is not None
+def _samples(q: Tensor, L: int) -> int:
     B, NH, T, _ = q.shape
-    size = max(1, _BLOCK // (NH * T * L))
-    if size >= B or q.device.type != "cpu" or torch.compiler.is_compiling():
-        return function(*inputs)
-    order = sorted(range(4), key=q.stride, reverse=True)
-    back = sorted(range(4), key=order.__getitem__)
-    results: list[Tensor] = []
-    for start in range(0, B, size):
-        block = slice(start, start + size)
-        parts = function(*(None if x is None else x[block] for x in inputs))
-        if not results:
-            for part in parts:
-                shape = (B, *part.shape[1:])
-                if part.shape[1:3] == (NH, T) and part.dim() == 4:
-                    empty = part.new_empty([shape[dim] for dim in order]).permute(back)
-                else:
-                    empty = part.new_empty(shape)
-                results.append(empty)
-        for whole, part in zip(results, parts, strict=True):
-            whole[block] = part
-    return tuple(results)
+    return samples_per_block(q, B, 2 * NH * T * L)  # an L×L product is read and written
 
 
-def _differentiable_backward(
-    inputs: tuple[Tensor, ...], chunk_size: int, grads: tuple[Tensor | None, ...]
+def gradients(
+    outputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, ...]:
-    q, k, v, log_i, log_f, c, n, m = inputs
-    outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, chunk_size)
+    """Differentiate outputs, as far as they have a gradient, by inputs, as far as they need one.
+
+    The result can be differentiated again.
+    """
     pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if grad is not None]
     wanted = [x for x in inputs if x.requires_grad]
     found = iter(

@@ -32,9 +32,9 @@ def forward_pass(
     (B, NH, T, K), V = q.shape, v.shape[3]
     w = _weigh(log_i, log_f, m, L)
     q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
-    key = k * w.key_scale
+    key, added = _keys(k, w)
     initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, V + 1, K)
-    summary = torch.bmm(v_hat.mT, k * w.add).view(B * NH, -1, V + 1, K)
+    summary = torch.bmm(v_hat.mT, added).view(B * NH, -1, V + 1, K)
     summary = torch.cat([initial, summary], dim=1).flatten(2)
     memory = torch.bmm(w.carry, summary).unflatten(-1, (V + 1, K))
 
@@ -78,19 +78,20 @@ def backward_pass(
     summary = summary.view(G, -1, (V + 1) * K)
     memory = torch.bmm(w.carry, summary)
     q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
-    key = k * w.key_scale
+    key, added = _keys(k, w)
     X = q.shape[0]
 
     # through the division by max(|nᵀq|, 1)
     # at the scale of these weights: those of the forward pass, unless it was compiled and this not
     normaliser = normaliser.view(X, L) * torch.exp(m_read.view(X, L) - w.m_read)
+    size = normaliser.abs()
+    factor = torch.maximum(size, w.one).reciprocal_().view(B, NH, -1)[:, :, :T]
+    sign = (normaliser.sign() * (size >= w.one)).view(B, NH, -1)[:, :, :T]
     grad_read = v_hat.new_zeros(B, NH, X // G * L, V + 1)
     if grad_h is not None:
-        grad_read[:, :, :T, :V] = grad_h
-        grad_read[:, :, :T, V] = -(grad_h * h).sum(-1)
+        grad_read[:, :, :T, :V] = grad_h * factor[..., None]
+        grad_read[:, :, :T, V] = -(grad_h * h).sum(-1) * factor * sign
     grad_read = grad_read.view(X, L, V + 1)
-    grad_read /= torch.maximum(normaliser.abs(), w.one)[..., None]
-    grad_read[..., V] *= normaliser.sign() * (normaliser.abs() >= w.one)
 
     # inside the chunks: read = (decay ⊙ q keyᵀ) v
     attention = torch.bmm(q, key.mT).mul_(w.decay)
@@ -117,7 +118,7 @@ def backward_pass(
 
     # the summaries: vᵀ (add ⊙ k)
     grad_k.addcmul_(torch.bmm(v_hat, grad_summary), w.add)
-    grad_v.baddbmm_(k * w.add, grad_summary[:, :V].mT)
+    grad_v.baddbmm_(added, grad_summary[:, :V].mT)
 
     # the gates, from what each weight's logarithm received
     of_reads = (q * grad_q).sum(-1)
@@ -161,6 +162,12 @@ def _cut(x: Tensor, L: int) -> Tensor:
     """Cut (B, NH, T, K) into chunks (X, L, K), the last one of every head filled up with zeros."""
     pad = -x.shape[2] % L
     return (F.pad(x, (0, 0, 0, pad)) if pad else x).reshape(-1, L, x.shape[3])
+
+
+def _keys(k: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
+    """Return the keys weighted for the reads and for the summaries, often the same."""
+    key = k * w.key_scale
+    return key, key if w.add is w.key_scale else k * w.add
 
 
 def _with_ones(v: Tensor, L: int) -> Tensor:

@@ -1,9 +1,9 @@
 """The weights of the steps in a chunk, in the two ways of the fast chunkwise form.
 
-What step l weighs in the memory after step j is ``exp(log_i[l] + log_f[l+1] + … + log_f[j])``. Where
-the gates of a chunk are not too far apart, that is a factor of l times a factor of j: the one goes
-into the keys, the other cancels in the read-out, and no exponential of an L×L block is left. Any
-other gates take the exact way, block by block.
+What step l weighs in the memory after step j is ``exp(log_i[l] + log_f[l+1] + … + log_f[j])``.
+Where the gates of a chunk are not too far apart, that is a factor of l times a factor of j: the one
+goes into the keys, the other cancels in the read-out, and no exponential of an L×L block is left.
+Any other gates take the exact way.
 
 Dimensions: N chunks, L steps of a chunk; G = B·NH (batch and heads), X = G·N.
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     EMPTY,
     at_least_tiny,
@@ -48,8 +49,7 @@ class Weights(NamedTuple):
 
 def weigh(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     """Weigh the steps of all chunks, for log gates (X, L) and the scale of the state, (G, 1)."""
-    # a question to the data, which neither a trace nor a waiting accelerator should be asked
-    if log_i.device.type == "cpu" and not torch.compiler.is_compiling():
+    if is_eager_on_cpu(log_i):
         found = _factored(log_i, log_f, m)
         if found is not None:
             return found

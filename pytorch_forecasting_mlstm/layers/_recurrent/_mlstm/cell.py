@@ -231,9 +231,9 @@ class mLSTMCell(nn.Module):
             check_tensor(
                 "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
             )
-        q, k, v, log_i, log_f, o = self.project(x)
+        q, k, v, log_i, log_f, o = self.project(self.dropout(x))
         h, state = mlstm_step(q, k, v, log_i, log_f, self.to_heads(c_prev, n_prev))
-        return self.emit(h, o), *self.from_heads(state)
+        return self.dropout((o * h).flatten(-2)), *self.from_heads(state)
 
     # The three parts of a step, shared with mLSTMLayer, which computes the middle one a sequence at
     # a time.
@@ -241,23 +241,18 @@ class mLSTMCell(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).
 
-        Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., H).
+        Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V).
         """
         H, NH = self.hidden_size, self._heads
-        q, k, v, gates = self.projection(self.dropout(x)).split((H, H, H, 2 * NH + H), dim=-1)
+        q, k, v, gates = self.projection(x).split((H, H, H, 2 * NH + H), dim=-1)
         q = self.norm_q(q)
         k = self.norm_k(k) / math.sqrt(self._head_dim)
         v = self.norm_v(v)
         q, k, v = (part.unflatten(-1, (NH, self._head_dim)) for part in (q, k, v))
         i, f, o = self.norm_gates(gates).to(self.state_dtype).split((NH, NH, H), dim=-1)
         log_i = _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
-        return q, k, v, log_i, F.logsigmoid(f), torch.sigmoid(o)
-
-    def emit(self, h: Tensor, o: Tensor) -> Tensor:
-        """Gate the read-out h (..., NH, V) with o (..., H), and drop out."""
-        # o first: the product takes its memory layout, and is then flat without a copy
-        gated = o.unflatten(-1, (self._heads, self._head_dim)) * h
-        return self.dropout(gated.flatten(-2))
+        o = torch.sigmoid(o).unflatten(-1, (NH, self._head_dim))
+        return q, k, v, log_i, F.logsigmoid(f), o
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
         """View true c and n as the state of every head, at scale 1."""

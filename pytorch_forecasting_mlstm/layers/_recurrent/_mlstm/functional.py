@@ -33,6 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY, normalise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
@@ -231,7 +232,7 @@ def mlstm_chunkwise(
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
-        size = chunk_size or _chunk_size(q.shape[2])
+        size = chunk_size or chunk_length(q.shape[2])
         h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
     return h.to(out_dtype), mLSTMState(c, n, m)
 
@@ -250,13 +251,6 @@ def _step(
     numerator = (c @ scaled_q[..., None])[..., 0]
     normaliser = (n * scaled_q).sum(-1)
     return normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
-
-
-def _chunk_size(length: int) -> int:
-    """Cut into equal chunks of at most 32 steps, 64 in a long sequence: little is padding then."""
-    most = 32 if length <= 1024 else 64
-    chunks = -(-length // most)
-    return -(-length // chunks)
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager[object]:

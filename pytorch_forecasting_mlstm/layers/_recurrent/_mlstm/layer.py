@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import samples_per_block
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_flag,
     check_input,
@@ -160,18 +161,32 @@ class mLSTMLayer(nn.Module):
             output = x.new_zeros(0, x.shape[1], self.hidden_size)
             return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
+        T, B, _ = x.shape
+        samples = samples_per_block(x, B, T * self.cells[0].projection.out_features)
+        if samples < B:
+            inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
+            blocks = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
+            results = zip(*(self._run(*block) for block in blocks), strict=True)
+            output, h, c, n = (torch.cat(parts, dim=1) for parts in results)
+        else:
+            output, h, c, n = self._run(x, h, c, n, mask)
+        return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
+
+    def _run(
+        self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run the stack over x (T, B, input); return the output, and the last h, c and n."""
         padding = None if mask is None else ~mask[..., None]
         u = x if padding is None else x.masked_fill(padding, 0)
         last = []
         for i, cell in enumerate(self.cells):
-            hidden, memory, normaliser = _run(cell, u, c[i], n[i], padding)
+            hidden, memory, normaliser = _run_cell(cell, u, c[i], n[i], padding)
             last.append((_last_valid(hidden, h[i], mask), memory, normaliser))
             # the states are float32 at least, the next projection expects the dtype of the input
             hidden = hidden.to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
         h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
-        output = u if padding is None else u.masked_fill(padding, 0)
-        return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
+        return u if padding is None else u.masked_fill(padding, 0), h, c, n
 
     def _initial_state(
         self, state: tuple[Tensor, Tensor, Tensor] | None, batch_size: int
@@ -198,18 +213,20 @@ class mLSTMLayer(nn.Module):
         return h, c, n
 
 
-def _run(
+def _run_cell(
     cell: mLSTMCell, x: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (T, B, input), and return its h at every step and its last c and n."""
-    q, k, v, log_i, log_f, o = cell.project(x)
+    q, k, v, log_i, log_f, o = cell.project(cell.dropout(x))
     if padding is not None:
         log_i = log_i.masked_fill(padding, -torch.inf)
         log_f = log_f.masked_fill(padding, 0.0)
     q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))  # (B, NH, T, K)
     log_i, log_f = (part.permute(1, 2, 0) for part in (log_i, log_f))  # (B, NH, T)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, cell.to_heads(c, n))
-    return cell.emit(h.permute(2, 0, 1, 3), o), *cell.from_heads(state)
+    # o first: the product takes its memory layout, and is then flat without a copy
+    gated = o * h.permute(2, 0, 1, 3)
+    return cell.dropout(gated.flatten(-2)), *cell.from_heads(state)
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,0 +1,61 @@
+"""The sizes of the work: chunks of steps, and blocks of samples whose temporaries fit a cache."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["by_blocks", "chunk_length", "is_eager_on_cpu", "samples_per_block"]
+
+_BLOCK = 2**22  # numbers in the largest temporary of one block
+
+
+def chunk_length(length: int) -> int:
+    """Cut into equal chunks of at most 32 steps, 64 in a long sequence: little is padding then."""
+    most = 32 if length <= 1024 else 64
+    chunks = -(-length // most)
+    return -(-length // chunks)
+
+
+def is_eager_on_cpu(x: Tensor) -> bool:
+    """Whether blocks, and questions to the data, pay: neither in a trace nor on an accelerator."""
+    return (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def samples_per_block(x: Tensor, B: int, numbers: int) -> int:
+    """Return how many of B samples to compute at once, with so many numbers for each."""
+    if not is_eager_on_cpu(x) or not B * numbers:
+        return B
+    blocks = -(-B * numbers // _BLOCK)
+    return -(-B // blocks)
+
+
+def by_blocks(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor | None],
+    samples: int,
+) -> tuple[Tensor, ...]:
+    """Call a function of tensors (B, ...), which returns such, on blocks of so many samples."""
+    B = next(len(x) for x in inputs if x is not None)
+    if samples >= B:
+        return function(*inputs)
+    results: list[Tensor] = []
+    for start in range(0, B, samples):
+        block = slice(start, start + samples)
+        parts = function(*(None if x is None else x[block] for x in inputs))
+        results = results or [_empty_like(part, B) for part in parts]
+        for whole, part in zip(results, parts, strict=True):
+            whole[block] = part
+    return tuple(results)
+
+
+def _empty_like(part: Tensor, B: int) -> Tensor:
+    """Return an empty tensor for B samples, its dimensions in memory in the order of the part's."""
+    order = sorted(range(part.dim()), key=part.stride, reverse=True)
+    back = sorted(range(part.dim()), key=order.__getitem__)
+    shape = (B, *part.shape[1:])
+    return part.new_empty([shape[dim] for dim in order]).permute(back)
