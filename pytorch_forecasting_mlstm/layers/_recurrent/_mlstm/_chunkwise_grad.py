@@ -1,11 +1,4 @@
-"""The chunkwise form with its backward pass by hand: the fast path of ``mlstm_chunkwise``.
-
-Forward and backward are batched matrix products over blocks of L×L and L×K numbers. Between them
-are kept the inputs, the read-out and one summary per chunk, all linear in T; the blocks are
-computed again. The derivation, with these names, is in docs/maths.md.
-
-Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
-"""
+"""The chunkwise form as one function to autograd: the fast path of ``mlstm_chunkwise``."""
 
 from functools import partial
 from typing import Any
@@ -17,7 +10,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
 
-__all__ = ["Chunkwise", "gradients"]
+__all__ = ["Chunkwise"]
 
 
 class Chunkwise(torch.autograd.Function):
@@ -39,33 +32,37 @@ class Chunkwise(torch.autograd.Function):
         c: Tensor,
         n: Tensor,
         m: Tensor,
-        chunk_size: int,
+        L: int,
+        factored: bool,
     ) -> tuple[Tensor, ...]:
-        """Return h, the last c, n and m, and three that only the backward pass needs."""
-        L = min(chunk_size, q.shape[2])
+        """Return h, the last c, n and m, and two that only the backward pass needs.
+
+        L is at most T.
+        """
         inputs = (q, k, v, log_i, log_f, c, n, m)
-        return by_blocks(partial(forward_pass, L), inputs, _samples(q, L))
+        return by_blocks(partial(forward_pass, L, factored), inputs, _samples(q, L))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what the backward pass needs."""
-        *tensors, chunk_size = inputs
+        *tensors, ctx.L, ctx.factored = inputs
         h, _, _, _, *kept = output
         ctx.mark_non_differentiable(*kept)
         ctx.save_for_backward(*tensors, h, *kept)
-        ctx.chunk_size = min(chunk_size, tensors[0].shape[2])
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Return the gradients of q, k, v, log_i, log_f, c, n and m."""
-        saved, L = ctx.saved_tensors, ctx.chunk_size
+        """Return the gradients of q, k, v, log_i, log_f, c, n and m, and two None."""
+        saved, L = ctx.saved_tensors, ctx.L
         grads = grads[:4]
         if torch.is_grad_enabled():
-            inputs = saved[:8]
-            return *gradients(chunkwise(*inputs, L), grads, inputs), None
+            q, k, v, log_i, log_f, c, n, m, *_ = saved
+            outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
+            return *_gradients(outputs, grads, saved[:8]), None, None
         samples = _samples(saved[0], L)
-        return *by_blocks(partial(backward_pass, L), (*saved, *grads), samples), None
+        function = partial(backward_pass, L, ctx.factored)
+        return *by_blocks(function, (*saved, *grads), samples), None, None
 
 
 def _samples(q: Tensor, L: int) -> int:
@@ -73,7 +70,7 @@ def _samples(q: Tensor, L: int) -> int:
     return samples_per_block(q, B, 2 * NH * T * L)  # an L×L product is read and written
 
 
-def gradients(
+def _gradients(
     outputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, ...]:
     """Differentiate outputs, as far as they have a gradient, by inputs, as far as they need one.

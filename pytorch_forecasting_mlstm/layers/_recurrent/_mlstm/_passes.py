@@ -12,13 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import Weights, weigh
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+    Weights,
+    cut_gates,
+    weigh,
+)
 
 __all__ = ["backward_pass", "forward_pass"]
 
 
 def forward_pass(
     L: int,
+    factored: bool,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -30,7 +35,7 @@ def forward_pass(
 ) -> tuple[Tensor, ...]:
     """Return h, c, n, m, and what the backward pass needs of the way there."""
     (B, NH, T, K), V = q.shape, v.shape[3]
-    w = _weigh(log_i, log_f, m, L)
+    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
     key, added = _keys(k, w)
     initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, V + 1, K)
@@ -48,12 +53,13 @@ def forward_pass(
     last = memory[:, -1].reshape(B, NH, V + 1, K)
     c, n = last[:, :, :V].clone(), last[:, :, V].clone()
     m = w.m_enter[:, -1].reshape(B, NH).clone()
-    kept = (x.view(B, NH, -1) for x in (normaliser, w.m_read, summary))
+    kept = (x.view(B, NH, -1) for x in (normaliser, summary))
     return h, c, n, m, *kept
 
 
 def backward_pass(
     L: int,
+    factored: bool,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -64,7 +70,6 @@ def backward_pass(
     m: Tensor,
     h: Tensor,
     normaliser: Tensor,
-    m_read: Tensor,
     summary: Tensor,
     grad_h: Tensor | None,
     grad_c: Tensor | None,
@@ -74,7 +79,7 @@ def backward_pass(
     """Return the gradients of the first eight, given those of h, c, n and m."""
     (B, NH, T, K), V = q.shape, v.shape[3]
     G = B * NH
-    w = _weigh(log_i, log_f, m, L)
+    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     summary = summary.view(G, -1, (V + 1) * K)
     memory = torch.bmm(w.carry, summary)
     q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
@@ -82,8 +87,7 @@ def backward_pass(
     X = q.shape[0]
 
     # through the division by max(|nᵀq|, 1)
-    # at the scale of these weights: those of the forward pass, unless it was compiled and this not
-    normaliser = normaliser.view(X, L) * torch.exp(m_read.view(X, L) - w.m_read)
+    normaliser = normaliser.view(X, L)
     size = normaliser.abs()
     factor = torch.maximum(size, w.one).reciprocal_().view(B, NH, -1)[:, :, :T]
     sign = (normaliser.sign() * (size >= w.one)).view(B, NH, -1)[:, :, :T]
@@ -146,16 +150,6 @@ def backward_pass(
         grad_first[:, :, V],
         grad_m_initial,
     )
-
-
-def _weigh(log_i: Tensor, log_f: Tensor, m: Tensor, L: int) -> Weights:
-    """Cut the gates into chunks, padded with steps that change nothing, and weigh the steps."""
-    pad = -log_i.shape[2] % L
-    if pad:
-        log_i = F.pad(log_i, (0, pad), value=-torch.inf)
-        log_f = F.pad(log_f, (0, pad))
-    # a shut gate as a number, so that nothing times it is nothing
-    return weigh(log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(EMPTY), m.reshape(-1, 1))
 
 
 def _cut(x: Tensor, L: int) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     EMPTY,
     at_least_tiny,
@@ -23,7 +22,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     segment_sums,
 )
 
-__all__ = ["Weights", "weigh"]
+__all__ = ["Weights", "can_factor", "cut_gates", "weigh"]
 
 _WIDEST = 40.0  # logarithms between the largest and the smallest factor: float32 spans 87
 _NOTHING = -1e6  # scale at which an empty chunk, read from an empty memory, is nothing
@@ -43,31 +42,41 @@ class Weights(NamedTuple):
     enter: Tensor  # (X, L, 1) or (X, 1, 1)
     carry: Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
     m_enter: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
-    m_read: Tensor  # (X, L): log scale of what is read
-    one: Tensor  # (X, L): 1 at that scale
+    one: Tensor  # (X, L): 1 at the scale of what is read
 
 
-def weigh(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
-    """Weigh the steps of all chunks, for log gates (X, L) and the scale of the state, (G, 1)."""
-    if is_eager_on_cpu(log_i):
-        found = _factored(log_i, log_f, m)
-        if found is not None:
-            return found
-    return _exact(log_i, log_f, m)
-
-
-def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights | None:
-    """Weigh by factors, or return None where they would be too far apart."""
-    decay = log_f.double().cumsum(-1)  # double: differences of these sums are as exact as the sums
+def can_factor(log_i: Tensor, log_f: Tensor, L: int) -> bool:
+    """Whether log gates (B, NH, T) are so near each other that weights may be taken as factors."""
+    log_i, log_f = cut_gates(log_i.detach(), log_f.detach(), L)
+    decay = log_f.double().cumsum(-1)
     log_key = log_i - decay
-    valid = log_i > EMPTY
     top = log_key.amax(-1)
-    bottom = torch.where(valid, log_key, torch.inf).amin(-1)
+    bottom = torch.where(log_i > EMPTY, log_key, torch.inf).amin(-1)
     total = decay[:, -1]
     near = (top - bottom <= _WIDEST) & (top + total >= -_WIDEST) | (top <= EMPTY)
-    if not (near & (total.abs() <= _LONGEST)).all():
-        return None
+    return bool((near & (total.abs() <= _LONGEST)).all())
 
+
+def cut_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
+    """Cut (B, NH, T) into chunks (X, L), padded with steps that change nothing."""
+    pad = -log_i.shape[2] % L
+    if pad:
+        log_i = F.pad(log_i, (0, pad), value=-torch.inf)
+        log_f = F.pad(log_f, (0, pad))
+    # a shut gate as a number, so that nothing times it is nothing
+    return log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(EMPTY)
+
+
+def weigh(log_i: Tensor, log_f: Tensor, m: Tensor, *, factored: bool) -> Weights:
+    """Weigh the steps of all chunks, for log gates (X, L) and the scale of the state, (G, 1)."""
+    return (_factored if factored else _exact)(log_i, log_f, m)
+
+
+def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
+    """Weigh by a factor of the step that is remembered; that of the step that reads cancels."""
+    decay = log_f.double().cumsum(-1)  # double: differences of these sums are as exact as the sums
+    log_key = log_i - decay
+    top, total = log_key.amax(-1), decay[:, -1]
     m_chunk = (top + total).clamp_min(EMPTY)
     segments, m_enter = _between(total, m, m_chunk)
     scale = torch.maximum(top, m_enter[:, :-1].reshape(-1)).clamp_min(_NOTHING)
@@ -85,7 +94,6 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights | None:
         enter=_exp_at(m_enter[:, :-1].reshape(-1, 1), power[:, None]).to(dtype)[..., None],
         carry=torch.exp(log_carry.clamp_max(1)).to(dtype),  # more: nothing, from an empty chunk
         m_enter=m_enter.to(dtype),
-        m_read=(decay + scale[:, None]).to(dtype),
         one=at_least_tiny(_exp_at(-decay, power[:, None]).to(dtype)),
     )
 
@@ -95,7 +103,7 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     L = log_i.shape[1]
     ones = log_f.new_ones(L, L)
     above = torch.full_like(ones, -torch.inf).triu(1)
-    weights = (log_f[..., None] * ones.tril(-1)).cumsum_(-2)
+    weights = (log_f[..., None] * ones.tril(-1)).cumsum(-2)
     weights.add_(log_i[:, None, :]).add_(above)  # [j, l]: log weight of step l after step j
     last = weights[:, -1]
     m_chunk = last.amax(-1).clamp_min_(EMPTY)
@@ -110,7 +118,6 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
         enter=torch.exp(log_enter - m_read)[..., None],
         carry=torch.exp(segments + scales[:, None, :] - m_enter[..., None]),
         m_enter=m_enter,
-        m_read=m_read,
         one=one_at_scale(m_read),
     )
 

@@ -33,10 +33,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY, normalise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
 __all__ = ["mLSTMState", "mlstm_chunkwise", "mlstm_recurrent", "mlstm_step"]
 
@@ -232,8 +233,9 @@ def mlstm_chunkwise(
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
-        size = chunk_size or chunk_length(q.shape[2])
-        h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size)
+        size = min(chunk_size or chunk_length(q.shape[2]), q.shape[2])
+        factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
+        h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
     return h.to(out_dtype), mLSTMState(c, n, m)
 
 

@@ -1,0 +1,154 @@
+"""Models that benchmarks/long_horizon.py compares: this package's, parts of it, and the host's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pytorch_forecasting import NHiTS, RecurrentNetwork, TemporalFusionTransformer, TimeSeriesDataSet
+from pytorch_forecasting.layers import mLSTMLayer as StockLayer
+from pytorch_forecasting.metrics import MAE, RMSE
+from pytorch_forecasting.models import BaseModel, TiDEModel, TimeXer, xLSTMTime
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm import mLSTMTime
+
+__all__ = ["COMPETITORS", "Competitor", "count_parameters"]
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """A model of the comparison.
+
+    Attributes
+    ----------
+    label : str
+        Name in the table.
+    build : callable
+        Makes the model from the training data.
+    dataset : dict
+        Arguments of the dataset beyond the common ones, where the model cannot do without.
+    """
+
+    label: str
+    build: Callable[[TimeSeriesDataSet], BaseModel]
+    dataset: dict[str, Any] = field(default_factory=dict)
+
+
+class _WithoutMemory(mLSTMTime):
+    """The linear paths alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("history_tokens", "norm_tokens", "memory", "norm_memory", "head", "position"):
+            delattr(self, name)
+
+    def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Tensor:
+        return self.targets[0].linear.gain.new_zeros(*future.shape, sum(self.output_sizes))
+
+
+class _WithoutLinearPaths(mLSTMTime):
+    """The memory alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for target in self.targets:
+            target.linear = _Nothing(self.hparams.max_prediction_length)
+
+
+class _Nothing(nn.Module):
+    """A linear path that leads nowhere."""
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, y: Tensor, mask: Tensor) -> Tensor:
+        return y.new_zeros(len(y), self.horizon, 1)
+
+
+class _Recurrent(nn.Module):
+    """Another recurrent layer, called like the mLSTMLayer whose place it takes."""
+
+    def __init__(self, layer: nn.Module, dropout: float, batch_first: bool) -> None:
+        super().__init__()
+        self.layer, self.dropout, self.batch_first = layer, nn.Dropout(dropout), batch_first
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
+        if mask is not None and not bool(mask[:, : mask.shape[1] // 2].all()):
+            raise ValueError("benchmark: histories must be complete for this layer, got padding")
+        x = self.dropout(x)
+        if self.batch_first:
+            return self.dropout(self.layer(x)[0]), None
+        return self.dropout(self.layer(x.transpose(0, 1))[0].transpose(0, 1)), None
+
+
+def _ours(model: type[mLSTMTime] = mLSTMTime, **changed: Any) -> Callable[..., BaseModel]:
+    return lambda dataset: model.from_dataset(dataset, **{"loss": MAE(), **changed})
+
+
+def _with_layer(make: Callable[[int], nn.Module], batch_first: bool) -> Callable[..., BaseModel]:
+    def build(dataset: TimeSeriesDataSet) -> BaseModel:
+        model = _ours()(dataset)
+        width, dropout = model.hparams.hidden_size, model.hparams.dropout
+        model.memory = _Recurrent(make(width), dropout, batch_first)
+        return model
+
+    return build
+
+
+def _stock_layer(width: int) -> nn.Module:
+    return StockLayer(width, width, 1, dropout=0.0)  # dropout stands around it
+
+
+def _stock_xlstm_time(kind: str) -> Callable[..., BaseModel]:
+    return lambda dataset: xLSTMTime.from_dataset(
+        dataset,
+        input_size=1,
+        hidden_size=64,
+        output_size=dataset.max_prediction_length,
+        xlstm_type=kind,
+        loss=MAE(),
+    )
+
+
+def _host(model: type[BaseModel], **arguments: Any) -> Callable[..., BaseModel]:
+    return lambda dataset: model.from_dataset(dataset, loss=MAE(), **arguments)
+
+
+COMPETITORS = {
+    "ours": Competitor("mLSTMTime, defaults", _ours()),
+    "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
+    "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearPaths)),
+    "lstm": Competitor(
+        "- nn.LSTM in the memory's place",
+        _with_layer(lambda width: nn.LSTM(width, width, batch_first=True), batch_first=True),
+    ),
+    "stock-cell": Competitor(
+        "- the stock mLSTM in the memory's place", _with_layer(_stock_layer, batch_first=False)
+    ),
+    "mse-loss": Competitor("- trained on squared errors", _ours(loss=RMSE(reduction="mean"))),
+    "no-instance-norm": Competitor(
+        "- without instance normalisation", _ours(instance_normalization=False)
+    ),
+    "one-head": Competitor("- one head", _ours(num_heads=1)),
+    "two-layers": Competitor("- two layers", _ours(num_layers=2)),
+    "no-dropout": Competitor("- without dropout", _ours(dropout=0.0)),
+    "xlstm-slstm": Competitor("xLSTMTime, sLSTM", _stock_xlstm_time("slstm")),
+    "xlstm-mlstm": Competitor("xLSTMTime, mLSTM", _stock_xlstm_time("mlstm")),
+    "nhits": Competitor("NHiTS", _host(NHiTS)),
+    "tide": Competitor("TiDEModel", _host(TiDEModel)),
+    "timexer": Competitor("TimeXer", _host(TimeXer)),
+    "tft": Competitor(
+        "TemporalFusionTransformer",
+        _host(TemporalFusionTransformer, output_size=1),
+        {"add_relative_time_idx": True},  # it needs an input that is known ahead
+    ),
+    "recurrent": Competitor("RecurrentNetwork", _host(RecurrentNetwork, hidden_size=64)),
+}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the numbers that training changes."""
+    return sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
