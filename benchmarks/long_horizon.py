@@ -243,9 +243,10 @@ def run(competitor: Competitor, data: Data, seed: int, arguments: argparse.Names
         arguments.minutes,
         data.validation.to_dataloader(train=False, batch_size=EVALUATION_BATCH),
     )
+    batches = data.training.to_dataloader(train=True, batch_size=arguments.batch_size)
     trainer = pl.Trainer(
         max_epochs=arguments.epochs,
-        limit_train_batches=arguments.windows,
+        limit_train_batches=max(1, round(arguments.windows * len(batches))),
         accelerator=arguments.accelerator,
         gradient_clip_val=1.0,
         callbacks=[training],
@@ -254,7 +255,7 @@ def run(competitor: Competitor, data: Data, seed: int, arguments: argparse.Names
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, data.training.to_dataloader(train=True, batch_size=arguments.batch_size))
+    trainer.fit(model, batches)
     model.load_state_dict(training.weights)
     model.to("cpu" if arguments.accelerator == "cpu" else trainer.strategy.root_device)
     test = (math.nan, math.nan)

@@ -172,13 +172,13 @@ AWKWARD = [
     Shape(1, 1, 1, 1, 1),
     Shape(3, 2, 33, 3, 5),
     Shape(2, 3, 63, 4, 1, offset=-20.0),
-    Shape(2, 1, 130, 16, 16, offset=8.0),
-    Shape(400, 4, 65, 2, 2),  # more than is computed at once
+    Shape(2, 1, 130, 16, 16, offset=3.0),
+    Shape(1100, 2, 32, 2, 1),  # more than is computed at once
     Shape(1, 2, 1100, 4, 4),  # in long chunks
 ]
 # Largest error as a fraction of 1 + the largest magnitude: some thousand roundings, for a gate's
 # gradient sums over all steps after it.
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 NAMES = ("h", "c", "n", "m", *(f"gradient of {x}" for x in "q k v log_i log_f c n m".split()))
 
 
@@ -274,8 +274,10 @@ def plain_chunkwise(
 
 def require_plain_right(device: torch.device) -> None:
     """Exit unless the plain form agrees as well: a wrong one would be no comparison."""
-    inputs = draw_problem(Shape(2, 2, 75, 3, 5), torch.float64, device)[:5]
-    (actual, _), (expected, _) = plain_chunkwise(*inputs), mlstm_recurrent(*inputs)
+    q, k, v, log_i, log_f, *_ = draw_problem(Shape(2, 2, 75, 3, 5), torch.float64, device)
+    actual, expected = (
+        form(q, k, v, log_i, log_f)[0] for form in (plain_chunkwise, mlstm_recurrent)
+    )
     if not torch.allclose(actual, expected, atol=1e-11):
         raise SystemExit("The plain chunkwise form is wrong, nothing is timed.")
 
@@ -608,6 +610,7 @@ class Autocast(nn.Module):
         self.context = partial(torch.autocast, device.type, dtype)
 
     def forward(self, x: Tensor) -> Any:
+        """Call the module."""
         with self.context():
             return self.module(x)
 

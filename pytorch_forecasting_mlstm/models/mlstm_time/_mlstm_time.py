@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
@@ -19,6 +20,8 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
     unfold,
     valid_steps,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
+from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
@@ -34,7 +37,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, mak
 __all__ = ["mLSTMTime"]
 
 
-class mLSTMTime(BaseModelWithCovariates):
+class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
     r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
 
     A direct multi-horizon model in the style of xLSTMTime [1]_::
@@ -368,6 +371,80 @@ class mLSTMTime(BaseModelWithCovariates):
             outputs if several else outputs[0], scales if several else scales[0]
         )
         return self.to_network_output(prediction=prediction)
+
+    def forecast(
+        self,
+        data: pd.DataFrame,
+        future: pd.DataFrame | None = None,
+        *,
+        batch_size: int = 64,
+        trainer_kwargs: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        r"""Forecast what comes after a table: the steps after the last row of every series.
+
+        Every series goes on from its own last time index, so lengths and ends may differ. No rows
+        with made-up targets are needed, and of the history only the last ``max_encoder_length``
+        steps, with so many rows before them as the largest lag. Series that the model was not
+        trained on are forecast, too, unless it scales each by its own training data or has an
+        embedding for each.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame
+            The history: rows with all columns that the dataset was made of, in any order; others
+            are ignored, and so is the weight.
+        future : pandas.DataFrame, optional
+            What is known of the horizon: the group columns, the time index and the known
+            variables, with one row per series and step. Rows outside the horizon are ignored.
+            Needed if the dataset has known variables, apart from what follows from the history:
+            the time index, lags, and what the dataset adds by itself. Static variables are those
+            of the last row of ``data``. Where rows are missing, the ``constant_fill_strategy`` of
+            the dataset speaks for its variables; with ``allow_missing_timesteps``, a row that is
+            missing before a later one repeats the row before it, as it does in the history.
+        batch_size : int, default 64
+            Series that are forecast at a time.
+        trainer_kwargs : dict, optional
+            Arguments of the Lightning ``Trainer``, for example ``{"accelerator": "cpu"}``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per series and step, series in the order of ``data``: the group columns; the
+            time index, under its own name; ``step``, from 1 to ``max_prediction_length``; for
+            several targets ``target``, and one row for each; ``prediction``, the point forecast of
+            the loss, in the unit of the data, for a categorical target its most probable label; for
+            a loss with several quantiles each of these, as ``q0.1``; for a categorical target the
+            probability of each label, as ``p_label``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the model was not made by :meth:`from_dataset`, a column is missing or of the wrong
+            type, a value that is read is empty or infinite, a label or series unknown that the
+            model would have to know, a series too short, a time index missing or there twice, or a
+            known variable without value.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from pytorch_forecasting import TimeSeriesDataSet
+        >>> from pytorch_forecasting_mlstm import mLSTMTime
+        >>> data = pd.DataFrame({"shop": "a", "day": range(40), "sold": [1.0, 2.0, 4.0, 3.0] * 10})
+        >>> dataset = TimeSeriesDataSet(
+        ...     data, time_idx="day", target="sold", group_ids=["shop"],
+        ...     max_encoder_length=12, max_prediction_length=3, time_varying_unknown_reals=["sold"],
+        ... )
+        >>> model = mLSTMTime.from_dataset(dataset)  # and train it
+        >>> forecast = model.forecast(data.tail(12))
+        >>> forecast[["shop", "day", "step"]]
+          shop  day  step
+        0    a   40     1
+        1    a   41     2
+        2    a   42     3
+        >>> bool(forecast["prediction"].between(-5, 10).all())
+        True
+        """
+        return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
 
     def _read_memory(
         self, x: dict[str, Any], targets: list[TargetPast], past: Tensor, future: Tensor

@@ -25,8 +25,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
 __all__ = ["Weights", "can_factor", "cut_gates", "weigh"]
 
 _WIDEST = 40.0  # logarithms between the largest and the smallest factor: float32 spans 87
-_NOTHING = -1e6  # scale at which an empty chunk, read from an empty memory, is nothing
-_LONGEST = 200.0  # decay over a chunk, whose sum float64 rounds at 3e-14
+_LARGEST = 200.0  # log of a factor, of which float64 spans 709, and rounds it at 3e-14
+_NOTHING = -500.0  # log scale at which an empty chunk, read from an empty memory, is nothing
 
 
 class Weights(NamedTuple):
@@ -54,7 +54,7 @@ def can_factor(log_i: Tensor, log_f: Tensor, L: int) -> bool:
     bottom = torch.where(log_i > EMPTY, log_key, torch.inf).amin(-1)
     total = decay[:, -1]
     near = (top - bottom <= _WIDEST) & (top + total >= -_WIDEST) | (top <= EMPTY)
-    return bool((near & (total.abs() <= _LONGEST)).all())
+    return bool((near & (top <= _LARGEST) & (total.abs() <= _LARGEST)).all())
 
 
 def cut_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
@@ -80,21 +80,22 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     m_chunk = (top + total).clamp_min(EMPTY)
     segments, m_enter = _between(total, m, m_chunk)
     scale = torch.maximum(top, m_enter[:, :-1].reshape(-1)).clamp_min(_NOTHING)
-    power = torch.ceil(scale / math.log(2))
+    power = torch.ceil(scale / math.log(2))  # of 2, so that no digit of a factor depends on it
     scale = power * math.log(2)
     G = len(m)
     scales = torch.cat([m.double(), (scale + total).view(G, -1)], dim=1)
     log_carry = segments + scales[:, None, :] - m_enter[..., None]
     dtype = log_i.dtype
-    key_scale = _exp_at(log_key, power[:, None]).to(dtype)[..., None]
+    shrink = torch.exp2(-power)[:, None]
+    key_scale = (torch.exp(log_key) * shrink).to(dtype)[..., None]
     return Weights(
         decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
         key_scale=key_scale,
         add=key_scale,
-        enter=_exp_at(m_enter[:, :-1].reshape(-1, 1), power[:, None]).to(dtype)[..., None],
+        enter=_exp_over(m_enter[:, :-1].reshape(-1), power).to(dtype)[:, None, None],
         carry=torch.exp(log_carry.clamp_max(1)).to(dtype),  # more: nothing, from an empty chunk
         m_enter=m_enter.to(dtype),
-        one=at_least_tiny(_exp_at(-decay, power[:, None]).to(dtype)),
+        one=at_least_tiny((torch.exp(-decay) * shrink).to(dtype)),
     )
 
 
@@ -130,8 +131,8 @@ def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]
     return segments, m_enter.to(m.dtype).to(total.dtype)  # as rounded as the m that is returned
 
 
-def _exp_at(x: Tensor, power: Tensor) -> Tensor:
-    """Return ``exp(x) / 2**power``, whose digits do not depend on the power."""
+def _exp_over(x: Tensor, power: Tensor) -> Tensor:
+    """Return ``exp(x) / 2**power`` for any x, with digits that do not depend on the power."""
     x = torch.maximum(x, (power - 1e4) * math.log(2))  # which is 0
     whole = torch.round(x / math.log(2))
     return torch.exp(x - whole * math.log(2)) * torch.exp2(whole - power)
