@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
+    mlstm_read_weights,
     mlstm_recurrent,
     mlstm_step,
     mLSTMState,
@@ -116,6 +117,16 @@ FORMS: dict[str, Form] = {
     "chunks-of-7": partial(mlstm_chunkwise, chunk_size=7),
     "chunks-of-1000": partial(mlstm_chunkwise, chunk_size=1000),
 }
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: None = None
+) -> Tensor:
+    """Read by the weights of the attention form, which knows no initial state."""
+    assert state is None
+    return mlstm_read_weights(q, k, log_i, log_f) @ v
+
+
 SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 each_sequence_form = pytest.mark.parametrize("form", SEQUENCE_FORMS.values(), ids=SEQUENCE_FORMS)
@@ -381,6 +392,46 @@ def test_padding_alone_gives_zero_and_finite_gradients(form: Form, dtype: torch.
     assert_identical(true_memory(state), (torch.zeros_like(state.c), torch.zeros_like(state.n)))
     for part in torch.autograd.grad(h.sum() + state.c.sum() + state.n.sum(), inputs):
         assert part.isfinite().all()
+
+
+# --- attention form
+
+
+@pytest.mark.parametrize(("T", "offset"), [(1, 0), (31, -5), (31, 0), (31, 5), (200, 0)])
+def test_read_weights_times_values_are_the_read_outs(T: int, offset: float) -> None:
+    problem = make_problem(T, B=1, offset=offset)
+    inputs = [part.requires_grad_() for part in problem[:5]]
+    h = attention(*inputs)
+    expected, *_ = reference_mlstm(
+        *inputs, torch.zeros_like(problem.c), torch.zeros_like(problem.n)
+    )
+    assert_close(h.detach(), expected.detach())
+    assert_close(
+        torch.autograd.grad(h.sin().sum(), inputs),
+        torch.autograd.grad(expected.sin().sum(), inputs),
+    )
+
+
+def test_read_weights_of_the_future_are_zero_and_so_are_those_of_padding() -> None:
+    problem = make_problem(31)
+    log_i, log_f = problem.log_i.clone(), problem.log_f.clone()
+    log_i[:, :, 5:9], log_f[:, :, 5:9] = -INF, 0.0
+    weights = mlstm_read_weights(problem.q, problem.k, log_i, log_f)
+    assert not weights.triu(1).any() and not weights[..., 5:9].any()
+    assert weights.tril().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_read_weights_of_extreme_gates(dtype: torch.dtype) -> None:
+    for gates in (
+        ([-50.0, 50.0, 0.3], [-50.0, 50.0, -0.3]),
+        ([-INF, 0.2, 1.5], [-INF, 0.0, -0.7]),
+        ([-INF], [-INF]),
+        ([2e4, -2e4], [1e4, -1e4, -1.0]),
+    ):
+        problem = extreme_problem(gates, dtype)
+        h = attention(*problem[:5])
+        assert_close(h, mlstm_recurrent(*problem[:5])[0])
 
 
 # --- extreme gates

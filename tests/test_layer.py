@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_read_weights
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.layer import mLSTMLayer
 from tolerances import assert_close, assert_complains, assert_identical
 
@@ -249,6 +250,48 @@ def test_inputs_are_not_changed() -> None:
     kept = tuple(part.clone() for part in inputs)
     layer(inputs[0], inputs[1:4], mask)
     assert_identical(inputs, kept)
+
+
+def test_read_weights_explain_the_output() -> None:
+    """A stack of one cell: the gated weights times the values are the output."""
+    layer = make_layer(num_layers=1)
+    x, mask = draw_input(), torch.rand(31, 4) < 0.6
+    cell = layer.cells[0]
+    weights, log_f = layer.read_weights(x, mask)
+    assert weights.shape == (1, 4, 4, 31, 31) and log_f.shape == (1, 4, 4, 31)
+    *_, v, _, _, o = cell.project(x.masked_fill(~mask[..., None], 0))
+    read = torch.einsum("bhjl,lbhv->jbhv", weights[0], v)
+    output, _ = layer(x, mask=mask)
+    assert_close((o * read).flatten(-2), output)
+    valid = mask.T[:, None]
+    assert not weights[0].masked_select(~valid[..., None]).any()
+    assert not weights[0].masked_select(~valid[..., None, :]).any()
+    assert (log_f[0].masked_select(valid) < 0).all() and not log_f[0].masked_select(~valid).any()
+
+
+@each_stack
+def test_read_weights_of_every_cell_are_those_of_its_own_input(options: dict[str, Any]) -> None:
+    layer = make_layer(**options)
+    x = draw_input()
+    weights, _ = layer.read_weights(x)
+    assert len(weights) == layer.num_layers
+    u = x
+    for i, cell in enumerate(layer.cells):
+        q, k, v, log_i, log_f, o = cell.project(u)
+        parts = (part.movedim(0, 2) for part in (q, k, log_i, log_f))
+        assert_close(weights[i], mlstm_read_weights(*parts))
+        hidden = (o * torch.einsum("bhjl,lbhv->jbhv", weights[i], v)).flatten(-2)
+        u = hidden + u if layer.residual_conn and i > 0 else hidden
+    assert_close(u, layer(x)[0])
+
+
+def test_read_weights_batch_first_and_bad_input() -> None:
+    layer = make_layer()
+    x = draw_input()
+    expected = layer.read_weights(x)
+    layer.batch_first = True
+    assert_identical(layer.read_weights(x.transpose(0, 1)), expected)
+    assert_complains(lambda: layer.read_weights(x[0]), "mLSTMLayer")
 
 
 # --- shapes

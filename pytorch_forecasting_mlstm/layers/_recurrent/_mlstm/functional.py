@@ -35,11 +35,21 @@ from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY, normalise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
+    EMPTY,
+    normalise,
+    segment_sums,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
-__all__ = ["mLSTMState", "mlstm_chunkwise", "mlstm_recurrent", "mlstm_step"]
+__all__ = [
+    "mLSTMState",
+    "mlstm_chunkwise",
+    "mlstm_read_weights",
+    "mlstm_recurrent",
+    "mlstm_step",
+]
 
 
 class mLSTMState(NamedTuple):
@@ -237,6 +247,56 @@ def mlstm_chunkwise(
         factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
         h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
     return h.to(out_dtype), mLSTMState(c, n, m)
+
+
+def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:
+    r"""Return the mLSTM in attention form: how much of each step's value each step reads.
+
+    From an empty memory, ``h = W v`` with ::
+
+        W_jl = exp(log f_{l+1} + … + log f_j + log i_l) (q_jᵀ k_l) / max(|n_jᵀ q_j|, 1)
+
+    for l ≤ j, and 0 for l > j [1]_. The weights of a step may be negative, and need not sum to 1.
+
+    Parameters
+    ----------
+    q, k : Tensor
+        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+    log_i, log_f : Tensor
+        Logarithms of input and forget gates, (B, NH, T).
+
+    Returns
+    -------
+    weights : Tensor
+        (B, NH, T, T), float32 or wider: first the step that reads, then the step that is read.
+        Time and memory grow with T²: this is for looking inside, not for training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is not floating point, or ranks or sizes do not fit together.
+
+    References
+    ----------
+    .. [1] M. Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517, appendix A.3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q, k, v = torch.randn(3, 2, 4, 7, 8).unbind(0)
+    >>> log_i, log_f = torch.randn(2, 4, 7), torch.nn.functional.logsigmoid(torch.randn(2, 4, 7))
+    >>> h, _ = mlstm_recurrent(q, k, v, log_i, log_f)
+    >>> torch.allclose(mlstm_read_weights(q, k, log_i, log_f) @ v, h, atol=1e-5)
+    True
+    """
+    _check("mlstm_read_weights", q, k, k, log_i, log_f, None, sequence=True)
+    with _full_precision(q.device):
+        q, k, _, log_i, log_f, _ = _widen(q, k, k, log_i, log_f, None)
+        log_weights = segment_sums(log_f.clamp_min(EMPTY)) + log_i[..., None, :]
+        # h does not depend on the scale it is computed at
+        m = log_weights.detach().amax(-1).clamp_min(0)
+        weights = (q @ k.mT) * torch.exp(log_weights - m[..., None])
+        return normalise(weights, weights.sum(-1), m)
 
 
 def _step(

@@ -13,7 +13,10 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_tensor,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+    mlstm_chunkwise,
+    mlstm_read_weights,
+)
 
 __all__ = ["mLSTMLayer"]
 
@@ -146,16 +149,7 @@ class mLSTMLayer(nn.Module):
         TypeError, ValueError
             If a tensor has another shape, dtype or device than expected.
         """
-        dims = ("batch", "time") if self.batch_first else ("time", "batch")
-        weight = self.cells[0].projection.weight
-        check_input("mLSTMLayer", x, dims, self.input_size, weight)
-        if mask is not None:
-            check_tensor(
-                "mLSTMLayer", "mask", mask, tuple(x.shape[:2]), dtype=torch.bool, device=x.device
-            )
-        if self.batch_first:
-            x = x.transpose(0, 1)
-            mask = None if mask is None else mask.transpose(0, 1)
+        x, mask = self._check(x, mask)
         h, c, n = self._initial_state(state, x.shape[1])
         if x.shape[0] == 0:
             output = x.new_zeros(0, x.shape[1], self.hidden_size)
@@ -188,6 +182,57 @@ class mLSTMLayer(nn.Module):
         h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
         return u if padding is None else u.masked_fill(padding, 0), h, c, n
 
+    def read_weights(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look inside: what each step reads of each, and how much every step forgets.
+
+        From an empty state and without dropout. Time and memory grow with T².
+
+        Parameters
+        ----------
+        x, mask : Tensor
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        weights : Tensor
+            Read weights of :func:`mlstm_read_weights`, (num_layers, B, NH, T, T): first the step
+            that reads, then the step that is read. Those of steps that are not valid are 0.
+        log_f : Tensor
+            Logarithm of the forget gates, (num_layers, B, NH, T), 0 at steps that are not valid.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a tensor has another shape, dtype or device than expected.
+        """
+        x, mask = self._check(x, mask)
+        padding = None if mask is None else ~mask[..., None]
+        u = x if padding is None else x.masked_fill(padding, 0)
+        weights, forgets = [], []
+        for i, cell in enumerate(self.cells):
+            q, k, v, log_i, log_f, o = _project(cell, u, padding)
+            read = mlstm_read_weights(q, k, log_i, log_f)
+            hidden = (o * (read @ v.to(read.dtype)).permute(2, 0, 1, 3)).flatten(-2).to(x.dtype)
+            u = hidden + u if self.residual_conn and i > 0 else hidden
+            if padding is not None:
+                read = read.masked_fill(padding.permute(1, 2, 0)[..., None], 0.0)
+            weights.append(read)
+            forgets.append(log_f)
+        return torch.stack(weights), torch.stack(forgets)
+
+    def _check(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Check x and mask, and return them with time first."""
+        dims = ("batch", "time") if self.batch_first else ("time", "batch")
+        check_input("mLSTMLayer", x, dims, self.input_size, self.cells[0].projection.weight)
+        if mask is not None:
+            check_tensor(
+                "mLSTMLayer", "mask", mask, tuple(x.shape[:2]), dtype=torch.bool, device=x.device
+            )
+        if self.batch_first:
+            x = x.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
+        return x, mask
+
     def _initial_state(
         self, state: tuple[Tensor, Tensor, Tensor] | None, batch_size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,16 +262,22 @@ def _run_cell(
     cell: mLSTMCell, x: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (T, B, input), and return its h at every step and its last c and n."""
-    q, k, v, log_i, log_f, o = cell.project(cell.dropout(x))
-    if padding is not None:
-        log_i = log_i.masked_fill(padding, -torch.inf)
-        log_f = log_f.masked_fill(padding, 0.0)
-    q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))  # (B, NH, T, K)
-    log_i, log_f = (part.permute(1, 2, 0) for part in (log_i, log_f))  # (B, NH, T)
+    q, k, v, log_i, log_f, o = _project(cell, cell.dropout(x), padding)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, cell.to_heads(c, n))
     # o first: the product takes its memory layout, and is then flat without a copy
     gated = o * h.permute(2, 0, 1, 3)
     return cell.dropout(gated.flatten(-2)), *cell.from_heads(state)
+
+
+def _project(cell: mLSTMCell, x: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
+    """Return q, k, v (B, NH, T, K), log_i, log_f (B, NH, T) and o (T, B, NH, V)."""
+    q, k, v, log_i, log_f, o = cell.project(x)
+    if padding is not None:
+        log_i = log_i.masked_fill(padding, -torch.inf)
+        log_f = log_f.masked_fill(padding, 0.0)
+    q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))
+    log_i, log_f = (part.permute(1, 2, 0) for part in (log_i, log_f))
+    return q, k, v, log_i, log_f, o
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
