@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import (
     EncoderNormalizer,
@@ -174,6 +175,10 @@ def _target_normalizer(make: Callable[[], Any], **more: Any) -> Callable[[], dic
     return lambda: dict(target_normalizer=make()) | more
 
 
+def _double(x: Any) -> Any:
+    return x.double() if isinstance(x, torch.Tensor) else x
+
+
 def _encoder_normalizers() -> list[Configuration]:
     kinds: dict[str, Callable[[], EncoderNormalizer]] = {
         "standard": EncoderNormalizer,
@@ -189,6 +194,9 @@ def _encoder_normalizers() -> list[Configuration]:
         "robust with max_length": lambda: EncoderNormalizer(method="robust", max_length=[2, 5]),
         "own transformation": lambda: EncoderNormalizer(
             transformation=dict(forward=lambda x: x**0.3, reverse=lambda x: x ** (1 / 0.3))
+        ),
+        "own transformation to float64": lambda: EncoderNormalizer(
+            transformation=dict(forward=_double, reverse=lambda x: x)
         ),
         **{
             transformation: lambda transformation=transformation: EncoderNormalizer(

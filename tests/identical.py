@@ -42,5 +42,5 @@ def bits(values: Tensor) -> Tensor:
     """Turn numbers into integers that differ wherever the numbers do: 0 and -0, but not NaN."""
     if not values.is_floating_point():
         return values
-    integers = {4: torch.int32, 8: torch.int64}[values.element_size()]
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
     return torch.where(values.isnan(), torch.nan, values).view(integers)

@@ -114,6 +114,12 @@ def test_dataset_is_moved_as_a_tensor_is() -> None:
     dataset = CONFIGURATIONS[3].build(BatchedTimeSeriesDataSet)
     moved = dataset.to("meta")
     assert (dataset.device.type, moved.device.type) == ("cpu", "meta")
+    dataset.set_overwrite_values(1.0, "time")
+    overwritten = dataset._overwrite_values["values"]
+    also_moved = dataset.to("meta")
+    also_moved.set_overwrite_values(2.0, "time")
+    assert dataset._overwrite_values["values"] is overwritten
+    dataset.reset_overwrite_values()
     assert moved.filter(lambda index: index["shop"] == "shop 1").device.type == "meta"
     assert copy.copy(moved).device.type == "meta"
     assert len(moved.decoded_index) == len(dataset)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data import EncoderNormalizer, TimeSeriesDataSet
 from scipy import stats
 from torch.distributions import Beta
 
 from batched_configurations import Configuration, panel
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales
 from pytorch_forecasting_mlstm.data._windows import randomized_lengths
 
 DRAWS = 40_000
@@ -85,3 +86,16 @@ def test_decoder_takes_over_what_the_encoder_gives_up() -> None:
     assert encoder.tolist() == [2, 2, 2]
     assert decoder.tolist() == [4, 4, 4]
     assert skipped.tolist() == [8, 8, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("method", ["standard", "robust"])
+def test_encoders_are_only_read(method: str, dtype: torch.dtype) -> None:
+    values = torch.rand(4, 12, dtype=dtype)
+    kept = values.clone()
+    normalizer = EncoderNormalizer(method=method)
+    scales = encoder_scales(normalizer, values, np.array([8] * 4))
+    assert torch.equal(values, kept)
+    for row, scale in zip(values, scales, strict=True):
+        fitted = EncoderNormalizer(method=method).fit(row[:8])
+        assert torch.equal(scale, fitted.get_parameters().to(dtype))

@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data import MultiNormalizer, TimeSeriesDataSet, TorchNormalizer
 from pytorch_forecasting.models import DecoderMLP
 from torch.utils.data import (
     BatchSampler,
@@ -21,7 +22,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from batched_configurations import CONFIGURATIONS, panel
+from batched_configurations import CONFIGURATIONS, Configuration, panel
 from identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -165,6 +166,49 @@ def test_normalizer_that_is_fitted_again_acts_at_once() -> None:
         loaded.append(list(dataset.to_dataloader(train=False, batch_size=8)))
     assert_identical(*loaded)
     assert not torch.equal(before[0][0]["target_scale"], loaded[0][0][0]["target_scale"])
+
+
+def _fit_again(normalizer: TorchNormalizer) -> None:
+    normalizer.fit(np.array(panel()["signed"] * 3 + 100))
+
+
+def _assign(normalizer: TorchNormalizer) -> None:
+    normalizer.center_, normalizer.scale_ = torch.tensor(7.0), torch.tensor(99.0)
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
+@pytest.mark.parametrize("change", [_fit_again, _assign])
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_change_of_one_scale_for_all_acts_at_once(
+    change: Callable[[TorchNormalizer], None], several: bool
+) -> None:
+    loaded = []
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        normalizer = TorchNormalizer()
+        dataset = Configuration(
+            "one scale for all series",
+            lambda normalizer=normalizer: dict(
+                target=["signed"] if several else "signed",
+                target_normalizer=MultiNormalizer([normalizer]) if several else normalizer,
+            ),
+        ).build(cls)
+        before = next(iter(dataset.to_dataloader(train=False)))[0]["target_scale"]
+        change(normalizer)
+        loaded.append(list(dataset.to_dataloader(train=False, batch_size=8)))
+    assert_identical(*loaded)
+    after = loaded[0][0][0]["target_scale"]
+    old, new = (x[0] if several else x for x in (before, after))
+    assert not torch.equal(old[0], new[0])
+
+
+def test_change_of_the_groups_in_place_acts_at_once() -> None:
+    loaded = []
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        dataset = build(cls, "GroupNormalizer, by all groups")
+        next(iter(dataset.to_dataloader(train=False)))
+        dataset.data["groups"][:] = 0
+        loaded.append(list(dataset.to_dataloader(train=False, batch_size=8)))
+    assert_identical(*loaded)
 
 
 @pytest.mark.parametrize(

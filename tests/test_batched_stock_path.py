@@ -163,3 +163,18 @@ def test_single_samples_are_those_of_the_host(name: str) -> None:
         assert_identical(laid_out(batched[number]), laid_out(stock[number]))
     with pytest.raises(IndexError):
         batched[len(batched)]
+
+
+def test_second_reason_is_named_as_well() -> None:
+    dataset = CONFIGURATIONS[3].build(BatchedTimeSeriesDataSet)
+    dataset.set_overwrite_values(1.0, "time")
+    dataset._overwrite_values["target"] = slice(0, 1)
+    with pytest.warns(UserWarning, match="at a slice of positions"):
+        next(iter(dataset.to_dataloader(train=False)))
+    dataset.reset_overwrite_values()
+    loader = DataLoader(dataset, batch_size=4, collate_fn=lambda samples: len(list(samples)))
+    with pytest.warns(UserWarning, match="the collate_fn asks for single samples"):
+        next(iter(loader))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(iter(loader))

@@ -78,6 +78,11 @@ def assemble(
     encoder_targets = [cut(target, encoder) for target in values.targets]
     decoder_targets = [cut(target, decoder) for target in values.targets]
     multi = dataset.multi_target
+    # whatever a transformation gives, the host makes float32 of the scale of an encoder
+    target_scales = [
+        scale.float() if isinstance(normalizer, EncoderNormalizer) else scale
+        for scale, normalizer in zip(target_scales, dataset.target_normalizers, strict=True)
+    ]
     target = decoder_targets if multi else decoder_targets[0]
     weight = None if data["weight"] is None else cut(take(data["weight"], steps), decoder)
     return (
@@ -162,12 +167,13 @@ def _describe_position(
     if dataset.add_relative_time_idx:
         place, total = names.index("relative_time_idx"), len(steps.step)
         if windows.equal:
-            alike = _relative_steps(int(windows.encoder_length[0]), total, longest, device)
+            before = int(windows.encoder_length[0])
+            alike = _relative_steps(before, total, longest, values.reals.dtype, device)
             relative = alike.expand(len(steps.first_row), -1)
         else:
             # A divisor on the device: by a number, CUDA would multiply with the rounded inverse.
-            divisor = torch.tensor(longest, dtype=torch.float32, device=device)
-            relative = (steps.step - steps.encoder.length.unsqueeze(1)).float() / divisor
+            divisor = torch.tensor(longest, dtype=values.reals.dtype, device=device)
+            relative = (steps.step - steps.encoder.length.unsqueeze(1)).to(divisor.dtype) / divisor
         values.reals.change(place, relative)
     if dataset.add_encoder_length:
         length = (windows.encoder_length - 0.5 * longest) / longest * 2.0
@@ -176,9 +182,11 @@ def _describe_position(
 
 
 @lru_cache(maxsize=16)
-def _relative_steps(before: int, total: int, longest: int, device: torch.device) -> Tensor:
+def _relative_steps(
+    before: int, total: int, longest: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """Count steps from the end of the encoder, in longest encoders: the same for most batches."""
-    return (torch.arange(-before, total - before, dtype=torch.float32) / longest).to(device)
+    return (torch.arange(-before, total - before, dtype=dtype) / longest).to(device)
 
 
 def _all_steps(values: Tensor, steps: Steps) -> Tensor:
@@ -314,11 +322,11 @@ def _overwrite(
     split = steps.encoder.length.unsqueeze(1)
     if wanted["target"] == "encoder":
         replaced, rank, counts = steps.step < split, steps.step, windows.encoder_length
-    elif wanted["target"] == "decoder":
+    elif wanted["target"] == "all":
+        replaced, rank, counts = torch.ones_like(split, dtype=torch.bool), steps.step, windows.total
+    else:  # as in the host
         replaced, rank, counts = steps.step >= split, steps.step - split, windows.decoder_length
-    else:
-        replaced, rank, counts = split >= 0, steps.step, windows.total
-    new = new.to(columns.dtype).to(split.device)
+    new = torch.as_tensor(new).to(columns.dtype).to(split.device)
     if new.ndim:
         unequal = counts != len(new)
         if unequal.any():

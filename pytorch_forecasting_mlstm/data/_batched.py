@@ -69,7 +69,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     """
 
     _copy_on_device: dict[str, Any] | None = None
-    _told_of_stock_path: bool = False
+    _told_of_stock_path: tuple[str, ...] = ()
 
     @classmethod
     def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":
@@ -149,6 +149,8 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         ``loader = training.to("cuda").to_dataloader(batch_size=64)``
         """
         moved = self.__copy__()
+        if self._overwrite_values is not None:
+            moved._overwrite_values = dict(self._overwrite_values)
         device = torch.device(device)
         moved._copy_on_device = (
             None
@@ -309,8 +311,8 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return None
 
     def _tell_of_stock_path(self, reason: str) -> None:
-        if not self._told_of_stock_path:
-            self._told_of_stock_path = True
+        if reason not in self._told_of_stock_path:
+            self._told_of_stock_path = (*self._told_of_stock_path, reason)
             warnings.warn(
                 f"{type(self).__name__} fetches samples one by one, at the speed of "
                 f"TimeSeriesDataSet: {reason}",

@@ -204,7 +204,7 @@ def _deviation(encoders: Tensor, mean: Tensor) -> Tensor:
     count = encoders.shape[1]
     if count < 2 or not _rounds_as_the_host(encoders):
         return encoders.std(-1)  # of fewer than two, NaN and a warning
-    squares = encoders.double()
+    squares = encoders.to(torch.float64, copy=True)  # worked on in place
     squares.sub_(mean.unsqueeze(-1)).mul_(squares)
     variance = squares.cumsum_(-1)[:, -1] / (count - 1)  # a cumulative sum adds one by one
     return variance.sqrt_().to(encoders.dtype)

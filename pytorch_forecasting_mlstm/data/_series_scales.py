@@ -34,8 +34,11 @@ class SeriesScales:
 
     def still_hold(self, normalizer: Any, groups: Tensor) -> bool:
         """Tell whether normaliser and data are those that the scales were taken from."""
-        current = _identity(normalizer, groups)
-        return all(old is new for old, new in zip(self._source, current, strict=True))
+        *objects, version = _identity(normalizer, groups)
+        *sources, then = self._source
+        return then == version and all(
+            old is new for old, new in zip(sources, objects, strict=True)
+        )
 
     def of(self, rows: IntArray) -> Tensor:
         """Look up the scales of the series that rows belong to.
@@ -55,8 +58,11 @@ class SeriesScales:
 
 
 def _identity(normalizer: Any, groups: Tensor) -> tuple[Any, ...]:
-    # A GroupNormalizer that is fitted again gets a new table.
-    return normalizer, getattr(normalizer, "norm_", None), groups
+    # To fit a normaliser again gives it new objects, as does assignment.
+    fitted = (
+        getattr(normalizer, name, None) for name in ("norm_", "missing_", "center_", "scale_")
+    )
+    return normalizer, *fitted, groups, groups._version
 
 
 def _scales(normalizer: Any, series: Tensor, group_names: Sequence[str]) -> Tensor:
