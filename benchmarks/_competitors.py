@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pytorch_forecasting import NHiTS, RecurrentNetwork, TemporalFusionTransformer, TimeSeriesDataSet
+from pytorch_forecasting import (
+    NHiTS,
+    RecurrentNetwork,
+    TemporalFusionTransformer,
+    TimeSeriesDataSet,
+)
 from pytorch_forecasting.layers import mLSTMLayer as StockLayer
 from pytorch_forecasting.metrics import MAE, RMSE
 from pytorch_forecasting.models import BaseModel, TiDEModel, TimeXer, xLSTMTime

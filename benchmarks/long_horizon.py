@@ -16,8 +16,10 @@ number of epochs, or as far as ``--minutes`` reach; the cycle ends where the tra
 epoch is chosen on validation data. Test data are read once per model, horizon and seed, and not at
 all without ``--test``.
 
-``--minutes`` counts training alone. Seconds per epoch are those of training; seconds of a forecast
-those of the model called once with a window of every series. One thread by default.
+With ``--average`` above 0 the weights that are measured are a running average of those that are
+trained. ``--minutes`` counts training alone, ``--clock cpu`` counts the processor's time, for a
+machine that does other work too: one thread does all work. Seconds per epoch are those of training;
+seconds of a forecast those of the model called once with a window of every series.
 """
 
 import argparse
@@ -29,7 +31,8 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +45,12 @@ from _competitors import COMPETITORS, Competitor, count_parameters
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import EncoderNormalizer
 from pytorch_forecasting.models import BaseModel
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 WARM_UP = 0.3  # of the training: there the learning rate is highest
 EVALUATION_BATCH = 512
 COLUMNS = [
@@ -163,7 +168,7 @@ def errors(model: BaseModel, batches: Iterable[Any]) -> tuple[float, float]:
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def one_cycle(progress: float) -> float:
@@ -175,13 +180,16 @@ def one_cycle(progress: float) -> float:
 
 
 class Training(pl.Callback):
-    """Learning rate, budget, and the best epoch by validation."""
+    """Learning rate, budget, average of the weights, and the best epoch by validation."""
 
-    def __init__(self, learning_rate: float, epochs: int, minutes: float, validation: DataLoader):
-        self.learning_rate, self.epochs, self.budget = learning_rate, epochs, 60 * minutes
+    def __init__(self, arguments: argparse.Namespace, validation: DataLoader) -> None:
+        self.learning_rate, self.epochs = arguments.learning_rate, arguments.epochs
+        self.budget, self.clock = 60 * arguments.minutes, CLOCKS[arguments.clock]
+        self.decay = arguments.average
         self.validation = validation
         self.seconds = 0.0  # of training, without validation
         self.batches = 0
+        self.average: list[Tensor] = []
         self.best: tuple[float, float] = (math.inf, math.inf)
         self.best_epoch = 0
         self.weights: dict[str, Any] = {}
@@ -195,24 +203,43 @@ class Training(pl.Callback):
         factor = one_cycle(max(done, self.seconds / self.budget))
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * factor
-        self.start = time.perf_counter()
+        self.start = self.clock()
         return None
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Count."""
-        self.seconds += time.perf_counter() - self.start
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, model: BaseModel, *_: Any) -> None:
+        """Count, and average."""
         self.batches += 1
+        if self.decay:
+            weights = [each.detach() for each in model.parameters()]
+            if not self.average:
+                self.average = [each.clone() for each in weights]
+            # an average over few steps at first: the weights at the start tell nothing
+            decay = min(self.decay, (1 + self.batches) / (10 + self.batches))
+            torch._foreach_lerp_(self.average, weights, 1 - decay)
+        self.seconds += self.clock() - self.start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, model: BaseModel) -> None:
         """Keep the weights if they are the best so far."""
-        found = errors(model, self.validation)
+        with self._averaged(model):
+            found = errors(model, self.validation)
+            if sum(found) < sum(self.best) or not self.weights:
+                self.best, self.best_epoch = found, trainer.current_epoch + 1
+                self.weights = copy.deepcopy(model.state_dict())
         model.train()
-        if sum(found) < sum(self.best) or not self.weights:
-            self.best, self.best_epoch = found, trainer.current_epoch + 1
-            self.weights = copy.deepcopy(model.state_dict())
         logging.getLogger(__name__).info(
             "epoch %d: validation %.4f / %.4f", trainer.current_epoch + 1, *found
         )
+
+    @contextmanager
+    def _averaged(self, model: BaseModel) -> Iterator[None]:
+        """Put the averages into the model for a while."""
+        trained = [each.data for each in model.parameters()]
+        for each, average in zip(model.parameters(), self.average, strict=bool(self.average)):
+            each.data = average
+        yield
+        for each, data in zip(model.parameters(), trained, strict=True):
+            each.data = data
 
 
 def seconds_per_forecast(model: BaseModel, dataset: TimeSeriesDataSet) -> float:
@@ -238,10 +265,7 @@ def run(competitor: Competitor, data: Data, seed: int, arguments: argparse.Names
     model.optimizer = "adamw"
     model.hparams.reduce_on_plateau_patience = 10**6  # the cycle alone sets the learning rate
     training = Training(
-        arguments.learning_rate,
-        arguments.epochs,
-        arguments.minutes,
-        data.validation.to_dataloader(train=False, batch_size=EVALUATION_BATCH),
+        arguments, data.validation.to_dataloader(train=False, batch_size=EVALUATION_BATCH)
     )
     batches = data.training.to_dataloader(train=True, batch_size=arguments.batch_size)
     trainer = pl.Trainer(
@@ -296,7 +320,9 @@ def summary(rows: list[dict]) -> list[str]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="CSV: dates, one column per series")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="CSV: dates, one column per series"
+    )
     parser.add_argument("--date", default="date", help="name of the date column")
     parser.add_argument(
         "--split",
@@ -320,6 +346,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
     parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--average", type=float, default=0.0, help="decay of averaged weights")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--accelerator", default="cpu", help="of Lightning: cpu, gpu, auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--test", action="store_true", help="read the test data, for final figures")

@@ -712,9 +712,9 @@ def main() -> None:
         rows = [row.cells for row in SECTIONS[name].rows(bench)]
         print_table(SECTIONS[name].title, rows)
         written += [(name, *row) for row in rows]
-    if chosen.csv:
-        with chosen.csv.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(written)
+        if chosen.csv:  # after every section, since a run may be cut short
+            with chosen.csv.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(written)
 
 
 if __name__ == "__main__":

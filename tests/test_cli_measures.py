@@ -19,7 +19,7 @@ from pytorch_forecasting_mlstm.cli.report import error_table
 from pytorch_forecasting_mlstm.cli.split import min_rows, split_table
 from pytorch_forecasting_mlstm.cli.table import Table
 from pytorch_forecasting_mlstm.cli.time_axis import TimeAxis
-from pytorch_forecasting_mlstm.cli.training import QUANTILES, fit, predict_quantiles
+from pytorch_forecasting_mlstm.cli.training import QUANTILES, fit, predict_future
 from pytorch_forecasting_mlstm.cli.windows import cut_windows
 
 LEVELS = np.array(QUANTILES)
@@ -235,7 +235,7 @@ def test_training_sees_no_held_out_value(length: int) -> None:
         assert (x["encoder_lengths"] == 10).all(), "held-out windows have the whole history"
 
 
-def test_future_is_not_read_from_its_placeholder() -> None:
+def test_future_follows_every_series_and_has_no_targets() -> None:
     table = table_of(noisy_season(60), noisy_season(40, seed=1))
     split = split_table(table, horizon=4)
     frame = datasets.model_frame(table, split)
@@ -244,15 +244,18 @@ def test_future_is_not_read_from_its_placeholder() -> None:
         assert ahead[-1] == pytest.approx(values[-1], rel=1e-5), "it has learnt from all rows"
     with quiet():
         model = fit(training, None, epochs=1, seed=0).model
-    first = predict_quantiles(model, datasets.future_set(training, frame), frame, -np.inf)
-    assert first[1].tolist() == [0, 1]
-    assert first[2].tolist() == [split.end] * 2
-
-    placeholder = frame.rows["time_idx"] >= split.end
-    assert placeholder.sum() == 2 * 4
-    frame.rows.loc[placeholder, "target"] = -1e6
-    second = predict_quantiles(model, datasets.future_set(training, frame), frame, -np.inf)
-    assert np.array_equal(first[0], second[0])
+    assert "target" not in frame.future
+    assert frame.rows["time_idx"].max() == split.end - 1
+    assert frame.future["time_idx"].tolist() == [split.end + k for k in range(4)] * 2
+    scaled = model.forecast(frame.rows, frame.future)
+    assert scaled["series"].unique().tolist() == ["0", "1"]
+    assert scaled["time_idx"].tolist() == frame.future["time_idx"].tolist()
+    got = predict_future(model, frame, -np.inf)
+    expected = scaled["q0.5"].to_numpy(float).reshape(2, 4)
+    expected = frame.center[:, None] + frame.spread[:, None] * expected
+    assert got[..., QUANTILES.index(0.5)] == pytest.approx(expected, rel=0.01)  # but for crossings
+    assert (np.diff(got) >= 0).all()
+    assert predict_future(model, frame, 55.0).min() == 55
 
 
 def test_time_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ def times_ahead(path: Path, table: pd.DataFrame, horizon: int) -> list[str]:
     """First and last time of the written forecast of a single series."""
     table.to_csv(path, index=False)
     read = read_table(path, time="when", target="sold", group=(), known=(), horizon=horizon)
-    tidy = tidy_forecast(read, np.zeros((1, horizon, len(QUANTILES))), np.zeros(1, dtype=int))
+    tidy = tidy_forecast(read, np.zeros((1, horizon, len(QUANTILES))))
     tidy.to_csv(path, index=False)
     return pd.read_csv(path, dtype=str)["when"].iloc[[0, -1]].tolist()
 

@@ -1,4 +1,4 @@
-"""From the table to the host's data sets: training, held-out windows, and the future."""
+"""From the table to the host's data sets: training and held-out windows."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .table import Table
 
 @dataclass(frozen=True)
 class ModelFrame:
-    """The table as the host wants it, its horizon included.
+    """The table as the host wants it: its `rows`, and what is known of the `future` after them.
 
     Its own column names cannot clash with the host's, which allow no point; `time_idx` counts as
-    in `Split`. Over the horizon the target is a placeholder that no one reads. Elsewhere it is the
-    series less its `center`, divided by its `spread`, (series,) each: then every series counts
-    alike in the loss, and the host's 32 bits do for numbers of any size.
+    in `Split`. The target is the series less its `center`, divided by its `spread`, (series,) each:
+    then every series counts alike in the loss, and the host's 32 bits do for numbers of any size.
     """
 
     rows: pd.DataFrame
+    future: pd.DataFrame
     center: np.ndarray
     spread: np.ndarray
     statics: list[str]
@@ -49,7 +49,7 @@ def model_frame(table: Table, split: Split) -> ModelFrame:
         part = calendar.iloc[start : start + rows].reset_index(drop=True)
         part["series"] = str(number)
         part["time_idx"] = np.arange(rows) + split.end - len(values)
-        part["target"] = np.zeros(rows)
+        part["target"] = np.nan
         part.loc[: len(values) - 1, "target"] = (values - center[number]) / spread[number]
         for k, value in enumerate(table.groups.iloc[number]):
             part[f"group_{k}"] = str(value)
@@ -60,8 +60,10 @@ def model_frame(table: Table, split: Split) -> ModelFrame:
     rows = pd.concat(parts, ignore_index=True)
     known = [name for name in rows if name.startswith("known_")]
     reals = [name for name in known if types.is_numeric_dtype(rows[name].dtype)]
+    ahead = rows["time_idx"] >= split.end
     return ModelFrame(
-        rows=rows,
+        rows=rows[~ahead],
+        future=rows[ahead].drop(columns="target"),
         center=center,
         spread=spread,
         statics=[name for name in rows if name.startswith("group_") and rows[name].nunique() > 1],
@@ -124,8 +126,3 @@ def _longest_history(index: pd.DataFrame) -> pd.Series:
     length = index["time_idx_first_prediction"] - index["time_idx_first"]
     longest = length.groupby([index["series"], index["time_idx_first_prediction"]])
     return length == longest.transform("max")
-
-
-def future_set(training: DataSet, frame: ModelFrame) -> DataSet:
-    """Take one window per series: the horizon that begins where it ends."""
-    return DataSet.from_dataset(training, frame.rows, predict=True, stop_randomization=True)

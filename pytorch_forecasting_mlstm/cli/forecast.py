@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .arguments import Arguments
-from .datasets import future_set, held_out_set, model_frame, training_set
+from .datasets import held_out_set, model_frame, training_set
 from .evaluation import evaluate
 from .extras import require
 from .files import whole_file, writable_folder
@@ -14,7 +12,7 @@ from .plot import plot_future
 from .report import error_table
 from .split import split_table
 from .table import read_table
-from .training import fit, predict_quantiles
+from .training import fit, predict_future, predict_quantiles
 
 
 def run_forecast(arguments: Arguments) -> None:
@@ -60,12 +58,11 @@ def run_forecast(arguments: Arguments) -> None:
     print(f"2. Train afresh on all rows, for the {first.epoch} epochs that validated best")
     everything = training_set(frame, split, end=split.end)
     final = fit(everything, None, epochs=first.epoch, seed=arguments.seed)
-    future = future_set(everything, frame)
-    quantiles, series, _ = predict_quantiles(final.model, future, frame, floor)
-    forecast = tidy_forecast(table, quantiles, series)
+    quantiles = predict_future(final.model, frame, floor)
+    forecast = tidy_forecast(table, quantiles)
     if floor == 0:
         print("The target is never negative: nor are the forecasts")
     with whole_file(folder / "forecast.csv") as part:
         forecast.to_csv(part, index=False, lineterminator="\n")
-    plot_future(table, split.horizon, quantiles[np.argsort(series)], folder / "forecast.png")
+    plot_future(table, split.horizon, quantiles, folder / "forecast.png")
     print(f"Wrote {folder / 'forecast.csv'} ({len(forecast):,} rows) and {folder / 'forecast.png'}")

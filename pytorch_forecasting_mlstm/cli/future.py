@@ -24,7 +24,7 @@ def check_names(table: Table) -> None:
             raise UserError(f"column {name!r} is also one of the forecast's own: rename yours")
 
 
-def tidy_forecast(table: Table, quantiles: np.ndarray, series: np.ndarray) -> pd.DataFrame:
+def tidy_forecast(table: Table, quantiles: np.ndarray) -> pd.DataFrame:
     """One row per series and step: group columns, time, step, prediction and quantiles.
 
     Parameters
@@ -32,11 +32,9 @@ def tidy_forecast(table: Table, quantiles: np.ndarray, series: np.ndarray) -> pd
     table : Table
         What was forecast from.
     quantiles : numpy.ndarray
-        (series, h, Q), one window per series, in any order.
-    series : numpy.ndarray
-        (series,): which series each of them is.
+        (series, h, Q), in the table's unit and order.
     """
-    quantiles = _seven_figures(quantiles[np.argsort(series)])
+    quantiles = _seven_figures(quantiles)
     count, horizon, _ = quantiles.shape
     steps = np.arange(1, horizon + 1)
     positions = (table.starts + table.lengths - 1)[:, None] + steps

@@ -167,10 +167,42 @@ def predict_quantiles(
     )
     series = prediction.index["series"].astype(int).to_numpy()
     scaled = prediction.output.cpu().double().numpy()
+    quantiles = _scale_back(scaled, series, frame, floor)
+    return quantiles, series, prediction.index["time_idx"].to_numpy()
+
+
+def predict_future(model: mLSTMTime, frame: ModelFrame, floor: float) -> np.ndarray:
+    """Quantile forecasts of what comes after the table.
+
+    Parameters
+    ----------
+    model, frame, floor
+        As of `predict_quantiles`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (series, h, Q), in the unit of the table, not decreasing along Q.
+    """
+    forecast = _run(
+        model.forecast,
+        frame.rows,
+        frame.future,
+        batch_size=4 * _BATCH,
+        trainer_kwargs=dict(_TRAINER),
+    )
+    columns = [f"q{level:g}" for level in QUANTILES]
+    scaled = forecast[columns].to_numpy(float).reshape(len(frame.center), -1, len(columns))
+    return _scale_back(scaled, forecast["series"].unique().astype(int), frame, floor)
+
+
+def _scale_back(
+    scaled: np.ndarray, series: np.ndarray, frame: ModelFrame, floor: float
+) -> np.ndarray:
+    """Bring quantiles (W, h, Q) of these series, (W,), to the unit of the table, and sort them."""
     center, spread = (own[series][:, None, None] for own in (frame.center, frame.spread))
     # Quantiles of a network may cross; sorted, none of them forecasts worse.
-    quantiles = np.sort(np.maximum(center + spread * scaled, floor), axis=-1)
-    return quantiles, series, prediction.index["time_idx"].to_numpy()
+    return np.sort(np.maximum(center + spread * scaled, floor), axis=-1)
 
 
 def _training_loader(training: TimeSeriesDataSet, seed: int) -> Any:

@@ -82,10 +82,8 @@ def _known() -> dict[str, Any]:
     known |= {
         f"torch.nn.functional.{name}": getattr(functional, name) for name in _FUNCTIONALS.split()
     }
-    own = [item for _, item in inspect.getmembers(encoders, inspect.isfunction)]
-    own = [item for item in own if item.__module__ == encoders.__name__]
     combine = [item for name, item in vars(reductions).items() if name.startswith("dim_zero_")]
-    for function in (*own, *combine, jit_distributed_available):
+    for function in (*_functions(encoders), *combine, jit_distributed_available):
         known[f"{function.__module__}.{function.__qualname__}"] = function
     return known
 
@@ -103,10 +101,17 @@ def _classes(
             yield item
 
 
-def _quantile_networks() -> Iterator[type]:
+def _quantile_networks() -> Iterator[Any]:
     """Parts of the losses that hold a network: implicit quantiles, and MQF2 if it is installed."""
     yield ImplicitQuantileNetwork
     if find_spec("cpflows") is not None:
         for name in ("cpflows.flows", "cpflows.icnn", "pytorch_forecasting.metrics._mqf2_utils"):
             module = import_module(name)
             yield from _classes(module, (nn.Module, distributions.Distribution))
+        yield from _functions(import_module("cpflows.logdet_estimators"))
+
+
+def _functions(module: ModuleType) -> Iterator[Any]:
+    for item in vars(module).values():
+        if inspect.isfunction(item) and item.__module__ == module.__name__:
+            yield item

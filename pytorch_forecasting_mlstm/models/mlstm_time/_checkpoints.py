@@ -35,10 +35,13 @@ class SafeCheckpoints(BaseModel):
         values["dataset_parameters"] = checkpoint.pop("dataset_parameters")
         checkpoint[_PARAMETERS] = {k: _plain(v) for k, v in values.items() if _is_plain(_plain(v))}
         objects = describe({k: v for k, v in values.items() if k not in checkpoint[_PARAMETERS]})
-        for name, reason in objects["unwritten"].items():
+        if objects["unwritten"]:
+            names = list(objects["unwritten"])
+            passed = ", ".join(f"{name}=..." for name in names)
             warnings.warn(
-                f"mLSTMTime: the checkpoint is written without {name}: {reason}. Load it by "
-                f"load_from_checkpoint(path, {name}=...).",
+                f"mLSTMTime: the checkpoint is written without {' and '.join(names)}: "
+                f"{objects['unwritten'][names[0]]}. Load it by load_from_checkpoint(path, "
+                f"{passed}).",
                 stacklevel=2,
             )
         checkpoint[_OBJECTS] = objects

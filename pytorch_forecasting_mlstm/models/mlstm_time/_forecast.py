@@ -54,6 +54,9 @@ def forecast(
             f"with mLSTMTime.from_dataset."
         )
     check_size(WHO, "batch_size", batch_size)
+    trainer_kwargs = {**_TRAINER, **(trainer_kwargs or {})}
+    if "callbacks" in trainer_kwargs:  # the host then leaves out the one that gathers predictions
+        raise ValueError(f"{WHO}: trainer_kwargs must not have callbacks; leave them out.")
     schema = Schema.of(parameters)
     levels = [_levels(loss) for loss in losses_of(model.loss)]
     _check_names(schema, levels)
@@ -66,7 +69,7 @@ def forecast(
         dataset,
         mode=("raw", "prediction"),
         batch_size=batch_size,
-        trainer_kwargs={**_TRAINER, **(trainer_kwargs or {})},
+        trainer_kwargs=trainer_kwargs,
     )
     windows = _window_of_series(schema, dataset, history)
     parts = _read(model, to_list(raw), levels, batch_size)
@@ -151,7 +154,9 @@ def _read(
             }
         elif levels[target]:
             read = torch.cat([part[target] for part in quantiles]).unbind(-1)
-            for level, values in zip(levels[target], read, strict=True):
-                own[f"q{level:g}"] = values.numpy()
+            own |= {
+                f"q{level:g}": quantile.numpy()
+                for level, quantile in zip(levels[target], read, strict=True)
+            }
         columns.append(own)
     return columns

@@ -169,6 +169,8 @@ class Schema:
                     f"{WHO}: column {name!r} of {argument} must hold "
                     f"{'integers' if whole else 'numbers'}, got {table[name].dtype}; {mend}."
                 )
+            if not whole and types.is_extension_array_dtype(table[name]):  # torch knows none
+                table[name] = table[name].to_numpy(float, na_value=np.nan)
         if table[self.time].isna().any():  # of a nullable type
             raise ValueError(
                 f"{WHO}: {argument} must have a time index in every row, got "
@@ -187,7 +189,7 @@ class Schema:
         return table
 
     def number_series(self, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple]]:
-        """Number the series of a table in the order in which they appear; return their names."""
+        """Count series in the order in which they appear: that of every row, and their names."""
         names = table[self.groups].drop_duplicates()
         # by text and category columns alike
         rows = pd.MultiIndex.from_frame(table[self.groups].astype(object))
@@ -243,10 +245,11 @@ class Schema:
             if wrong.any():
                 first = int(wrong.argmax())
                 own = wrong & (series == series[first])
+                (value,) = values.iloc[[first]].tolist()
                 others = len(np.unique(series[wrong])) - 1
                 raise ValueError(
                     f"{WHO}: column {name!r} of {argument} must hold {known}, got "
-                    f"{values.iloc[first]!r} for {name_series(self.groups, names[series[first]])} "
+                    f"{value!r} for {name_series(self.groups, names[series[first]])} "
                     f"at {self.time}={name_times(table.loc[own, self.time])}"
                     f"{more(others)}; {mend}."
                 )

@@ -25,6 +25,8 @@ class LinearPaths(nn.Module):
     is_distribution : bool
         Whether these are parameters of a distribution: the path then starts as its location, the
         first of them. Otherwise, as a point or as every quantile.
+    bias : bool, default True
+        Whether each step of the horizon has a constant of its own.
     """
 
     def __init__(
@@ -34,14 +36,16 @@ class LinearPaths(nn.Module):
         moving_average: int,
         output_size: int,
         is_distribution: bool,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.decomposition = SeriesDecomposition(moving_average)
-        self.trend = nn.Linear(history, horizon)
-        self.season = nn.Linear(history, horizon)
+        self.trend = nn.Linear(history, horizon, bias)
+        self.season = nn.Linear(history, horizon, bias)
         for path in (self.trend, self.season):
             nn.init.normal_(path.weight, std=0.01 / history**0.5)
-            nn.init.zeros_(path.bias)
+            if bias:
+                nn.init.zeros_(path.bias)
         gain = torch.ones(output_size)
         if is_distribution:
             gain[1:] = 0

@@ -5,22 +5,25 @@ from copy import deepcopy
 from enum import Enum
 from typing import Any
 
+import torch
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.metrics import (
     MAE,
-    BetaDistributionLoss,
     CrossEntropy,
     DistributionLoss,
-    LogNormalDistributionLoss,
+    MQF2DistributionLoss,
     MultiLoss,
     NegativeBinomialDistributionLoss,
     PoissonLoss,
     QuantileLoss,
     TweedieLoss,
 )
-from pytorch_forecasting.metrics.base_metrics import CompositeMetric
-from torch import Tensor
+from pytorch_forecasting.metrics.base_metrics import (
+    CompositeMetric,
+    convert_torchmetric_to_pytorch_forecasting_metric,
+)
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 __all__ = [
@@ -31,7 +34,10 @@ __all__ = [
     "losses_of",
     "normalizers_of",
     "output_size_of",
+    "point_forecast",
     "rescale",
+    "tell_transformations",
+    "whole_horizon",
 ]
 
 
@@ -97,57 +103,16 @@ def choose_loss(dataset: TimeSeriesDataSet, loss: Any = None) -> Any:
             )
     elif dataset.multi_target:
         loss = MultiLoss([deepcopy(loss) for _ in normalizers])
-    for part, normalizer in zip(losses_of(loss), normalizers, strict=True):
-        check_loss(part, normalizer)
     return loss
 
 
-def check_loss(loss: Any, normalizer: Any) -> None:
-    """Raise if the loss of one target cannot work with the target's normaliser."""
-    name = type(loss).__name__
-    categorical = isinstance(normalizer, NaNLabelEncoder)
-    if categorical != isinstance(loss, CrossEntropy):
-        raise ValueError(
-            f"mLSTMTime: {name} is a loss for a {'real' if categorical else 'categorical'} target, "
-            f"got a {'categorical' if categorical else 'real'} one; "
-            f"pass {'CrossEntropy' if categorical else 'another loss'} for it."
-        )
-    if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
-        raise ValueError(
-            f"mLSTMTime: QuantileLoss must have 0.5 among its quantiles, from which the host takes "
-            f"the point forecast, got {loss.quantiles}; add it."
-        )
-    for kind, transformations, center in _NEEDS:
-        if not isinstance(loss, kind):
-            continue
-        transformation = getattr(normalizer, "transformation", None)
-        if transformation not in transformations:
-            raise ValueError(
-                f"mLSTMTime: {name} needs a target_normalizer with transformation "
-                f"{' or '.join(map(repr, transformations))}, got {transformation!r}; "
-                f"make the dataset with one."
-            )
-        if center is not None and getattr(normalizer, "center", True) != center:
-            raise ValueError(
-                f"mLSTMTime: {name} needs a target_normalizer with center={center}, got "
-                f"center={not center}; make the dataset with one."
-            )
-
-
-#: What distributions need of the normaliser: one of these transformations, and a center or none.
-_NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
-    (
-        NegativeBinomialDistributionLoss,
-        (None, "log1p", "softplus", "relu", "count", "sqrt"),
-        False,
-    ),
-    (LogNormalDistributionLoss, ("log", "log1p"), None),
-    (BetaDistributionLoss, ("logit",), True),
-)
-
-
 def fresh_loss(loss: Any) -> Any:
-    """Copy a loss, without what it has accumulated, so that models never share its state."""
+    """Copy a loss, without what it has accumulated, so that models never share its state.
+
+    Nor do the parts of one loss, each of which becomes a submodule: the host keeps them in a list,
+    in which torch finds no weights to train, to save or to move. A metric of torchmetrics is
+    wrapped in the host's way.
+    """
     if isinstance(loss, list | tuple):
         return [fresh_loss(part) for part in loss]
     if not isinstance(loss, Metric):
@@ -159,8 +124,12 @@ def fresh_loss(loss: Any) -> Any:
         copy = deepcopy(loss)
     except RuntimeError:  # it holds tensors of its last step's graph, which pickling lets go of
         copy = pickle.loads(pickle.dumps(loss))
+    for kind, name in ((MultiLoss, "metrics"), (CompositeMetric, "_metrics")):
+        if isinstance(loss, kind):
+            parts = [fresh_loss(part) for part in getattr(loss, name)]
+            setattr(copy, name, nn.ModuleList(parts))
     copy.reset()
-    return copy
+    return convert_torchmetric_to_pytorch_forecasting_metric(copy)
 
 
 def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) -> Tensor:
@@ -177,3 +146,38 @@ def output_size_of(loss: Any, normalizer: Any) -> int:
     if isinstance(loss, DistributionLoss):
         return len(loss.distribution_arguments)
     return len(loss.quantiles) if isinstance(loss, QuantileLoss) else 1
+
+
+def tell_transformations(loss: Any, output_transformer: Any) -> None:
+    """Tell every distribution the transformation of its target.
+
+    The host tells it with the first forecast only: a reloaded model could not read a raw one.
+    """
+    for part, normalizer in zip(losses_of(loss), normalizers_of(output_transformer), strict=False):
+        if isinstance(part, DistributionLoss):
+            part._transformation = getattr(normalizer, "transformation", None)
+
+
+def whole_horizon(loss: Any) -> bool:
+    """Return whether a loss takes the longest horizon only, as one vector."""
+    return isinstance(loss, MQF2DistributionLoss)
+
+
+def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
+    """Return the point forecast of one target.
+
+    The host's, but for quantiles without the median, from which the host has none: there, the
+    straight line between the two quantiles around it.
+    """
+    if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
+        order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
+        above = next(n for n, index in enumerate(order) if loss.quantiles[index] > 0.5)
+        lower, upper = order[above - 1], order[above]
+        low, high = loss.quantiles[lower], loss.quantiles[upper]
+        return torch.lerp(
+            prediction[..., lower], prediction[..., upper], (0.5 - low) / (high - low)
+        )
+    try:
+        return loss.to_prediction(prediction, **kwargs)
+    except TypeError:  # as the host does: not every loss takes all arguments
+        return loss.to_prediction(prediction)

@@ -20,16 +20,20 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
     unfold,
     valid_steps,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
+from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
+from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import check_losses, try_loss
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
     fresh_loss,
     losses_of,
     normalizers_of,
     output_size_of,
+    point_forecast,
     rescale,
+    tell_transformations,
+    whole_horizon,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
@@ -198,6 +202,7 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         logging_metrics = nn.ModuleList() if logging_metrics is None else logging_metrics
         self.save_hyperparameters()
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
+        tell_transformations(self.loss, self.output_transformer)
 
         targets = to_list(target)
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
@@ -296,6 +301,7 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
             If the loss does not fit the targets, or an argument contradicts the dataset.
         """
         loss = choose_loss(dataset, kwargs.pop("loss", None))
+        check_losses(loss, dataset)
         output_sizes = [
             output_size_of(part, normalizer)
             for part, normalizer in zip(
@@ -321,9 +327,11 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
                     f"mLSTMTime: {name} must be at least the dataset's {from_data[name]}, "
                     f"got {kwargs[name]}; leave it out, or make the dataset with a smaller one."
                 )
-        return super().from_dataset(
+        model = super().from_dataset(
             dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
         )
+        try_loss(model, dataset)
+        return model
 
     def forward(self, x: dict[str, Any]) -> Any:
         """Forecast.
@@ -359,7 +367,7 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         # 16 bits are enough for weights and products, not for a forecast of 6490
         read = read.to(torch.promote_types(read.dtype, torch.float32)).split(self.output_sizes, -1)
         outputs = [
-            out.contiguous() if target.linear is None else out + target.linear[:, : out.shape[1]]
+            out + target.linear[:, : out.shape[1]]
             for out, target in zip(read, targets, strict=True)
         ]
         scales = [
@@ -526,6 +534,35 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         ]
         return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
 
+    def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
+        """Return the point forecast of a network's output.
+
+        As the host does it, but for quantiles without the median, of which the host makes none.
+
+        Parameters
+        ----------
+        out : Output
+            Output of the network.
+        use_metric : bool, default True
+            Whether the loss chooses the point, or the mean of all numbers is taken.
+        **kwargs
+            Arguments of the loss's ``to_prediction``, such as ``n_samples``.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            Point forecast (B, steps), for each target.
+        """
+        if not use_metric:
+            return super().to_prediction(out, use_metric=False, **kwargs)
+        points = [
+            point_forecast(loss, prediction, **kwargs)
+            for loss, prediction in zip(
+                losses_of(self.loss), to_list(out["prediction"]), strict=True
+            )
+        ]
+        return points if isinstance(self.loss, MultiLoss) else points[0]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last step left behind: it cannot be copied or pickled."""
         passing = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
@@ -547,6 +584,11 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
                     f"batch of {got} steps; make the dataset with TimeSeriesDataSet.from_dataset("
                     f"training_dataset, ...), or a model from this dataset."
                 )
+        if got < steps and any(map(whole_horizon, losses_of(self.loss))):
+            raise ValueError(
+                f"mLSTMTime: {self.loss!r} forecasts all {steps} steps of the horizon as one, got "
+                f"a batch of {got} steps; make the dataset with min_prediction_length={steps}."
+            )
 
 
 def _embedding_sizes(

@@ -10,11 +10,13 @@ import copyreg
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torchmetrics import Metric
 
 from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, path_of
 
@@ -45,10 +47,12 @@ def describe(values: dict[str, Any]) -> dict[str, Any]:
     writer = _Writer()
     written, unwritten = {}, {}
     for name, value in values.items():
+        count = len(writer.objects)
         try:
             written[name] = writer.write(value, name)
         except CannotBeWrittenError as error:
             unwritten[name] = str(error)
+            writer.forget(count)
     return {"format": 1, "objects": writer.objects, "values": written, "unwritten": unwritten}
 
 
@@ -114,6 +118,11 @@ class _Writer:
             self.objects[number] = self._object(value, where)
         return {_KIND: "object", "number": self._numbers[id(value)]}
 
+    def forget(self, count: int) -> None:
+        """Take back all objects but the first ``count``."""
+        del self.objects[count:]
+        self._numbers = {key: number for key, number in self._numbers.items() if number < count}
+
     def _key(self, key: Any, where: str) -> Any:
         key = key.item() if isinstance(key, np.generic) else key
         parts = key if isinstance(key, tuple) else (key,)
@@ -131,7 +140,9 @@ class _Writer:
             make, arguments, state, *items = value.__reduce_ex__(2)
         except Exception as error:
             raise CannotBeWrittenError(f"{where}, a {path}, has no state: {error}") from error
-        if make is not copyreg.__newobj__ or arguments != (type(value),) or any(items):
+        # a metric hands its name to __new__, which has no use for it
+        needed = () if isinstance(value, Metric) else arguments[1:]
+        if make is not copyreg.__newobj__ or needed or any(items):
             raise CannotBeWrittenError(f"{where}, a {path}, is more than its state")
         return {"class": path, "state": self.write(state, where)}
 
@@ -227,11 +238,19 @@ def _join_array(state: dict[str, Any]) -> np.ndarray:
 def _split_index(index: pd.Index, where: str) -> dict[str, Any]:
     if isinstance(index.dtype, pd.DatetimeTZDtype):
         raise CannotBeWrittenError(f"{where} has an index of {index.dtype}")
+    if isinstance(index, pd.CategoricalIndex):
+        codes, classes = np.asarray(index.codes), index.categories
+        return {"data": codes, "dtype": [classes, index.ordered], "name": index.name}
     return {"data": index.to_numpy(), "dtype": str(index.dtype), "name": index.name}
 
 
 def _join_index(state: dict[str, Any]) -> pd.Index:
-    return pd.Index(state["data"], dtype=state["dtype"], name=state["name"])
+    dtype = state["dtype"]
+    if isinstance(dtype, list):
+        classes, ordered = dtype
+        data = pd.Categorical.from_codes(state["data"], categories=classes, ordered=ordered)
+        return pd.CategoricalIndex(data, name=state["name"])
+    return pd.Index(state["data"], dtype=dtype, name=state["name"])
 
 
 def _split_levels(index: pd.MultiIndex, where: str) -> dict[str, Any]:
@@ -300,6 +319,10 @@ _VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     pd.Timestamp: (_split_time, _from_numpy(pd.Timestamp)),
     pd.Timedelta: (_split_time, _from_numpy(pd.Timedelta)),
     set: (lambda value, where: list(value), _set),
+    partial: (
+        lambda value, where: [value.func, value.args, value.keywords],
+        lambda state: partial(state[0], *state[1], **state[2]),
+    ),
     frozenset: (lambda value, where: list(value), frozenset),
 }
 _BY_NAME = {kind.__name__: join for kind, (_, join) in _VALUES.items()}

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size
@@ -12,9 +13,14 @@ from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import (
     measure_instance,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import LinearPaths
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import link_of
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import Link, link_of
 
 __all__ = ["CategoricalTarget", "RealTarget", "TargetPast", "make_target"]
+
+#: What is added to a count, as a share of the mean rate, before its logarithm: there may be zeros.
+_ZERO_COUNT = 0.5
+#: Deviation of logarithms below which a history is constant: rounding leaves 1e-7 of one.
+_CONSTANT = 1e-5
 
 
 class TargetPast(NamedTuple):
@@ -26,13 +32,13 @@ class TargetPast(NamedTuple):
         What the memory reads, (B, history, size).
     scale : InstanceScale or None
         Scale of every sample; None for classes.
-    linear : Tensor or None
-        What goes straight to the forecast, (B, horizon, output_size); None for classes.
+    linear : Tensor
+        What goes straight to the forecast, (B, horizon, output_size).
     """
 
     features: Tensor
     scale: InstanceScale | None
-    linear: Tensor | None
+    linear: Tensor
 
 
 class RealTarget(nn.Module):
@@ -77,29 +83,76 @@ class RealTarget(nn.Module):
         y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
         scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalise)
-        y = scale.normalise(y).masked_fill(~mask, 0)
+        if self.link is Link.LOG_RATE and self.normalise:
+            y, scale = _in_log_space(raw, mask, scale)
+        else:
+            y = scale.normalise(y)
+        y = y.masked_fill(~mask, 0)
         return TargetPast(y[..., None], scale, self.linear(y, mask))
 
 
 class CategoricalTarget(nn.Module):
-    """A categorical target: its classes, embedded.
+    """A categorical target: its classes embedded, and linear paths from each class to its logit.
+
+    The history of a class is 1 where the target was of it, and 0 elsewhere. All classes share the
+    paths, which have no constants: those would add the same to every logit.
 
     Parameters
     ----------
     classes : int
         Number of classes.
+    history, horizon, moving_average : int
+        As of :class:`LinearPaths`.
     width : int, optional
         Width of the embedding. Default: the host's choice for so many classes.
     """
 
-    def __init__(self, classes: int, width: int | None = None) -> None:
+    def __init__(
+        self, classes: int, history: int, horizon: int, moving_average: int, width: int | None
+    ) -> None:
         super().__init__()
         self.size = get_embedding_size(classes) if width is None else width
         self.embedding = nn.Embedding(classes, self.size)
+        self.linear = LinearPaths(history, horizon, moving_average, 1, False, bias=False)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read the right-aligned history raw (B, T) of classes, given its valid steps (B, T)."""
-        return TargetPast(self.embedding(raw.masked_fill(~mask, 0)), None, None)
+        raw = raw.masked_fill(~mask, 0)
+        classes = self.embedding.num_embeddings
+        member = nn.functional.one_hot(raw, classes).mT.to(self.embedding.weight.dtype)  # (B, C, T)
+        valid = mask[:, None].expand_as(member)
+        logits = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 1)
+        return TargetPast(
+            self.embedding(raw), None, logits.reshape(len(raw), classes, -1).mT.contiguous()
+        )
+
+
+def _in_log_space(raw: Tensor, mask: Tensor, scale: InstanceScale) -> tuple[Tensor, InstanceScale]:
+    """Bring a history to the space of a loss that takes the logarithm of a rate.
+
+    There, what the linear paths and the memory read varies as their forecast does.
+
+    Parameters
+    ----------
+    raw : Tensor
+        History in the units of the data, (B, T).
+    mask : Tensor
+        Valid steps, (B, T).
+    scale : InstanceScale
+        Scale of every sample, with the logarithm of its mean rate as centre.
+
+    Returns
+    -------
+    tuple of Tensor and InstanceScale
+        The history, of mean 0 and deviation 1, and the scale that leads from there to log rates.
+    """
+    log_rate = scale.target_scale[:, :1]
+    count = mask.sum(1, keepdim=True).clamp_min(1)
+    y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _ZERO_COUNT).masked_fill(~mask, 0)
+    center = y.sum(1, keepdim=True) / count
+    spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
+    spread = torch.where(spread > _CONSTANT, spread, torch.ones_like(spread))
+    return (y - center) / spread, scale._replace(target_scale=torch.cat([log_rate, spread], dim=1))
 
 
 def make_target(
@@ -114,5 +167,5 @@ def make_target(
 ) -> RealTarget | CategoricalTarget:
     """Choose by the normaliser of the host: it encodes the labels of a categorical target."""
     if isinstance(normalizer, NaNLabelEncoder):
-        return CategoricalTarget(len(normalizer.classes_), width)
+        return CategoricalTarget(len(normalizer.classes_), history, horizon, moving_average, width)
     return RealTarget(normalizer, loss, history, horizon, moving_average, output_size, normalise)
