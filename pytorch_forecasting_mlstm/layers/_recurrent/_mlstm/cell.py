@@ -13,7 +13,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_size,
     check_tensor,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_step, mLSTMState
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 
 __all__ = ["mLSTMCell"]
 
@@ -225,33 +225,43 @@ class mLSTMCell(nn.Module):
         check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
         B = x.shape[0]
         shapes = ((B, self.hidden_size), self.memory_shape(B), (B, self.hidden_size))
+        dtype = self.state_dtype
         for name, part, shape in zip(
             ("h_prev", "c_prev", "n_prev"), (h_prev, c_prev, n_prev), shapes, strict=True
         ):
-            check_tensor(
-                "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
-            )
+            check_tensor("mLSTMCell", name, part, shape, dtype=dtype, device=weight.device)
         q, k, v, log_i, log_f, o = self.project(self.dropout(x))
-        h, state = mlstm_step(q, k, v, log_i, log_f, self.to_heads(c_prev, n_prev))
-        return self.dropout((o * h).flatten(-2)), *self.from_heads(state)
+        NH, d = self._heads, self._head_dim
+        c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(B, NH, d)
+        # the soft cap bounds i, so the recurrence needs no stabiliser here
+        i, f = log_i.exp()[..., None], log_f.exp()[..., None]
+        c = torch.addcmul(f[..., None] * c, (i * v)[..., None], k[..., None, :])
+        n = torch.addcmul(f * n, i, k)
+        # no matrix product, which autocast would round
+        read = (c * q[..., None, :]).sum(-1)
+        h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
+        h = self.dropout((o * h).reshape(B, self.hidden_size))
+        return h, c.reshape(c_prev.shape), n.reshape(n_prev.shape)
 
-    # The three parts of a step, shared with mLSTMLayer, which computes the middle one a sequence at
-    # a time.
+    # What mLSTMLayer needs of a cell, to compute a sequence at a time.
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).
 
-        Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V).
+        Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V), all
+        float32 or wider.
         """
         H, NH = self.hidden_size, self._heads
         q, k, v, gates = self.projection(x).split((H, H, H, 2 * NH + H), dim=-1)
         q = self.norm_q(q)
         k = self.norm_k(k) / math.sqrt(self._head_dim)
         v = self.norm_v(v)
-        q, k, v = (part.unflatten(-1, (NH, self._head_dim)) for part in (q, k, v))
-        i, f, o = self.norm_gates(gates).to(self.state_dtype).split((NH, NH, H), dim=-1)
+        by_head = (*x.shape[:-1], NH, self._head_dim)
+        dtype = self.state_dtype
+        q, k, v = (part.to(dtype).reshape(by_head) for part in (q, k, v))
+        i, f, o = self.norm_gates(gates).to(dtype).split((NH, NH, H), dim=-1)
         log_i = _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
-        o = torch.sigmoid(o).unflatten(-1, (NH, self._head_dim))
+        o = torch.sigmoid(o).reshape(by_head)
         return q, k, v, log_i, F.logsigmoid(f), o
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:

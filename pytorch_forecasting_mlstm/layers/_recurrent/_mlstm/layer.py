@@ -212,7 +212,7 @@ class mLSTMLayer(nn.Module):
         for i, cell in enumerate(self.cells):
             q, k, v, log_i, log_f, o = _project(cell, u, padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
-            hidden = (o * (read @ v.to(read.dtype)).permute(2, 0, 1, 3)).flatten(-2).to(x.dtype)
+            hidden = (o * (read @ v).permute(2, 0, 1, 3)).flatten(-2).to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
             if padding is not None:
                 read = read.masked_fill(padding.permute(1, 2, 0)[..., None], 0.0)
