@@ -10,10 +10,10 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test lint check clean
+.PHONY: help venv demo test test-all lint check clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
 
 # One stamp per extra: `make demo` installs no more than it needs, and nothing is set up twice.
 $(BIN)/pip:
@@ -30,6 +30,9 @@ demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors beside a n
 
 test: $(VENV)/.stamp-test ## all tests and docstring examples
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-all: $(VENV)/.stamp-test ## the same, and the whole matrix of losses, normalisers and datasets
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "" $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## style and formatting
 	$(BIN)/ruff check .

@@ -139,6 +139,7 @@ COMPETITORS = {
     ),
     "one-head": Competitor("- one head", _ours(num_heads=1)),
     "two-layers": Competitor("- two layers", _ours(num_layers=2)),
+    "more-dropout": Competitor("- dropout 0.3", _ours(dropout=0.3)),
     "no-dropout": Competitor("- without dropout", _ours(dropout=0.0)),
     "xlstm-slstm": Competitor("xLSTMTime, sLSTM", _stock_xlstm_time("slstm")),
     "xlstm-mlstm": Competitor("xLSTMTime, mLSTM", _stock_xlstm_time("mlstm")),

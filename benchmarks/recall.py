@@ -4,10 +4,10 @@
     python benchmarks/recall.py --pairs 4 16 64 --distances 256 1024 --seconds 120 --seeds 0 1 2
 
 A sequence holds pairs: a cue, a random direction in ``--cue-size`` columns, and in the step after
-it a value, drawn from a normal distribution. Steps of noise follow, ``--distance`` of them, and then
-one of the cues once more: the forecast is the value that followed it. No cue or value is ever seen
-in two sequences, so that nothing can be learnt by heart. The error is the mean squared error of
-new sequences, divided by that of the mean: 1 is no recall, 0 is perfect.
+it a value, drawn from a normal distribution. Then follow ``--distance`` steps of noise, and one of
+the cues once more: the forecast is the value that followed it. No cue or value is ever seen in two
+sequences, so that nothing can be learnt by heart. The error is the mean squared error of new
+sequences, divided by that of the mean: 1 is no recall, 0 is perfect.
 
 Steps are read in patches of four, as mLSTMTime reads a long history. Every layer stands between the
 same projection to tokens and the same head, has its width chosen for an equal number of
@@ -131,7 +131,7 @@ def train(
 
 @torch.no_grad()
 def relative_error(model: Forecaster, task: Task) -> float:
-    """Return the squared error of new sequences, relative to that of the mean."""
+    """Return the squared error of new sequences, relative to that of the mean, which is 1."""
     model.eval()
     fresh = itertools.islice(batches(task, 256, seed=10**6), 8)
     forecast, truth = zip(*((model(x), y) for x, y in fresh), strict=True)

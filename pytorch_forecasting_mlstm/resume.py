@@ -6,19 +6,23 @@ here make both follow from a seed and from the number of the step, so that nothi
 saved::
 
     loader = resumable(training.to_dataloader(train=True, batch_size=64), seed=1)
-    trainer = Trainer(callbacks=[SeededSteps(seed=1), ModelCheckpoint(every_n_train_steps=500)], ...)
+    saved = ModelCheckpoint(every_n_train_steps=500, save_last=True)
+    trainer = Trainer(callbacks=[SeededSteps(seed=1), saved], plugins=[AtomicCheckpointIO()])
     trainer.fit(model, loader, ckpt_path="last")
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 
-__all__ = ["ResumableDataLoader", "SeededSampler", "SeededSteps", "resumable"]
+__all__ = ["AtomicCheckpointIO", "ResumableDataLoader", "SeededSampler", "SeededSteps", "resumable"]
 
 
 def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
@@ -66,7 +70,7 @@ def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
     )
     arguments = {name: getattr(loader, name) for name in kept.split()}
     if loader.generator is None:
-        # of its own: else each new iterator draws from the generator that samples are drawn by
+        # of its own: else each new iterator draws from the generator that dropout draws from
         arguments["generator"] = torch.Generator().manual_seed(seed)
     if loader.batch_size is None:  # a batch sampler of the user's
         return ResumableDataLoader(**arguments, batch_sampler=loader.batch_sampler)
@@ -115,7 +119,9 @@ class ResumableDataLoader(DataLoader):
     """A data loader that knows how many batches of the epoch it has handed out.
 
     Its state goes into Lightning's checkpoints; given back, the loader skips as many batches,
-    without loading them. Build it with :func:`resumable`.
+    without loading them. What a dataset draws while a batch is loaded follows from the seed, the
+    epoch and the number of the batch, unless worker processes load it. Build it with
+    :func:`resumable`.
     """
 
     _skip = 0
@@ -128,7 +134,15 @@ class ResumableDataLoader(DataLoader):
             batches = super().__iter__()
         finally:
             self._skip = 0
-        for batch in batches:
+        while True:
+            # what samples draw, such as random lengths, follows from epoch and number of the batch
+            with torch.random.fork_rng(devices=[]):
+                place = (getattr(self.sampler, name, 0) for name in ("epoch", "rank"))
+                torch.manual_seed(_mix(self.generator.initial_seed(), *place, self._given))
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
             self._given += 1
             yield batch
 
@@ -166,11 +180,56 @@ class _Rest(Sampler):
         return max(len(self.numbers) - self.skip, 0)
 
 
-class SeededSteps(Callback):
-    """Seed torch before each batch, by the number of the batch.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints so that a file is the old one or the new one, never a part of one.
 
-    What a step draws, for dropout or for windows of random length, then follows from the seed and
-    the number of the step alone, not from all that was drawn before: a training that goes on from a
+    Lightning writes to the system's folder for temporary files and moves the file from there, which
+    is a copy where that is another file system: cut off, it leaves part of a file in the place of
+    a good one. Here the new file lies beside the old one, is on the disk before it is renamed, and
+    takes the old one's place in one step. For paths of other than local file systems, Lightning's
+    own way is used.
+
+    Examples
+    --------
+    >>> from lightning import Trainer
+    >>> trainer = Trainer(accelerator="cpu", logger=False, plugins=[AtomicCheckpointIO()])
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            What to write.
+        path : str or Path
+            File.
+        storage_options : optional
+            Not used, as in Lightning.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with new.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+class SeededSteps(Callback):
+    """Seed torch before each step, by the number of the step.
+
+    What a step draws, for dropout for example, then follows from the seed and the number of the
+    step alone, not from all that was drawn before: a training that goes on from a
     checkpoint draws what one would have drawn that was never cut off. Processes of a distributed
     training draw differently.
 
@@ -188,37 +247,12 @@ class SeededSteps(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed what loads the first batch."""
-        self._seed(trainer, done=self._done(trainer), loads=True)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed what loads the first batch of the epoch."""
-        self._seed(trainer, done=self._done(trainer), loads=True)
-
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed the step."""
-        self._seed(trainer, done=self._done(trainer), loads=False)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Seed what loads the next batch."""
-        self._seed(trainer, done=self._done(trainer), loads=True)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Seed what loads the next batch: validation may be in the middle of an epoch."""
-        self._seed(trainer, done=self._done(trainer), loads=True)
-
-    def _seed(self, trainer: Trainer, done: int, loads: bool) -> None:
-        torch.manual_seed(_mix(self.seed, trainer.global_rank, done, int(loads)))
-
-    @staticmethod
-    def _done(trainer: Trainer) -> int:
-        """Count the batches that were trained on, over all epochs."""
-        return trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        """Seed the step, by its number over all epochs."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        torch.manual_seed(_mix(self.seed, trainer.global_rank, done))
 
 
 def _mix(*numbers: int) -> int:

@@ -1,4 +1,4 @@
-"""What each process of ``test_ddp.py`` runs: a fit by two processes, and a prediction."""
+"""A training by one or two processes: what ``test_ddp.py`` runs, and each of its processes."""
 
 import sys
 import warnings
@@ -6,40 +6,60 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 
-from datasets import QUIET, make_dataset, make_table
+from datasets import QUIET, make_dataset
 from pytorch_forecasting_mlstm import mLSTMTime
 
 GLOBAL_BATCH = 8
 
 
-def train(devices: int, folder: Path) -> dict[str, Any]:
-    """Fit three epochs, without dropout and in the order of the table; return what came out."""
+class Losses(Callback):
+    """Keeps the loss of every step, averaged over the processes."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach()
+        self.values.append(float(trainer.strategy.reduce(loss, reduce_op="mean")))
+
+
+def train(devices: int) -> dict[str, Any]:
+    """Fit two epochs, without dropout and in the order of the table; return what came out."""
     seed_everything(0, verbose=False)
-    # 15 windows a series: 45, which two processes share unevenly, and the last batch is not full
-    dataset = make_dataset(make_table(), time_varying_known_reals=["price"])
+    # 45 windows: an odd number, which two processes cannot share evenly, and no whole batches
+    dataset = make_dataset(time_varying_known_reals=["price"])
     model = mLSTMTime.from_dataset(
         dataset, hidden_size=8, num_heads=2, dropout=0.0, learning_rate=0.01
     )
-    arguments = {"batch_size": GLOBAL_BATCH // devices, "num_workers": 0}
-    training = dataset.to_dataloader(train=True, shuffle=False, drop_last=True, **arguments)
-    validation = dataset.to_dataloader(train=False, **arguments)
-    losses: list[float] = []
-    model.register_forward_hook(lambda *_: None)
+    share = {"batch_size": GLOBAL_BATCH // devices, "num_workers": 0}
+    training = dataset.to_dataloader(train=True, shuffle=False, **share)
+    validation = dataset.to_dataloader(train=False, **share)
+    losses = Losses()
     trainer = Trainer(
         max_epochs=2,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
+        callbacks=[losses],
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
+        strategy="ddp" if devices > 1 else "auto",  # no flag for unused parameters
         **QUIET,
     )
     trainer.fit(model, training, validation)
-    del losses
+    validated = trainer.callback_metrics["val_loss"]
+    by_all = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
+    part = model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, batch_size=4)
+    whole = model.predict(dataset, trainer_kwargs={**QUIET, "devices": 1}, batch_size=4)
     return {
+        "losses": losses.values,
         "weights": {name: value.detach().clone() for name, value in model.named_parameters()},
-        "validation": float(trainer.callback_metrics["val_loss"]),
+        "validation": float(validated),
+        "part": part,
+        "whole": whole,
+        "windows": len(dataset),
         "rank": trainer.global_rank,
     }
 
@@ -47,5 +67,5 @@ def train(devices: int, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    got = train(2, Path(sys.argv[1]))
+    got = train(2)
     torch.save(got, Path(sys.argv[1]) / f"rank{got['rank']}.pt")

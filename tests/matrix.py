@@ -159,7 +159,7 @@ def normalizer_of(name: str, center: bool) -> Any:
 
 def natural_normalizer(row: Row) -> str:
     """Name the normaliser that a loss is used with where nothing else is asked for."""
-    return f"EncoderNormalizer, {row.transformation or 'none'}"
+    return f"GroupNormalizer, {row.transformation or 'none'}"
 
 
 class HostRefusesError(Exception):

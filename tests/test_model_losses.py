@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 import torchmetrics
@@ -41,9 +42,11 @@ from datasets import (
     configured,
     fit,
     make_dataset,
+    make_table,
     pick_samples,
 )
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import try_loss
 
 QUANTILES = [0.1, 0.5, 0.8]
 SMALL = {"hidden_size": 8, "num_heads": 2}
@@ -82,8 +85,15 @@ CASES: dict[str, Case] = {
     ),
     "Tweedie": (TweedieLoss, target("count"), [1], [1]),
     "quantiles": (lambda: QuantileLoss(QUANTILES), _Y, [3], [3]),
+    "quantiles, no median": (lambda: QuantileLoss([0.9, 0.2]), _Y, [2], [2]),
     "aggregation": (lambda: AggregationMetric(MAE()), _Y, [1], [1]),
     "torchmetrics": (torchmetrics.MeanSquaredError, _Y, [1], [1]),
+    "composite of torchmetrics": (
+        lambda: SMAPE() + torchmetrics.MeanSquaredError(),
+        _Y,
+        [1],
+        [1],
+    ),
     "composite": (lambda: SMAPE() + MAE(), _Y, [1], [1]),
     "weighted composite": (lambda: SMAPE() * 0.5 + RMSE() * 2, _Y, [1], [1]),
     "normal": (NormalDistributionLoss, _Y, [7], [4]),
@@ -105,6 +115,12 @@ CASES: dict[str, Case] = {
     ),
     "beta": (BetaDistributionLoss, _SHARE, [7], [2]),
     "implicit quantiles": (ImplicitQuantileNetworkDistributionLoss, _Y, [7], [18]),
+    "implicit quantiles of two": (
+        lambda: [ImplicitQuantileNetworkDistributionLoss(), MAE()],
+        _TWO,
+        [7, 1],
+        [18, 1],
+    ),
     "classes": (CrossEntropy, _LABEL, [3], [3]),
     "two points": (lambda: MultiLoss([MAE(), SMAPE()]), _TWO, [1, 1], [1, 1]),
     "list": (lambda: [MAE(), torchmetrics.MeanSquaredError()], _TWO, [1, 1], [1, 1]),
@@ -124,9 +140,9 @@ CASES: dict[str, Case] = {
         [3, 3],
     ),
 }
-# on horizons of different lengths: the host pads the truth with 0, of which the distribution of
-# positive values complains, and cannot average over padded samples
-HOST_CANNOT_PAD = ["normal, softplus", "aggregation"]
+# on horizons of different lengths: the host pads the truth with 0, which is impossible for positive
+# values, and takes it for data where it averages over samples or sees them as one vector
+HOST_CANNOT_PAD = ["normal, softplus", "aggregation", "multivariate normal"]
 every_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -295,6 +311,119 @@ def test_median_of_an_untrained_quantile_forecast_is_its_point() -> None:
     assert torch.equal(model.to_prediction(out), out.prediction[..., 2])
 
 
+@pytest.mark.parametrize(
+    ("quantiles", "expected"),
+    [([0.9, 0.1], 3.0), ([0.1, 0.3, 0.7], 4.0), ([0.7, 0.2, 0.4], 7 / 3), ([0.4, 0.6, 0.5], 8.0)],
+)
+def test_point_of_quantiles_without_the_median_lies_between_its_neighbours(
+    quantiles: list[float], expected: float
+) -> None:
+    model = mLSTMTime.from_dataset(
+        configured("no covariates"), loss=QuantileLoss(quantiles), **SMALL
+    )
+    numbers = {0.9: 5.0, 0.1: 1.0, 0.3: 2.0, 0.7: 6.0, 0.2: -1.0, 0.4: 0.5, 0.6: 9.0, 0.5: 8.0}
+    prediction = torch.tensor([numbers[q] for q in quantiles]).expand(2, HORIZON, -1)
+    point = model.to_prediction(model.to_network_output(prediction=prediction))
+    assert torch.allclose(point, torch.full((2, HORIZON), expected))
+
+
+def test_one_distribution_in_two_places_of_a_multi_loss_has_two_states() -> None:
+    shared = NormalDistributionLoss()
+    dataset = make_dataset(
+        target=["y", "signed"],
+        time_varying_unknown_reals=["y", "signed"],
+        target_normalizer=[GroupNormalizer(transformation="softplus"), GroupNormalizer()],
+    )
+    model = mLSTMTime.from_dataset(dataset, loss=MultiLoss([shared, shared]), **SMALL)
+    first, second = model.loss.metrics
+    assert first is not second
+    assert (first._transformation, second._transformation) == ("softplus", None)
+
+
+def test_networks_of_losses_in_a_multi_loss_are_trained_and_saved() -> None:
+    loss, dataset = make_case("implicit quantiles of two")
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
+    networks = {name for name, _ in model.named_parameters() if "quantile_network" in name}
+    assert networks and networks <= set(model.state_dict())
+    before = {name: model.state_dict()[name].clone() for name in networks}
+    fit(model, dataset, steps=2)
+    moved = [name for name in networks if not torch.equal(model.state_dict()[name], before[name])]
+    assert set(moved) == networks
+
+
+def test_trying_the_loss_changes_no_random_numbers() -> None:
+    dataset = make_case("implicit quantiles")[1]
+    draws = []
+    for loss in (MAE(), ImplicitQuantileNetworkDistributionLoss()):
+        model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
+        state = torch.get_rng_state()
+        try_loss(model, dataset)
+        assert model.training
+        assert torch.equal(torch.get_rng_state(), state)
+        draws.append(model.loss.lengths)
+    assert not any(draws)  # the model's own loss has seen nothing
+
+
+def test_raw_forecast_is_read_by_a_model_that_has_made_none() -> None:
+    """The host tells a distribution its transformation with the first forecast only."""
+    loss, dataset = make_case("normal, softplus")
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    raw = model(x)
+    hyperparameters = {**model.hparams, "output_transformer": model.output_transformer}
+    fresh = mLSTMTime(**{**hyperparameters, "loss": loss})
+    torch.manual_seed(1)
+    quantiles = fresh.to_quantiles(raw)
+    torch.manual_seed(1)
+    assert torch.equal(quantiles, model.to_quantiles(raw))
+
+
+@pytest.mark.parametrize("loss", [PoissonLoss(), TweedieLoss(), NegativeBinomialDistributionLoss()])
+@pytest.mark.parametrize("size", [0.01, 1e4])
+def test_untrained_counts_are_forecast_in_the_scale_of_the_data(loss: Any, size: float) -> None:
+    table = make_table()
+    table["count"] = table["count"].mul(size).round() if size > 1 else table["count"] % 2
+    dataset = make_dataset(table, **_COUNT)
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
+    x, (y, _) = next(iter(dataset.to_dataloader(train=False, batch_size=64)))
+    mean = model.to_prediction(model(x)).mean()
+    assert 0.2 * y.mean() < mean < 5 * y.mean()
+
+
+def test_square_wave_of_classes_is_learnt() -> None:
+    """The linear paths carry a season of classes to the horizon."""
+    t = torch.arange(60)
+    table = pd.DataFrame({"t": t, "series": "s", "label": ["up" if n // 3 % 2 else "down" for n in t]})
+    dataset = make_dataset(table, **_LABEL)
+    model = mLSTMTime.from_dataset(dataset, learning_rate=0.03, **SMALL)
+    fit(model, dataset, steps=60, limit_train_batches=3)
+    x, (y, _) = next(iter(dataset.to_dataloader(train=False, batch_size=64)))
+    assert torch.equal(model.eval().to_prediction(model(x)), y)
+
+
+def test_monotone_constraints_are_kept() -> None:
+    """A target that falls with the price is forecast, if told so, to rise with it, or not to fall."""
+    table = make_table()
+    table["y"] = 10 - 3 * table["price"]
+    dataset = make_dataset(table, time_varying_known_reals=["price"])
+    slopes = []
+    for constraints in ({}, {"price": 1}):
+        torch.manual_seed(0)
+        model = mLSTMTime.from_dataset(
+            dataset, monotone_constraints=constraints, learning_rate=0.02, dropout=0.0, **SMALL
+        )
+        with torch.backends.cudnn.flags(enabled=False):
+            fit(model, dataset, steps=60, limit_train_batches=3)
+        x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=64)))
+        model.eval()
+        column = dataset.reals.index("price")
+        higher = {**x, "decoder_cont": x["decoder_cont"].clone()}
+        higher["decoder_cont"][..., column] += 0.5
+        slopes.append((model(higher).prediction - model(x).prediction).mean())
+    assert slopes[0] < 0
+    assert slopes[1] > slopes[0] / 2
+
+
 # Losses that cannot work are refused at once
 
 
@@ -334,7 +463,44 @@ def test_number_of_losses_must_be_that_of_the_targets(
         (_Y, NegativeBinomialDistributionLoss(), "center"),
         (_Y, LogNormalDistributionLoss(), "log"),
         (_Y, BetaDistributionLoss(), "logit"),
-        (_Y, QuantileLoss([0.1, 0.9]), r"0\.5"),
+        (_Y, QuantileLoss([0.7, 0.9]), r"0\.5"),
+        (_Y, QuantileLoss([0.1, 1.5]), "between 0 and 1"),
+        (_Y, PoissonLoss() + MAE(), "different ways"),
+        (_Y, QuantileLoss([0.1, 0.5]) + MAE(), "different ways"),
+        (_Y, MASE() + MAE(), "MASE as a part"),
+        (_Y, AggregationMetric(QuantileLoss()), "mean of points"),
+        (_Y, MAE(reduction="none"), "no single number"),
+        (_Y, torchmetrics.Accuracy(task="binary"), "cannot be trained"),
+        (target("signed"), PoissonLoss(), r"values of target 'signed'"),
+        (target("volume", GroupNormalizer(center=False)), NegativeBinomialDistributionLoss(), "values"),
+        (
+            target("signed", GroupNormalizer(transformation="relu")),
+            NormalDistributionLoss(),
+            "values of target",
+        ),
+        (
+            target("y", GroupNormalizer(transformation={"forward": torch.asinh})),
+            NormalDistributionLoss(),
+            "inverse_torch",
+        ),
+        ({**_Y, "weight": "weight"}, MASE(), "weigh steps"),
+        ({**_Y, "weight": "weight"}, torchmetrics.MeanSquaredError(), "weigh steps"),
+        ({**_Y, "weight": "weight"}, AggregationMetric(MAE()), "weigh steps"),
+        ({**_Y, "min_prediction_length": 1}, AggregationMetric(MAE()), "padding"),
+        ({**_Y, "min_prediction_length": 1}, MultivariateNormalDistributionLoss(), "padding"),
+        (
+            {
+                **target("y", EncoderNormalizer(transformation="softplus")),
+                "min_prediction_length": 1,
+            },
+            NormalDistributionLoss(),
+            "padding",
+        ),
+        (
+            {**_Y, "min_encoder_length": 0, "max_encoder_length": 1, "max_prediction_length": 1},
+            MASE(),
+            "min_encoder_length",
+        ),
     ],
 )
 def test_loss_that_cannot_work_on_its_target_is_refused(

@@ -290,7 +290,7 @@ def _loss_of(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
 
 
 def _failed(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:
-    normalizers = ", ".join(map(repr, normalizers_of(dataset.target_normalizer)))
+    normalizers = " ".join(repr(dataset.target_normalizer).split())
     return ValueError(
         f"mLSTMTime: {model.loss!r} cannot be trained on target {dataset.target!r} with "
         f"target_normalizer {normalizers}: {problem or 'the host fails on it'}; pass another loss, "

@@ -1,6 +1,7 @@
 """What a loss asks of the model: its default, its copies, its link to the data, its output."""
 
 import pickle
+from collections.abc import Callable
 from copy import deepcopy
 from enum import Enum
 from typing import Any
@@ -24,6 +25,7 @@ from pytorch_forecasting.metrics.base_metrics import (
     convert_torchmetric_to_pytorch_forecasting_metric,
 )
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "losses_of",
     "normalizers_of",
     "output_size_of",
+    "outside_inference_mode",
     "point_forecast",
     "rescale",
     "tell_transformations",
@@ -161,6 +164,19 @@ def tell_transformations(loss: Any, output_transformer: Any) -> None:
 def whole_horizon(loss: Any) -> bool:
     """Return whether a loss takes the longest horizon only, as one vector."""
     return isinstance(loss, MQF2DistributionLoss)
+
+
+def outside_inference_mode(
+    loss: Any, call: Callable[..., Any], *arguments: Any, **options: Any
+) -> Any:
+    """Call, outside of inference mode if the loss needs it: the forecast of MQF2 is a gradient.
+
+    Lightning tests and predicts in inference mode, which forbids gradients to be taken.
+    """
+    if not (torch.is_inference_mode_enabled() and any(map(whole_horizon, losses_of(loss)))):
+        return call(*arguments, **options)
+    with torch.inference_mode(False), torch.no_grad():
+        return call(*tree_map_only(Tensor, Tensor.clone, arguments), **options)
 
 
 def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:

@@ -30,6 +30,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     losses_of,
     normalizers_of,
     output_size_of,
+    outside_inference_mode,
     point_forecast,
     rescale,
     tell_transformations,
@@ -534,6 +535,27 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         ]
         return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
 
+    def step(
+        self, x: dict[str, Any], y: tuple[Any, Any], batch_idx: int, **kwargs: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Compute the loss of a batch, as the host does it, wherever the loss takes derivatives.
+
+        Parameters
+        ----------
+        x, y : dict, tuple
+            Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+        batch_idx : int
+            Number of the batch.
+        **kwargs
+            Arguments of :meth:`forward`.
+
+        Returns
+        -------
+        tuple
+            Dictionary with the ``loss``, and the network's output.
+        """
+        return outside_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
+
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of a network's output.
 
@@ -556,12 +578,33 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         if not use_metric:
             return super().to_prediction(out, use_metric=False, **kwargs)
         points = [
-            point_forecast(loss, prediction, **kwargs)
+            outside_inference_mode(loss, point_forecast, loss, prediction, **kwargs)
             for loss, prediction in zip(
                 losses_of(self.loss), to_list(out["prediction"]), strict=True
             )
         ]
         return points if isinstance(self.loss, MultiLoss) else points[0]
+
+    def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
+        """Return the quantiles of a network's output, as the host does it, in inference mode too.
+
+        Parameters
+        ----------
+        out : Output
+            Output of the network.
+        use_metric : bool, default True
+            Whether the loss makes the quantiles, or they are those of all numbers.
+        **kwargs
+            Arguments of the loss's ``to_quantiles``, such as ``quantiles``.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            Quantiles (B, steps, quantiles), for each target.
+        """
+        return outside_inference_mode(
+            self.loss, super().to_quantiles, {"prediction": out["prediction"]}, use_metric, **kwargs
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last step left behind: it cannot be copied or pickled."""

@@ -243,7 +243,8 @@ def mlstm_chunkwise(
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
-        size = min(chunk_size or chunk_length(q.shape[2]), q.shape[2])
+        T, K = q.shape[2:]
+        size = min(chunk_size or chunk_length(T, K), T)
         factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
         h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
     return h.to(out_dtype), mLSTMState(c, n, m)

@@ -1,0 +1,127 @@
+"""Scaling of a training by several processes: windows per second of 1 and 2, and the efficiency.
+
+    python benchmarks/ddp_scaling.py
+    python benchmarks/ddp_scaling.py --processes 1 2 4 --accelerator gpu
+
+Every process has the same batch (weak scaling) and one torch thread. Efficiency is the rate of N
+processes by N times that of one; it means something only where there is a core or a device for
+every process. Each count runs in a process of its own; the first steps are not timed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning import Callback, Trainer, seed_everything
+from pytorch_forecasting import GroupNormalizer
+
+from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+
+WARM_UP = 5
+
+
+class Clock(Callback):
+    """Times the steps after the first few."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.began = self.ended = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.steps += 1
+        if self.steps == WARM_UP or self.steps == trainer.max_steps:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.began, self.ended = self.began or time.perf_counter(), time.perf_counter()
+
+
+def make_dataset(history: int, horizon: int) -> BatchedTimeSeriesDataSet:
+    rng = np.random.default_rng(0)
+    steps = np.arange(2000)
+    table = pd.concat(
+        pd.DataFrame({"series": str(n), "t": steps, "y": rng.normal(size=2000).cumsum()})
+        for n in range(8)
+    )
+    return BatchedTimeSeriesDataSet(
+        table.reset_index(drop=True),
+        time_idx="t",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=history,
+        max_prediction_length=horizon,
+        time_varying_unknown_reals=["y"],
+        target_normalizer=GroupNormalizer(groups=["series"]),
+    )
+
+
+def measure(arguments: argparse.Namespace, processes: int) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    seed_everything(0, verbose=False)
+    dataset = make_dataset(arguments.history, arguments.horizon)
+    model = mLSTMTime.from_dataset(dataset, hidden_size=arguments.hidden_size)
+    clock = Clock()
+    trainer = Trainer(
+        accelerator=arguments.accelerator,
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_steps=arguments.steps + WARM_UP,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, dataset.to_dataloader(train=True, batch_size=arguments.batch, num_workers=0))
+    if trainer.global_rank == 0:
+        seconds = (clock.ended - clock.began) / arguments.steps
+        weights = sum(p.numel() for p in model.parameters())
+        print("RESULT", json.dumps({"seconds": seconds, "parameters": weights}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=64, help="windows of each process")
+    parser.add_argument("--history", type=int, default=336)
+    parser.add_argument("--horizon", type=int, default=96)
+    parser.add_argument("--hidden-size", type=int, default=64)
+    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        measure(arguments, arguments.run)
+        return
+    rates: dict[int, float] = {}
+    print("processes  ms per step  windows per s  efficiency")
+    for processes in arguments.processes:
+        command = [sys.executable, __file__, *sys.argv[1:], "--run", str(processes)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            sys.exit(done.stderr)
+        result = json.loads(lines[0].removeprefix("RESULT "))
+        rates[processes] = processes * arguments.batch / result["seconds"]
+        first = min(rates)
+        efficiency = rates[processes] / processes / (rates[first] / first)
+        print(
+            f"{processes:9d}  {1000 * result['seconds']:11.1f}  {rates[processes]:13.0f}  "
+            f"{efficiency:10.0%}",
+            flush=True,
+        )
+    print(f"{result['parameters']} parameters, {4 * result['parameters'] / 1e6:.2f} MB of gradients")
+
+
+if __name__ == "__main__":
+    main()

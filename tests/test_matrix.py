@@ -1,0 +1,75 @@
+"""Every loss, target, normaliser and dataset of the host: each works, or is refused at once."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from matrix import (
+    LOSSES,
+    NORMALIZERS,
+    PASS,
+    SETTINGS,
+    TARGETS,
+    Cell,
+    by_normalizer,
+    by_setting,
+    by_targets,
+    product_of,
+    run_quietly,
+)
+
+#: Takes a package that this project does not ask for.
+OPTIONAL = {"MQF2DistributionLoss(horizon)": "cpflows"}
+
+
+def _some_cells() -> list[Cell]:
+    """Pick cells in which every loss, normaliser, dataset and set of targets takes part."""
+    losses = [loss for loss in LOSSES if loss not in OPTIONAL]
+    normalizers, settings, targets = list(NORMALIZERS), list(SETTINGS), list(TARGETS)
+    # steps that share no factor with the number of losses visit all pairs in the long run
+    return [
+        *(Cell(losses[(3 * n) % len(losses)], name) for n, name in enumerate(normalizers)),
+        *(Cell(losses[(7 * n + 1) % len(losses)], setting=s) for n, s in enumerate(settings)),
+        *(Cell(losses[(11 * n + 2) % len(losses)], targets=t) for n, t in enumerate(targets)),
+    ]
+
+
+def _name(cell: Cell) -> str:
+    special = (cell.normalizer, cell.targets, cell.setting)
+    return ", ".join([cell.loss, *(part for part in special if part not in (None, "one"))])
+
+
+@pytest.mark.parametrize("cell", _some_cells(), ids=_name)
+def test_a_step_of_training_works_or_is_refused(cell: Cell) -> None:
+    run_quietly(cell, thoroughly=False)
+
+
+@pytest.mark.parametrize("loss", ["QuantileLoss([0.9, 0.2])", "PoissonLoss()"])
+def test_cell_fits_tests_predicts_plots_and_reloads(loss: str) -> None:
+    assert run_quietly(Cell(loss)) == PASS
+
+
+@pytest.mark.slow
+@pytest.mark.slow_matrix
+@pytest.mark.parametrize("loss", LOSSES)
+def test_row_of_the_table_is_as_documented(loss: str) -> None:
+    """Fit, test, predict, plot and reload in every cell of the loss's rows."""
+    if loss in OPTIONAL:
+        pytest.importorskip(OPTIONAL[loss])
+    from write_matrix import PAGE, row_of
+
+    documented = PAGE.read_text(encoding="utf-8").splitlines()
+    for cells in (by_normalizer, by_setting, by_targets):
+        row, _ = row_of(loss, [run_quietly(cell) for cell in cells(loss)])
+        assert row in documented, f"not in {Path(PAGE).name}, see its head: {row}"
+
+
+@pytest.mark.slow
+@pytest.mark.slow_matrix
+@pytest.mark.parametrize("loss", LOSSES)
+def test_product_with_normalisers_and_datasets_works_or_is_refused(loss: str) -> None:
+    if loss in OPTIONAL:
+        pytest.importorskip(OPTIONAL[loss])
+    results = Counter(run_quietly(cell, False) == PASS for cell in product_of(loss))
+    assert results[True]
