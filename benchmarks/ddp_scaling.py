@@ -37,6 +37,7 @@ class Clock(Callback):
         self.began = self.ended = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Note the time after the warm-up, and at the end."""
         self.steps += 1
         if self.steps == WARM_UP or self.steps == trainer.max_steps:
             if torch.cuda.is_available():
@@ -120,7 +121,9 @@ def main() -> None:
             f"{efficiency:10.0%}",
             flush=True,
         )
-    print(f"{result['parameters']} parameters, {4 * result['parameters'] / 1e6:.2f} MB of gradients")
+    print(
+        f"{result['parameters']} parameters, {4 * result['parameters'] / 1e6:.2f} MB of gradients"
+    )
 
 
 if __name__ == "__main__":

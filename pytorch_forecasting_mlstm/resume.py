@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 
 __all__ = ["AtomicCheckpointIO", "ResumableDataLoader", "SeededSampler", "SeededSteps", "resumable"]
 
@@ -77,6 +77,8 @@ def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
     sampler = loader.sampler
     if type(sampler) is RandomSampler:
         sampler = SeededSampler(loader.dataset, seed, sampler.replacement, sampler._num_samples)
+    elif type(sampler) is SequentialSampler:
+        sampler = _InOrder(loader.dataset)  # type: ignore[arg-type]
     return ResumableDataLoader(
         **arguments, batch_size=loader.batch_size, sampler=sampler, drop_last=loader.drop_last
     )
@@ -97,7 +99,7 @@ class SeededSampler(RandomSampler):
 
     def __init__(
         self,
-        data_source: Dataset,
+        data_source: Any,
         seed: int,
         replacement: bool = False,
         num_samples: int | None = None,
@@ -115,6 +117,15 @@ class SeededSampler(RandomSampler):
         yield from super().__iter__()
 
 
+class _InOrder(SequentialSampler):
+    """Take samples in their order, and know the epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
 class ResumableDataLoader(DataLoader):
     """A data loader that knows how many batches of the epoch it has handed out.
 
@@ -125,11 +136,12 @@ class ResumableDataLoader(DataLoader):
     """
 
     _skip = 0
+    _skip_in = 0
     _given = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # not before the first batch is asked for: Lightning makes iterators that it does not use
-        self._given = self._skip
+        self._given = self._skip = self._skip if self._skip_in == self._epoch else 0
         try:
             batches = super().__iter__()
         finally:
@@ -137,8 +149,8 @@ class ResumableDataLoader(DataLoader):
         while True:
             # what samples draw, such as random lengths, follows from epoch and number of the batch
             with torch.random.fork_rng(devices=[]):
-                place = (getattr(self.sampler, name, 0) for name in ("epoch", "rank"))
-                torch.manual_seed(_mix(self.generator.initial_seed(), *place, self._given))
+                place = (self._epoch, getattr(self.sampler, "rank", 0), self._given)
+                torch.manual_seed(_mix(self.generator.initial_seed(), *place))
                 try:
                     batch = next(batches)
                 except StopIteration:
@@ -156,11 +168,15 @@ class ResumableDataLoader(DataLoader):
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the epoch are done."""
-        return {"batches": self._given % len(self)}
+        return {"epoch": self._epoch, "batches": self._given % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip as many batches in the epoch that is begun next."""
-        self._skip = state["batches"]
+        """Skip as many batches, if the epoch that is begun next is the same."""
+        self._skip, self._skip_in = state["batches"], state["epoch"]
+
+    @property
+    def _epoch(self) -> int:
+        return getattr(self.sampler, "epoch", 0)
 
 
 class _Rest(Sampler):
@@ -251,8 +267,8 @@ class SeededSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed the step, by its number over all epochs."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        torch.manual_seed(_mix(self.seed, trainer.global_rank, done))
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        torch.manual_seed(_mix(self.seed, trainer.global_rank, progress.processed))
 
 
 def _mix(*numbers: int) -> int:

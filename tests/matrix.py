@@ -386,9 +386,7 @@ def _check_thoroughly(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
         loaded = mLSTMTime.load_from_checkpoint(Path(folder) / "model.ckpt").eval()
     with torch.no_grad():
         first, second = model(x), loaded(x)
-        for one, other in zip(
-            to_list(second.prediction), to_list(first.prediction), strict=True
-        ):
+        for one, other in zip(to_list(second.prediction), to_list(first.prediction), strict=True):
             assert torch.equal(one, other)
         for weight, other in zip(model.parameters(), loaded.parameters(), strict=True):
             assert torch.equal(weight, other)

@@ -151,8 +151,7 @@ def test_loader_goes_on_where_it_was(shuffle: bool, drop_last: bool) -> None:
     def make() -> Any:
         plain = DataLoader(Draws(), batch_size=4, shuffle=shuffle, drop_last=drop_last)
         loader = resumable(plain, seed=5)
-        if shuffle:
-            loader.sampler.set_epoch(3)
+        loader.sampler.set_epoch(3)
         return loader
 
     whole = batches(make())
@@ -167,7 +166,15 @@ def test_loader_goes_on_where_it_was(shuffle: bool, drop_last: bool) -> None:
         assert batches(rest) == whole  # the next epoch is whole
     complete = make()
     batches(complete)
-    assert complete.state_dict() == {"batches": 0}
+    assert complete.state_dict() == {"epoch": 3, "batches": 0}
+
+
+def test_batches_are_skipped_in_their_own_epoch_alone() -> None:
+    """An epoch may end before the loader does, by limit_train_batches."""
+    loader = resumable(DataLoader(Draws(), batch_size=4), seed=5)
+    loader.load_state_dict({"epoch": 0, "batches": 2})
+    loader.sampler.set_epoch(1)
+    assert len(batches(loader)) == 3
 
 
 def test_order_follows_from_seed_and_epoch_alone() -> None:
@@ -188,7 +195,9 @@ def test_loading_leaves_the_generator_of_dropout_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("loader", [[1, 2], DataLoader(range(3), batch_size=None)], ids=["list", "no batches"])
+@pytest.mark.parametrize(
+    "loader", [[1, 2], DataLoader(range(3), batch_size=None)], ids=["list", "no batches"]
+)
 def test_other_loaders_are_refused(loader: Any) -> None:
     with pytest.raises(TypeError, match="expected a DataLoader with a batch size"):
         resumable(loader, seed=0)

@@ -393,7 +393,9 @@ def test_untrained_counts_are_forecast_in_the_scale_of_the_data(loss: Any, size:
 def test_square_wave_of_classes_is_learnt() -> None:
     """The linear paths carry a season of classes to the horizon."""
     t = torch.arange(60)
-    table = pd.DataFrame({"t": t, "series": "s", "label": ["up" if n // 3 % 2 else "down" for n in t]})
+    table = pd.DataFrame(
+        {"t": t, "series": "s", "label": ["up" if n // 3 % 2 else "down" for n in t]}
+    )
     dataset = make_dataset(table, **_LABEL)
     model = mLSTMTime.from_dataset(dataset, learning_rate=0.03, **SMALL)
     fit(model, dataset, steps=60, limit_train_batches=3)
@@ -472,7 +474,11 @@ def test_number_of_losses_must_be_that_of_the_targets(
         (_Y, MAE(reduction="none"), "no single number"),
         (_Y, torchmetrics.Accuracy(task="binary"), "cannot be trained"),
         (target("signed"), PoissonLoss(), r"values of target 'signed'"),
-        (target("volume", GroupNormalizer(center=False)), NegativeBinomialDistributionLoss(), "values"),
+        (
+            target("volume", GroupNormalizer(center=False)),
+            NegativeBinomialDistributionLoss(),
+            "values",
+        ),
         (
             target("signed", GroupNormalizer(transformation="relu")),
             NormalDistributionLoss(),

@@ -1,6 +1,5 @@
 """Forecasts keep the precision of the data's scale, in 16 bits, 32 and 64."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,15 @@ def forecast(
 
 
 @pytest.mark.parametrize(
-    "normalizer", [GroupNormalizer(), EncoderNormalizer(), TorchNormalizer()], ids=["group", "encoder", "torch"]
+    "normalizer",
+    [GroupNormalizer(), EncoderNormalizer(), TorchNormalizer()],
+    ids=["group", "encoder", "torch"],
 )
-@pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), NormalDistributionLoss()], ids=["point", "quantiles", "distribution"])
+@pytest.mark.parametrize(
+    "loss",
+    [MAE(), QuantileLoss(), NormalDistributionLoss()],
+    ids=["point", "quantiles", "distribution"],
+)
 def test_16_bits_round_no_forecast(normalizer: Any, loss: Any) -> None:
     dataset = make_dataset(make_high_series(), target_normalizer=normalizer)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)

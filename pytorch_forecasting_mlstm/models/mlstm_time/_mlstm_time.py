@@ -24,6 +24,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpo
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import check_losses, try_loss
+from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
+    Interpretation,
+    interpret,
+    plot_interpretation,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
     fresh_loss,
@@ -455,6 +460,73 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         """
         return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
 
+    def interpret_output(self, x: dict[str, Any]) -> Interpretation:
+        """Look inside the forecast of a batch.
+
+        Parameters
+        ----------
+        x : dict
+            Batch of a dataset, or ``x`` of ``predict(..., mode="raw", return_x=True)``, on the
+            device of the model.
+
+        Returns
+        -------
+        Interpretation
+            The forecast, its linear trend, linear season and memory part, which of the past each of
+            its steps reads from the memory, and the time scales of the forget gates.
+
+        Raises
+        ------
+        ValueError
+            If history or horizon is longer than the model was made for.
+
+        Examples
+        --------
+        >>> from pytorch_forecasting import TimeSeriesDataSet
+        >>> from pytorch_forecasting.data.examples import generate_ar_data
+        >>> from pytorch_forecasting_mlstm import mLSTMTime
+        >>> dataset = TimeSeriesDataSet(
+        ...     generate_ar_data(timesteps=100, n_series=2, seed=42), time_idx="time_idx",
+        ...     target="value", group_ids=["series"], time_varying_unknown_reals=["value"],
+        ...     max_encoder_length=30, max_prediction_length=5,
+        ... )
+        >>> model = mLSTMTime.from_dataset(dataset)
+        >>> x, y = next(iter(dataset.to_dataloader(batch_size=4)))
+        >>> inside = model.interpret_output(x)
+        >>> inside.memory.shape, inside.read_weights.shape
+        (torch.Size([4, 5, 1]), torch.Size([4, 1, 4, 5, 35]))
+        """
+        return interpret(self, x)
+
+    def plot_interpretation(
+        self, interpretation: Interpretation, idx: int = 0, target: int = 0
+    ) -> Any:
+        """Draw what :meth:`interpret_output` found for one sample.
+
+        Parameters
+        ----------
+        interpretation : Interpretation
+            What was found.
+        idx : int, default 0
+            Number of the sample in the batch.
+        target : int, default 0
+            Number of the target, where there are several.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Parts of the forecast (of several numbers per step, the middle one), read weights, and
+            time scales.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such sample or target.
+        """
+        return plot_interpretation(self, interpretation, idx, target)
+
     def _read_memory(
         self, x: dict[str, Any], targets: list[TargetPast], past: Tensor, future: Tensor
     ) -> Tensor:
@@ -480,7 +552,11 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
             self.norm_tokens(tokens), mask=torch.cat([history_mask, future_mask], dim=1)
         )
         hidden = (tokens + hidden)[:, -future_tokens.shape[1] :]
-        return unfold(self.head(self.norm_memory(hidden)), self.future_tokens.patch_length)
+        return self.unfold_head(self.head(self.norm_memory(hidden)))
+
+    def unfold_head(self, patches: Tensor) -> Tensor:
+        """Unfold the head's output for every patch to steps, (B, steps, sum of output_sizes)."""
+        return unfold(patches, self.future_tokens.patch_length)
 
     def _align(self, values: Tensor, x: dict[str, Any]) -> Tensor:
         return align_right(values, x["encoder_lengths"], self.history_steps)

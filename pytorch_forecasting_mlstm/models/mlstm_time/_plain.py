@@ -22,6 +22,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, path_o
 
 __all__ = ["CannotBeWrittenError", "describe", "rebuild"]
 
+_NEW = copyreg.__newobj__  # type: ignore[attr-defined]
 _KIND = "plain object"  # marks a dict that stands for an object
 _AS_THEY_ARE = (str, int, float, bool, type(None), torch.Tensor, torch.dtype, torch.device)
 
@@ -142,7 +143,7 @@ class _Writer:
             raise CannotBeWrittenError(f"{where}, a {path}, has no state: {error}") from error
         # a metric hands its name to __new__, which has no use for it
         needed = () if isinstance(value, Metric) else arguments[1:]
-        if make is not copyreg.__newobj__ or needed or any(items):
+        if make is not _NEW or needed or any(items):
             raise CannotBeWrittenError(f"{where}, a {path}, is more than its state")
         return {"class": path, "state": self.write(state, where)}
 
@@ -177,7 +178,8 @@ class _Reader:
         if not isinstance(kind, type):
             raise ValueError(f"mLSTMTime: {path!r} in the checkpoint must be a class, it is none.")
         # before its state is read: it may be within itself
-        item = self._made[number] = kind.__new__(kind)
+        new: Any = kind.__new__
+        item = self._made[number] = new(kind)
         state = self.read(state)
         if hasattr(item, "__setstate__"):
             item.__setstate__(state)

@@ -1,0 +1,233 @@
+"""Looking inside a forecast: its parts, what it reads from the memory, and how long that lasts."""
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_forecasting.metrics import MultiLoss
+from pytorch_forecasting.utils import to_list
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import LinearPaths
+
+__all__ = ["Interpretation", "interpret", "plot_interpretation"]
+
+Parts = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
+
+# Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in grey
+_LINES = {
+    "forecast": {"color": "black", "linewidth": 2.0},
+    "linear trend": {"color": "#0072B2", "linestyle": "--"},
+    "linear season": {"color": "#E69F00", "linestyle": "-."},
+    "memory": {"color": "#009E73", "linestyle": ":", "linewidth": 2.0},
+}
+
+
+class Interpretation(NamedTuple):
+    """What a forecast is made of.
+
+    The parts are in the space in which the model adds them up: of a sample brought to its own
+    scale, before a transformation of the normaliser is undone, with one number for each quantile,
+    parameter or class. ``transform_output(trend + season + memory, target_scale)`` is the
+    prediction.
+
+    Attributes
+    ----------
+    prediction : Tensor or list of Tensor
+        The forecast, (B, horizon, output_size), as :meth:`mLSTMTime.forward` gives it.
+    trend, season, memory : Tensor or list of Tensor
+        The parts of the linear trend, the linear season and the memory, of the same shape.
+    target_scale : Tensor or list of Tensor
+        What brings the sum of the parts to the scale of the data, (B, 2).
+    read_weights : Tensor
+        How much of the value that the memory stored at each step is read for each step of the
+        horizon, (B, num_layers, NH, horizon, history + horizon). The history ends at
+        ``history``; where it is shorter, the weights before it are 0. The weights of a patch are
+        shared equally by its steps. They may be negative.
+    time_scales : Tensor
+        Steps after which a memory has faded to 1/e at the mean of its forget gate over the sample,
+        (B, num_layers, NH).
+    history : int
+        Steps of history in ``read_weights``.
+    """
+
+    prediction: Parts
+    trend: Parts
+    season: Parts
+    memory: Parts
+    target_scale: Parts
+    read_weights: Tensor
+    time_scales: Tensor
+    history: int
+
+
+def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
+    """Run a model on a batch and collect what passes between its parts."""
+    seen: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def keep(module: nn.Module, inputs: Any, kwargs: Any, output: Any) -> None:
+        seen[module] = (*inputs, kwargs, output)
+
+    linear = [target.linear for target in model.targets]
+    paths = [path for part in linear for path in (part.trend, part.season)]
+    hooks = [
+        module.register_forward_hook(keep, with_kwargs=True)
+        for module in (*paths, *model.targets, model.memory, model.head)
+    ]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            prediction = model(x).prediction
+            tokens, kwargs, _ = seen[model.memory]
+            weights, log_f = model.memory.read_weights(tokens, kwargs["mask"])
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+
+    horizon = x["decoder_cont"].shape[1]
+    read = model.unfold_head(seen[model.head][-1])[:, :horizon].split(model.output_sizes, -1)
+    outputs = to_list(prediction)
+    trend, season = (
+        [
+            _part(part, seen[getattr(part, name)][-1], like)
+            for part, like in zip(linear, read, strict=True)
+        ]
+        for name in ("trend", "season")
+    )
+    scales = [
+        scale if past.scale is None else past.scale.target_scale
+        for scale, past in zip(
+            to_list(x["target_scale"]), (seen[target][-1] for target in model.targets), strict=True
+        )
+    ]
+    several = isinstance(model.loss, MultiLoss)
+    steps = _steps_of_tokens(model, tokens)
+    history = int(model.hparams.max_encoder_length)
+    return Interpretation(
+        prediction=outputs if several else outputs[0],
+        trend=trend if several else trend[0],
+        season=season if several else season[0],
+        memory=list(read) if several else read[0],
+        target_scale=scales if several else scales[0],
+        read_weights=_by_step(model, weights, steps, history, horizon),
+        time_scales=_time_scales(log_f, steps, kwargs["mask"]),
+        history=history,
+    )
+
+
+def _part(paths: LinearPaths, output: Tensor, like: Tensor) -> Tensor:
+    """Bring a linear path's output, (B, horizon), or of classes (B C, horizon), to (B, steps, C)."""
+    B, steps, _ = like.shape
+    if len(output) != B:
+        output = output.unflatten(0, (B, -1)).mT  # (B, horizon, C)
+    else:
+        output = output[..., None]
+    return output[:, :steps] * paths.gain
+
+
+def _steps_of_tokens(model: Any, tokens: Tensor) -> Tensor:
+    """Count the steps that each token stands for."""
+    P, future = model.history_tokens.patch_length, model.future_tokens.patch_length
+    before = model.history_steps // P
+    after = tokens.shape[1] - before
+    return torch.tensor([P] * before + [future] * after, device=tokens.device)
+
+
+def _by_step(model: Any, weights: Tensor, steps: Tensor, history: int, horizon: int) -> Tensor:
+    """Spread weights (num_layers, B, NH, tokens, tokens) over steps, sample first."""
+    before = model.history_steps // model.history_tokens.patch_length
+    reads = weights[..., before:, :].repeat_interleave(steps[before:], dim=-2)[..., :horizon, :]
+    spread = (reads / steps).repeat_interleave(steps, dim=-1)
+    first = model.history_steps - history  # whole patches begin before the history may
+    return spread[..., first : model.history_steps + horizon].transpose(0, 1)
+
+
+def _time_scales(log_f: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
+    """Turn log forget gates (num_layers, B, NH, tokens) into steps, (B, num_layers, NH)."""
+    total = (steps * mask).sum(-1).to(log_f.dtype)  # (B,)
+    forgotten = -log_f.sum(-1)  # 0 at padding
+    return (total[:, None] / forgotten.clamp_min(torch.finfo(log_f.dtype).tiny)).transpose(0, 1)
+
+
+def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int) -> Any:
+    """Draw one sample: parts, read weights and time scales."""
+    if find_spec("matplotlib") is None:
+        raise ImportError(
+            "mLSTMTime: plot_interpretation draws with matplotlib, which is not installed; "
+            "pip install matplotlib."
+        )
+    from matplotlib import pyplot
+
+    names = to_list(model.hparams.target)
+    B, horizon = found.read_weights.shape[0], found.read_weights.shape[3]
+    for what, number, size in (("idx", idx, B), ("target", target, len(names))):
+        if not 0 <= number < size:
+            raise ValueError(
+                f"mLSTMTime: {what} must be from 0 to {size - 1}, got {number}; the batch has "
+                f"{B} samples of {len(names)} targets."
+            )
+    parts = [to_list(part)[target][idx] for part in (found.trend, found.season, found.memory)]
+    column = parts[0].shape[-1] // 2  # the median of quantiles; of a point there is one
+    lines = [sum(parts), *parts]
+
+    figure, axes = pyplot.subplots(
+        3, 1, figsize=(8, 9), layout="constrained", height_ratios=[3, 3, 2]
+    )
+    steps = range(1, horizon + 1)
+    for (name, style), line in zip(_LINES.items(), lines, strict=True):
+        axes[0].plot(steps, line[:, column].float().cpu(), label=name, **style)
+    axes[0].axhline(0, color="#999999", linewidth=0.8)
+    axes[0].set(
+        xlabel="step of the horizon",
+        ylabel="scale of the sample",
+        title=f"{names[target]}: parts of the forecast",
+    )
+    axes[0].legend(frameon=False, ncols=4)
+
+    # averaged over heads, of the last cell
+    weights = found.read_weights[idx, -1].mean(0).float().cpu()
+    most = max(float(weights.abs().max()), torch.finfo(weights.dtype).tiny)
+    image = axes[1].imshow(
+        weights,
+        aspect="auto",
+        cmap="RdBu_r",
+        vmin=-most,
+        vmax=most,
+        interpolation="none",
+        extent=(-found.history, horizon, horizon + 0.5, 0.5),
+    )
+    axes[1].axvline(0, color="black", linewidth=0.8)
+    axes[1].set(
+        xlabel="step that is read (0: the forecast begins)",
+        ylabel="step of the horizon",
+        title="Read weights of the memory, mean of the heads",
+    )
+    figure.colorbar(image, ax=axes[1], pad=0.01)
+
+    scales = found.time_scales[idx].float().cpu()
+    heads = range(1, scales.shape[1] + 1)
+    markers = "osD^vP*X"
+    for number, layer in enumerate(scales):
+        axes[2].plot(
+            heads,
+            layer,
+            linestyle="none",
+            marker=markers[number % len(markers)],
+            label=f"cell {number + 1}",
+        )
+    axes[2].axhline(found.history, color="#999999", linewidth=0.8, linestyle="--")
+    axes[2].annotate(
+        "length of the history", (1, found.history), xytext=(0, 3), textcoords="offset points"
+    )
+    axes[2].set(
+        yscale="log",
+        xticks=list(heads),
+        xlabel="head",
+        ylabel="steps",
+        title="Time scale: steps until a memory has faded to 1/e",
+    )
+    if len(scales) > 1:
+        axes[2].legend(frameon=False)
+    return figure

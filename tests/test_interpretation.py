@@ -1,0 +1,119 @@
+"""Looking inside a forecast: the parts sum up, the read weights are those of the memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from pytorch_forecasting import MAE, QuantileLoss, TimeSeriesDataSet
+from pytorch_forecasting.utils import to_list
+
+from datasets import CONFIGURATIONS, HISTORY, HORIZON
+from pytorch_forecasting_mlstm import mLSTMTime
+from test_model_forecast import every_configuration, make_model
+from tolerances import assert_close, assert_complains, assert_identical
+
+
+def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
+    return next(iter(dataset.to_dataloader(train=False, batch_size=5)))[0]
+
+
+@every_configuration
+def test_parts_sum_to_the_forecast(name: str) -> None:
+    dataset = CONFIGURATIONS[name]()
+    model = make_model(dataset).eval()
+    x = batch_of(dataset)
+    found = model.interpret_output(x)
+    with torch.no_grad():
+        assert_identical(tuple(to_list(found.prediction)), tuple(to_list(model(x).prediction)))
+    parts = zip(*map(to_list, (found.trend, found.season, found.memory)), strict=True)
+    total = [trend + season + memory for trend, season, memory in parts]
+    several = isinstance(found.prediction, list)
+    again = model.transform_output(total if several else total[0], found.target_scale)
+    for one, other in zip(to_list(again), to_list(found.prediction), strict=True):
+        assert_close(one, other)
+    for part in (found.trend, found.season, found.memory):
+        assert all(p.abs().max() > 0 for p in to_list(part))
+
+
+@pytest.mark.parametrize("patch_length", [1, 3, 4])
+def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None:
+    """A step that the tokens cannot see changes nothing; one that they can changes its column."""
+    dataset = CONFIGURATIONS["variable lengths"]()
+    model = make_model(dataset, patch_length=patch_length, num_layers=2).eval()
+    x = batch_of(dataset)
+    found = model.interpret_output(x)
+    B = len(x["encoder_lengths"])
+    assert found.history == HISTORY
+    assert found.read_weights.shape == (B, 2, 4, HORIZON, HISTORY + HORIZON)
+    for sample, length in enumerate(x["encoder_lengths"].tolist()):
+        before = found.read_weights[sample, ..., : HISTORY - length]
+        # a patch that is valid in part is read as a whole
+        whole = (HISTORY - length) // patch_length * patch_length - (-HISTORY % patch_length)
+        assert not before[..., : max(whole, 0)].any()
+        assert found.read_weights[sample, ..., HISTORY - length : HISTORY].any() or not length
+    future = min(patch_length, HORIZON)
+    for step in range(HORIZON):
+        later = (step // future + 1) * future
+        assert not found.read_weights[..., step, HISTORY + later :].any()
+
+
+def test_weights_of_the_model_are_the_layers_own() -> None:
+    """Summed over the steps of a patch they are what mLSTMLayer.read_weights gives."""
+    dataset = CONFIGURATIONS["plain"]() if "plain" in CONFIGURATIONS else next(
+        iter(CONFIGURATIONS.values())
+    )()
+    model = make_model(dataset, patch_length=4).eval()
+    x = batch_of(dataset)
+    kept = []
+    hook = model.memory.register_forward_hook(
+        lambda module, inputs, kwargs, output: kept.append((inputs, kwargs)), with_kwargs=True
+    )
+    found = model.interpret_output(x)
+    hook.remove()
+    ((tokens,), kwargs), *_ = kept
+    with torch.no_grad():
+        weights, log_f = model.memory.read_weights(tokens, **kwargs)
+    assert HISTORY == 8 and HORIZON == 4  # two patches, and one
+    by_patch = found.read_weights[..., 0, :].unflatten(-1, (3, 4)).sum(-1)
+    assert_close(by_patch, weights[:, :, :, -1].transpose(0, 1))
+    full = x["encoder_lengths"] == HISTORY
+    expected = 12 / -log_f.sum(-1).transpose(0, 1)
+    assert full.any()
+    assert_close(found.time_scales[full], expected[full])
+
+
+def test_looking_changes_nothing() -> None:
+    dataset = next(iter(CONFIGURATIONS.values()))()
+    model = make_model(dataset, dropout=0.5).train()
+    x = batch_of(dataset)
+    first, second = model.interpret_output(x), model.interpret_output(x)
+    assert_identical(first.read_weights, second.read_weights)  # no dropout
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not first.read_weights.requires_grad
+
+
+@pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.9])], ids=["point", "quantiles"])
+def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
+    dataset = next(iter(CONFIGURATIONS.values()))()
+    model = mLSTMTime.from_dataset(dataset, hidden_size=8, num_layers=2, loss=loss)
+    found = model.interpret_output(batch_of(dataset))
+    figure = model.plot_interpretation(found, idx=1)
+    parts, weights, scales, *_ = figure.axes
+    drawn = {line.get_label(): line.get_ydata() for line in parts.get_lines()}
+    middle = found.prediction.shape[-1] // 2
+    total = found.trend + found.season + found.memory
+    assert list(drawn["forecast"]) == pytest.approx(total[1, :, middle].tolist())
+    assert list(drawn["memory"]) == pytest.approx(found.memory[1, :, middle].tolist())
+    (image,) = weights.get_images()
+    expected = found.read_weights[1, -1].mean(0)
+    assert torch.allclose(torch.as_tensor(image.get_array().data), expected)
+    assert list(scales.get_lines()[0].get_ydata()) == pytest.approx(
+        found.time_scales[1, 0].tolist()
+    )
+    plt.close(figure)
+    assert_complains(lambda: model.plot_interpretation(found, idx=99), "idx", "99")
+    assert_complains(lambda: model.plot_interpretation(found, target=1), "target", "1")
