@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 

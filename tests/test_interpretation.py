@@ -10,19 +10,19 @@ import torch
 from pytorch_forecasting import MAE, QuantileLoss, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
-from datasets import CONFIGURATIONS, HISTORY, HORIZON
+from datasets import CONFIGURATIONS, HISTORY, HORIZON, configured
 from pytorch_forecasting_mlstm import mLSTMTime
 from test_model_forecast import every_configuration, make_model
 from tolerances import assert_close, assert_complains, assert_identical
 
 
 def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
-    return next(iter(dataset.to_dataloader(train=False, batch_size=5)))[0]
+    return make_batch(dataset)
 
 
 @every_configuration
 def test_parts_sum_to_the_forecast(name: str) -> None:
-    dataset = CONFIGURATIONS[name]()
+    dataset = configured(name)
     model = make_model(dataset).eval()
     x = batch_of(dataset)
     found = model.interpret_output(x)
@@ -41,7 +41,7 @@ def test_parts_sum_to_the_forecast(name: str) -> None:
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
 def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None:
     """A step that the tokens cannot see changes nothing; one that they can changes its column."""
-    dataset = CONFIGURATIONS["variable lengths"]()
+    dataset = configured("variable lengths")
     model = make_model(dataset, patch_length=patch_length, num_layers=2).eval()
     x = batch_of(dataset)
     found = model.interpret_output(x)
@@ -62,9 +62,7 @@ def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None
 
 def test_weights_of_the_model_are_the_layers_own() -> None:
     """Summed over the steps of a patch they are what mLSTMLayer.read_weights gives."""
-    dataset = CONFIGURATIONS["plain"]() if "plain" in CONFIGURATIONS else next(
-        iter(CONFIGURATIONS.values())
-    )()
+    dataset = configured(next(iter(CONFIGURATIONS)))
     model = make_model(dataset, patch_length=4).eval()
     x = batch_of(dataset)
     kept = []
@@ -86,7 +84,7 @@ def test_weights_of_the_model_are_the_layers_own() -> None:
 
 
 def test_looking_changes_nothing() -> None:
-    dataset = next(iter(CONFIGURATIONS.values()))()
+    dataset = configured(next(iter(CONFIGURATIONS)))
     model = make_model(dataset, dropout=0.5).train()
     x = batch_of(dataset)
     first, second = model.interpret_output(x), model.interpret_output(x)
@@ -98,7 +96,7 @@ def test_looking_changes_nothing() -> None:
 
 @pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.9])], ids=["point", "quantiles"])
 def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
-    dataset = next(iter(CONFIGURATIONS.values()))()
+    dataset = configured(next(iter(CONFIGURATIONS)))
     model = mLSTMTime.from_dataset(dataset, hidden_size=8, num_layers=2, loss=loss)
     found = model.interpret_output(batch_of(dataset))
     figure = model.plot_interpretation(found, idx=1)

@@ -404,7 +404,7 @@ def test_square_wave_of_classes_is_learnt() -> None:
 
 
 def test_monotone_constraints_are_kept() -> None:
-    """A target that falls with the price is forecast, if told so, to rise with it, or not to fall."""
+    """A target that falls with the price is forecast to fall less where the constraint forbids."""
     table = make_table()
     table["y"] = 10 - 3 * table["price"]
     dataset = make_dataset(table, time_varying_known_reals=["price"])
