@@ -10,14 +10,15 @@ import torch
 from pytorch_forecasting import MAE, QuantileLoss, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
-from datasets import CONFIGURATIONS, HISTORY, HORIZON, configured
+from datasets import CONFIGURATIONS, HISTORY, HORIZON, configured, convert
 from pytorch_forecasting_mlstm import mLSTMTime
 from test_model_forecast import every_configuration, make_model
 from tolerances import assert_close, assert_complains, assert_identical
 
 
 def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
-    return make_batch(dataset)
+    x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=5)))
+    return convert(x, torch.float64)
 
 
 @every_configuration
@@ -97,7 +98,7 @@ def test_looking_changes_nothing() -> None:
 @pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.9])], ids=["point", "quantiles"])
 def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
     dataset = configured(next(iter(CONFIGURATIONS)))
-    model = mLSTMTime.from_dataset(dataset, hidden_size=8, num_layers=2, loss=loss)
+    model = mLSTMTime.from_dataset(dataset, hidden_size=8, num_layers=2, loss=loss).double()
     found = model.interpret_output(batch_of(dataset))
     figure = model.plot_interpretation(found, idx=1)
     parts, weights, scales, *_ = figure.axes

@@ -23,12 +23,12 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
-from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import check_losses, try_loss
 from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
     Interpretation,
     interpret,
     plot_interpretation,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import check_losses, try_loss
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
     fresh_loss,
