@@ -42,7 +42,7 @@ def test_parts_sum_to_the_forecast(name: str) -> None:
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
 def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None:
     """A step that the tokens cannot see changes nothing; one that they can changes its column."""
-    dataset = configured("variable lengths")
+    dataset = configured("all lengths")
     model = make_model(dataset, patch_length=patch_length, num_layers=2).eval()
     x = batch_of(dataset)
     found = model.interpret_output(x)

@@ -15,7 +15,7 @@ __all__ = ["Interpretation", "interpret", "plot_interpretation"]
 Parts = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
 
 # Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in grey
-_LINES = {
+_LINES: dict[str, dict[str, Any]] = {
     "forecast": {"color": "black", "linewidth": 2.0},
     "linear trend": {"color": "#0072B2", "linestyle": "--"},
     "linear season": {"color": "#E69F00", "linestyle": "-."},
@@ -61,6 +61,7 @@ class Interpretation(NamedTuple):
     history: int
 
 
+@torch.no_grad()
 def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     """Run a model on a batch and collect what passes between its parts."""
     seen: dict[nn.Module, tuple[Any, ...]] = {}
@@ -77,10 +78,9 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            prediction = model(x).prediction
-            tokens, kwargs, _ = seen[model.memory]
-            weights, log_f = model.memory.read_weights(tokens, kwargs["mask"])
+        prediction = model(x).prediction
+        tokens, kwargs, _ = seen[model.memory]
+        weights, log_f = model.memory.read_weights(tokens, kwargs["mask"])
     finally:
         model.train(training)
         for hook in hooks:
@@ -118,7 +118,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
 
 
 def _part(paths: LinearPaths, output: Tensor, like: Tensor) -> Tensor:
-    """Bring a linear path's output, (B, horizon), or of classes (B C, horizon), to (B, steps, C)."""
+    """Bring a linear path's output, (B, horizon) or of classes (B C, horizon), to (B, steps, C)."""
     B, steps, _ = like.shape
     if len(output) != B:
         output = output.unflatten(0, (B, -1)).mT  # (B, horizon, C)
