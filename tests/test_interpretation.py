@@ -43,12 +43,12 @@ def test_parts_sum_to_the_forecast(name: str) -> None:
 def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None:
     """A step that the tokens cannot see changes nothing; one that they can changes its column."""
     dataset = configured("all lengths")
-    model = make_model(dataset, patch_length=patch_length, num_layers=2).eval()
+    model = make_model(dataset, patch_length=patch_length).eval()
     x = batch_of(dataset)
     found = model.interpret_output(x)
     B = len(x["encoder_lengths"])
     assert found.history == HISTORY
-    assert found.read_weights.shape == (B, 2, 4, HORIZON, HISTORY + HORIZON)
+    assert found.read_weights.shape == (B, 2, 2, HORIZON, HISTORY + HORIZON)
     for sample, length in enumerate(x["encoder_lengths"].tolist()):
         before = found.read_weights[sample, ..., : HISTORY - length]
         # a patch that is valid in part is read as a whole
