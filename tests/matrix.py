@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import torch
@@ -168,6 +169,7 @@ class HostRefusesError(Exception):
 @cache
 def _table(gaps: bool) -> Any:
     table = make_table(n_series=2, steps=20)
+    table["label 2"], table["share 2"] = table["label"].to_numpy()[::-1], 1 - table["share"]
     return make_gaps(table) if gaps else table
 
 
@@ -180,17 +182,18 @@ def dataset_of(
     special["table"] = _table(special.get("table") == "gaps")
     if "lags" in special:
         special["lags"] = {column: special["lags"] for column in columns}
-    real = [column for column in columns if column != "label"]
+    real = [column for column in columns if not column.startswith("label")]
+    labels = [column for column in columns if column.startswith("label")]
     classes = special.pop("time_varying_unknown_categoricals", [])
     scales: list[Any] = [
-        NaNLabelEncoder() if column == "label" else normalizer_of(*normalizer)
+        NaNLabelEncoder() if column in labels else normalizer_of(*normalizer)
         for column, normalizer in zip(columns, normalizers, strict=True)
     ]
     try:
         return make_dataset(
             target=list(columns) if listed else columns[0],
             time_varying_unknown_reals=real,
-            time_varying_unknown_categoricals=[*classes, *({"label"} & set(columns))],
+            time_varying_unknown_categoricals=[*classes, *labels],
             target_normalizer=MultiNormalizer(scales) if listed else scales[0],
             **special,
         )
@@ -216,13 +219,15 @@ class Cell(NamedTuple):
             own = LOSSES[self.loss if loss == "same" else loss]
             column = row.target if column == "same" else column
             if column == row.target and columns:  # a second target of the same kind
-                column = {"y": "volume", "count": "whole"}.get(column, column)
+                column = {"y": "volume", "count": "whole"}.get(column, f"{column} 2")
             normalizer = natural_normalizer(own)
+            if self.targets == "and a categorical one" and own.transformation is None:
+                normalizer = "EncoderNormalizer, none"  # the one that the host can mix with labels
             if not columns and self.normalizer is not None:
                 normalizer = self.normalizer
                 if column == "label":
                     column = "y"  # a normaliser is for a real target
-            if NORMALIZERS[normalizer][1] == "logit":
+            if NORMALIZERS[normalizer][1] == "logit" and not column.startswith("share"):
                 column = "share"
             columns.append(column)
             losses.append(own)
@@ -266,33 +271,21 @@ def run(cell: Cell, thoroughly: bool = True) -> str:
 
 
 def _check_step(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
-    loader = dataset.to_dataloader(train=False, batch_size=64, num_workers=0)
-    for batch in loader:
-        trainer = _NoTrainer()
-        with trainer.of(model):
-            model.training_step(batch, 0)["loss"].backward()
-        break
+    x, y = next(iter(dataset.to_dataloader(train=False, batch_size=64, num_workers=0)))
+    # what a step asks of a Trainer, which takes longer to make than all the rest
+    with patch.multiple(mLSTMTime, predicting=False, current_stage="train", log=lambda *_, **__: 0):
+        loss = model.step(x, y, 0)[0]["loss"]
+    assert loss.isfinite()
+    loss.backward()
     assert_gradients(model)
-    x, _ = batch
     model.eval()
     with torch.no_grad():
         out = model(x)
         points, quantiles = model.to_prediction(out), model.to_quantiles(out)
-    lengths = x["decoder_lengths"]
-    for number, (point, quantile) in enumerate(
-        zip(to_list(points), to_list(quantiles), strict=True)
-    ):
-        assert_in_scale(point, dataset.data["target"][number], lengths)
+    lengths, values = x["decoder_lengths"], dataset.data["target"]
+    for point, quantile, column in zip(to_list(points), to_list(quantiles), values, strict=True):
+        assert_in_scale(point, column, lengths)
         assert quantile.isfinite().all()
-
-
-class _NoTrainer:
-    """What a training step asks of a Trainer: to log nothing."""
-
-    def of(self, model: LightningModule) -> Any:
-        from unittest.mock import patch
-
-        return patch.multiple(model, log=lambda *args, **kwargs: None, create=True)
 
 
 class _Gradients(Callback):
@@ -419,14 +412,17 @@ def by_targets(loss: str) -> Iterator[Cell]:
 
 
 def product_of(loss: str) -> Iterator[Cell]:
-    """List the whole product of a loss with normalisers, datasets and numbers of targets."""
-    for normalizer in NORMALIZERS:
-        for setting in SETTINGS:
-            yield Cell(loss, normalizer, "one", setting)
+    """List a third of the product of a loss with normalisers and datasets, all for three losses."""
+    shift = list(LOSSES).index(loss)
+    for row, normalizer in enumerate(NORMALIZERS):
+        for column, setting in enumerate(SETTINGS):
+            if (row + column + shift) % 3 == 0:
+                yield Cell(loss, normalizer, "one", setting)
 
 
 def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
     """Run a cell, and let pass what the host warns of without a way to avoid it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         return run(cell, thoroughly)

@@ -109,7 +109,7 @@ def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
     assert list(drawn["memory"]) == pytest.approx(found.memory[1, :, middle].tolist())
     (image,) = weights.get_images()
     expected = found.read_weights[1, -1].mean(0)
-    assert torch.allclose(torch.as_tensor(image.get_array().data), expected)
+    assert torch.allclose(torch.as_tensor(image.get_array().data).to(expected.dtype), expected)
     assert list(scales.get_lines()[0].get_ydata()) == pytest.approx(
         found.time_scales[1, 0].tolist()
     )

@@ -250,13 +250,19 @@ def test_real_target_is_transformed_normalised_and_masked() -> None:
         assert_close(past.features[row, :, 0], torch.from_numpy(expected))
 
 
-def test_categorical_target_embeds_its_classes() -> None:
-    target = CategoricalTarget(classes=3)
+def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:
+    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_average=1, width=None)
+    # a moving average of one step is the step itself: all is trend
+    with torch.no_grad():
+        target.linear.trend.weight.copy_(torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 3.0]]))
     raw = torch.tensor([[0, 2, 1], [2, 2, 0]])
     past = target(raw, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 2))
     assert torch.equal(past.features, target.embedding.weight[raw])
     assert past.features.shape[-1] == target.size
-    assert past.scale is None and past.linear is None
+    assert past.scale is None
+    # of each class the weights of the steps at which the target was of it
+    expected = torch.tensor([[[1.0, 4, 2], [0, 3, 0]], [[4.0, 0, 3], [3, 0, 0]]])
+    assert torch.equal(past.linear, expected)
 
 
 # Losses

@@ -5,9 +5,12 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import matplotlib
+import torch
 
 from matrix import (
     LOSSES,
@@ -22,6 +25,7 @@ from matrix import (
     run_quietly,
 )
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
 
 _HEAD = """\
@@ -73,33 +77,40 @@ def row_of(loss: str, results: list[str]) -> tuple[str, list[str]]:
     return f"| `{loss}` | " + " | ".join(marks) + " |", marks
 
 
-def main() -> None:
-    """Run all cells and write the page."""
+def run_loss(loss: str) -> list[list[str]]:
+    """Return the results of a loss's row in each table."""
     matplotlib.use("Agg")
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    return [[run_quietly(cell) for cell in cells(loss)] for _, _, cells in _TABLES]
+
+
+def main() -> None:
+    """Run all cells, a loss in each process, and write the page."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        rows = dict(zip(LOSSES, pool.map(run_loss, LOSSES), strict=True))
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     tables = []
-    for title, columns, cells in _TABLES:
+    for number, (title, columns, _) in enumerate(_TABLES):
         lines = [f"## {title}", "", "| loss | " + " | ".join(columns) + " |"]
         lines.append("| --- " * (len(list(columns)) + 1) + "|")
-        for loss in LOSSES:
-            results = [run_quietly(cell) for cell in cells(loss)]
-            row, marks = row_of(loss, results)
+        for loss, results in rows.items():
+            row, marks = row_of(loss, results[number])
             lines.append(row)
-            for mark, result in zip(marks, results, strict=True):
-                kind = {"✓": "pass", "h": "the host cannot make the dataset"}.get(mark, "refused")
-                counts[kind] += 1
+            for mark, result in zip(marks, results[number], strict=True):
+                counts[{"✓": "pass", "h": "the host cannot make"}.get(mark, "refused")] += 1
                 examples.setdefault(mark, result)
         tables.append("\n".join(lines))
-    errors = [f"{n}. {examples[str(n)]}" for n in range(1, len(_REASONS) + 1) if str(n) in examples]
-    missing = [str(n) for n in range(1, len(_REASONS) + 1) if str(n) not in examples]
+    reasons = range(1, len(_REASONS) + 1)
+    missing = [_REASONS[n - 1] for n in reasons if str(n) not in examples]
     assert not missing, f"no cell is refused for these reasons, remove them: {missing}"
-    total = sum(counts.values())
+    errors = [f"{n}. {_ADDRESS.sub('', examples[str(n)])}" for n in reasons]
+    errors.append(f"\nh: {examples['h'].splitlines()[0]}")
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    head = _HEAD.format(counts=f"{total} cells: {summary}")
+    head = _HEAD.format(counts=f"{counts.total()} cells: {summary}")
     errors_part = "## Errors\n\nThe first of each kind.\n\n" + "\n".join(errors)
     PAGE.write_text("\n".join([head, *(t + "\n" for t in tables), errors_part, ""]), "utf-8")
 

@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pytorch_forecasting import GroupNormalizer, TimeSeriesDataSet
-from pytorch_forecasting.metrics import CrossEntropy, NegativeBinomialDistributionLoss
+from pytorch_forecasting.metrics import (
+    CrossEntropy,
+    MultivariateNormalDistributionLoss,
+    NegativeBinomialDistributionLoss,
+)
 
 __all__ = ["make_dataloaders"]
 
@@ -38,6 +42,8 @@ def make_dataloaders(params: dict[str, Any]) -> dict[str, Any]:
     if params.get("clip_target"):
         table["volume"] = (table["volume"] / 100).clip(1e-3, 1 - 1e-3)
     dataset_kwargs |= params.get("data_loader_kwargs", {})
+    if isinstance(loss, MultivariateNormalDistributionLoss):
+        dataset_kwargs["min_prediction_length"] = _HORIZON  # it cannot leave out padding
 
     cutoff = table["month"].max() - _HORIZON
     training = TimeSeriesDataSet(

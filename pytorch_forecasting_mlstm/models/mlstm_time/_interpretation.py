@@ -190,7 +190,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
     weights = found.read_weights[idx, -1].mean(0).float().cpu()
     most = max(float(weights.abs().max()), torch.finfo(weights.dtype).tiny)
     image = axes[1].imshow(
-        weights,
+        weights.numpy(),
         aspect="auto",
         cmap="RdBu_r",
         vmin=-most,

@@ -20,7 +20,9 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
     unfold,
     valid_steps,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._checked_data import CheckedData
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
+from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
@@ -41,13 +43,14 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     tell_transformations,
     whole_horizon,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
 from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
 
 __all__ = ["mLSTMTime"]
 
 
-class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
+class mLSTMTime(CheckedData, SafeCheckpoints, BaseModelWithCovariates):
     r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
 
     A direct multi-horizon model in the style of xLSTMTime [1]_::
@@ -306,6 +309,8 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         TypeError, ValueError
             If the loss does not fit the targets, or an argument contradicts the dataset.
         """
+        check_transformations(dataset)
+        check_samples(dataset)
         loss = choose_loss(dataset, kwargs.pop("loss", None))
         check_losses(loss, dataset)
         output_sizes = [
@@ -358,6 +363,7 @@ class mLSTMTime(SafeCheckpoints, BaseModelWithCovariates):
         ValueError
             If history or horizon is longer than the model was made for.
         """
+        check_batch(self, x)
         self._check_lengths(x)
         past = valid_steps(x["encoder_lengths"], self.history_steps, right=True)
         future = valid_steps(x["decoder_lengths"], self.future_steps)

@@ -1,0 +1,81 @@
+"""A model that looks at its data first: at every dataset once, at every batch for NaN and inf."""
+
+from typing import Any
+
+import pandas as pd
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.models.base import BaseModel
+from pytorch_forecasting.utils import to_list
+
+from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
+from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_dataset, make_dataset
+
+__all__ = ["CheckedData"]
+
+
+class CheckedData(BaseModel):
+    """A model of the host that refuses data it cannot read, wherever Lightning hands them over.
+
+    In training, validation, tests and predictions alike. Batches are looked at where the loader
+    left them, in main memory as a rule, so that an accelerator waits for nothing.
+    """
+
+    def on_train_start(self) -> None:
+        """Check the dataset to train on."""
+        super().on_train_start()
+        self._check_datasets(self.trainer.train_dataloader)
+
+    def on_validation_start(self) -> None:
+        """Check the datasets to validate on."""
+        super().on_validation_start()
+        self._check_datasets(self.trainer.val_dataloaders)
+
+    def on_test_start(self) -> None:
+        """Check the datasets to test on."""
+        super().on_test_start()
+        self._check_datasets(self.trainer.test_dataloaders)
+
+    def on_predict_start(self) -> None:
+        """Check the datasets to predict."""
+        super().on_predict_start()
+        self._check_datasets(self.trainer.predict_dataloaders)
+
+    def _check_datasets(self, loaders: Any) -> None:
+        loaders = list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
+        for loader in loaders:
+            dataset = getattr(loader, "dataset", None)
+            if isinstance(dataset, TimeSeriesDataSet):
+                check_dataset(self, dataset)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check a batch for numbers that are not finite."""
+        if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], dict):
+            x, y = batch
+            check_finite(self, x, None if self.predicting else y)
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+    def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict, as the host does it.
+
+        Parameters
+        ----------
+        data : DataLoader, DataFrame or TimeSeriesDataSet
+            What to predict; of a table the last window of every series.
+        *args, **kwargs
+            Arguments of ``BaseModel.predict``: ``mode``, ``return_x``, ``trainer_kwargs`` and so
+            on.
+
+        Returns
+        -------
+        Prediction or Tensor or list of Tensor
+            As the mode and the ``return_*`` arguments ask for.
+
+        Raises
+        ------
+        ValueError
+            If the data have other columns, labels, lengths or targets than the model was made for,
+            or numbers that are not finite.
+        """
+        if isinstance(data, pd.DataFrame):
+            data = make_dataset(self, data)
+        return super().predict(data, *args, **kwargs)

@@ -1,0 +1,169 @@
+"""Whatever the table, the dataset, the loss and the model: forecasts in scale, or a clear error."""
+
+import os
+import warnings
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from lightning import Trainer
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import NaNLabelEncoder
+from pytorch_forecasting.metrics import LogNormalDistributionLoss
+from pytorch_forecasting.utils import to_list
+from torch import Tensor
+
+from datasets import QUIET
+from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+    Link,
+    link_of,
+    losses_of,
+    normalizers_of,
+)
+from random_configurations import Case, cases
+
+#: How many are drawn anew; without, 300 that are the same at every run.
+EXAMPLES = os.environ.get("RANDOM_CONFIGURATIONS")
+
+#: What the host says when it refuses a table or a setting, before there is a model.
+HOST_REFUSES = (
+    "filters should not remove entries all entries",  # every series is too short
+    "index 0 is out of bounds for axis 0 with size 0",  # no row is left after the lags
+    "zero-size array to reduction operation",  # likewise
+    "Time difference between steps has been identified as larger than 1",
+    "values were found to be NA or infinite",
+    "Input X contains infinity or a value too large",
+    "Input X contains NaN",
+    "EncoderNormalizer is only allowed if min_encoder_length > 1",
+    "Set `add_nan=True` to allow unknown categories",  # of a constant_fill_strategy
+    "can't convert np.ndarray of type numpy.object_",  # labels beside reals of a GroupNormalizer
+    "torch.finfo() requires a floating point input type",  # softplus of whole numbers
+    "The feature names should match",  # lags of a covariate that scikit-learn scales
+    "stack expects each tensor to be equal size",  # filling in what an encoder scales by itself
+)
+
+outcomes: Counter[str] = Counter()
+
+
+class RefusedError(Exception):
+    """The host or the model has said what is wrong."""
+
+
+def build(make: Any, *arguments: Any, **options: Any) -> TimeSeriesDataSet:
+    """Make a dataset, which the host may refuse."""
+    try:
+        return make(*arguments, **options)
+    except Exception as error:
+        if any(message in str(error) for message in HOST_REFUSES):
+            raise RefusedError(f"host: {error}") from error
+        raise
+
+
+def ask(call: Any, *arguments: Any, **options: Any) -> Any:
+    """Call what is ours: no error may come out but those that start with our name."""
+    try:
+        return call(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("mLSTMTime: "):
+            raise RefusedError(str(error)) from error
+        raise
+
+
+def train(model: mLSTMTime, dataset: TimeSeriesDataSet, steps: int) -> None:
+    loader = dataset.to_dataloader(train=True, batch_size=8, num_workers=0, drop_last=False)
+    trainer = Trainer(**QUIET, max_steps=steps, enable_checkpointing=False)
+    trainer.fit(model, loader)
+
+
+def forecast(case: Case) -> None:
+    """Train and forecast; assert that forecasts are in the scale of the data."""
+    torch.manual_seed(0)
+    dataset = build(TimeSeriesDataSet, case.table, **case.dataset)
+    model = ask(mLSTMTime.from_dataset, dataset, **case.model)
+    ask(train, model, dataset, case.steps)
+    out = ask(
+        model.predict,
+        dataset if case.later is None else case.later,
+        mode=case.mode,
+        return_x=True,
+        batch_size=8,
+        trainer_kwargs={**QUIET},
+    )
+    lengths, scales = out.x["decoder_lengths"], to_list(out.x["target_scale"])
+    normalizers = normalizers_of(model.output_transformer)
+    for number, (name, points) in enumerate(
+        zip(dataset.target_names, to_list(out.output), strict=True)
+    ):
+        points = points[torch.arange(points.shape[1]) < lengths[:, None]]
+        assert points.isfinite().all()
+        if isinstance(normalizers[number], NaNLabelEncoder):
+            known = range(len(normalizers[number].classes_))
+            assert case.mode == "quantiles" or set(points.tolist()) <= set(known)
+            continue
+        values = [dataset.data["target"][number]]
+        if case.later is not None:
+            values.append(torch.as_tensor(case.later[name].to_numpy(copy=True)))
+        scale = scales[number][:, 1].repeat_interleave(lengths)
+        assert_in_scale(
+            points,
+            torch.cat([each.double() for each in values]),
+            scale.double().abs(),
+            normalizers[number],
+            losses_of(model.loss)[number],
+        )
+
+
+def assert_in_scale(
+    points: Tensor, values: Tensor, scale: Tensor, normalizer: Any, loss: Any
+) -> None:
+    """Assert that forecasts are within 100 times the range of the data, around them.
+
+    Where the forecast is made in the space of a transformation, there. A history that does not
+    vary says nothing about the scale: the host's takes its place.
+    """
+    made = points.double()
+    transformation = normalizer.transformation
+    in_logs = link_of(loss) is Link.LOG_RATE or transformation == "log1p"
+    if in_logs:  # the host's way back from log1p is the exponential
+        values, made = values.clamp_min(0).log1p(), made.clamp_min(1e-300).log()
+        scale = torch.maximum(scale, torch.ones_like(scale))
+    elif transformation == "count":  # and from one more, it is softplus
+        values, made = values + 1, normalizer.get_transform("softplus")["forward"](made)
+    else:
+        values, made = normalizer.preprocess(values), normalizer.preprocess(made)
+    low, high = values.min(), values.max()
+    reach = torch.maximum(high - low, scale)
+    if isinstance(loss, LogNormalDistributionLoss):  # the mean of it grows with the square
+        reach = reach * (1 + reach)
+    reach = 100 * reach.reshape(-1, *[1] * (made.ndim - 1))
+    assert (made - high <= reach).all(), (made.max(), high, reach.min())
+    # with a transformation, far below is near its edge: exp(-1000) is 0
+    if transformation is None and not in_logs:
+        assert (low - made <= reach).all(), (made.min(), low, reach.min())
+
+
+def shorten(message: str) -> str:
+    return " ".join(message.split()[:7])
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=int(EXAMPLES or 300),
+    deadline=None,
+    derandomize=EXAMPLES is None,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+@given(cases())
+def test_forecasts_are_in_scale_or_refused(case: Case) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the host's, on scales, lengths and unknown classes
+        try:
+            forecast(case)
+            outcomes["forecast"] += 1
+        except RefusedError as error:
+            outcomes[shorten(str(error))] += 1
