@@ -425,4 +425,6 @@ def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        # plots of a horizon of one step
+        warnings.filterwarnings("ignore", r"\*c\* argument looks like a single", UserWarning)
         return run(cell, thoroughly)

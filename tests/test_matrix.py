@@ -72,4 +72,5 @@ def test_product_with_normalisers_and_datasets_works_or_is_refused(loss: str) ->
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
     results = Counter(run_quietly(cell, False) == PASS for cell in product_of(loss))
-    assert results[True]
+    for_real_targets = loss != "CrossEntropy()"  # as these normalisers are
+    assert (results[True] > 0) is for_real_targets

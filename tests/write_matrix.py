@@ -54,7 +54,6 @@ _REASONS = (
     r"needs a target_normalizer with transformation",
     r"needs a target_normalizer with center",
     r"'inverse_torch'",
-    r"cannot have the values",
     r"cannot weigh steps",
     r"cannot leave out the padding",
     r"compares with the change",

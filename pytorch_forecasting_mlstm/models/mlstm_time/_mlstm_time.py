@@ -22,6 +22,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._checked_data import CheckedData
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
+from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import check_loss, keep_exact_fits
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
@@ -635,8 +636,17 @@ class mLSTMTime(CheckedData, SafeCheckpoints, BaseModelWithCovariates):
         -------
         tuple
             Dictionary with the ``loss``, and the network's output.
+
+        Raises
+        ------
+        ValueError
+            If the loss of a training step is not finite.
         """
-        return outside_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
+        log, out = outside_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
+        if self.training:
+            check_loss(log["loss"])
+            keep_exact_fits(self.loss, out["prediction"], log["loss"])
+        return log, out
 
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of a network's output.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pytorch_forecasting import EncoderNormalizer, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
@@ -40,6 +41,8 @@ def check_dataset(model: Any, dataset: TimeSeriesDataSet) -> None:
     """
     hparams = model.hparams
     _check_target(model, dataset)
+    _check_real(dataset)
+    _check_fills(dataset)
     for kind, expected, got in (
         ("real", hparams.x_reals, dataset.reals),
         ("categorical", hparams.x_categoricals, dataset.flat_categoricals),
@@ -160,8 +163,9 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
     wanted = [parameters["time_idx"], *to_list(parameters["target"]), *parameters["group_ids"]]
     groups = parameters["variable_groups"] or {}
     for kind in ("static", "time_varying_known", "time_varying_unknown"):
-        for name in [*parameters[f"{kind}_categoricals"], *parameters[f"{kind}_reals"]]:
-            wanted.extend(groups.get(name, [name]))
+        for names in (parameters[f"{kind}_categoricals"], parameters[f"{kind}_reals"]):
+            for name in names or ():
+                wanted.extend(groups.get(name, [name]))
     made = {"relative_time_idx", "encoder_length"}
     for target in to_list(parameters["target"]):
         made |= {f"{target}_center", f"{target}_scale"}
@@ -175,6 +179,10 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
             f"mLSTMTime: the table to predict must have the columns that the model was made with, "
             f"got none of {missing}; add these."
         )
+    names = to_list(parameters["target"])
+    for name, normalizer in zip(names, normalizers_of(model.output_transformer), strict=True):
+        if isinstance(normalizer, EncoderNormalizer) and data[name].dtype.kind in "iu":
+            data = data.assign(**{name: data[name].astype(float)})  # it measures real ones only
     try:
         return TimeSeriesDataSet.from_parameters(parameters, data, predict=True)
     except _HOST_ERRORS as error:
@@ -203,13 +211,8 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
     ValueError
         With the variable.
     """
-    targets = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
-    for (name, normalizer), values in zip(targets, dataset.data["target"], strict=True):
-        if isinstance(normalizer, EncoderNormalizer) and not values.is_floating_point():
-            raise ValueError(
-                f"mLSTMTime: target {name!r} must be of real numbers for an EncoderNormalizer, got "
-                f"{values.dtype}; make the dataset with data[{name!r}].astype(float)."
-            )
+    _check_real(dataset)
+    _check_fills(dataset)
     for name in dataset.reals:
         if name in dataset.target_names or name in dataset.lagged_variables:
             continue
@@ -229,6 +232,29 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
             f"mLSTMTime: the dataset cannot make its samples: {_reason(error)}; make it with other "
             f"lags, scalers or a target_normalizer."
         ) from error
+
+
+def _check_real(dataset: TimeSeriesDataSet) -> None:
+    """Raise if a target of whole numbers has a normaliser that measures real ones only."""
+    targets = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
+    for (name, normalizer), values in zip(targets, dataset.data["target"], strict=True):
+        if isinstance(normalizer, EncoderNormalizer) and not values.is_floating_point():
+            raise ValueError(
+                f"mLSTMTime: target {name!r} must be of real numbers for an EncoderNormalizer, got "
+                f"{values.dtype}; make the dataset with data[{name!r}].astype(float)."
+            )
+
+
+def _check_fills(dataset: TimeSeriesDataSet) -> None:
+    """Raise if the host cannot fill in a value, which it would tell only where a gap comes up."""
+    for name, value in dataset.encoded_constant_fill_strategy.items():
+        if np.ndim(value) > 0:
+            raise ValueError(
+                f"mLSTMTime: the value that constant_fill_strategy has for {name!r} must be a "
+                f"single number once it is scaled, got {len(value)} from its "
+                f"{type(dataset.get_transformer(name)).__name__}; leave it out, or give scalers "
+                f"another for {name!r}, such as GroupNormalizer()."
+            )
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,60 @@
+"""A loss at its ends: no error at all, or one that is not finite."""
+
+from typing import Any
+
+import torch
+from pytorch_forecasting.metrics import RMSE, MultiLoss
+from pytorch_forecasting.metrics.base_metrics import CompositeMetric
+from pytorch_forecasting.utils import to_list
+from torch import Tensor
+
+__all__ = ["check_loss", "keep_exact_fits"]
+
+
+def keep_exact_fits(loss: Any, prediction: Tensor | list[Tensor], value: Tensor) -> None:
+    """Let forecasts without any error be, which the gradient of a root would make NaN.
+
+    The root of a mean square has no gradient at zero: autograd gives NaN for it, from which no
+    weight recovers. Constant series of a high level, where float32 has no number between the
+    forecast and the target, get there at once. Zero, its minimum, takes the place.
+
+    Parameters
+    ----------
+    loss : Metric
+        Loss of the model.
+    prediction : Tensor or list of Tensor
+        What the loss was taken of, for each target.
+    value : Tensor
+        The loss. Where it is not finite, gradients stay what they are.
+    """
+    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
+
+    def without_nan(gradient: Tensor) -> Tensor:
+        exact = value.isfinite() & gradient.isnan()
+        return gradient.masked_fill(exact, 0.0)
+
+    for part, output in zip(parts, to_list(prediction), strict=True):
+        metrics = part._metrics if isinstance(part, CompositeMetric) else [part]
+        if output.requires_grad and any(isinstance(metric, RMSE) for metric in metrics):
+            output.register_hook(without_nan)
+
+
+def check_loss(value: Tensor) -> None:
+    """Raise if there is nothing to learn from: the host puts a constant for a loss that is NaN.
+
+    Parameters
+    ----------
+    value : Tensor
+        Loss of a training step.
+
+    Raises
+    ------
+    ValueError
+        If it has no gradient.
+    """
+    if torch.is_grad_enabled() and not value.requires_grad:
+        raise ValueError(
+            "mLSTMTime: the loss of a training step must be finite, got NaN or inf from a batch "
+            "without any; train with a smaller learning_rate, with gradient_clip_val=1.0 in the "
+            "Trainer, or with a loss or target_normalizer for data of this scale."
+        )
