@@ -427,4 +427,5 @@ def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
         # plots of a horizon of one step
         warnings.filterwarnings("ignore", r"\*c\* argument looks like a single", UserWarning)
+        warnings.filterwarnings("ignore", "__array_wrap__ must accept", DeprecationWarning)
         return run(cell, thoroughly)
