@@ -1,0 +1,24 @@
+"""Docstrings are numpydoc in reStructuredText; the site's are Markdown. This turns one to the other."""
+
+import re
+
+from griffe import Docstring, Extension, Object
+
+_SUBSTITUTIONS = [
+    (re.compile(r":(?:[a-z]+:)?(?:class|meth|func|attr|mod):`~?(?:[\w.]+\.)?(\w+)`"), r"`\1`"),
+    (re.compile(r"``(.+?)``", re.DOTALL), r"`\1`"),
+    (re.compile(r" ?::(?=\n|$)"), ":"),  # what is indented below is code in Markdown, too
+    (re.compile(r" \[(\d+)\]_"), r" [\1]"),
+    (re.compile(r"^\.\. \[(\d+)\] ", re.MULTILINE), r"\1. "),
+    (re.compile(r"^(References)\n-+$", re.MULTILINE), r"**\1**\n"),
+]
+
+
+class Markdown(Extension):
+    """Rewrite every docstring before it is parsed."""
+
+    def on_object(self, *, obj: Object, **kwargs: object) -> None:
+        """Rewrite the docstring of a class, function or module."""
+        if isinstance(obj.docstring, Docstring):
+            for pattern, replacement in _SUBSTITUTIONS:
+                obj.docstring.value = pattern.sub(replacement, obj.docstring.value)
