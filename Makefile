@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all lint check clean
+.PHONY: help venv demo test test-all lint check docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -41,7 +41,11 @@ lint: $(VENV)/.stamp-dev ## style and formatting
 check: $(VENV)/.stamp-dev ## types
 	$(BIN)/mypy
 
+docs: $(VENV)/.stamp-docs ## the site, in site/; links and anchors are checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "open site/index.html"
+
 clean: ## remove .venv and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		lightning_logs checkpoints
+		lightning_logs checkpoints site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

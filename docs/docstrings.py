@@ -1,4 +1,4 @@
-"""Docstrings are numpydoc in reStructuredText; the site's are Markdown. This turns one to the other."""
+"""Docstrings are numpydoc in reStructuredText; this turns them into the Markdown of the site."""
 
 import re
 
@@ -10,7 +10,6 @@ _SUBSTITUTIONS = [
     (re.compile(r" ?::(?=\n|$)"), ":"),  # what is indented below is code in Markdown, too
     (re.compile(r" \[(\d+)\]_"), r" [\1]"),
     (re.compile(r"^\.\. \[(\d+)\] ", re.MULTILINE), r"\1. "),
-    (re.compile(r"^(References)\n-+$", re.MULTILINE), r"**\1**\n"),
 ]
 
 

@@ -30,5 +30,8 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
 
 def _to_mathml(found: re.Match[str]) -> str:
     latex = html.unescape(found[1]).strip()
-    display = "block" if latex.startswith(r"\[") else "inline"
-    return convert(latex[2:-2].strip(), display=display)
+    # MathML has no space of its own after a function
+    formula = latex[2:-2].strip().replace(r"\log ", r"\log\,")
+    if latex.startswith(r"\["):
+        return f'<div class="formula">{convert(formula, display="block")}</div>'
+    return str(convert(formula))

@@ -4,7 +4,9 @@ MkDocs itself checks the links of the site, anchors too (``make docs``).
 """
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -46,12 +48,13 @@ WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding=
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {"__name__": "__main__"}
+    module = ModuleType("page")  # a class that a page defines can be found, as in a script
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     before = [ROOT / "docs/index.md"] if GOES_ON.search(page.read_text(encoding="utf-8")) else []
     try:
         for source in (*before, page):
             for block in blocks_of(source):
-                exec(block, namespace)
+                exec(block, vars(module))
     finally:
         _tidy_up()
 
