@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
@@ -101,9 +102,13 @@ def test_scales_computed_at_once_are_those_of_the_host(
     ],
     ids=str,
 )
-def test_masked_formulas_in_float64(normalizer: EncoderNormalizer) -> None:
+@pytest.mark.parametrize("exact", [True, False])
+def test_masked_formulas_in_float64(
+    normalizer: EncoderNormalizer, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_encoder_scales, "_rounds_as_the_host", lambda values: exact)
     values = torch.rand(7, 12, dtype=torch.float64) + 0.1
-    lengths = torch.tensor([2, 11, 7, 7, 3, 10, 5])
+    lengths = np.array([2, 11, 7, 7, 3, 10, 5])
     actual = _encoder_scales._masked_scales(normalizer, values, lengths)
     for sample, length in enumerate(lengths.tolist()):
         expected = normalizer.fit(values[sample, :length]).get_parameters()

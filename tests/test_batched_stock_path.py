@@ -8,11 +8,11 @@ import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from batched_configurations import CONFIGURATIONS, Configuration
 from identical import assert_identical
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, _batched
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The given NumPy array is not writable:UserWarning",
@@ -126,6 +126,22 @@ def test_collate_function_around_that_of_the_dataset_is_gathered() -> None:
         warnings.simplefilter("error")
         loader = DataLoader(dataset, 64, collate_fn=lambda numbers: dataset._collate_fn(numbers)[0])
         assert_identical(list(loader), [x for x, _ in expected])
+
+
+def test_dataset_around_it_that_passes_no_batches_on() -> None:
+    stock, batched = (
+        CONFIGURATIONS[3].build(c) for c in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
+    )
+
+    def loader(dataset: TimeSeriesDataSet) -> DataLoader:
+        both = ConcatDataset([dataset, dataset])
+        return DataLoader(both, batch_size=16, collate_fn=dataset._collate_fn)
+
+    _batched._tell_of_single_samples.cache_clear()
+    with pytest.warns(UserWarning) as told:
+        actual = list(loader(batched))
+    assert_identical(actual, list(loader(stock)))
+    assert ["as torch's ConcatDataset" in str(each.message) for each in told] == [True]
 
 
 def test_sample_that_is_not_there_is_an_error_either_way() -> None:

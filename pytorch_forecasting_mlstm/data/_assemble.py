@@ -8,8 +8,13 @@ import numpy as np
 import torch
 from pytorch_forecasting.data.encoders import EncoderNormalizer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales, scaled
+from pytorch_forecasting_mlstm.data._encoder_scales import (
+    encoder_scales,
+    leave_fitted,
+    scaled,
+)
 from pytorch_forecasting_mlstm.data._gather import Columns, Steps, cut, padded_steps, take
 from pytorch_forecasting_mlstm.data._windows import BoolArray, Windows, sample_windows
 
@@ -121,32 +126,38 @@ def _fill_missing(
     for name, value in dataset.encoded_constant_fill_strategy.items():
         if name in names:
             place = names.index(name)
-            reals.change(place, reals.read(place).masked_fill(missing, float(value)))
+            reals.change(place, _filled(reals.read(place), missing, value))
         elif name in unscaled:
-            filled = values.targets[unscaled[name]]
-            filled.masked_fill_(missing, float(value) if filled.is_floating_point() else int(value))
+            place = unscaled[name]
+            values.targets[place] = _filled(values.targets[place], missing, value)
         elif name in dataset.flat_categoricals:
             place = dataset.flat_categoricals.index(name)
-            categoricals.change(place, categoricals.read(place).masked_fill(missing, int(value)))
+            categoricals.change(place, _filled(categoricals.read(place), missing, value))
         elif name not in dataset.target_names:  # else the target is no input of the model
             raise KeyError(f"Variable {name} is not known and thus cannot be filled in")
 
 
+def _filled(values: Tensor, missing: Tensor, value: Any) -> Tensor:
+    values = values.clone()
+    values[missing] = value  # an assignment as in the host, which refuses what the host refuses
+    return values
+
+
 def _even_times(column: Tensor, windows: Windows, gapped: BoolArray, times: Tensor) -> Tensor:
     """Time index as a real variable: in windows with gaps, even steps from first to last."""
-    even = times.clone()
-    step = torch.arange(times.shape[1])
-    for sample in np.flatnonzero(gapped).tolist():
-        # Window by window, since only torch.linspace itself rounds as torch.linspace does.
-        line = torch.linspace(
-            column[windows.first_row[sample]],
-            column[windows.last_row[sample]],
-            int(windows.length[sample]),
-            dtype=column.dtype,
-        )
-        shown = (int(windows.skipped[sample]) + step).clamp(max=len(line) - 1)
-        even[sample] = line[shown].to(times.device)
-    return even
+    samples = np.flatnonzero(gapped)
+    rows = np.stack([windows.first_row, windows.last_row])[:, samples]
+    first, last = column[torch.from_numpy(rows)].tolist()
+    length, skipped = windows.length[samples].tolist(), windows.skipped[samples].tolist()
+    # Window by window, since only torch.linspace itself rounds as torch.linspace does.
+    lines = [
+        torch.linspace(start, end, steps, dtype=column.dtype)[skip : skip + times.shape[1]]
+        for start, end, steps, skip in zip(first, last, length, skipped, strict=True)
+    ]
+    even = pad_sequence(lines, batch_first=True).to(times.device)
+    times = times.clone()
+    times[torch.from_numpy(samples).to(times.device), : even.shape[1]] = even
+    return times
 
 
 def _hide_categories(dataset: Any, steps: Steps, values: Values) -> None:
@@ -213,6 +224,7 @@ def _scale_targets(
             scales.append(of_series.to(target.device))
             continue
         scale = encoder_scales(normalizer, target, windows.encoder_length)
+        leave_fitted(normalizer, scale)
         if name in names:
             values.reals.change(names.index(name), scaled(normalizer, target, scale, windows.total))
         if dataset.add_target_scales:
@@ -241,18 +253,46 @@ def _scale_covariates(
     }
     strided = _strided(dataset, windows)
     change = values.reals.change
-    for name, normalizer in by_encoder.items():
-        if name not in lagged:
-            place = names.index(name)
-            covariate = values.reals.read(place)
-            scale = encoder_scales(normalizer, covariate, windows.encoder_length, strided)
-            fitted[id(normalizer)] = scale
-            change(place, scaled(normalizer, covariate, scale, windows.total, strided))
+    own = [name for name in by_encoder if name not in lagged]
+    scale_of: dict[str, Tensor] = {}
+    for alike in _with_equal_settings({name: by_encoder[name] for name in own}):
+        count = len(alike)
+        scales = encoder_scales(
+            by_encoder[alike[0]],
+            torch.cat([values.reals.read(names.index(name)) for name in alike]),
+            np.tile(windows.encoder_length, count),
+            None if strided is None else np.tile(strided, count),
+        )
+        scale_of.update(zip(alike, scales.chunk(count), strict=True))
+    for name in own:
+        place, normalizer, scale = names.index(name), by_encoder[name], scale_of[name]
+        leave_fitted(normalizer, scale)
+        fitted[id(normalizer)] = scale
+        covariate = values.reals.read(place)
+        change(place, scaled(normalizer, covariate, scale, windows.total, strided))
     for name, normalizer in by_encoder.items():
         if name in lagged:
             place = names.index(name)
             lag, scale = values.reals.read(place), fitted[id(normalizer)]
             change(place, scaled(normalizer, lag, scale, windows.total, strided))
+
+
+def _with_equal_settings(by_encoder: dict[str, Any]) -> list[list[str]]:
+    """Group variables whose normalisers do the same: one pass serves them all."""
+    groups: list[tuple[Any, list[str]]] = []
+    for name, normalizer in by_encoder.items():
+        settings = (
+            normalizer.method,
+            normalizer.center,
+            normalizer.max_length,
+            normalizer.transformation,
+            normalizer._method_kwargs,
+        )
+        alike = next((names for known, names in groups if known == settings), None)
+        if alike is None:
+            groups.append((settings, alike := []))
+        alike.append(name)
+    return [names for _, names in groups]
 
 
 def encoder_normalizers(dataset: Any) -> dict[str, Any]:

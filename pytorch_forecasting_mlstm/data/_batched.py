@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -36,9 +37,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     Warns
     -----
     UserWarning
-        once, where a setting needs samples one by one (an ``EncoderNormalizer`` of your own, a
-        ``__getitem__`` of your own, a ``collate_fn`` that reads samples); the setting is named,
-        and batches come the stock way
+        once, where samples are needed one by one (for an ``EncoderNormalizer`` of your own, a
+        ``__getitem__`` of your own, a ``collate_fn`` that reads samples, a ``ConcatDataset``); the
+        reason is named, and batches come the stock way
 
     See Also
     --------
@@ -102,7 +103,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                 f"{cls.__name__}.wrap expects a TimeSeriesDataSet, got {type(dataset).__name__}; "
                 f"build one from a table with {cls.__name__}(data, ...)"
             )
-        if type(dataset) not in (TimeSeriesDataSet, cls):
+        if type(dataset) not in (TimeSeriesDataSet, BatchedTimeSeriesDataSet, cls):
             raise TypeError(
                 f"{cls.__name__}.wrap expects a TimeSeriesDataSet, got {type(dataset).__name__}, "
                 f"a class derived from it, whose own methods would be lost; derive that class "
@@ -271,6 +272,8 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     def _collate_fn(batches: Any) -> Batch:
         if isinstance(batches, PendingBatch):
             return batches.collate()
+        if isinstance(batches, list) and len(batches) > 1:
+            _tell_of_single_samples()
         return TimeSeriesDataSet._collate_fn(batches)
 
     def _collated(self, numbers: Sequence[int]) -> Batch:
@@ -349,6 +352,18 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     def __getstate__(self) -> dict[str, Any]:
         left_out = ("_copy_on_device", "_scale_tables")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+
+@cache
+def _tell_of_single_samples() -> None:
+    """Warn, once: whoever fetched these samples keeps the dataset from seeing the batch."""
+    warnings.warn(
+        "BatchedTimeSeriesDataSet was asked for samples one by one, at the speed of "
+        "TimeSeriesDataSet: the loader's dataset passes no batches on, as torch's ConcatDataset; "
+        "build one dataset of all tables instead",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _is_by_column(values: Tensor) -> bool:

@@ -6,7 +6,8 @@ round as torch does for a single sample, they mind how it works:
 1. Mean: numbers that are contiguous in memory are added in another order than numbers that are
    not, and the order depends on how many there are. Encoders of equal length are taken together.
 2. Standard deviation: of a single vector, torch adds the squared distances from the mean in
-   float64, from first to last; of the rows of a matrix it does not.
+   float64, from first to last; of the rows of a matrix it does not. Encoders of any lengths are
+   taken together, as they are for quantiles.
 3. Transformations: torch may handle eight or sixteen numbers at once and what remains one by one,
    and the two can differ in the last bit. Rows that do not touch in memory each get a remainder of
    their own. The transformations that the host knows by name are free of this.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pytorch_forecasting_mlstm.data._windows import BoolArray, IntArray, all_equal
 
@@ -35,13 +37,13 @@ def encoder_scales(
     """Fit a normaliser to each encoder of a batch.
 
     On the CPU the result is the host's to the last bit. On other devices, where many small steps
-    would be slow and rounding differs anyway, encoders of different lengths are fitted at once;
-    and nothing is asked of the results, since the processor would have to wait for an answer.
+    would be slow and rounding differs anyway, sums are taken over all encoders at once; and nothing
+    is asked of the results, since the processor would have to wait for an answer.
 
     Parameters
     ----------
     normalizer : EncoderNormalizer
-        normaliser; as in the host, it is left fitted to the last sample (on the CPU)
+        only its settings are read
     values : Tensor
         samples, shape ``(B, T)``: the encoder, then at least one step more
     lengths : ndarray of int
@@ -55,14 +57,12 @@ def encoder_scales(
         center and scale, shape ``(B, 2)``
     """
     exact = _rounds_as_the_host(values)
-    if not exact and not all_equal(lengths):
-        return _masked_scales(normalizer, values, torch.from_numpy(lengths).to(values.device))
-    scales = _by_length(partial(_fit, normalizer), lengths, strided, values)
-    if not exact:
-        return scales
-    last = scales[-1].clone()
-    normalizer.center_, normalizer.scale_ = last[0], last[1]
-    if bool((scales[:, 1] < 1e-7).any()):
+    own_transformation = isinstance(normalizer.transformation, dict)
+    if all_equal(lengths) or not lengths.all() or (exact and own_transformation):
+        scales = _by_length(partial(_fit, normalizer), lengths, strided, values)
+    else:
+        scales = _masked_scales(normalizer, values, lengths, strided)
+    if exact and bool((scales[:, 1] < 1e-7).any()):
         warnings.warn(
             "scale is below 1e-7 - consider not centering the data or using data with higher "
             "variance for numerical stability",
@@ -70,6 +70,20 @@ def encoder_scales(
             stacklevel=2,
         )
     return scales
+
+
+def leave_fitted(normalizer: Any, scales: Tensor) -> None:
+    """Leave a normaliser fitted to the last sample, as the host does (on the CPU).
+
+    Parameters
+    ----------
+    normalizer : EncoderNormalizer
+        changed
+    scales : Tensor
+        center and scale of each sample, shape ``(B, 2)``
+    """
+    if _rounds_as_the_host(scales):
+        normalizer.center_, normalizer.scale_ = scales[-1].clone().unbind()
 
 
 def scaled(
@@ -128,8 +142,8 @@ def _by_length(
     Parameters
     ----------
     work : callable
-        makes a result of shape ``(b, length)`` or ``(b, 2)`` of some of the rows of ``values``,
-        shape ``(b, length)``, and the same rows of each of the others
+        makes a result of shape ``(b, length)`` or ``(b, some number)`` of some of the rows of
+        ``values``, shape ``(b, length)``, and the same rows of each of the others
     lengths : ndarray of int
         shape ``(B,)``
     strided : ndarray of bool, optional
@@ -142,7 +156,7 @@ def _by_length(
     Returns
     -------
     Tensor
-        shape ``(B, T)`` or ``(B, 2)``
+        shape ``(B, T)`` or ``(B, some number)``
     """
 
     def of_kind(kind: int, values: Tensor, *others: Tensor) -> Tensor:
@@ -156,16 +170,20 @@ def _by_length(
     kinds = 2 * lengths if strided is None else 2 * lengths + strided
     if all_equal(kinds):
         return of_kind(int(kinds[0]), values, *others)
-    results = []
-    for kind in np.unique(kinds).tolist():
-        samples = torch.from_numpy(np.flatnonzero(kinds == kind))
-        chosen = (each[samples] for each in (values, *others))
-        results.append((samples, of_kind(kind, *chosen)))
-    width = max(result.shape[1] for _, result in results)
-    gathered = values.new_zeros(len(values), width, dtype=results[0][1].dtype)
-    for samples, result in results:
-        gathered[samples, : result.shape[1]] = result
-    return gathered
+    order = np.argsort(kinds, kind="stable")
+    kinds = kinds[order]
+    ends = [*(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
+    together = [each[torch.from_numpy(order)] for each in (values, *others)]
+    results = [
+        of_kind(int(kinds[begin]), *(each[begin:end] for each in together))
+        for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+    width = max(result.shape[1] for result in results)
+    padded = [
+        each if each.shape[1] == width else F.pad(each, (0, width - each.shape[1]))
+        for each in results
+    ]
+    return torch.cat(padded)[torch.from_numpy(np.argsort(order))]
 
 
 def _rows_apart(values: Tensor, kind: int) -> Tensor:
@@ -182,9 +200,9 @@ def _rows_apart(values: Tensor, kind: int) -> Tensor:
 def _fit(normalizer: Any, encoders: Tensor) -> Tensor:
     """Find center and scale of encoders of equal length."""
     for_center, for_scale = _last_steps(normalizer, encoders)
+    eps = torch.finfo(for_center.dtype).eps  # raises for integers, as the host does
     if normalizer.method == "identity":
-        return torch.tensor([0.0, 1.0], device=encoders.device).repeat(len(encoders), 1)
-    eps = torch.finfo(for_center.dtype).eps
+        return _identity(encoders)
     if normalizer.method == "standard":
         center = for_center.mean(-1)
         mean = center if for_center is for_scale else for_scale.mean(-1)
@@ -239,41 +257,72 @@ def _quantiles(
     return torch.cat([of(part, at, dim=-1) for part in parts], dim=1)
 
 
-def _masked_scales(normalizer: Any, values: Tensor, lengths: Tensor) -> Tensor:
+def _masked_scales(
+    normalizer: Any, values: Tensor, lengths: IntArray, strided: BoolArray | None = None
+) -> Tensor:
     """Find center and scale of encoders of different lengths, all at once."""
+    values = values[:, : int(lengths.max())]
     transformed = normalizer.preprocess(values)
+    if transformed is not values:  # what a transformation gives is contiguous
+        strided = None
+    eps = torch.finfo(transformed.dtype).eps  # raises for integers, as the host does
     if normalizer.method == "identity":
-        return torch.tensor([0.0, 1.0], device=values.device).repeat(len(values), 1)
+        return _identity(values)
     step = torch.arange(values.shape[1], device=values.device)
-    ends = lengths.unsqueeze(1)
+    ends = torch.from_numpy(lengths).to(values.device).unsqueeze(1)
 
     def counted(most: int | None) -> Tensor:
         within = step < ends
         # As with a slice [-0:], a limit of 0 is none.
         return within & (step >= ends - most) if most else within
 
+    def mean(most: int | None, within: Tensor) -> Tensor:
+        if not _rounds_as_the_host(values):
+            return transformed.masked_fill(~within, 0).sum(1) / within.sum(1)
+        last = slice(-(most or 0), None)
+        rows = _by_length(
+            lambda rows: rows[:, last].mean(1, keepdim=True), lengths, strided, transformed
+        )
+        return rows[:, 0]
+
     longest = normalizer.max_length
-    if longest is None or isinstance(longest, int):
-        for_center = for_scale = counted(longest)
-    else:
-        for_center, for_scale = (counted(most) for most in longest)
-    eps = torch.finfo(transformed.dtype).eps
+    most_for_center, most_for_scale = (
+        (longest, longest) if longest is None or isinstance(longest, int) else longest
+    )
+    for_center, for_scale = counted(most_for_center), counted(most_for_scale)
     if normalizer.method == "standard":
-        center = _masked_mean(transformed, for_center)
-        mean = _masked_mean(transformed, for_scale)
-        squares = (transformed - mean.unsqueeze(1)).square().masked_fill(~for_scale, 0)
-        scale = (squares.sum(1) / (for_scale.sum(1) - 1)).sqrt() + eps
+        center = mean(most_for_center, for_center)
+        same = most_for_center == most_for_scale
+        scale = _masked_deviation(
+            transformed, center if same else mean(most_for_scale, for_scale), for_scale
+        )
     else:
-        of_scale = transformed.masked_fill(~for_scale, torch.nan)
-        lower, center, upper = _quantiles(of_scale, _levels(normalizer), torch.nanquantile)
-        if for_center is not for_scale:
-            of_center = transformed.masked_fill(~for_center, torch.nan)
-            center = _quantiles(of_center, _levels(normalizer), torch.nanquantile)[1]
-        scale = (upper - lower) / 2.0 + eps
+        lower, center, upper = _masked_quantiles(normalizer, transformed, for_scale)
+        if most_for_center != most_for_scale:
+            center = _masked_quantiles(normalizer, transformed, for_center)[1]
+        scale = (upper - lower) / 2.0
     if not normalizer.center:
         center = torch.zeros_like(center)
-    return torch.stack([center, scale], dim=-1)
+    return torch.stack([center, scale + eps], dim=-1)
 
 
-def _masked_mean(values: Tensor, counted: Tensor) -> Tensor:
-    return values.masked_fill(~counted, 0).sum(1) / counted.sum(1)
+def _masked_deviation(values: Tensor, mean: Tensor, counted: Tensor) -> Tensor:
+    """Take the standard deviation of some of the numbers of each row from their mean."""
+    exact = _rounds_as_the_host(values)
+    distances = values.to(torch.float64 if exact else values.dtype) - mean.unsqueeze(1)
+    squares = distances.square_().masked_fill_(~counted, 0)
+    # As in `_deviation`; to add 0 rounds nothing.
+    total = squares.cumsum_(1)[:, -1] if exact else squares.sum(1)
+    return (total / (counted.sum(1) - 1)).sqrt_().to(values.dtype)
+
+
+def _masked_quantiles(normalizer: Any, values: Tensor, counted: Tensor) -> Tensor:
+    """Take quantiles of some of the numbers of each row; where one of them is NaN, all are."""
+    undefined = (values.isnan() & counted).any(1)
+    chosen = values.masked_fill(~counted, torch.nan)
+    found = _quantiles(chosen, _levels(normalizer), torch.nanquantile)
+    return found.masked_fill(undefined, torch.nan)
+
+
+def _identity(values: Tensor) -> Tensor:
+    return torch.tensor([0.0, 1.0], device=values.device).repeat(len(values), 1)

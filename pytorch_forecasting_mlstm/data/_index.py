@@ -42,6 +42,8 @@ def find_end_indices(
     >>> find_end_indices(np.array([1, 3, 1, 1]), np.array([3, 3, 2, 1]), 2)
     (array([1, 1, 3, 3]), array([[0, 1]]))
     """
+    if not len(diffs):
+        return host._find_end_indices(diffs, max_lengths, min_length)  # raises
     times = np.concatenate([[0], np.cumsum(diffs[:-1])])
     latest = times + max_lengths - 1
     if (diffs < 1).any() or latest[-1] > times[-1] or (np.diff(latest) < 0).any():

@@ -53,7 +53,7 @@ class VectorisedNaNLabelEncoder(NaNLabelEncoder):
         ndarray or Tensor
             integers; with ``return_norm`` a tuple of them and the parameters
         """
-        if not isinstance(y, pd.Series | np.ndarray):
+        if not isinstance(y, pd.Series | np.ndarray) or y.ndim != 1:
             return super().transform(y, return_norm, target_scale, ignore_na)
         codes, distinct = pd.factorize(y, use_na_sentinel=False)
         encoded = super().transform(distinct, ignore_na=ignore_na)[codes]
