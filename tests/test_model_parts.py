@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch_forecasting import GroupNormalizer, MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.data import TorchNormalizer
+from pytorch_forecasting.layers import SeriesDecomposition
 from pytorch_forecasting.metrics import (
     MAE,
     MAPE,
@@ -33,7 +34,10 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import measure_instance
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import LinearPaths
+from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import (
+    LinearPaths,
+    moving_average,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     Link,
     choose_loss,
@@ -192,7 +196,7 @@ def test_small_but_true_deviation_is_not_taken_for_rounding() -> None:
 # Linear paths
 
 
-def moving_average(y: np.ndarray, width: int) -> np.ndarray:
+def moving_average_of(y: np.ndarray, width: int) -> np.ndarray:
     """Average over ``width`` steps around each, the longer half ahead; the ends are repeated."""
     left, right = (width - 1) // 2, width // 2
     padded = np.concatenate([np.full(left, y[0]), y, np.full(right, y[-1])])
@@ -217,12 +221,21 @@ def test_linear_paths_map_trend_and_season_of_the_unpadded_history(
     for row, values in enumerate(series):
         line = trend_b + season_b
         if len(values):
-            trend = moving_average(values, width)
+            trend = moving_average_of(values, width)
             line = line + trend_w[:, -len(values) :] @ trend
             line = line + season_w[:, -len(values) :] @ (values - trend)
         # a location alone, or a point and every quantile
         parts = [line, 0 * line, 0 * line] if is_distribution else [line] * 3
         assert_close(got[row], torch.from_numpy(np.stack(parts, axis=-1)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 24, 25])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("length", [1, 7, 336])
+def test_moving_average_is_that_of_the_host(steps: int, length: int, dtype: torch.dtype) -> None:
+    y = torch.randn(3, length, dtype=dtype)
+    _, expected = SeriesDecomposition(steps)(y[..., None])
+    assert torch.equal(moving_average(y, steps), expected[..., 0])
 
 
 def test_linear_paths_start_near_zero() -> None:

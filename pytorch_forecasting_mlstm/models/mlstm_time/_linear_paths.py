@@ -1,10 +1,10 @@
 """The linear part of the forecast: trend and season, each mapped straight to the horizon."""
 
 import torch
-from pytorch_forecasting.layers import SeriesDecomposition
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["LinearPaths"]
+__all__ = ["LinearPaths", "moving_average"]
 
 
 class LinearPaths(nn.Module):
@@ -39,7 +39,7 @@ class LinearPaths(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.decomposition = SeriesDecomposition(moving_average)
+        self.moving_average = moving_average
         self.trend = nn.Linear(history, horizon, bias)
         self.season = nn.Linear(history, horizon, bias)
         for path in (self.trend, self.season):
@@ -57,6 +57,17 @@ class LinearPaths(nn.Module):
         # the ends
         first = mask.int().argmax(1, keepdim=True)
         filled = torch.where(mask, y, y.gather(1, first))
-        season, trend = self.decomposition(filled[..., None])
-        season, trend = (part[..., 0].masked_fill(~mask, 0) for part in (season, trend))
+        trend = moving_average(filled, self.moving_average)
+        season, trend = (part.masked_fill(~mask, 0) for part in (filled - trend, trend))
         return (self.trend(trend) + self.season(season))[..., None] * self.gain
+
+
+def moving_average(y: Tensor, steps: int) -> Tensor:
+    """Average over ``steps`` steps around each of y (B, T), the ends repeated: (B, T).
+
+    The trend of the host's ``SeriesDecomposition`` to the last bit, whose layout with features last
+    takes torch ten times as long.
+    """
+    before = (steps - 1) // 2
+    padded = F.pad(y[:, None], (before, steps - 1 - before), mode="replicate")
+    return F.avg_pool1d(padded, steps, stride=1)[:, 0]

@@ -7,6 +7,7 @@ import pandas as pd
 from pytorch_forecasting import EncoderNormalizer, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
 __all__ = ["check_batch", "check_dataset", "check_samples", "make_dataset"]
@@ -184,7 +185,7 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
         if isinstance(normalizer, EncoderNormalizer) and data[name].dtype.kind in "iu":
             data = data.assign(**{name: data[name].astype(float)})  # it measures real ones only
     try:
-        return TimeSeriesDataSet.from_parameters(parameters, data, predict=True)
+        return BatchedTimeSeriesDataSet.from_parameters(parameters, data, predict=True)
     except _HOST_ERRORS as error:
         unknown = isinstance(error, KeyError) and "Unknown category" in str(error)
         cure = (
