@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all lint check docs clean
+.PHONY: help venv demo test test-all lint check docs plots clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -44,6 +44,9 @@ check: $(VENV)/.stamp-dev ## types
 docs: $(VENV)/.stamp-docs ## the site, in site/; links and anchors are checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "open site/index.html"
+
+plots: $(VENV)/.stamp-demo ## the pictures of docs/benchmarks.md, from benchmarks/results
+	$(BIN)/python benchmarks/plots.py
 
 clean: ## remove .venv and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
