@@ -11,27 +11,55 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 _FORMULA = re.compile(r'<(?:span|div) class="arithmatex">(.*?)</(?:span|div)>', re.DOTALL)
+_NOTEBOOK_TEXT = re.compile(r'<div class="[^"]*jp-RenderedMarkdown[^>]*>.*?</div>', re.DOTALL)
+_NOTEBOOK_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the notebooks in the navigation."""
+    assert config.nav is not None
+    section = next(entry for entry in config.nav if "Notebooks" in entry)
+    section["Notebooks"] = [f"notebooks/{path.name}" for path in _notebooks(config)]
+    return config
 
 
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the notebooks, which lie beside docs/ and not inside it."""
-    root = Path(config.config_file_path).parent
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        name = path.relative_to(root).as_posix()
-        files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in _notebooks(config):
+        name, root = f"notebooks/{path.name}", str(path.parents[1])
+        files.append(File(name, root, config.site_dir, config.use_directory_urls))
     return files
 
 
+def _notebooks(config: MkDocsConfig) -> list[Path]:
+    return sorted((Path(config.config_file_path).parent / "notebooks").glob("*.ipynb"))
+
+
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn LaTeX into MathML, which browsers set without a script."""
-    return _FORMULA.sub(_to_mathml, content)
+    """Turn LaTeX into MathML, which browsers set without a script, and mend notebooks' links."""
+    if page.file.src_uri.endswith(".ipynb"):
+        return _NOTEBOOK_TEXT.sub(lambda found: _notebook_text(found[0]), content)
+    return _FORMULA.sub(lambda found: _from_arithmatex(found[1]), content)
 
 
-def _to_mathml(found: re.Match[str]) -> str:
-    latex = html.unescape(found[1]).strip()
+def _from_arithmatex(text: str) -> str:
+    latex = html.unescape(text).strip()
+    return _to_mathml(latex[2:-2], block=latex.startswith(r"\["))
+
+
+def _notebook_text(text: str) -> str:
+    """Set formulas, and point links from files to pages."""
+    text = re.sub(r'(href="[\w.-]+)\.ipynb\b', r"\1.html", text)
+    text = re.sub(r'(href="\.\./)docs/([\w/.-]+)\.md\b', r"\1\2.html", text)
+    return _NOTEBOOK_FORMULA.sub(
+        lambda found: _to_mathml(html.unescape(found[1] or found[2]), block=bool(found[1])), text
+    )
+
+
+def _to_mathml(latex: str, *, block: bool) -> str:
     # MathML has no space of its own after a function
-    formula = latex[2:-2].strip().replace(r"\log ", r"\log\,")
-    if latex.startswith(r"\["):
+    formula = latex.strip().replace(r"\log ", r"\log\,")
+    if block:
         return f'<div class="formula">{convert(formula, display="block")}</div>'
     return str(convert(formula))

@@ -3,6 +3,7 @@
 MkDocs itself checks the links of the site, anchors too (``make docs``).
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: A page with this sentence is read after the start page, whose examples run before its own.
 GOES_ON = re.compile(r"go\s+on\s+from\s+the\s+\[first\s+forecast\]")
@@ -117,8 +119,11 @@ def test_commands_are_found() -> None:
 
 def links_of(page: Path) -> list[str]:
     """Find the links of a page to files and headings of this repository."""
-    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    text = re.sub(r"`[^`\n]*`", "", text)
+    text = page.read_text(encoding="utf-8")
+    if page in NOTEBOOKS:
+        cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", text))
     return [link for link in _LINK.findall(text) if not re.match(r"[a-z]+:", link)]
 
 
@@ -132,7 +137,7 @@ def anchors_of(page: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=name_of)
 def test_links_hold_in_the_repository(page: Path) -> None:
     for link in links_of(page):
         path, _, anchor = link.partition("#")
