@@ -158,7 +158,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
             "mLSTMTime: plot_interpretation draws with matplotlib, which is not installed; "
             "pip install matplotlib."
         )
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     names = to_list(model.hparams.target)
     B, horizon = found.read_weights.shape[0], found.read_weights.shape[3]
@@ -184,7 +184,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
         ylabel="scale of the sample",
         title=f"{names[target]}: parts of the forecast",
     )
-    axes[0].legend(frameon=False, ncols=4)
+    axes[0].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
     # averaged over heads, of the last cell
     weights = found.read_weights[idx, -1].mean(0).float().cpu()
@@ -215,6 +215,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
             layer,
             linestyle="none",
             marker=markers[number % len(markers)],
+            color="#0072B2",
             label=f"cell {number + 1}",
         )
     axes[2].axhline(found.history, color="#999999", linewidth=0.8, linestyle="--")
@@ -228,6 +229,8 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
         ylabel="steps",
         title="Time scale: steps until a memory has faded to 1/e",
     )
+    for axis in (axes[2].yaxis.set_major_formatter, axes[2].yaxis.set_minor_formatter):
+        axis(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     if len(scales) > 1:
         axes[2].legend(frameon=False)
     return figure

@@ -3,6 +3,7 @@
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
+    mlstm_read_weights,
     mlstm_recurrent,
     mlstm_step,
     mLSTMState,
@@ -14,6 +15,7 @@ __all__ = [
     "mLSTMLayer",
     "mLSTMState",
     "mlstm_chunkwise",
+    "mlstm_read_weights",
     "mlstm_recurrent",
     "mlstm_step",
 ]
