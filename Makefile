@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all lint check docs plots clean
+.PHONY: help venv demo test test-all notebooks lint check docs plots clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -32,7 +32,10 @@ test: $(VENV)/.stamp-test ## all tests and docstring examples
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-all: $(VENV)/.stamp-test ## the same, and the whole matrix of losses, normalisers and datasets
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "" $(ARGS)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
+
+notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps what they show
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m notebooks tests/test_notebooks.py $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## style and formatting
 	$(BIN)/ruff check .

@@ -9,6 +9,11 @@ matplotlib.use("Agg")  # no window, no display
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make notebooks` keep what the notebooks show."""
+    parser.addoption("--write-notebooks", action="store_true", help="keep what notebooks show")
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Seed Python, NumPy and torch."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytorch_forecasting_mlstm.layers._recurrent import _mlstm
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
@@ -735,3 +737,8 @@ def test_bad_chunk_size_is_explained(chunk_size: Any) -> None:
         "chunk_size",
         str(chunk_size),
     )
+
+
+def test_every_form_is_found_beside_the_cell_and_the_layer() -> None:
+    assert set(functional.__all__) < set(_mlstm.__all__)
+    assert all(getattr(_mlstm, name) is getattr(functional, name) for name in functional.__all__)

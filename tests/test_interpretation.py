@@ -113,6 +113,13 @@ def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
     assert list(scales.get_lines()[0].get_ydata()) == pytest.approx(
         found.time_scales[1, 0].tolist()
     )
+    figure.draw_without_rendering()
+    legend = parts.get_legend().get_window_extent()
+    assert all(line.get_window_extent().y1 <= legend.y0 for line in parts.get_lines())
+    ticks = zip(scales.get_yticks(), scales.get_yticklabels(), strict=True)
+    low, high = scales.get_ylim()
+    shown = [label.get_text() for value, label in ticks if low <= value <= high]
+    assert shown and all(float(label) > 0 for label in shown)  # plain numbers, no powers of ten
     plt.close(figure)
     assert_complains(lambda: model.plot_interpretation(found, idx=99), "idx", "99")
     assert_complains(lambda: model.plot_interpretation(found, target=1), "target", "1")

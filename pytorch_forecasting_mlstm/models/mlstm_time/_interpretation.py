@@ -184,7 +184,9 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
         ylabel="scale of the sample",
         title=f"{names[target]}: parts of the forecast",
     )
-    axes[0].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low, high + 0.2 * (high - low))  # room for the legend, above the lines
+    axes[0].legend(frameon=False, loc="upper center", ncols=4)
 
     # averaged over heads, of the last cell
     weights = found.read_weights[idx, -1].mean(0).float().cpu()
@@ -229,8 +231,11 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
         ylabel="steps",
         title="Time scale: steps until a memory has faded to 1/e",
     )
-    for axis in (axes[2].yaxis.set_major_formatter, axes[2].yaxis.set_minor_formatter):
-        axis(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes[2].get_ylim()
+    axes[2].set_ylim(low / 1.5, high * 1.5)  # wide enough for a tick, however close the heads are
+    axes[2].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes[2].yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes[2].yaxis.set_minor_formatter(ticker.NullFormatter())
     if len(scales) > 1:
         axes[2].legend(frameon=False)
     return figure
