@@ -5,7 +5,8 @@ import re
 from griffe import Docstring, Extension, Object
 
 _SUBSTITUTIONS = [
-    (re.compile(r":(?:[a-z]+:)?(?:class|meth|func|attr|mod):`~?(?:[\w.]+\.)?(\w+)`"), r"`\1`"),
+    (re.compile(r":(?:class|meth|func|attr):`~(?:[\w.]+\.)?(\w+)`"), r"`\1`"),
+    (re.compile(r":(?:class|meth|func|attr):`([\w.]+)`"), r"`\1`"),
     (re.compile(r"``(.+?)``", re.DOTALL), r"`\1`"),
     (re.compile(r" ?::(?=\n|$)"), ":"),  # what is indented below is code in Markdown, too
     (re.compile(r" \[(\d+)\]_"), r" [\1]"),
