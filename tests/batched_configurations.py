@@ -415,6 +415,35 @@ CONFIGURATIONS: list[Configuration] = [
             scalers=dict.fromkeys(["rain", "signed"], EncoderNormalizer()),
         ),
     ),
+    *(
+        Configuration(
+            f"covariates scaled alike, each by its own normaliser, {name}",
+            lambda more=more: (
+                _variable_lengths()
+                | dict(
+                    time_varying_known_reals=["time", "price"],
+                    time_varying_unknown_reals=["y", "rain", "signed"],
+                    min_encoder_length=3,
+                    lags={"rain": [2]},
+                    target_normalizer=EncoderNormalizer(),
+                    scalers={
+                        "price": EncoderNormalizer(max_length=[5, 3]),
+                        "signed": EncoderNormalizer(max_length=[5, 3]),
+                        "rain": EncoderNormalizer(method="robust", transformation="sqrt"),
+                        "time": EncoderNormalizer(method="robust", transformation="sqrt"),
+                    },
+                )
+                | more
+            ),
+            table,
+        )
+        for name, more, table in (
+            ("variable lengths", {}, panel),
+            ("fixed lengths", dict(min_encoder_length=9, min_prediction_length=4), panel),
+            ("random lengths", dict(randomize_length=True), panel),
+            ("missing steps", dict(allow_missing_timesteps=True), sparse),
+        )
+    ),
     Configuration(
         "relative time index and encoder length scaled by encoders",
         lambda: dict(

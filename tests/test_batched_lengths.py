@@ -8,6 +8,7 @@ from scipy import stats
 from torch.distributions import Beta
 
 from batched_configurations import Configuration, panel
+from identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales
 from pytorch_forecasting_mlstm.data._windows import randomized_lengths
@@ -99,3 +100,22 @@ def test_encoders_are_only_read(method: str, dtype: torch.dtype) -> None:
     for row, scale in zip(values, scales, strict=True):
         fitted = EncoderNormalizer(method=method).fit(row[:8])
         assert torch.equal(scale, fitted.get_parameters().to(dtype))
+
+
+@pytest.mark.parametrize("method", ["standard", "robust"])
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+def test_encoders_of_different_lengths_with_numbers_that_are_not_finite(
+    method: str, odd: float
+) -> None:
+    """They count in the encoder that holds them, and not behind its end."""
+    values, lengths = torch.rand(4, 12), np.array([5, 8, 11, 3])
+    values[1, 4] = values[2, 11] = values[3, 3:] = odd
+    scales = encoder_scales(EncoderNormalizer(method=method), values, lengths)
+    fitted = [
+        EncoderNormalizer(method=method).fit(row[:length]).get_parameters()
+        for row, length in zip(values, lengths, strict=True)
+    ]
+    assert_identical(scales, torch.stack(fitted))
+    untouched = method == "robust" and odd == torch.inf  # one of eight, no quantile
+    assert bool(scales[1].isfinite().all()) is untouched
+    assert scales[[0, 2, 3]].isfinite().all()

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import NaNLabelEncoder
+from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder
 
-from batched_configurations import CONFIGURATIONS, Configuration
+from batched_configurations import CONFIGURATIONS, Configuration, panel
 from identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -137,6 +137,63 @@ def test_index_that_the_lengths_rule_out_raises_as_in_the_host() -> None:
         dataset[0]
     with pytest.raises(AssertionError):
         batches(dataset, 0, False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "covariates that share a normaliser",
+        "covariates scaled alike, each by its own normaliser, variable lengths",
+        "several targets, one normaliser",
+    ],
+)
+def test_normalisers_are_left_fitted_as_the_host_leaves_them(name: str) -> None:
+    configuration = next(c for c in CONFIGURATIONS if c.name == name)
+    left = []
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        dataset = configuration.build(cls)
+        batches(dataset, 0, False, 7)
+        scalers = [*dataset.target_normalizers, *dataset._scalers.values()]
+        left.append([x.get_parameters() for x in scalers if isinstance(x, EncoderNormalizer)])
+    assert_identical(*left)
+
+
+def test_integers_are_refused_as_by_the_host() -> None:
+    configuration = Configuration(
+        "counts left as they are",
+        lambda: dict(
+            target="count",
+            time_varying_unknown_reals=["count"],
+            target_normalizer=EncoderNormalizer(method="identity"),
+            min_encoder_length=3,
+        ),
+    )
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        with pytest.raises(TypeError, match="requires a floating point input type"):
+            batches(configuration.build(cls), 0, False)
+
+
+@pytest.mark.parametrize("variable", ["__target__y", "rain", "sky"])
+def test_fill_that_is_no_number_is_refused_as_by_the_host(variable: str) -> None:
+    configuration = next(c for c in CONFIGURATIONS if c.name == "missing steps, filled forward")
+    raised = []
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        dataset = configuration.build(cls)
+        dataset.encoded_constant_fill_strategy[variable] = "none"
+        with pytest.raises(TypeError) as error:
+            batches(dataset, 0, False)
+        raised.append(str(error.value))
+    assert raised[0] == raised[1]
+
+
+def test_table_without_rows_is_refused_as_by_the_host() -> None:
+    training = CONFIGURATIONS[0].build(TimeSeriesDataSet)
+    raised = []
+    for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
+        with pytest.raises(Exception) as error:  # noqa: PT011, whatever the host raises
+            cls.from_dataset(training, panel().iloc[:0])
+        raised.append((error.type, str(error.value)))
+    assert raised[0] == raised[1]
 
 
 def test_unknown_variable_to_fill_raises_as_in_the_host() -> None:

@@ -157,6 +157,15 @@ def test_labels_are_encoded_as_the_host_does(kind: str, add_nan: bool, as_array:
     assert actual[0].dtype == expected[0].dtype
 
 
+def test_tables_of_labels_are_refused_as_by_the_host() -> None:
+    raised = []
+    for cls in (VectorisedNaNLabelEncoder, NaNLabelEncoder):
+        with pytest.raises(TypeError) as error:
+            cls().fit(np.array([1, 2])).transform(np.array([[1, 2], [2, 1]]))
+        raised.append(str(error.value))
+    assert raised[0] == raised[1]
+
+
 def test_lists_of_labels_are_encoded() -> None:
     encoder = VectorisedNaNLabelEncoder().fit(np.array([5, 7]))
     np.testing.assert_array_equal(encoder.transform([7, 5, 7]), [1, 0, 1])

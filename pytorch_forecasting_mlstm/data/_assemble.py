@@ -253,23 +253,22 @@ def _scale_covariates(
     }
     strided = _strided(dataset, windows)
     change = values.reals.change
-    own = [name for name in by_encoder if name not in lagged]
+    own = {name: each for name, each in by_encoder.items() if name not in lagged}
     scale_of: dict[str, Tensor] = {}
-    for alike in _with_equal_settings({name: by_encoder[name] for name in own}):
-        count = len(alike)
-        scales = encoder_scales(
-            by_encoder[alike[0]],
-            torch.cat([values.reals.read(names.index(name)) for name in alike]),
-            np.tile(windows.encoder_length, count),
-            None if strided is None else np.tile(strided, count),
-        )
+    for alike in _with_equal_settings(own):
+        count, normalizer = len(alike), own[alike[0]]
+        places = [names.index(name) for name in alike]
+        covariates = torch.cat([values.reals.read(place) for place in places])
+        lengths, totals = (np.tile(n, count) for n in (windows.encoder_length, windows.total))
+        apart = None if strided is None else np.tile(strided, count)
+        scales = encoder_scales(normalizer, covariates, lengths, apart)
+        covariates = scaled(normalizer, covariates, scales, totals, apart)
         scale_of.update(zip(alike, scales.chunk(count), strict=True))
-    for name in own:
-        place, normalizer, scale = names.index(name), by_encoder[name], scale_of[name]
-        leave_fitted(normalizer, scale)
-        fitted[id(normalizer)] = scale
-        covariate = values.reals.read(place)
-        change(place, scaled(normalizer, covariate, scale, windows.total, strided))
+        for place, covariate in zip(places, covariates.chunk(count), strict=True):
+            change(place, covariate)
+    for name, normalizer in own.items():
+        leave_fitted(normalizer, scale_of[name])
+        fitted[id(normalizer)] = scale_of[name]
     for name, normalizer in by_encoder.items():
         if name in lagged:
             place = names.index(name)

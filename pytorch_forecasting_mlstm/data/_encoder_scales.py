@@ -289,16 +289,16 @@ def _masked_scales(
     most_for_center, most_for_scale = (
         (longest, longest) if longest is None or isinstance(longest, int) else longest
     )
-    for_center, for_scale = counted(most_for_center), counted(most_for_scale)
+    same = most_for_center == most_for_scale
+    for_scale = counted(most_for_scale)
+    for_center = for_scale if same else counted(most_for_center)
     if normalizer.method == "standard":
         center = mean(most_for_center, for_center)
-        same = most_for_center == most_for_scale
-        scale = _masked_deviation(
-            transformed, center if same else mean(most_for_scale, for_scale), for_scale
-        )
+        of_scale = center if same else mean(most_for_scale, for_scale)
+        scale = _masked_deviation(transformed, of_scale, for_scale)
     else:
         lower, center, upper = _masked_quantiles(normalizer, transformed, for_scale)
-        if most_for_center != most_for_scale:
+        if not same:
             center = _masked_quantiles(normalizer, transformed, for_center)[1]
         scale = (upper - lower) / 2.0
     if not normalizer.center:
