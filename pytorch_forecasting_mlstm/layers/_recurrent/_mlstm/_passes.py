@@ -7,6 +7,8 @@ derivation, with these names, is in docs/maths.md.
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +20,15 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     weigh,
 )
 
-__all__ = ["backward_pass", "forward_pass"]
+__all__ = [
+    "StateGradients",
+    "backward_pass",
+    "forward_pass",
+    "gradients_of_chunks",
+    "read_chunks",
+    "row_sums",
+    "through_division",
+]
 
 
 def forward_pass(
@@ -34,27 +44,41 @@ def forward_pass(
     m: Tensor,
 ) -> tuple[Tensor, ...]:
     """Return h, c, n, m, and what the backward pass needs of the way there."""
-    (B, NH, T, K), V = q.shape, v.shape[3]
+    (B, NH, T, _), V = q.shape, v.shape[3]
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
-    q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
-    key, added = _keys(k, w)
-    initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, V + 1, K)
-    summary = torch.bmm(v_hat.mT, added).view(B * NH, -1, V + 1, K)
-    summary = torch.cat([initial, summary], dim=1).flatten(2)
-    memory = torch.bmm(w.carry, summary).unflatten(-1, (V + 1, K))
+    key = _cut(k, L) * w.key_scale
+    h, c, n, m, *kept = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
+    h = h.view(B, NH, -1, V)[:, :, :T]
+    return h, c, n, m, *(x.view(B, NH, -1) for x in kept)
 
+
+def read_chunks(
+    q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: Weights
+) -> tuple[Tensor, ...]:
+    """Read at every step: h (X, L, V), the last c, n, m, the normaliser (X, L), the summaries.
+
+    q and the weighted key are (X, L, K), v_hat (X, L, V + 1), c and n the first memory.
+    """
+    B, NH, V, K = c.shape
+    initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, (V + 1) * K)
+    added = key if w.add is None else key * w.add
+    summary = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
+    summary = torch.cat([initial, summary], dim=1)
+    memory = torch.bmm(w.carry, summary).unflatten(-1, (V + 1, K))
+    entered = memory[:, :-1].reshape(-1, V + 1, K)
+
+    # the column of ones is summed by itself: products of V + 1 columns are slow
     attention = torch.bmm(q, key.mT).mul_(w.decay)
-    read = torch.bmm(attention, v_hat)
-    read.baddbmm_(q * w.enter, memory[:, :-1].reshape(-1, V + 1, K).mT)
-    normaliser = read[..., V].contiguous()
-    denominator = torch.maximum(normaliser.abs(), w.one)[..., None]
-    h = (read[..., :V] / denominator).view(B, NH, -1, V)[:, :, :T]
+    normaliser = row_sums(attention)
+    h = torch.bmm(attention, v_hat[..., :V])
+    entering = q * w.enter
+    h.baddbmm_(entering, entered[:, :V].mT)
+    normaliser += torch.bmm(entering, entered[:, V, :, None])[..., 0]
+    h /= torch.maximum(normaliser.abs(), w.one)[..., None]
 
     last = memory[:, -1].reshape(B, NH, V + 1, K)
-    c, n = last[:, :, :V].clone(), last[:, :, V].clone()
     m = w.m_enter[:, -1].reshape(B, NH).clone()
-    kept = (x.view(B, NH, -1) for x in (normaliser, summary))
-    return h, c, n, m, *kept
+    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary
 
 
 def backward_pass(
@@ -72,37 +96,79 @@ def backward_pass(
     normaliser: Tensor,
     summary: Tensor,
     grad_h: Tensor | None,
-    grad_c: Tensor | None,
-    grad_n: Tensor | None,
-    grad_m: Tensor | None,
+    *grad_state: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of the first eight, given those of h, c, n and m."""
     (B, NH, T, K), V = q.shape, v.shape[3]
-    G = B * NH
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
+    v_hat = _with_ones(v, L)
+    grad_read = v_hat.new_zeros(B, NH, v_hat.numel() // (B * NH * (V + 1)), V + 1)
+    if grad_h is not None:
+        grad_read[:, :, :T, :V] = grad_h
+        grad_read[:, :, :T, V] = (grad_h * h).sum(-1)
+        through_division(grad_read, normaliser, w)
+    key = _cut(k, L) * w.key_scale
+    state = StateGradients(*grad_state)
+    grads = gradients_of_chunks(
+        _cut(q, L), key, v_hat, grad_read.view_as(v_hat), summary, log_i, log_f, m, state, w
+    )
+    grad_q, grad_key, grad_v, *others = grads
+    grad_k = grad_key.mul_(w.key_scale)
+    grad_q, grad_k, grad_v = (
+        x.view(B, NH, -1, x.shape[-1])[:, :, :T] for x in (grad_q, grad_k, grad_v)
+    )
+    return grad_q, grad_k, grad_v, *others
+
+
+class StateGradients(NamedTuple):
+    """Gradients of the last state, each None where it is zero."""
+
+    c: Tensor | None = None
+    n: Tensor | None = None
+    m: Tensor | None = None
+
+
+def through_division(grad_read: Tensor, normaliser: Tensor, w: Weights) -> None:
+    """Go back through the division by max(|nᵀq|, 1), in place.
+
+    grad_read (B, NH, N·L, V + 1) comes with the gradient of h, and its last column with that
+    gradient times h.
+    """
+    size = normaliser.abs()
+    one = w.one.view_as(size)
+    factor = torch.maximum(size, one).reciprocal_()
+    grad_read[..., -1] *= normaliser.sign().neg_() * (size >= one)
+    grad_read *= factor[..., None]
+
+
+def gradients_of_chunks(
+    q: Tensor,
+    key: Tensor,
+    v_hat: Tensor,
+    grad_read: Tensor,
+    summary: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    m: Tensor,
+    grad_state: StateGradients,
+    w: Weights,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of q, key and v in chunks, and of log_i, log_f, c, n and m.
+
+    q, key, v_hat and summary as in ``read_chunks``, gates as they were given; grad_read is used up.
+    """
+    (B, NH, T), (X, L, K), V = log_i.shape, q.shape, v_hat.shape[2] - 1
+    G = B * NH
     summary = summary.view(G, -1, (V + 1) * K)
     memory = torch.bmm(w.carry, summary)
-    q, k, v_hat = _cut(q, L), _cut(k, L), _with_ones(v, L)
-    key, added = _keys(k, w)
-    X = q.shape[0]
-
-    # through the division by max(|nᵀq|, 1)
-    normaliser = normaliser.view(X, L)
-    size = normaliser.abs()
-    factor = torch.maximum(size, w.one).reciprocal_().view(B, NH, -1)[:, :, :T]
-    sign = (normaliser.sign() * (size >= w.one)).view(B, NH, -1)[:, :, :T]
-    grad_read = v_hat.new_zeros(B, NH, X // G * L, V + 1)
-    if grad_h is not None:
-        grad_read[:, :, :T, :V] = grad_h * factor[..., None]
-        grad_read[:, :, :T, V] = -(grad_h * h).sum(-1) * factor * sign
-    grad_read = grad_read.view(X, L, V + 1)
+    added = key if w.add is None else key * w.add
 
     # inside the chunks: read = (decay ⊙ q keyᵀ) v
     attention = torch.bmm(q, key.mT).mul_(w.decay)
     grad_v = torch.bmm(attention.mT, grad_read[..., :V])
     grad_product = torch.bmm(grad_read, v_hat.mT, out=attention).mul_(w.decay)
     grad_q = torch.bmm(grad_product, key)
-    grad_k = torch.bmm(grad_product.mT, q).mul_(w.key_scale)
+    grad_key = torch.bmm(grad_product.mT, q)
 
     # the memory that entered: read += enter · q memoryᵀ
     entered = memory.view(G, -1, V + 1, K)[:, :-1].reshape(X, V + 1, K)
@@ -111,8 +177,8 @@ def backward_pass(
     grad_memory = torch.empty_like(memory)
     grad_memory[:, :-1] = torch.bmm(grad_read.mT, q).view(G, -1, (V + 1) * K)
     grad_last = grad_memory[:, -1].view(B, NH, V + 1, K)
-    grad_last[:, :, :V] = 0 if grad_c is None else grad_c
-    grad_last[:, :, V] = 0 if grad_n is None else grad_n
+    grad_last[:, :, :V] = 0 if grad_state.c is None else grad_state.c
+    grad_last[:, :, V] = 0 if grad_state.n is None else grad_state.n
 
     # across the chunks: memory = carry · summaries
     grad_summary = torch.bmm(w.carry.mT, grad_memory)
@@ -120,48 +186,38 @@ def backward_pass(
     grad_first = grad_summary[:, 0].view(B, NH, V + 1, K)
     grad_summary = grad_summary[:, 1:].reshape(X, V + 1, K)
 
-    # the summaries: vᵀ (add ⊙ k)
-    grad_k.addcmul_(torch.bmm(v_hat, grad_summary), w.add)
+    # the summaries: vᵀ (add ⊙ key)
+    if w.add is None:
+        grad_key.baddbmm_(v_hat, grad_summary)
+    else:
+        grad_key.addcmul_(torch.bmm(v_hat, grad_summary), w.add)
     grad_v.baddbmm_(added, grad_summary[:, :V].mT)
 
     # the gates, from what each weight's logarithm received
-    of_reads = (q * grad_q).sum(-1)
-    grad_i = (k * grad_k).sum(-1)
+    of_reads = row_sums(q * grad_q)
+    grad_i = row_sums(key * grad_key)
     grad_f = (of_reads - grad_i).flip(-1).cumsum(-1).flip(-1)
     outside = of_carry.sum(1)[:, 1:] + _through(of_carry)[:, 1:]
     grad_f += outside.reshape(X, 1)
 
-    shape = (B, NH, -1)
-    grad_q, grad_k = (x.view(*shape, K)[:, :, :T] for x in (grad_q, grad_k))
-    grad_v = grad_v.view(*shape, V)[:, :, :T]
-    grad_i, grad_f = (x.view(shape)[:, :, :T] for x in (grad_i, grad_f))
-    grad_m_initial = of_carry[:, :, 0].sum(-1).view(B, NH)
-    if not (grad_c is None and grad_n is None and grad_m is None):
-        to_m = _gradient_of_scale(grad_c, grad_n, grad_m, memory[:, -1].view(B, NH, V + 1, K))
+    grad_i, grad_f = (x.view(B, NH, -1)[:, :, :T] for x in (grad_i, grad_f))
+    grad_m = of_carry[:, :, 0].sum(-1).view(B, NH)
+    if any(grad is not None for grad in grad_state):
+        to_m = _gradient_of_scale(*grad_state, memory[:, -1].view(B, NH, V + 1, K))
         to_i, to_f, to_initial = _through_maximum(log_i, log_f, m, to_m)
-        grad_i, grad_f, grad_m_initial = grad_i + to_i, grad_f + to_f, grad_m_initial + to_initial
-    return (
-        grad_q,
-        grad_k,
-        grad_v,
-        grad_i,
-        grad_f,
-        grad_first[:, :, :V],
-        grad_first[:, :, V],
-        grad_m_initial,
-    )
+        grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
+    return grad_q, grad_key, grad_v, grad_i, grad_f, grad_first[:, :, :V], grad_first[:, :, V], grad_m
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """Sum over the last dimension: as a product, which is faster where that is short."""
+    return x @ x.new_ones(x.shape[-1])
 
 
 def _cut(x: Tensor, L: int) -> Tensor:
     """Cut (B, NH, T, K) into chunks (X, L, K), the last one of every head filled up with zeros."""
     pad = -x.shape[2] % L
     return (F.pad(x, (0, 0, 0, pad)) if pad else x).reshape(-1, L, x.shape[3])
-
-
-def _keys(k: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
-    """Return the keys weighted for the reads and for the summaries, often the same."""
-    key = k * w.key_scale
-    return key, key if w.add is w.key_scale else k * w.add
 
 
 def _with_ones(v: Tensor, L: int) -> Tensor:

@@ -33,12 +33,12 @@ class Weights(NamedTuple):
     """Weights of steps, chunks and the memory, each relative to a scale of its own.
 
     With ``key = key_scale ⊙ k``: ``read = (q keyᵀ ⊙ decay) v + enter · q memoryᵀ`` and
-    ``summary = vᵀ (add ⊙ k)``, ``memory = carry · summaries``.
+    ``summary = vᵀ (add ⊙ key)``, ``memory = carry · summaries``.
     """
 
     decay: Tensor  # (X, L, L), or (L, L) where all else is in the keys
     key_scale: Tensor  # (X, L, 1) or (1)
-    add: Tensor  # (X, L, 1)
+    add: Tensor | None  # (X, L, 1), or all 1
     enter: Tensor  # (X, L, 1) or (X, 1, 1)
     carry: Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
     m_enter: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
@@ -91,7 +91,7 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     return Weights(
         decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
         key_scale=key_scale,
-        add=key_scale,
+        add=None,
         enter=_exp_over(m_enter[:, :-1].reshape(-1), power).to(dtype)[:, None, None],
         carry=torch.exp(log_carry.clamp_max(1)).to(dtype),  # more: nothing, from an empty chunk
         m_enter=m_enter.to(dtype),

@@ -14,6 +14,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_tensor,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
 
 __all__ = ["mLSTMCell"]
 
@@ -127,7 +128,7 @@ class mLSTMCell(nn.Module):
         self._head_dim = hidden_size // self._heads
 
         self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(input_size, 4 * hidden_size + 2 * self._heads)
+        self.projection = Projection(input_size, 4 * hidden_size + 2 * self._heads)
         # a norm erases a single value, and leaves of two only which is larger
         norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
