@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["by_blocks", "chunk_length", "is_eager_on_cpu", "samples_per_block"]
+__all__ = ["by_blocks", "chunk_length", "is_eager", "is_eager_on_cpu", "samples_per_block"]
 
 _BLOCK = 2**22  # numbers in the largest temporary of one block
 
@@ -21,13 +21,14 @@ def chunk_length(T: int, K: int) -> int:
     return min(T, -(-steps // 4) * 4)
 
 
+def is_eager() -> bool:
+    """Whether results are computed now, by torch itself: not in a trace, nor under a transform."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
 def is_eager_on_cpu(x: Tensor) -> bool:
     """Whether blocks, and questions to the data, pay: neither in a trace nor on an accelerator."""
-    return (
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
+    return x.device.type == "cpu" and is_eager()
 
 
 def samples_per_block(x: Tensor, B: int, numbers: int) -> int:

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["Chunkwise"]
 
@@ -56,36 +58,16 @@ class Chunkwise(torch.autograd.Function):
         """Return the gradients of q, k, v, log_i, log_f, c, n and m, and two None."""
         saved, L = ctx.saved_tensors, ctx.L
         grads = grads[:4]
-        if torch.is_grad_enabled():
-            q, k, v, log_i, log_f, c, n, m, *_ = saved
-            outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
-            return *_gradients(outputs, grads, saved[:8]), None, None
-        samples = _samples(saved[0], L)
-        function = partial(backward_pass, L, ctx.factored)
-        return *by_blocks(function, (*saved, *grads), samples), None, None
+        with full_precision(saved[0].device):
+            if torch.is_grad_enabled():
+                q, k, v, log_i, log_f, c, n, m, *_ = saved
+                outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
+                return *gradients(outputs, grads, saved[:8]), None, None
+            samples = _samples(saved[0], L)
+            function = partial(backward_pass, L, ctx.factored)
+            return *by_blocks(function, (*saved, *grads), samples), None, None
 
 
 def _samples(q: Tensor, L: int) -> int:
     B, NH, T, _ = q.shape
     return samples_per_block(q, B, 2 * NH * T * L)  # an L×L product is read and written
-
-
-def _gradients(
-    outputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
-) -> tuple[Tensor | None, ...]:
-    """Differentiate outputs, as far as they have a gradient, by inputs, as far as they need one.
-
-    The result can be differentiated again.
-    """
-    pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if grad is not None]
-    wanted = [x for x in inputs if x.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [x for x, _ in pairs],
-            wanted,
-            [grad for _, grad in pairs],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return tuple(next(found) if x.requires_grad else None for x in inputs)

@@ -99,7 +99,7 @@ def backward_pass(
     *grad_state: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of the first eight, given those of h, c, n and m."""
-    (B, NH, T, K), V = q.shape, v.shape[3]
+    (B, NH, T, _), V = q.shape, v.shape[3]
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     v_hat = _with_ones(v, L)
     grad_read = v_hat.new_zeros(B, NH, v_hat.numel() // (B * NH * (V + 1)), V + 1)
@@ -134,8 +134,8 @@ def through_division(grad_read: Tensor, normaliser: Tensor, w: Weights) -> None:
     grad_read (B, NH, N·L, V + 1) comes with the gradient of h, and its last column with that
     gradient times h.
     """
+    normaliser, one = (x.view(grad_read.shape[:-1]) for x in (normaliser, w.one))
     size = normaliser.abs()
-    one = w.one.view_as(size)
     factor = torch.maximum(size, one).reciprocal_()
     grad_read[..., -1] *= normaliser.sign().neg_() * (size >= one)
     grad_read *= factor[..., None]
@@ -157,7 +157,7 @@ def gradients_of_chunks(
 
     q, key, v_hat and summary as in ``read_chunks``, gates as they were given; grad_read is used up.
     """
-    (B, NH, T), (X, L, K), V = log_i.shape, q.shape, v_hat.shape[2] - 1
+    (B, NH, T), (X, _, K), V = log_i.shape, q.shape, v_hat.shape[2] - 1
     G = B * NH
     summary = summary.view(G, -1, (V + 1) * K)
     memory = torch.bmm(w.carry, summary)
@@ -206,7 +206,16 @@ def gradients_of_chunks(
         to_m = _gradient_of_scale(*grad_state, memory[:, -1].view(B, NH, V + 1, K))
         to_i, to_f, to_initial = _through_maximum(log_i, log_f, m, to_m)
         grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
-    return grad_q, grad_key, grad_v, grad_i, grad_f, grad_first[:, :, :V], grad_first[:, :, V], grad_m
+    return (
+        grad_q,
+        grad_key,
+        grad_v,
+        grad_i,
+        grad_f,
+        grad_first[:, :, :V],
+        grad_first[:, :, V],
+        grad_m,
+    )
 
 
 def row_sums(x: Tensor) -> Tensor:

@@ -1,11 +1,9 @@
 """The mLSTM cell: one time step of a recurrent network with a matrix memory."""
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_dropout,
     check_flag,
@@ -13,12 +11,11 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_size,
     check_tensor,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 
 __all__ = ["mLSTMCell"]
 
-_SOFT_CAP = 15.0  # bounds the input gate to e^15, so that float32 holds true memories
 _FORGET_BIAS = (3.0, 6.0)  # first and last head: memories of about 20 to 400 steps
 
 
@@ -124,17 +121,17 @@ class mLSTMCell(nn.Module):
         self.hidden_size = hidden_size
         self.layer_norm = layer_norm
         self.num_heads = num_heads
-        self._heads = hidden_size if num_heads is None else num_heads
-        self._head_dim = hidden_size // self._heads
+        self.heads = hidden_size if num_heads is None else num_heads
+        self._head_dim = hidden_size // self.heads
 
         self.dropout = nn.Dropout(dropout)
-        self.projection = Projection(input_size, 4 * hidden_size + 2 * self._heads)
+        self.projection = Projection(input_size, 4 * hidden_size + 2 * self.heads)
         # a norm erases a single value, and leaves of two only which is larger
         norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_v = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
-        gates = hidden_size + 2 * self._heads
+        gates = hidden_size + 2 * self.heads
         self.norm_gates = nn.LayerNorm(gates) if layer_norm else nn.Identity()
         self.reset_parameters()
 
@@ -146,9 +143,9 @@ class mLSTMCell(nn.Module):
         # the last H + 2 NH entries of either bias are the gates', in the order i, f, o
         norm = self.norm_gates
         bias = norm.bias if isinstance(norm, nn.LayerNorm) else self.projection.bias
-        first = len(bias) - self.hidden_size - self._heads
+        first = len(bias) - self.hidden_size - self.heads
         with torch.no_grad():
-            bias[first : first + self._heads] = torch.linspace(*_FORGET_BIAS, self._heads)
+            bias[first : first + self.heads] = torch.linspace(*_FORGET_BIAS, self.heads)
 
     def extra_repr(self) -> str:
         """Arguments as printed by ``repr``."""
@@ -232,7 +229,7 @@ class mLSTMCell(nn.Module):
         ):
             check_tensor("mLSTMCell", name, part, shape, dtype=dtype, device=weight.device)
         q, k, v, log_i, log_f, o = self.project(self.dropout(x))
-        NH, d = self._heads, self._head_dim
+        NH, d = self.heads, self._head_dim
         c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(B, NH, d)
         # the soft cap bounds i, so the recurrence needs no stabiliser here
         i, f = log_i.exp()[..., None], log_f.exp()[..., None]
@@ -246,28 +243,27 @@ class mLSTMCell(nn.Module):
 
     # What mLSTMLayer needs of a cell, to compute a sequence at a time.
 
+    def preactivations(self, x: Tensor) -> Tensor:
+        """Project x (..., input_size): (..., 4 H + 2 NH), normalised, float32 or wider."""
+        p = self.projection(x)
+        if self.layer_norm:
+            H = self.hidden_size
+            q, k, v, gates = p.split((H, H, H, H + 2 * self.heads), dim=-1)
+            parts = (self.norm_q(q), self.norm_k(k), self.norm_v(v), self.norm_gates(gates))
+            p = torch.cat(parts, dim=-1)
+        return p.to(self.state_dtype)
+
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).
 
         Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V), all
         float32 or wider.
         """
-        H, NH = self.hidden_size, self._heads
-        q, k, v, gates = self.projection(x).split((H, H, H, 2 * NH + H), dim=-1)
-        q = self.norm_q(q)
-        k = self.norm_k(k) / math.sqrt(self._head_dim)
-        v = self.norm_v(v)
-        by_head = (*x.shape[:-1], NH, self._head_dim)
-        dtype = self.state_dtype
-        q, k, v = (part.to(dtype).reshape(by_head) for part in (q, k, v))
-        i, f, o = self.norm_gates(gates).to(dtype).split((NH, NH, H), dim=-1)
-        log_i = _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
-        o = torch.sigmoid(o).reshape(by_head)
-        return q, k, v, log_i, F.logsigmoid(f), o
+        return activate(self.preactivations(x), self.heads)
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
         """View true c and n as the state of every head, at scale 1."""
-        B, NH, d = n.shape[0], self._heads, self._head_dim
+        B, NH, d = n.shape[0], self.heads, self._head_dim
         return mLSTMState(c.reshape(B, NH, d, d), n.reshape(B, NH, d), n.new_zeros(B, NH))
 
     def from_heads(self, state: mLSTMState) -> tuple[Tensor, Tensor]:

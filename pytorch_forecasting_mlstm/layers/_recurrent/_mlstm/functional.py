@@ -27,7 +27,6 @@ References
    to 27.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -41,6 +40,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     segment_sums,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
 __all__ = [
@@ -114,7 +114,7 @@ def mlstm_step(
     """
     _check("mlstm_step", q, k, v, log_i, log_f, state, sequence=False)
     out_dtype = v.dtype
-    with _full_precision(q.device):
+    with full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h, state = _step(q, k, v, log_i, log_f, state)
     return h.to(out_dtype), state
@@ -164,7 +164,7 @@ def mlstm_recurrent(
     """
     _check("mlstm_recurrent", q, k, v, log_i, log_f, state, sequence=True)
     out_dtype = v.dtype
-    with _full_precision(q.device):
+    with full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h = []
         for t in range(q.shape[2]):
@@ -239,7 +239,7 @@ def mlstm_chunkwise(
     if chunk_size is not None:
         check_size("mlstm_chunkwise", "chunk_size", chunk_size)
     out_dtype = v.dtype
-    with _full_precision(q.device):
+    with full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
@@ -291,7 +291,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     True
     """
     _check("mlstm_read_weights", q, k, k, log_i, log_f, None, sequence=True)
-    with _full_precision(q.device):
+    with full_precision(q.device):
         q, k, _, log_i, log_f, _ = _widen(q, k, k, log_i, log_f, None)
         log_weights = segment_sums(log_f.clamp_min(EMPTY)) + log_i[..., None, :]
         # h does not depend on the scale it is computed at
@@ -314,12 +314,6 @@ def _step(
     numerator = (c @ scaled_q[..., None])[..., 0]
     normaliser = (n * scaled_q).sum(-1)
     return normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def _widen(

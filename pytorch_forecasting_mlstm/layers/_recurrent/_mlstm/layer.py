@@ -5,17 +5,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import samples_per_block
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+    chunk_length,
+    is_eager,
+    samples_per_block,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_flag,
     check_input,
     check_size,
     check_tensor,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
+    mLSTMState,
 )
 
 __all__ = ["mLSTMLayer"]
@@ -156,7 +163,7 @@ class mLSTMLayer(nn.Module):
             return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
         T, B, _ = x.shape
-        samples = samples_per_block(x, B, T * self.cells[0].projection.out_features)
+        samples = samples_per_block(x, B, T * self._width(T))
         if samples < B:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
             blocks = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
@@ -166,12 +173,23 @@ class mLSTMLayer(nn.Module):
             output, h, c, n = self._run(x, h, c, n, mask)
         return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
+    def _width(self, T: int) -> int:
+        """Return the numbers per step in the largest of the tensors between input and output."""
+        NH = self.cells[0].heads
+        blocks = 2 * NH * chunk_length(T, self.hidden_size // NH)  # read and written
+        return max(self.cells[0].projection.out_features, blocks)
+
     def _run(
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the stack over x (T, B, input); return the output, and the last h, c and n."""
-        padding = None if mask is None else ~mask[..., None]
-        u = x if padding is None else x.masked_fill(padding, 0)
+        u = x.transpose(
+            0, 1
+        ).contiguous()  # every sample's steps together, as the recurrence reads them
+        padding = None
+        if mask is not None:
+            padding = ~mask.T[..., None]
+            u = u.masked_fill(padding, 0)
         last = []
         for i, cell in enumerate(self.cells):
             hidden, memory, normaliser = _run_cell(cell, u, c[i], n[i], padding)
@@ -180,7 +198,8 @@ class mLSTMLayer(nn.Module):
             hidden = hidden.to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
         h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
-        return u if padding is None else u.masked_fill(padding, 0), h, c, n
+        u = u if padding is None else u.masked_fill(padding, 0)
+        return u.transpose(0, 1), h, c, n
 
     def read_weights(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Look inside: what each step reads of each, and how much every step forgets.
@@ -206,16 +225,18 @@ class mLSTMLayer(nn.Module):
             If a tensor has another shape, dtype or device than expected.
         """
         x, mask = self._check(x, mask)
-        padding = None if mask is None else ~mask[..., None]
-        u = x if padding is None else x.masked_fill(padding, 0)
+        u, padding = x.transpose(0, 1), None
+        if mask is not None:
+            padding = ~mask.T[..., None]
+            u = u.masked_fill(padding, 0)
         weights, forgets = [], []
         for i, cell in enumerate(self.cells):
-            q, k, v, log_i, log_f, o = _project(cell, u, padding)
+            q, k, v, log_i, log_f, o = _by_time(cell.project(u.contiguous()), padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
-            hidden = (o * (read @ v).permute(2, 0, 1, 3)).flatten(-2).to(x.dtype)
+            hidden = (o * (read @ v)).transpose(1, 2).flatten(-2).to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
             if padding is not None:
-                read = read.masked_fill(padding.permute(1, 2, 0)[..., None], 0.0)
+                read = read.masked_fill(padding[:, None], 0.0)
             weights.append(read)
             forgets.append(log_f)
         return torch.stack(weights), torch.stack(forgets)
@@ -261,30 +282,34 @@ class mLSTMLayer(nn.Module):
 def _run_cell(
     cell: mLSTMCell, x: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one cell over x (T, B, input), and return its h at every step and its last c and n."""
-    q, k, v, log_i, log_f, o = _project(cell, cell.dropout(x), padding)
-    h, state = mlstm_chunkwise(q, k, v, log_i, log_f, cell.to_heads(c, n))
-    # o first: the product takes its memory layout, and is then flat without a copy
-    gated = o * h.permute(2, 0, 1, 3)
-    return cell.dropout(gated.flatten(-2)), *cell.from_heads(state)
+    """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
+    p = cell.preactivations(cell.dropout(x.contiguous()))
+    state = cell.to_heads(c, n)
+    if is_eager() and p.numel() > 0:
+        h, *last = GatedChunkwise.apply(p, *state, padding)
+        state = mLSTMState(*last)
+    else:
+        q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)
+        h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
+        h = (o * h).transpose(1, 2).flatten(-2)
+    return cell.dropout(h), *cell.from_heads(state)
 
 
-def _project(cell: mLSTMCell, x: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
-    """Return q, k, v (B, NH, T, K), log_i, log_f (B, NH, T) and o (T, B, NH, V)."""
-    q, k, v, log_i, log_f, o = cell.project(x)
+def _by_time(parts: Sequence[Tensor], padding: Tensor | None) -> list[Tensor]:
+    """Turn q, k, v, log_i, log_f, o from (B, T, NH, ...) to (B, NH, T, ...), and mask the gates."""
+    q, k, v, log_i, log_f, o = parts
     if padding is not None:
         log_i = log_i.masked_fill(padding, -torch.inf)
         log_f = log_f.masked_fill(padding, 0.0)
-    q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))
-    log_i, log_f = (part.permute(1, 2, 0) for part in (log_i, log_f))
-    return q, k, v, log_i, log_f, o
+    return [part.transpose(1, 2) for part in (q, k, v, log_i, log_f, o)]
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
-    """Pick the last valid step of hidden (T, B, H), or ``before`` where there is none."""
+    """Pick the last valid step of hidden (B, T, H), or ``before`` where there is none."""
     if mask is None:
-        return hidden[-1]
-    steps = torch.arange(1, mask.shape[0] + 1, device=mask.device)[:, None]
+        return hidden[:, -1]
+    T, B = mask.shape
+    steps = torch.arange(1, T + 1, device=mask.device)[:, None]
     last = (mask * steps).amax(0)  # counted from 1, 0 for none
-    picked = hidden[(last - 1).clamp_min(0), torch.arange(mask.shape[1], device=mask.device)]
+    picked = hidden[torch.arange(B, device=mask.device), (last - 1).clamp_min(0)]
     return torch.where((last > 0)[:, None], picked, before)

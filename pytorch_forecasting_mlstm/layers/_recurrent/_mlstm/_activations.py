@@ -1,0 +1,50 @@
+"""From the pre-activations of a cell to what the recurrence takes.
+
+Pre-activations are (..., 4 H + 2 NH), in the order q, k, v (H each), i, f (NH each), o (H).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Parts", "activate", "cap", "cap_slope", "split"]
+
+_SOFT_CAP = 15.0  # bounds the input gate to e^15, so that float32 holds true memories
+
+
+class Parts(NamedTuple):
+    """Views of pre-activations: q, k, v and o (..., NH, H/NH), i and f (..., NH)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    i: Tensor
+    f: Tensor
+    o: Tensor
+
+
+def split(p: Tensor, NH: int) -> Parts:
+    """View pre-activations by part and head."""
+    H = (p.shape[-1] - 2 * NH) // 4
+    q, k, v, i, f, o = p.split((H, H, H, NH, NH, H), dim=-1)
+    by_head = (*p.shape[:-1], NH, H // NH)
+    return Parts(q.view(by_head), k.view(by_head), v.view(by_head), i, f, o.view(by_head))
+
+
+def cap(i: Tensor) -> Tensor:
+    """Return the logarithm of the input gate."""
+    return _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
+
+
+def cap_slope(log_i: Tensor) -> Tensor:
+    """Return the derivative of the soft cap, from its value."""
+    return 1 - (log_i / _SOFT_CAP).square()
+
+
+def activate(p: Tensor, NH: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return q, k (scaled) and v (..., NH, H/NH), log_i and log_f (..., NH), o like v."""
+    q, k, v, i, f, o = split(p, NH)
+    return q, k / math.sqrt(k.shape[-1]), v, cap(i), F.logsigmoid(f), torch.sigmoid(o)

@@ -1,0 +1,204 @@
+"""From pre-activations to the gated read-out of a whole sequence, as one function to autograd.
+
+What ``activate``, ``mlstm_chunkwise`` and the output gate do one after the other, without the
+copies between their layouts: every part of the pre-activations is brought into chunks by the pass
+that scales it, and the backward pass writes all gradients into one tensor.
+
+Dimensions: B batch, T time, NH heads, V value and K key (both H/NH here), L steps of a chunk, S
+steps in whole chunks.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
+    Parts,
+    activate,
+    cap,
+    cap_slope,
+    split,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
+    StateGradients,
+    gradients_of_chunks,
+    read_chunks,
+    row_sums,
+    through_division,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+    Weights,
+    can_factor,
+    cut_gates,
+    weigh,
+)
+
+__all__ = ["GatedChunkwise"]
+
+
+class GatedChunkwise(torch.autograd.Function):
+    """Pre-activations p (B, T, 4 H + 2 NH), c, n, m by head, padding (B, T, 1) or None.
+
+    Returns the gated h (B, T, H), in memory time first, and the last c, n and m. A second
+    derivative is supported, at the speed of plain autograd.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        with full_precision(p.device):
+            x = _prepare(p, m, padding, None)
+            h, last_c, last_n, last_m, *kept = read_chunks(x.q, x.key, x.v_hat, c, n, x.weights)
+        (B, T), NH, H = p.shape[:2], c.shape[1], n.shape[1] * n.shape[2]
+        output = p.new_empty(T, B, H).transpose(0, 1)
+        torch.mul(torch.sigmoid(x.views.o), _steps(h, B, NH, T), out=_by_head(output, NH))
+        ctx.save_for_backward(p, c, n, m, padding, h, *kept)
+        ctx.factored = x.factored
+        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+        return output, last_c, last_n, last_m
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        p, c, n, m, padding, h, normaliser, summary = ctx.saved_tensors
+        with full_precision(p.device):
+            if torch.is_grad_enabled():
+                outputs = _plain(p, c, n, m, padding)
+                return *gradients(outputs, grads, (p, c, n, m)), None
+            return *_gradients(p, m, padding, ctx.factored, h, normaliser, summary, grads), None
+
+
+class _Prepared(NamedTuple):
+    """Pre-activations as the chunkwise passes take them."""
+
+    views: Parts  # of p, (B, NH, T, ...)
+    log_i: Tensor  # (B, NH, T)
+    log_f: Tensor
+    q: Tensor  # (X, L, K)
+    key: Tensor  # k ⊙ key_scale
+    key_scale: Tensor  # (B, NH, T, 1), with the 1/√K
+    v_hat: Tensor  # (X, L, V + 1), with a column of ones
+    factored: bool
+    weights: Weights
+
+
+def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, factored: bool | None) -> _Prepared:
+    (B, NH), T = m.shape, p.shape[1]
+    views = _heads_first(p, NH)
+    K = views.k.shape[-1]
+    L = chunk_length(T, K)
+    log_i, log_f = _log_gates(views.i, views.f, padding)
+    if factored is None:
+        factored = is_eager_on_cpu(p) and can_factor(log_i, log_f, L)
+    w = weigh(*cut_gates(log_i, log_f, L), m.view(-1, 1), factored=factored)
+
+    S = T + -T % L
+    key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
+    key_scale = _steps(key_scale.contiguous(), B, NH, T)
+    q, key, v_hat = (_buffer(p, (B, NH, S, width), T) for width in (K, K, K + 1))
+    q[:, :, :T] = views.q
+    torch.mul(views.k, key_scale, out=key[:, :, :T])
+    v_hat[:, :, :T, :K] = views.v
+    v_hat[:, :, :T, K] = 1
+    q, key, v_hat = (x.view(-1, L, x.shape[-1]) for x in (q, key, v_hat))
+    return _Prepared(views, log_i, log_f, q, key, key_scale, v_hat, factored, w)
+
+
+def _gradients(
+    p: Tensor,
+    m: Tensor,
+    padding: Tensor | None,
+    factored: bool,
+    h: Tensor,
+    normaliser: Tensor,
+    summary: Tensor,
+    grads: tuple[Tensor | None, ...],
+) -> tuple[Tensor, ...]:
+    """Return the gradients of p, c, n and m."""
+    grad_output, *grad_state = grads
+    x = _prepare(p, m, padding, factored)
+    (B, NH, T), V = x.log_i.shape, h.shape[-1]
+    grad_p = torch.empty_like(p)
+    views = _heads_first(grad_p, NH)
+
+    # the output gate: output = o h
+    grad_read = _buffer(p, (B, NH, h.shape[0] * h.shape[1] // (B * NH), V + 1), T)
+    if grad_output is None:
+        grad_read.zero_()
+        views.o.zero_()
+    else:
+        o, grad_h = torch.sigmoid(x.views.o), grad_read[:, :, :T, :V]
+        torch.mul(_by_head(grad_output, NH), o, out=grad_h)
+        product = grad_h * _steps(h, B, NH, T)
+        grad_read[:, :, :T, V] = row_sums(product)
+        torch.addcmul(product, product, o, value=-1, out=views.o)
+        through_division(grad_read, normaliser, x.weights)
+
+    grad_q, grad_key, grad_v, grad_i, grad_f, *grad_first = gradients_of_chunks(
+        x.q,
+        x.key,
+        x.v_hat,
+        grad_read.view_as(x.v_hat),
+        summary,
+        x.log_i,
+        x.log_f,
+        m,
+        StateGradients(*grad_state),
+        x.weights,
+    )
+    views.q.copy_(_steps(grad_q, B, NH, T))
+    torch.mul(_steps(grad_key, B, NH, T), x.key_scale, out=views.k)
+    views.v.copy_(_steps(grad_v, B, NH, T))
+    torch.mul(grad_i, cap_slope(cap(x.views.i)), out=views.i)
+    torch.mul(grad_f, -torch.expm1(x.log_f), out=views.f)  # 1 - f, 0 at padding
+    return grad_p, *grad_first
+
+
+def _plain(
+    p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Return the same by plain operations."""
+    NH = m.shape[1]
+    q, k, v, _, _, o = (x.transpose(1, 2) for x in activate(p, NH))
+    views = _heads_first(p, NH)
+    log_i, log_f = _log_gates(views.i, views.f, padding)
+    L = chunk_length(p.shape[1], q.shape[-1])
+    h, *last = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
+    return (o * h).transpose(1, 2).flatten(-2), *last
+
+
+def _log_gates(i: Tensor, f: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of both gates (B, NH, T), which leave the state as it is at padding."""
+    log_i, log_f = cap(i), F.logsigmoid(f)
+    if padding is None:
+        return log_i, log_f
+    padding = padding.mT
+    return log_i.masked_fill(padding, -torch.inf), log_f.masked_fill(padding, 0.0)
+
+
+def _heads_first(p: Tensor, NH: int) -> Parts:
+    return Parts(*(part.transpose(1, 2) for part in split(p, NH)))
+
+
+def _by_head(x: Tensor, NH: int) -> Tensor:
+    """View (B, T, H) as (B, NH, T, V)."""
+    return x.unflatten(-1, (NH, -1)).transpose(1, 2)
+
+
+def _steps(x: Tensor, B: int, NH: int, T: int) -> Tensor:
+    """View chunks (X, L, ...) as (B, NH, T, ...), without what fills up."""
+    return x.view(B, NH, -1, x.shape[-1])[:, :, :T]
+
+
+def _buffer(like: Tensor, shape: tuple[int, ...], T: int) -> Tensor:
+    """Return an empty tensor of this shape, with zeros from step T on."""
+    buffer = like.new_empty(shape)
+    buffer[:, :, T:] = 0
+    return buffer
