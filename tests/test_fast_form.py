@@ -6,15 +6,25 @@ data lead to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import _blocks, _weights, functional
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
+    _blocks,
+    _gated,
+    _projection,
+    _weights,
+    functional,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import layer as layer_module
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
@@ -119,6 +129,160 @@ def test_an_empty_chunk_after_a_full_one_and_before(ways: list[str]) -> None:
     expected, expected_state = mlstm_recurrent(q, k, v, log_i, log_f)
     assert_close((h, state), (expected, expected_state))
     assert_identical(h[:, :, :7], torch.zeros_like(h[:, :, :7]))
+
+
+# --- the layer as one function
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
+@pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
+@pytest.mark.parametrize("T", [1, 33])
+def test_layer_as_one_function_is_the_layer_in_parts(
+    monkeypatch: pytest.MonkeyPatch, T: int, norm: bool, masked: bool
+) -> None:
+    inputs, run = layer_problem(T, norm, masked)
+    expected = run()
+    seen = []
+    monkeypatch.setattr(layer_module, "is_eager", lambda: seen.append(True))
+    assert_close(run(), expected)
+    assert seen
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
+def test_derivatives_of_the_layer(masked: bool) -> None:
+    """First and second, against finite differences."""
+    inputs, run = layer_problem(5, norm=False, masked=masked, B=2)
+
+    def outputs(*_: Tensor) -> tuple[Tensor, ...]:
+        return run(gradients=False)
+
+    assert torch.autograd.gradcheck(outputs, inputs)
+    assert torch.autograd.gradgradcheck(outputs, inputs)
+
+
+@pytest.mark.parametrize("unused", ["output", "state"])
+def test_gradients_where_only_one_result_is_used(
+    monkeypatch: pytest.MonkeyPatch, unused: str
+) -> None:
+    inputs, run = layer_problem(33, norm=False, masked=False, unused=unused)
+    expected = run()
+    monkeypatch.setattr(layer_module, "is_eager", lambda: False)
+    assert_close(run(), expected)
+
+
+def layer_problem(
+    T: int, norm: bool, masked: bool, B: int = 3, unused: str = ""
+) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+    """Make a layer and its input; return what it depends on, and how to run it forth and back."""
+    torch.manual_seed(0)
+    layer = mLSTMLayer(3, 4, num_layers=2, dropout=0.0, layer_norm=norm, num_heads=2).double()
+    x = torch.randn(T, B, 3, dtype=torch.float64, requires_grad=True)
+    h, c, n = (torch.randn_like(part).requires_grad_() for part in layer.init_hidden(B))
+    mask = torch.rand(T, B) < 0.6 if masked else None
+    inputs = (x, c, n, *layer.parameters())
+
+    def run(gradients: bool = True) -> tuple[Tensor, ...]:
+        output, last = layer(x, (h, c, n), mask)
+        used = {"": (output, *last), "output": last[1:], "state": (output,)}[unused]
+        if not gradients:
+            return used
+        loss = sum(part.sin().sum() for part in used)
+        return (*used, *torch.autograd.grad(loss, inputs, materialize_grads=True))
+
+    return inputs, run
+
+
+def test_gates_that_are_shut_in_the_layer() -> None:
+    """Pre-activations of both gates from -200 to 200: the fast way gives what plain gives."""
+    torch.manual_seed(0)
+    p = torch.randn(3, 40, 4 * 4 + 2 * 2, dtype=torch.float64)
+    p[..., 12:16] *= 100
+    p.requires_grad_()
+    state = (torch.randn(3, 2, 2, 2).double(), torch.randn(3, 2, 2).double())
+    inputs = (p, *(part.requires_grad_() for part in (*state, torch.zeros(3, 2).double())))
+
+    def run(form: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        results = form(*inputs, None)
+        loss = sum(part.sin().sum() for part in results)
+        return (*results, *torch.autograd.grad(loss, inputs))
+
+    found, expected = run(_gated.GatedChunkwise.apply), run(_gated._plain)
+    assert all(part.isfinite().all() for part in found)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("form", ["layer", "chunkwise"])
+def test_backward_under_autocast_is_not_rounded(form: str) -> None:
+    """Whoever calls backward inside an autocast region gets the gradients of float32."""
+    problem = make_problem(31, dtype=torch.float32)
+    p = torch.randn(3, 40, 4 * 8 + 2 * 2, requires_grad=True)
+
+    def run(context: Any) -> tuple[Tensor, ...]:
+        if form == "chunkwise":
+            inputs = tuple(part.detach().requires_grad_() for part in problem)
+            output = mlstm_chunkwise(*inputs[:5], mLSTMState(*inputs[5:]))[0]
+        else:
+            inputs = (p,)
+            zeros = [torch.zeros(3, 2, *shape) for shape in ((4, 4), (4,), ())]
+            output = _gated.GatedChunkwise.apply(p, *zeros, None)[0]
+        with context:
+            return torch.autograd.grad(output.sum(), inputs, materialize_grads=True)
+
+    assert_identical(run(torch.autocast("cpu", torch.bfloat16)), run(nullcontext()))
+
+
+# --- the projection
+
+
+@pytest.fixture
+def projection() -> Projection:
+    torch.manual_seed(0)
+    return Projection(8, 20)
+
+
+def differentiated(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    y = linear(x)
+    return (y, *torch.autograd.grad(y.sin().sum(), (x, *linear.parameters())))
+
+
+def test_projection_is_a_linear_map(projection: Projection) -> None:
+    plain = nn.Linear(8, 20)
+    plain.load_state_dict(projection.state_dict())
+    x = torch.randn(3, 700, 8, requires_grad=True)
+    assert _projection._suits_onednn(x, projection.weight) == (
+        _projection._onednn_product() is not None
+    )
+    assert_close(differentiated(projection, x), differentiated(plain, x), 1e-5)
+    assert_identical(projection(x[:1, :2]), plain(x[:1, :2]))
+
+
+def test_projection_without_onednn(projection: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(700, 8, requires_grad=True)
+    expected = differentiated(projection, x)
+    monkeypatch.setattr(_projection, "_onednn_product", lambda: None)
+    assert_close(differentiated(projection, x), expected, 1e-5)
+
+
+def test_projection_twice_differentiated(projection: Projection) -> None:
+    plain = nn.Linear(8, 20)
+    plain.load_state_dict(projection.state_dict())
+    x = torch.randn(700, 8, requires_grad=True)
+
+    def penalty(linear: nn.Module) -> tuple[Tensor, ...]:
+        (slope,) = torch.autograd.grad(linear(x).sin().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), (x, *linear.parameters()))
+
+    assert_close(penalty(projection), penalty(plain), 1e-5)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
+def test_projection_with_a_part_that_needs_no_gradient(projection: Projection, frozen: str) -> None:
+    x = torch.randn(700, 8, requires_grad=True)
+    parts = {"x": x, **dict(projection.named_parameters())}
+    expected = dict(zip(parts, differentiated(projection, x)[1:], strict=True))
+    parts.pop(frozen).requires_grad_(False)
+    found = torch.autograd.grad(projection(x).sin().sum(), tuple(parts.values()))
+    assert_close(found, tuple(expected[name] for name in parts), 1e-5)
 
 
 # --- blocks of samples

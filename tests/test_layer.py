@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
@@ -514,6 +515,31 @@ def test_traces_without_a_break() -> None:
     result = compiled(x, mask=mask)
     assert_close(result, expected)
     assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT)
+
+
+@compiles
+def test_one_trace_serves_every_length() -> None:
+    """No second compilation for another T, and the same numbers, gradients too."""
+    layer = make_layer()
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
+    for T in (40, 70, 17, 133):
+        x = torch.randn(T, 4, 3, dtype=torch.float64, requires_grad=True)
+        inputs = [x, *layer.parameters()]
+        result, expected = compiled(x), layer(x)
+        assert_close(result, expected)
+        assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT)
+    assert counter.frame_count == 1
+
+
+@compiles
+def test_exports_without_an_operator_of_its_own() -> None:
+    """What is exported runs where this package is not."""
+    layer, x = make_layer().eval(), draw_input()
+    program = torch.export.export(layer, (x,))
+    assert "pytorch_forecasting_mlstm" not in program.graph_module.code
+    assert_close(program.module()(x), layer(x))
 
 
 @compiles

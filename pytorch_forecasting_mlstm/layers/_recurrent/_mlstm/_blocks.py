@@ -5,9 +5,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["by_blocks", "chunk_length", "is_eager", "is_eager_on_cpu", "samples_per_block"]
+__all__ = [
+    "by_blocks",
+    "chunk_length",
+    "compiled_chunk",
+    "is_compiled_whole",
+    "is_eager",
+    "is_eager_on_cpu",
+    "samples_per_block",
+]
 
-_BLOCK = 2**22  # numbers in the largest temporary of one block
+_BLOCK = 2**21  # numbers in the largest temporary of one block
 
 
 def chunk_length(T: int, K: int) -> int:
@@ -19,6 +27,18 @@ def chunk_length(T: int, K: int) -> int:
     chunks = -(-T // most)
     steps = -(-T // chunks)
     return min(T, -(-steps // 4) * 4)
+
+
+def compiled_chunk(K: int) -> int:
+    """Choose the steps of a chunk where T is not to be asked."""
+    return 48 if K > 16 else 32
+
+
+def is_compiled_whole() -> bool:
+    """Whether this is a trace for ``torch.compile``: not one to export, nor of a transform."""
+    exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
+    transformed = torch._C._are_functorch_transforms_active()
+    return torch.compiler.is_compiling() and not exporting and not transformed
 
 
 def is_eager() -> bool:

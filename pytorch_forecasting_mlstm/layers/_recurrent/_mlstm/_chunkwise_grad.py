@@ -1,5 +1,6 @@
 """The chunkwise form as one function to autograd: the fast path of ``mlstm_chunkwise``."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import grad
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
-__all__ = ["Chunkwise"]
+__all__ = ["Chunkwise", "backward_by_blocks", "forward_by_blocks"]
 
 
 class Chunkwise(torch.autograd.Function):
@@ -41,8 +42,7 @@ class Chunkwise(torch.autograd.Function):
 
         L is at most T.
         """
-        inputs = (q, k, v, log_i, log_f, c, n, m)
-        return by_blocks(partial(forward_pass, L, factored), inputs, _samples(q, L))
+        return forward_by_blocks(q, k, v, log_i, log_f, c, n, m, L, factored)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -63,9 +63,32 @@ class Chunkwise(torch.autograd.Function):
                 q, k, v, log_i, log_f, c, n, m, *_ = saved
                 outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
                 return *gradients(outputs, grads, saved[:8]), None, None
-            samples = _samples(saved[0], L)
-            function = partial(backward_pass, L, ctx.factored)
-            return *by_blocks(function, (*saved, *grads), samples), None, None
+            return *backward_by_blocks(saved, grads, L, ctx.factored), None, None
+
+
+def forward_by_blocks(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    L: int,
+    factored: bool,
+) -> tuple[Tensor, ...]:
+    """Return h, the last c, n and m, and two that only the backward pass needs."""
+    inputs = (q, k, v, log_i, log_f, c, n, m)
+    return by_blocks(partial(forward_pass, L, factored), inputs, _samples(q, L))
+
+
+def backward_by_blocks(
+    saved: Sequence[Tensor], grads: Sequence[Tensor | None], L: int, factored: bool
+) -> tuple[Tensor, ...]:
+    """Return the gradients of the eight inputs, from these, h and the two that were kept."""
+    function = partial(backward_pass, L, factored)
+    return by_blocks(function, (*saved, *grads), _samples(saved[0], L))
 
 
 def _samples(q: Tensor, L: int) -> int:

@@ -61,8 +61,8 @@ class _OneDnnLinear(torch.autograd.Function):
 
 def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
     return bool(
-        x.numel() >= _FEW * weight.shape[1]
-        and is_eager_on_cpu(x)
+        is_eager_on_cpu(x)
+        and x.numel() >= _FEW * weight.shape[1]
         and x.dtype == weight.dtype == torch.float32
         # subclasses (fake tensors, say) have their own ways
         and type(x) is Tensor

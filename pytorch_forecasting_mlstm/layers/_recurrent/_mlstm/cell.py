@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate, cap
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_dropout,
     check_flag,
@@ -122,7 +122,7 @@ class mLSTMCell(nn.Module):
         self.layer_norm = layer_norm
         self.num_heads = num_heads
         self.heads = hidden_size if num_heads is None else num_heads
-        self._head_dim = hidden_size // self.heads
+        self.head_dim = hidden_size // self.heads
 
         self.dropout = nn.Dropout(dropout)
         self.projection = Projection(input_size, 4 * hidden_size + 2 * self.heads)
@@ -163,7 +163,7 @@ class mLSTMCell(nn.Module):
         """Shape of c for a batch."""
         if self.num_heads is None:
             return (batch_size, self.hidden_size)
-        return (batch_size, self.num_heads, self._head_dim, self._head_dim)
+        return (batch_size, self.num_heads, self.head_dim, self.head_dim)
 
     def init_hidden(
         self, batch_size: int, device: torch.device | str | None = None
@@ -219,39 +219,73 @@ class mLSTMCell(nn.Module):
         TypeError, ValueError
             If a tensor has another shape, dtype or device than expected.
         """
+        projection = self.projection
+        if not self._takes(x, h_prev, c_prev, n_prev, projection.weight):
+            self._explain(x, h_prev, c_prev, n_prev)
+        if self.training:
+            x = self.dropout(x)
+        q, k, v, i, f_and_o = self._normalised(projection(x))
+        B, NH, d = x.shape[0], self.heads, self.head_dim
+        vector, column, row, number = (B, NH, d), (B, NH, d, 1), (B, NH, 1, d), (B, NH, 1)
+        f, o = torch.sigmoid(f_and_o).split((NH, NH * d), dim=-1)
+        # the soft cap bounds i, so the recurrence needs no stabiliser here; i takes k's 1/√d
+        i = (torch.exp(cap(i)) * d**-0.5).view(number)
+        f = f.view(number)
+
+        c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(vector)
+        c = torch.addcmul(f.unsqueeze(-1) * c, (i * v.view(vector)).view(column), k.view(row))
+        n = torch.addcmul(f * n, i, k.view(vector))
+        # no matrix products, which autocast would round
+        q = q.view(vector)
+        read = (c * q.view(row)).sum(-1)
+        h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
+        h = o * h.view(B, NH * d)
+        if self.training:
+            h = self.dropout(h)
+        return h, c.view(c_prev.shape), n.view(B, NH * d)
+
+    def _takes(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
+        """Whether a step can be taken: the checks of ``_explain`` at once, a step being short."""
+        if not all(type(part) is Tensor for part in (x, h, c, n)) or x.dim() != 2:
+            return False
+        B, device, dtype = x.shape[0], weight.device, torch.float32
+        return (
+            x.shape[1] == self.input_size
+            and h.shape == n.shape == (B, self.hidden_size)
+            and c.shape == self.memory_shape(B)
+            and x.dtype == h.dtype == c.dtype == n.dtype == weight.dtype == dtype
+            and x.device == h.device == c.device == n.device == device
+        )
+
+    def _explain(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor) -> None:
+        """Raise unless all fit, saying what does not."""
         weight = self.projection.weight
         check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
         B = x.shape[0]
-        shapes = ((B, self.hidden_size), self.memory_shape(B), (B, self.hidden_size))
+        unit, memory = (B, self.hidden_size), self.memory_shape(B)
+        for name, part, shape in (("h_prev", h, unit), ("c_prev", c, memory), ("n_prev", n, unit)):
+            check_tensor(
+                "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
+            )
+
+    def _normalised(self, p: Tensor) -> tuple[Tensor, ...]:
+        """Part pre-activations, normalised, float32 or wider: q, k, v, i, and f and o together."""
+        H, NH = self.hidden_size, self.heads
+        if self.layer_norm:
+            q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
+            i, f_and_o = self.norm_gates(gates).split((NH, NH + H), dim=-1)
+            parts = (self.norm_q(q), self.norm_k(k), self.norm_v(v), i, f_and_o)
+        else:
+            parts = p.split((H, H, H, NH, NH + H), dim=-1)
         dtype = self.state_dtype
-        for name, part, shape in zip(
-            ("h_prev", "c_prev", "n_prev"), (h_prev, c_prev, n_prev), shapes, strict=True
-        ):
-            check_tensor("mLSTMCell", name, part, shape, dtype=dtype, device=weight.device)
-        q, k, v, log_i, log_f, o = self.project(self.dropout(x))
-        NH, d = self.heads, self._head_dim
-        c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(B, NH, d)
-        # the soft cap bounds i, so the recurrence needs no stabiliser here
-        i, f = log_i.exp()[..., None], log_f.exp()[..., None]
-        c = torch.addcmul(f[..., None] * c, (i * v)[..., None], k[..., None, :])
-        n = torch.addcmul(f * n, i, k)
-        # no matrix product, which autocast would round
-        read = (c * q[..., None, :]).sum(-1)
-        h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
-        h = self.dropout((o * h).reshape(B, self.hidden_size))
-        return h, c.reshape(c_prev.shape), n.reshape(n_prev.shape)
+        return parts if p.dtype == dtype else tuple(part.to(dtype) for part in parts)
 
     # What mLSTMLayer needs of a cell, to compute a sequence at a time.
 
     def preactivations(self, x: Tensor) -> Tensor:
         """Project x (..., input_size): (..., 4 H + 2 NH), normalised, float32 or wider."""
         p = self.projection(x)
-        if self.layer_norm:
-            H = self.hidden_size
-            q, k, v, gates = p.split((H, H, H, H + 2 * self.heads), dim=-1)
-            parts = (self.norm_q(q), self.norm_k(k), self.norm_v(v), self.norm_gates(gates))
-            p = torch.cat(parts, dim=-1)
-        return p.to(self.state_dtype)
+        return torch.cat(self._normalised(p), dim=-1) if self.layer_norm else p.to(self.state_dtype)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).
@@ -263,7 +297,7 @@ class mLSTMCell(nn.Module):
 
     def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
         """View true c and n as the state of every head, at scale 1."""
-        B, NH, d = n.shape[0], self.heads, self._head_dim
+        B, NH, d = n.shape[0], self.heads, self.head_dim
         return mLSTMState(c.reshape(B, NH, d, d), n.reshape(B, NH, d), n.new_zeros(B, NH))
 
     def from_heads(self, state: mLSTMState) -> tuple[Tensor, Tensor]:

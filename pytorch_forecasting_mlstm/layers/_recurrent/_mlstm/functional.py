@@ -30,9 +30,15 @@ References
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+    chunk_length,
+    compiled_chunk,
+    is_compiled_whole,
+    is_eager_on_cpu,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     EMPTY,
@@ -40,6 +46,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     segment_sums,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
@@ -244,10 +251,31 @@ def mlstm_chunkwise(
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
         T, K = q.shape[2:]
-        size = min(chunk_size or chunk_length(T, K), T)
-        factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
-        h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
+        if is_compiled_whole():
+            h, c, n, m = _compiled(q, k, v, log_i, log_f, state, chunk_size or compiled_chunk(K))
+        else:
+            size = min(chunk_size or chunk_length(T, K), T)
+            factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
+            h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
     return h.to(out_dtype), mLSTMState(c, n, m)
+
+
+def _compiled(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState,
+    L: int,
+) -> tuple[Tensor, ...]:
+    """Run a sequence, filled up to whole chunks, by the operator for ``torch.compile``."""
+    T = q.shape[2]
+    pad = -T % L
+    q, k, v = (F.pad(x, (0, 0, 0, pad)) for x in (q, k, v))
+    log_i, log_f = F.pad(log_i, (0, pad), value=-torch.inf), F.pad(log_f, (0, pad))
+    h, c, n, m, *_ = chunkwise_operator(q, k, v, log_i, log_f, *state, L)
+    return h[:, :, :T], c, n, m
 
 
 def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:

@@ -183,9 +183,7 @@ class mLSTMLayer(nn.Module):
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the stack over x (T, B, input); return the output, and the last h, c and n."""
-        u = x.transpose(
-            0, 1
-        ).contiguous()  # every sample's steps together, as the recurrence reads them
+        u = x.transpose(0, 1)  # every sample's steps together, as the recurrence reads them
         padding = None
         if mask is not None:
             padding = ~mask.T[..., None]

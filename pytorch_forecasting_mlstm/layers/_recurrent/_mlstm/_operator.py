@@ -1,0 +1,119 @@
+"""The chunkwise form as one operator, which ``torch.compile`` takes as a whole.
+
+A trace of what is inside would be some two hundred nodes, nearly each with a division of T in its
+shape: with a changing T it took the compiler minutes. As one operator it is computed as it is
+without a compiler, blocks and factors included; the compiler joins what stands around it.
+
+h and what is kept for the backward pass are padded to whole chunks, of a length that does not
+depend on T.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+    backward_by_blocks,
+    forward_by_blocks,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
+
+__all__ = ["chunkwise_operator"]
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise", mutates_args=())
+def chunkwise_operator(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    L: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return h, c, n, m and what the backward pass needs, for a multiple of L steps."""
+    with full_precision(q.device):
+        factored = _factored(log_i, log_f, L)
+        inputs = (q, k, v, log_i, log_f, c, n, m)
+        h, c, n, m, normaliser, summary = forward_by_blocks(*inputs, L, factored)
+    return (
+        h.contiguous(),
+        c.contiguous(),
+        n.contiguous(),
+        m.contiguous(),
+        normaliser.contiguous(),
+        summary.contiguous(),
+    )
+
+
+@chunkwise_operator.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    L: int,
+) -> tuple[Tensor, ...]:
+    (B, NH, T), V, K = log_i.shape, c.shape[2], c.shape[3]
+    summaries = (T // L + 1) * (V + 1) * K
+    shapes = (v.shape, c.shape, n.shape, m.shape, (B, NH, T), (B, NH, summaries))
+    return tuple(q.new_empty(shape) for shape in shapes)
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise_backward", mutates_args=())
+def _backward_operator(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    h: Tensor,
+    normaliser: Tensor,
+    summary: Tensor,
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
+    grad_m: Tensor | None,
+    L: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    with full_precision(q.device):
+        saved = (q, k, v, log_i, log_f, c, n, m, h, normaliser, summary)
+        grads = (grad_h, grad_c, grad_n, grad_m)
+        found = backward_by_blocks(saved, grads, L, _factored(log_i, log_f, L))
+    one, two, three, four, five, six, seven, eight = (x.contiguous() for x in found)
+    return one, two, three, four, five, six, seven, eight
+
+
+@_backward_operator.register_fake
+def _(q: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return tuple(q.new_empty(x.shape) for x in (q, *others[:7]))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.L = inputs
+    h, _, _, _, *kept = output
+    ctx.save_for_backward(*tensors, h, *kept)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return *_backward_operator(*ctx.saved_tensors, *grads[:4], ctx.L), None
+
+
+chunkwise_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _factored(log_i: Tensor, log_f: Tensor, L: int) -> bool:
+    return is_eager_on_cpu(log_i) and can_factor(log_i, log_f, L)
