@@ -24,6 +24,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
     functional,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import layer as layer_module
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -249,9 +251,7 @@ def test_projection_is_a_linear_map(projection: Projection) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(3, 700, 8, requires_grad=True)
-    assert _projection._suits_onednn(x, projection.weight) == (
-        _projection._onednn_product() is not None
-    )
+    assert _projection._suits_onednn(x) == _projection._has_onednn()
     assert_close(differentiated(projection, x), differentiated(plain, x), 1e-5)
     assert_identical(projection(x[:1, :2]), plain(x[:1, :2]))
 
@@ -259,8 +259,29 @@ def test_projection_is_a_linear_map(projection: Projection) -> None:
 def test_projection_without_onednn(projection: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(700, 8, requires_grad=True)
     expected = differentiated(projection, x)
-    monkeypatch.setattr(_projection, "_onednn_product", lambda: None)
+    monkeypatch.setattr(_projection, "_has_onednn", lambda: False)
     assert_close(differentiated(projection, x), expected, 1e-5)
+
+
+@pytest.mark.parametrize("rows", [5, 700])
+def test_projection_as_the_compiler_takes_it(projection: Projection, rows: int) -> None:
+    x = torch.randn(rows, 8, requires_grad=True)
+    parameters = (projection.weight, projection.bias)
+    y = _projection._operator(x, *parameters)
+    found = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
+    assert_close(found, differentiated(projection, x), 1e-5)
+    torch.library.opcheck(_projection._operator, (x, *parameters))
+
+
+def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
+    """Shapes and strides that they announce, no aliases, derivatives."""
+    problem = make_problem(32, B=2)
+    torch.library.opcheck(chunkwise_operator, (*problem, 8))
+    p = torch.randn(2, 21, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
+    state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]
+    padding = torch.rand(2, 21, 1) < 0.5
+    for mask in (None, padding):
+        torch.library.opcheck(gated_operator, (p, *state, mask, 8))
 
 
 def test_projection_twice_differentiated(projection: Projection) -> None:

@@ -40,7 +40,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     weigh,
 )
 
-__all__ = ["GatedChunkwise"]
+__all__ = ["GatedChunkwise", "factors", "gated_backward", "gated_forward"]
 
 
 class GatedChunkwise(torch.autograd.Function):
@@ -54,25 +54,36 @@ class GatedChunkwise(torch.autograd.Function):
     def forward(
         ctx: Any, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
     ) -> tuple[Tensor, ...]:
+        L = chunk_length(p.shape[1], c.shape[-1])
         with full_precision(p.device):
-            x = _prepare(p, m, padding, None)
-            h, last_c, last_n, last_m, *kept = read_chunks(x.q, x.key, x.v_hat, c, n, x.weights)
-        (B, T), NH, H = p.shape[:2], c.shape[1], n.shape[1] * n.shape[2]
-        output = p.new_empty(T, B, H).transpose(0, 1)
-        torch.mul(torch.sigmoid(x.views.o), _steps(h, B, NH, T), out=_by_head(output, NH))
-        ctx.save_for_backward(p, c, n, m, padding, h, *kept)
-        ctx.factored = x.factored
+            ctx.factored = factors(p, m, padding, L)
+            *results, h, normaliser, summary = gated_forward(L, ctx.factored, p, c, n, m, padding)
+        ctx.save_for_backward(p, c, n, m, padding, h, normaliser, summary)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        return output, last_c, last_n, last_m
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, c, n, m, padding, h, normaliser, summary = ctx.saved_tensors
+        p, c, n, m, padding, *kept = ctx.saved_tensors
         with full_precision(p.device):
             if torch.is_grad_enabled():
                 outputs = _plain(p, c, n, m, padding)
                 return *gradients(outputs, grads, (p, c, n, m)), None
-            return *_gradients(p, m, padding, ctx.factored, h, normaliser, summary, grads), None
+            L = chunk_length(p.shape[1], c.shape[-1])
+            return *gated_backward(L, ctx.factored, p, m, padding, *kept, *grads), None
+
+
+def gated_forward(
+    L: int, factored: bool, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Return the gated h, the last c, n and m, and what the backward pass needs."""
+    (B, T), NH, V = p.shape[:2], c.shape[1], c.shape[2]
+    x = _prepare(p, m, padding, L, factored)
+    h, last_c, last_n, last_m, *kept = read_chunks(x.q, x.key, x.v_hat, c, n, x.weights)
+    h = h.view(B, NH, -1, V)
+    output = p.new_empty(T, B, NH * V).transpose(0, 1)
+    torch.mul(torch.sigmoid(x.views.o), h[:, :, :T], out=_by_head(output, NH))
+    return output, last_c, last_n, last_m, h, *(part.view(B, NH, -1) for part in kept)
 
 
 class _Prepared(NamedTuple):
@@ -85,19 +96,23 @@ class _Prepared(NamedTuple):
     key: Tensor  # k ⊙ key_scale
     key_scale: Tensor  # (B, NH, T, 1), with the 1/√K
     v_hat: Tensor  # (X, L, V + 1), with a column of ones
-    factored: bool
     weights: Weights
 
 
-def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, factored: bool | None) -> _Prepared:
+def factors(p: Tensor, m: Tensor, padding: Tensor | None, L: int) -> bool:
+    """Whether weights are to be taken as factors."""
+    if not is_eager_on_cpu(p):
+        return False
+    views = _heads_first(p, m.shape[1])
+    return can_factor(*_log_gates(views.i, views.f, padding), L)
+
+
+def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, L: int, factored: bool) -> _Prepared:
     (B, NH), T = m.shape, p.shape[1]
     views = _heads_first(p, NH)
     K = views.k.shape[-1]
-    L = chunk_length(T, K)
     log_i, log_f = _log_gates(views.i, views.f, padding)
-    if factored is None:
-        factored = is_eager_on_cpu(p) and can_factor(log_i, log_f, L)
-    w = weigh(*cut_gates(log_i, log_f, L), m.view(-1, 1), factored=factored)
+    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
 
     S = T + -T % L
     key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
@@ -108,35 +123,36 @@ def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, factored: bool | None
     v_hat[:, :, :T, :K] = views.v
     v_hat[:, :, :T, K] = 1
     q, key, v_hat = (x.view(-1, L, x.shape[-1]) for x in (q, key, v_hat))
-    return _Prepared(views, log_i, log_f, q, key, key_scale, v_hat, factored, w)
+    return _Prepared(views, log_i, log_f, q, key, key_scale, v_hat, w)
 
 
-def _gradients(
+def gated_backward(
+    L: int,
+    factored: bool,
     p: Tensor,
     m: Tensor,
     padding: Tensor | None,
-    factored: bool,
     h: Tensor,
     normaliser: Tensor,
     summary: Tensor,
-    grads: tuple[Tensor | None, ...],
+    grad_output: Tensor | None,
+    *grad_state: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of p, c, n and m."""
-    grad_output, *grad_state = grads
-    x = _prepare(p, m, padding, factored)
+    x = _prepare(p, m, padding, L, factored)
     (B, NH, T), V = x.log_i.shape, h.shape[-1]
     grad_p = torch.empty_like(p)
     views = _heads_first(grad_p, NH)
 
     # the output gate: output = o h
-    grad_read = _buffer(p, (B, NH, h.shape[0] * h.shape[1] // (B * NH), V + 1), T)
+    grad_read = _buffer(p, (*h.shape[:3], V + 1), T)
     if grad_output is None:
         grad_read.zero_()
         views.o.zero_()
     else:
         o, grad_h = torch.sigmoid(x.views.o), grad_read[:, :, :T, :V]
         torch.mul(_by_head(grad_output, NH), o, out=grad_h)
-        product = grad_h * _steps(h, B, NH, T)
+        product = grad_h * h[:, :, :T]
         grad_read[:, :, :T, V] = row_sums(product)
         torch.addcmul(product, product, o, value=-1, out=views.o)
         through_division(grad_read, normaliser, x.weights)

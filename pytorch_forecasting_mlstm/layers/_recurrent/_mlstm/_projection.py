@@ -1,6 +1,5 @@
 """A linear map of many rows that takes the fastest matrix product this processor has."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -8,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+    is_compiled_whole,
+    is_eager,
+)
 
 __all__ = ["Projection"]
 
 _FEW = 512  # rows for which calls cost more than they save
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Projection(nn.Linear):
@@ -27,10 +27,15 @@ class Projection(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``."""
-        if _suits_onednn(input, self.weight):
-            rows: Tensor = _OneDnnLinear.apply(input.flatten(0, -2), self.weight, self.bias)
-            return rows.unflatten(0, input.shape[:-1])
-        return F.linear(input, self.weight, self.bias)
+        if not _is_plain(input, self.weight):
+            return F.linear(input, self.weight, self.bias)
+        if is_compiled_whole():
+            rows: Tensor = _operator(input.flatten(0, -2), self.weight, self.bias)
+        elif is_eager() and _suits_onednn(input):
+            rows = _OneDnnLinear.apply(input.flatten(0, -2), self.weight, self.bias)
+        else:
+            return F.linear(input, self.weight, self.bias)
+        return rows.unflatten(0, input.shape[:-1])
 
 
 class _OneDnnLinear(torch.autograd.Function):
@@ -38,53 +43,97 @@ class _OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        product = _onednn_product()
-        assert product is not None
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        for_x, *for_parameters = ctx.needs_input_grad
         if torch.is_grad_enabled():  # to be differentiated again
             return grad @ weight, grad.mT @ x, grad.sum(0)
-        product = _onednn_product()
-        assert product is not None
-        grad_x = product(grad, weight.mT, None) if for_x else None
-        if not any(for_parameters):
-            return grad_x, None, None
-        grad_weight = product(x.mT, grad.mT, None).mT.contiguous()  # faster this way round
-        return grad_x, grad_weight, grad.mT @ grad.new_ones(len(grad))
+        for_x, *for_parameters = ctx.needs_input_grad
+        grad_x = _product(grad, weight.mT, None) if for_x else None
+        of_parameters = _of_parameters(grad, x) if any(for_parameters) else (None, None)
+        return grad_x, *of_parameters
 
 
-def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
-    return bool(
-        is_eager_on_cpu(x)
-        and x.numel() >= _FEW * weight.shape[1]
+# For torch.compile, which would multiply as F.linear does.
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::projection", mutates_args=())
+def _operator(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
+
+
+@_operator.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::projection_backward", mutates_args=())
+def _backward_operator(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if _suits_onednn(x):
+        return _product(grad, weight.mT, None), *_of_parameters(grad, x)
+    return grad @ weight, grad.mT @ x, grad.sum(0)
+
+
+@_backward_operator.register_fake
+def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(weight.shape[0])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    x, weight, _ = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    result: tuple[Tensor, ...] = _backward_operator(grad, *ctx.saved_tensors)
+    return result
+
+
+_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x @ weight.T + bias`` of dense matrices, in oneDNN."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+def _of_parameters(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight and bias."""
+    grad_weight = _product(x.mT, grad.mT, None).mT.contiguous()  # faster this way round
+    return grad_weight, grad.mT @ grad.new_ones(len(grad))
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether both are float32 matrices on the CPU, and to be multiplied as such."""
+    return (
+        x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        # subclasses (fake tensors, say) have their own ways
+        # subclasses have their own ways
         and type(x) is Tensor
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.mkldnn.enabled
-        and _onednn_product() is not None
     )
 
 
+def _suits_onednn(x: Tensor) -> bool:
+    """Whether oneDNN is at hand, and x large enough for it to pay."""
+    many = x.numel() >= _FEW * x.shape[-1]
+    return many and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+
+
 @cache
-def _onednn_product() -> Product | None:
-    """Return oneDNN's ``x @ weight.T + bias`` of dense matrices, if this torch has it."""
+def _has_onednn() -> bool:
+    """Whether this torch has oneDNN's product for dense matrices.
 
-    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return result
-
-    # An operator that torch keeps for its compiler: it is tried before it is trusted.
+    An operator that torch keeps for its compiler: it is tried before it is trusted.
+    """
     x, weight, bias = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.eye(2), torch.ones(2)
     try:
-        found = product(x.mT, weight.mT, bias)
+        return _product(x.mT, weight.mT, bias).tolist() == [[2.0, 4.0], [3.0, 5.0]]
     except (AttributeError, RuntimeError):
-        return None
-    return product if found.tolist() == [[2.0, 4.0], [3.0, 5.0]] else None
+        return False

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
     chunk_length,
+    compiled_chunk,
+    is_compiled_whole,
     is_eager,
     samples_per_block,
 )
@@ -18,6 +20,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_tensor,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -283,8 +286,11 @@ def _run_cell(
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
     p = cell.preactivations(cell.dropout(x.contiguous()))
     state = cell.to_heads(c, n)
-    if is_eager() and p.numel() > 0:
+    if p.numel() > 0 and is_eager():
         h, *last = GatedChunkwise.apply(p, *state, padding)
+        state = mLSTMState(*last)
+    elif p.numel() > 0 and is_compiled_whole():
+        h, *last = gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
         state = mLSTMState(*last)
     else:
         q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)

@@ -1,0 +1,98 @@
+"""The layer's recurrence as one operator, which ``torch.compile`` takes as a whole.
+
+As :mod:`_operator`, from pre-activations to the gated read-out. The compiled layer computes what
+the layer does, with the same blocks and factors.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import (
+    factors,
+    gated_backward,
+    gated_forward,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+
+__all__ = ["gated_operator"]
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::gated_chunkwise", mutates_args=())
+def gated_operator(
+    p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, L: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return what ``gated_forward`` does."""
+    p = p.contiguous()
+    with full_precision(p.device):
+        function = partial(gated_forward, L, factors(p, m, padding, L))
+        results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
+    output, *others = results
+    last_c, last_n, last_m, h, normaliser, summary = (x.contiguous() for x in others)
+    return output, last_c, last_n, last_m, h, normaliser, summary
+
+
+@gated_operator.register_fake
+def _(
+    p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, L: int
+) -> tuple[Tensor, ...]:
+    (B, T), (_, NH, V, K) = p.shape[:2], c.shape
+    chunks = (T + L - 1) // L
+    output = p.new_empty(T, B, NH * V).transpose(0, 1)
+    kept = (
+        (B, NH, chunks * L, V),
+        (B, NH, chunks * L),
+        (B, NH, (chunks + 1) * (V + 1) * K),
+    )
+    return output, *(p.new_empty(shape) for shape in (c.shape, n.shape, m.shape, *kept))
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::gated_chunkwise_backward", mutates_args=())
+def _backward_operator(
+    p: Tensor,
+    m: Tensor,
+    padding: Tensor | None,
+    h: Tensor,
+    normaliser: Tensor,
+    summary: Tensor,
+    grad_output: Tensor | None,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
+    grad_m: Tensor | None,
+    L: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    p = p.contiguous()
+    with full_precision(p.device):
+        function = partial(gated_backward, L, factors(p, m, padding, L))
+        inputs = (p, m, padding, h, normaliser, summary, grad_output, grad_c, grad_n, grad_m)
+        found = by_blocks(function, inputs, _samples(p, m.shape[1], L))
+    of_p, of_c, of_n, of_m = (x.contiguous() for x in found)
+    return of_p, of_c, of_n, of_m
+
+
+@_backward_operator.register_fake
+def _(p: Tensor, m: Tensor, padding: Tensor | None, h: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    (B, NH), d = m.shape, h.shape[-1]
+    shapes = (p.shape, (B, NH, d, d), (B, NH, d), (B, NH))
+    return tuple(p.new_empty(shape) for shape in shapes)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    p, _, _, m, padding, ctx.L = inputs
+    ctx.save_for_backward(p, m, padding, *output[4:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return *_backward_operator(*ctx.saved_tensors, *grads[:4], ctx.L), None, None
+
+
+gated_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _samples(p: Tensor, NH: int, L: int) -> int:
+    B, T, width = p.shape
+    return samples_per_block(p, B, T * max(width, 2 * NH * L))
