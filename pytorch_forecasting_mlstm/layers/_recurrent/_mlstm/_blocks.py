@@ -15,7 +15,7 @@ __all__ = [
     "samples_per_block",
 ]
 
-_BLOCK = 2**21  # numbers in the largest temporary of one block
+_BLOCK = 2**20  # numbers in the largest temporary of one block
 
 
 def chunk_length(T: int, K: int) -> int:
