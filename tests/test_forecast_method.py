@@ -662,5 +662,3 @@ def test_arguments_are_checked(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
     model, history = plain
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         model.forecast(history, batch_size=0)
-    with pytest.raises(ValueError, match="trainer_kwargs must not have callbacks"):
-        model.forecast(history, trainer_kwargs={"callbacks": []})

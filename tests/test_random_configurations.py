@@ -14,7 +14,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from lightning import Trainer
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
-from pytorch_forecasting.metrics import LogNormalDistributionLoss
+from pytorch_forecasting.metrics import (
+    LogNormalDistributionLoss,
+    MultivariateNormalDistributionLoss,
+    NormalDistributionLoss,
+)
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
@@ -111,6 +115,8 @@ def forecast(case: Case) -> None:
         values = [dataset.data["target"][number]]
         if case.later is not None:
             values.append(torch.as_tensor(case.later[name].to_numpy(copy=True)))
+        if name in dataset.constant_fill_strategy:  # what stands in gaps is data, too
+            values.append(torch.tensor([dataset.constant_fill_strategy[name]]))
         known = torch.cat([each.double() for each in values])  # a hole may be where lags take rows
         scale = scales[number][:, 1].repeat_interleave(lengths)
         assert_in_scale(
@@ -136,8 +142,10 @@ def assert_in_scale(
     if in_logs:  # the host's way back from log1p is the exponential
         values, made = values.clamp_min(0).log1p(), made.clamp_min(1e-300).log()
         scale = torch.maximum(scale, torch.ones_like(scale))
-    elif transformation == "count":  # and from one more, it is softplus
-        values, made = values + 1, normalizer.get_transform("softplus")["forward"](made)
+    elif transformation == "count":  # and from one more, it is softplus, but of samples one less
+        samples = isinstance(loss, NormalDistributionLoss | MultivariateNormalDistributionLoss)
+        back = torch.tensor(1.0).add if samples else normalizer.get_transform("softplus")["forward"]
+        values, made = values + 1, back(made)
     else:
         values, made = (normalizer.preprocess(y.float()).double() for y in (values, made))
         values = values[values.isfinite()]  # of a later table more is undefined than is read

@@ -55,26 +55,34 @@ class CheckedData(BaseModel):
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predict, as the host does it.
+        """Predict, as the host does it, and where the host fails.
+
+        Batches may have horizons of different lengths: of the output, what follows the horizon of a
+        sample is NaN, of ``x`` and ``y`` it is 0, as in a batch of the loader. All is on the CPU.
 
         Parameters
         ----------
         data : DataLoader, DataFrame or TimeSeriesDataSet
             What to predict; of a table the last window of every series.
         *args, **kwargs
-            Arguments of ``BaseModel.predict``: ``mode``, ``return_x``, ``trainer_kwargs`` and so
-            on.
+            Arguments of ``BaseModel.predict``. ``mode``: ``"prediction"``, ``"quantiles"``,
+            ``"raw"`` or ``("raw", "prediction")``. ``return_x``, ``return_y``, ``return_index``,
+            ``return_decoder_lengths``: what else is returned. ``trainer_kwargs`` are left as they
+            are, and may have callbacks. With ``output_dir``, batches are written there to
+            ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` to
+            ``predictions.pt`` what would have been returned, which is then None.
 
         Returns
         -------
         Prediction or Tensor or list of Tensor
-            As the mode and the ``return_*`` arguments ask for.
+            As the mode and the ``return_*`` arguments ask for. With several processes each has the
+            predictions of all, in the order of the dataset.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If the data have other columns, labels, lengths or targets than the model was made for,
-            or numbers that are not finite.
+            or numbers that are not finite, or there is no such mode.
         """
         if isinstance(data, pd.DataFrame):
             data = make_dataset(self, data)

@@ -55,8 +55,6 @@ def forecast(
         )
     check_size(WHO, "batch_size", batch_size)
     trainer_kwargs = {**_TRAINER, **(trainer_kwargs or {})}
-    if "callbacks" in trainer_kwargs:  # the host then leaves out the one that gathers predictions
-        raise ValueError(f"{WHO}: trainer_kwargs must not have callbacks; leave them out.")
     schema = Schema.of(parameters)
     levels = [_levels(loss) for loss in losses_of(model.loss)]
     _check_names(schema, levels)

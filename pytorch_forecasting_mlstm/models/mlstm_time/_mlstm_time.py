@@ -44,6 +44,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     tell_transformations,
     whole_horizon,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
 from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
@@ -51,7 +52,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, mak
 __all__ = ["mLSTMTime"]
 
 
-class mLSTMTime(CheckedData, SafeCheckpoints, BaseModelWithCovariates):
+class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWithCovariates):
     r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
 
     A direct multi-horizon model in the style of xLSTMTime [1]_::
@@ -702,7 +703,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, BaseModelWithCovariates):
         """Leave out what the last step left behind: it cannot be copied or pickled."""
         passing = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
         state = {**super().__getstate__(), **{name: [] for name in passing}}
-        state.pop("_output_class", None)  # a local class, made again at the next call
+        state.pop("_output_class", None)  # the host's local class, in a derived model
         logged = nn.ModuleList(fresh_loss(metric) for metric in self.logging_metrics)
         metrics = {"loss": fresh_loss(self.loss), "logging_metrics": logged}
         return {**state, "_modules": {**self._modules, **metrics}}
