@@ -141,12 +141,12 @@ def test_half_precision_that_overflows_is_told() -> None:
         )
 
 
-@pytest.mark.parametrize(("transformation", "value"), [("log", 0.0), ("sqrt", -2.0)])
+@pytest.mark.parametrize(("transformation", "value"), [("log", 0.0), ("sqrt", -2.0), ("logit", 1.5)])
 def test_a_transformation_that_is_not_defined_for_the_target_is_refused(
     transformation: str, value: float
 ) -> None:
     table = make_table()
-    table["y"] = table["y"].abs()
+    table["y"] = table["share"]  # within 0 and 1
     table.loc[30, "y"] = value
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -314,6 +314,17 @@ def test_whole_numbers_are_no_matter_for_a_table_and_an_error_for_a_dataset() ->
     assert model.predict(whole, trainer_kwargs={**QUIET}).isfinite().all()
     with pytest.raises(ValueError, match=r"'y' must be of real numbers .*int64; .*astype"):
         make_model(make_dataset(whole, **normalizer))
+
+
+def test_a_number_that_the_host_takes_for_a_label_is_refused() -> None:
+    """Of pandas' nullable integers, which the host has no real normaliser for."""
+    table = make_table()
+    table["whole"] = table["whole"].astype("Int64")
+    dataset = make_dataset(
+        table, target="whole", time_varying_unknown_reals=["whole"], target_normalizer="auto"
+    )
+    with pytest.raises(ValueError, match=r"^mLSTMTime: target 'whole'.*\.astype\(float\)"):
+        mLSTMTime.from_dataset(dataset)
 
 
 def test_a_scaler_without_steps_to_measure_is_refused() -> None:

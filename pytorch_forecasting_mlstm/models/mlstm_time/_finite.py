@@ -112,15 +112,18 @@ def _transforms(normalizer: Any) -> bool:
 
 
 def _transformed(normalizer: Any, values: Tensor) -> Tensor:
-    """Transform a target as the host does, but for the logarithm of 0.
+    """Transform a target as the host does, but for what it puts numbers for that mean nothing.
 
-    The host takes -8388608 for that, which makes a scale of millions, and exp(millions) of it.
+    For the logarithm of 0 it takes -8388608, which makes a scale of millions, and exp(millions) of
+    it; for the logit of any number outside of 0 to 1 that of the nearer end.
     """
     if not values.is_floating_point():
         values = values.to(torch.get_default_dtype())
     transformed = normalizer.preprocess(values.detach())
     if normalizer.transformation == "log":
         transformed = transformed.masked_fill(values == 0, -torch.inf)
+    if normalizer.transformation == "logit":
+        transformed = transformed.masked_fill((values < 0) | (values > 1), torch.nan)
     return transformed
 
 

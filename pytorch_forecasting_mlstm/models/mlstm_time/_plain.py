@@ -10,8 +10,10 @@ import copyreg
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -100,13 +102,8 @@ class _Writer:
         if kind in (list, tuple, torch.Size):
             parts = [self.write(part, f"{where}[{i}]") for i, part in enumerate(value)]
             return parts if kind is list else tuple(parts)
-        if kind is dict or kind is OrderedDict:
-            pairs = {
-                self._key(key, where): self.write(part, f"{where}[{key!r}]")
-                for key, part in value.items()
-            }
-            if _KIND in pairs:
-                raise CannotBeWrittenError(f"{where} has the reserved key {_KIND!r}")
+        if (kind is dict or kind is OrderedDict) and all(map(_is_plain_key, value)):
+            pairs = {key: self.write(part, f"{where}[{key!r}]") for key, part in value.items()}
             return pairs if kind is dict else OrderedDict(pairs)
         if isinstance(value, type) or (
             callable(value) and not hasattr(value, "__dict__") or hasattr(value, "__code__")
@@ -123,13 +120,6 @@ class _Writer:
         """Take back all objects but the first ``count``."""
         del self.objects[count:]
         self._numbers = {key: number for key, number in self._numbers.items() if number < count}
-
-    def _key(self, key: Any, where: str) -> Any:
-        key = key.item() if isinstance(key, np.generic) else key
-        parts = key if isinstance(key, tuple) else (key,)
-        if not all(type(part) in (str, int, float, bool, type(None)) for part in parts):
-            raise CannotBeWrittenError(f"{where} has the key {key!r}, a {type(key).__name__}")
-        return key
 
     def _object(self, value: Any, where: str) -> dict[str, Any]:
         for kind, (take_apart, _) in _VALUES.items():
@@ -197,6 +187,12 @@ class _Reader:
         return self._allowed[path]
 
 
+def _is_plain_key(key: Any) -> bool:
+    """Return whether torch reads a dict with such a key; other dicts are written as pairs."""
+    parts = key if type(key) is tuple else (key,)
+    return key != _KIND and all(type(part) in (str, int, float, bool, type(None)) for part in parts)
+
+
 def _importable(item: Any, where: str) -> str:
     """Return the path of a class or function, or raise if no other process could find it there."""
     path = path_of(item)
@@ -238,8 +234,6 @@ def _join_array(state: dict[str, Any]) -> np.ndarray:
 
 
 def _split_index(index: pd.Index, where: str) -> dict[str, Any]:
-    if isinstance(index.dtype, pd.DatetimeTZDtype):
-        raise CannotBeWrittenError(f"{where} has an index of {index.dtype}")
     if isinstance(index, pd.CategoricalIndex):
         codes, classes = np.asarray(index.codes), index.categories
         return {"data": codes, "dtype": [classes, index.ordered], "name": index.name}
@@ -293,18 +287,53 @@ def _join_scalar(state: dict[str, Any]) -> np.generic:
     return state["array"][()]
 
 
-def _split_time(value: pd.Timestamp | pd.Timedelta, where: str) -> dict[str, Any]:
-    if getattr(value, "tzinfo", None) is not None:
-        raise CannotBeWrittenError(f"{where} has a time zone")
-    return {"array": np.asarray(value.to_numpy())}
+def _split_timestamp(value: pd.Timestamp, where: str) -> dict[str, Any]:
+    zone = _split_zone(value.tzinfo, where)
+    if zone is not None:
+        value = value.tz_convert("UTC").tz_localize(None)
+    return {"array": np.asarray(value.to_numpy()), "zone": zone}
+
+
+def _join_timestamp(state: dict[str, Any]) -> pd.Timestamp:
+    value, zone = pd.Timestamp(state["array"][()]), _join_zone(state["zone"])
+    return value if zone is None else value.tz_localize("UTC").tz_convert(zone)
+
+
+def _split_datetime(value: datetime, where: str) -> dict[str, Any]:
+    iso = value.replace(tzinfo=None).isoformat()
+    return {"iso": iso, "fold": value.fold, "zone": _split_zone(value.tzinfo, where)}
+
+
+def _join_datetime(state: dict[str, Any]) -> datetime:
+    value = datetime.fromisoformat(state["iso"])
+    return value.replace(fold=state["fold"], tzinfo=_join_zone(state["zone"]))
+
+
+def _split_zone(zone: tzinfo | None, where: str) -> str | float | None:
+    """Write a time zone as its name or, of one without, its offset in seconds."""
+    if zone is None:
+        return None
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo and pytz
+    if name is not None:
+        return str(name)
+    offset = zone.utcoffset(None)
+    if offset is None:
+        raise CannotBeWrittenError(f"{where} has the time zone {zone!r}, which has no name")
+    return offset.total_seconds()
+
+
+def _join_zone(zone: str | float | None) -> tzinfo | None:
+    if isinstance(zone, str):
+        return ZoneInfo(zone)
+    return None if zone is None else timezone(timedelta(seconds=zone))
+
+
+def _split_dict(value: dict[Any, Any], where: str) -> list[Any]:
+    return [(key, part) for key, part in value.items()]
 
 
 def _set(state: list[Any]) -> set[Any]:
     return set(state)
-
-
-def _from_numpy(kind: type) -> Callable[[dict[str, Any]], Any]:
-    return lambda state: kind(state["array"][()])
 
 
 _INDEX = (_split_index, _join_index)
@@ -314,12 +343,34 @@ _VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     pd.Index: _INDEX,
     pd.RangeIndex: _INDEX,
     pd.DatetimeIndex: _INDEX,
+    pd.TimedeltaIndex: _INDEX,
+    pd.PeriodIndex: _INDEX,
+    pd.IntervalIndex: _INDEX,
     pd.CategoricalIndex: _INDEX,
     pd.MultiIndex: (_split_levels, _join_levels),
     pd.Series: (_split_series, _join_series),
     pd.DataFrame: (_split_frame, _join_frame),
-    pd.Timestamp: (_split_time, _from_numpy(pd.Timestamp)),
-    pd.Timedelta: (_split_time, _from_numpy(pd.Timedelta)),
+    pd.Timestamp: (_split_timestamp, _join_timestamp),
+    pd.Timedelta: (
+        lambda value, where: {"array": np.asarray(value.to_numpy())},
+        lambda state: pd.Timedelta(state["array"][()]),
+    ),
+    pd.Period: (
+        lambda value, where: [value.ordinal, value.freqstr],
+        lambda state: pd.Period(ordinal=state[0], freq=state[1]),
+    ),
+    pd.Interval: (
+        lambda value, where: [value.left, value.right, value.closed],
+        lambda state: pd.Interval(*state),
+    ),
+    datetime: (_split_datetime, _join_datetime),
+    date: (lambda value, where: value.isoformat(), date.fromisoformat),
+    timedelta: (
+        lambda value, where: [value.days, value.seconds, value.microseconds],
+        lambda state: timedelta(*state),
+    ),
+    dict: (_split_dict, dict),
+    OrderedDict: (_split_dict, OrderedDict),
     set: (lambda value, where: list(value), _set),
     partial: (
         lambda value, where: [value.func, value.args, value.keywords],

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pytorch_forecasting import EncoderNormalizer, TimeSeriesDataSet
+from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
@@ -236,9 +236,15 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
 
 
 def _check_real(dataset: TimeSeriesDataSet) -> None:
-    """Raise if a target of whole numbers has a normaliser that measures real ones only."""
+    """Raise if a target is no real one to its normaliser, but has to be."""
     targets = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
     for (name, normalizer), values in zip(targets, dataset.data["target"], strict=True):
+        if isinstance(normalizer, NaNLabelEncoder) and name in dataset.reals:
+            raise ValueError(
+                f"mLSTMTime: target {name!r} must not be among the real variables while its "
+                f"target_normalizer is a NaNLabelEncoder, for labels; if it is a number, make the "
+                f"dataset with data[{name!r}].astype(float)."
+            )
         if isinstance(normalizer, EncoderNormalizer) and not values.is_floating_point():
             raise ValueError(
                 f"mLSTMTime: target {name!r} must be of real numbers for an EncoderNormalizer, got "
