@@ -17,7 +17,16 @@ from pytorch_forecasting import (
     TimeSeriesDataSet,
 )
 from pytorch_forecasting.data import TorchNormalizer
-from pytorch_forecasting.metrics import RMSE, SMAPE, MultiLoss, PoissonLoss
+from pytorch_forecasting.metrics import (
+    RMSE,
+    SMAPE,
+    BetaDistributionLoss,
+    LogNormalDistributionLoss,
+    MultiLoss,
+    NegativeBinomialDistributionLoss,
+    NormalDistributionLoss,
+    PoissonLoss,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -141,7 +150,9 @@ def test_half_precision_that_overflows_is_told() -> None:
         )
 
 
-@pytest.mark.parametrize(("transformation", "value"), [("log", 0.0), ("sqrt", -2.0), ("logit", 1.5)])
+@pytest.mark.parametrize(
+    ("transformation", "value"), [("log", 0.0), ("sqrt", -2.0), ("logit", 1.5)]
+)
 def test_a_transformation_that_is_not_defined_for_the_target_is_refused(
     transformation: str, value: float
 ) -> None:
@@ -201,6 +212,38 @@ def test_forecasts_stay_in_the_scale_of_the_data(kind: str, normalizer: Any, ste
     reach = 100 * max(spread, 1.0 if flat else 0.0)
     assert forecast.isfinite().all()
     assert (forecast - table["y"].mean()).abs().max() < reach
+
+
+@pytest.mark.parametrize(
+    ("target", "loss", "normalizer"),
+    [
+        ("y", NormalDistributionLoss(), GroupNormalizer()),
+        ("volume", LogNormalDistributionLoss(), GroupNormalizer(transformation="log")),
+        ("count", NegativeBinomialDistributionLoss(), GroupNormalizer(center=False)),
+        ("share", BetaDistributionLoss(), GroupNormalizer(transformation="logit")),
+    ],
+    ids=["normal", "log-normal", "negative binomial", "beta"],
+)
+def test_parameters_far_off_still_are_those_of_a_distribution(
+    target: str, loss: Any, normalizer: Any
+) -> None:
+    """A covariate in the hundred millions that no scaler is given for leads there at once."""
+    dataset = make_dataset(
+        target=target, time_varying_unknown_reals=[target], target_normalizer=normalizer
+    )
+    model = make_model(dataset, loss=loss)
+    raw = torch.zeros(1, 4, 2)
+    raw[..., 0 if target == "count" else 1] = -1e8
+    raw.requires_grad_()
+    scale = torch.tensor([[0.0, 1.0]])
+    out = {"prediction": model.transform_output(raw, scale)}
+    assert model.to_prediction(out).isfinite().all()
+    assert model.to_quantiles(out).isfinite().all()
+    truth = torch.full((1, 4), 0.9 if target == "share" else 2.0)
+    model.loss.loss(out["prediction"], truth).sum().backward()
+    assert raw.grad is not None
+    assert raw.grad.isfinite().all()
+    assert (raw.grad[..., 0 if target == "count" else 1] < 0).all()  # it leads away from there
 
 
 @pytest.mark.parametrize("loss", [RMSE(), SMAPE() + RMSE()], ids=["RMSE", "SMAPE() + RMSE()"])

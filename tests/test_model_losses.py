@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torchmetrics
+from lightning import Trainer
 from matplotlib.figure import Figure
 from pytorch_forecasting import EncoderNormalizer, GroupNormalizer, TimeSeriesDataSet
 from pytorch_forecasting.metrics import (
@@ -301,6 +302,65 @@ def test_logging_metrics_are_logged_for_every_target() -> None:
     for name in ("y", "signed"):
         for metric in ("SMAPE", "MASE"):
             assert logged[f"{name} val_{metric}"].isfinite()
+
+
+@pytest.mark.parametrize("name", ["variable decoders", "two targets with weights and lags"])
+def test_logged_metrics_leave_padded_steps_out(name: str) -> None:
+    """The host counts them, as forecasts of 0."""
+    dataset = configured(name)
+    metrics = [MAE(), SMAPE() + MAE()]
+    model = mLSTMTime.from_dataset(dataset, logging_metrics=metrics, **SMALL)
+    loader = dataset.to_dataloader(train=False, batch_size=1000)
+    trainer = Trainer(**QUIET)
+    trainer.validate(model, loader, verbose=False)
+    x, (y, weight) = next(iter(loader))
+    valid = torch.arange(HORIZON) < x["decoder_lengths"][:, None]
+    assert not valid.all()
+    with torch.no_grad():
+        points = to_list(model.eval().to_prediction(model(x)))
+    for tag, point, truth in zip(dataset.target_names, points, to_list(y), strict=True):
+        tag = f"{tag} " if len(points) > 1 else ""
+        size = (point - truth).abs()
+        ratio = 2 * size / (point.abs() + truth.abs() + 1e-8)
+        factor = torch.ones_like(size) if weight is None else weight
+        mae, smape = ((part * factor)[valid].mean() for part in (size, ratio))
+        logged = trainer.callback_metrics
+        assert logged[f"{tag}val_MAE"].item() == pytest.approx(mae.item(), rel=1e-4)
+        both = logged[f"{tag}val_{model.logging_metrics[1].name}"]
+        assert both.item() == pytest.approx((mae + smape).item(), rel=1e-4)
+    assert model.logging_metrics[0] is not metrics[0]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        QuantileLoss(),
+        CrossEntropy(),
+        NormalDistributionLoss(),
+        PoissonLoss(),
+        SMAPE() + QuantileLoss(),
+    ],
+    ids=lambda metric: type(metric).__name__,
+)
+def test_metrics_of_more_than_a_point_are_not_logged(metric: Any) -> None:
+    dataset = configured("no covariates")
+    with pytest.raises(ValueError, match="^mLSTMTime: logging_metrics must be metrics of a point"):
+        mLSTMTime.from_dataset(dataset, logging_metrics=[metric], **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "message"),
+    [
+        ("weights", MASE(), "MASE cannot weigh steps"),
+        ("weights", torchmetrics.MeanSquaredError(), "MeanSquaredError cannot weigh steps"),
+        ("variable decoders", AggregationMetric(MAE()), "cannot leave out the padding"),
+    ],
+)
+def test_metrics_to_log_that_fail_on_the_dataset_are_refused(
+    name: str, metric: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^mLSTMTime: .*{message}"):
+        mLSTMTime.from_dataset(configured(name), logging_metrics=[metric], **SMALL)
 
 
 def test_median_of_an_untrained_quantile_forecast_is_its_point() -> None:

@@ -30,10 +30,8 @@ from pytorch_forecasting.metrics.base_metrics import (
     CompositeMetric,
 )
 from pytorch_forecasting.metrics.base_metrics._base_metrics import TorchMetricWrapper
-from pytorch_forecasting.utils import to_list
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.utils.rnn import pack_padded_sequence
 from torchmetrics import Metric
 
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
@@ -41,9 +39,10 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     link_of,
     normalizers_of,
     output_size_of,
+    pack_targets,
 )
 
-__all__ = ["check_losses", "try_loss"]
+__all__ = ["check_logged_metrics", "check_losses", "try_loss"]
 
 #: What distributions need of the normaliser: one of these transformations, and a center or none.
 _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
@@ -82,6 +81,14 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
             _check_loss(single, normalizer)
             _check_steps(single, normalizer, dataset)
             _check_values(single, normalizer, name, target)
+
+
+def check_logged_metrics(metrics: Any, dataset: TimeSeriesDataSet) -> None:
+    """Raise if a metric to log cannot weigh steps, or leave out padded ones, and would have to."""
+    for metric in metrics:
+        for part in metric._metrics if isinstance(metric, CompositeMetric) else [metric]:
+            for normalizer in normalizers_of(dataset.target_normalizer):
+                _check_steps(part, normalizer, dataset)
 
 
 def _refuse(loss: Any, problem: str, cure: str) -> NoReturn:
@@ -275,18 +282,11 @@ def _loss_of(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
     """Compute the loss as the host's training step does."""
     prediction = model(x).prediction
     loss: Metric = fresh_loss(model.loss)
-    target, weight = y
-    lengths = x["decoder_lengths"]
-    if lengths.min() < lengths.max():
-        packed = [
-            pack_padded_sequence(part, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            for part in to_list(target)
-        ]
-        target = packed if isinstance(target, list) else packed[0]
+    y = pack_targets(y, x["decoder_lengths"])
     if isinstance(loss, MASE | MultiLoss):
         history = {"encoder_target": x["encoder_target"], "encoder_lengths": x["encoder_lengths"]}
-        return loss(prediction, (target, weight), **history)
-    return loss(prediction, (target, weight))
+        return loss(prediction, y, **history)
+    return loss(prediction, y)
 
 
 def _failed(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:

@@ -11,11 +11,14 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.metrics import (
     MAE,
+    BetaDistributionLoss,
     CrossEntropy,
     DistributionLoss,
+    LogNormalDistributionLoss,
     MQF2DistributionLoss,
     MultiLoss,
     NegativeBinomialDistributionLoss,
+    NormalDistributionLoss,
     PoissonLoss,
     QuantileLoss,
     TweedieLoss,
@@ -25,6 +28,7 @@ from pytorch_forecasting.metrics.base_metrics import (
     convert_torchmetric_to_pytorch_forecasting_metric,
 )
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
@@ -33,15 +37,28 @@ __all__ = [
     "choose_loss",
     "fresh_loss",
     "link_of",
+    "logged_metrics",
     "losses_of",
     "normalizers_of",
     "output_size_of",
     "outside_inference_mode",
+    "pack_targets",
     "point_forecast",
     "rescale",
     "tell_transformations",
     "whole_horizon",
 ]
+
+
+#: Parameters of distributions, by number, that the host makes positive by softplus.
+_POSITIVE: dict[type, tuple[int, ...]] = {
+    NormalDistributionLoss: (1,),
+    LogNormalDistributionLoss: (1,),
+    NegativeBinomialDistributionLoss: (0, 1),
+    BetaDistributionLoss: (1,),
+}
+#: The least of these: softplus(-15) is 3e-7, a deviation that float32 tells from none.
+_LEAST_PARAMETER = -15.0
 
 
 class Link(Enum):
@@ -135,11 +152,64 @@ def fresh_loss(loss: Any) -> Any:
     return convert_torchmetric_to_pytorch_forecasting_metric(copy)
 
 
+def logged_metrics(metrics: Any) -> nn.ModuleList:
+    """Copy metrics to log, which are given the point forecast of every target.
+
+    Raises
+    ------
+    TypeError
+        If one is no metric.
+    ValueError
+        If one reads more than a point, or the logarithm of it.
+    """
+    copies = [fresh_loss(metric) for metric in ([] if metrics is None else metrics)]
+    for metric in copies:
+        for part in metric._metrics if isinstance(metric, CompositeMetric) else [metric]:
+            if isinstance(part, QuantileLoss | DistributionLoss | MultiLoss) or link_of(part) in (
+                Link.CLASSES,
+                Link.LOG_RATE,
+            ):
+                raise ValueError(
+                    f"mLSTMTime: logging_metrics must be metrics of a point forecast, which is "
+                    f"what they are given, got {part!r}; pass for example [SMAPE(), MAE()]."
+                )
+        if not hasattr(metric, "name"):  # of a composite metric, which is logged under it
+            metric.name = repr(metric)
+    return nn.ModuleList(copies)
+
+
+def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:
+    """Mark the steps of targets that are padding, as the host does it for a loss."""
+    if lengths.min() == lengths.max():
+        return y
+    target, weight = y
+    packed = [
+        pack_padded_sequence(part, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        for part in (target if isinstance(target, list | tuple) else [target])
+    ]
+    return (packed if isinstance(target, list | tuple) else packed[0]), weight
+
+
 def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) -> Tensor:
     """Bring the network's output for one target to what its loss takes."""
     if link_of(loss) is Link.LOG_RATE:
         return output * target_scale[:, None, 1:] + target_scale[:, None, :1]
+    for kind, positive in _POSITIVE.items():
+        if isinstance(loss, kind):
+            columns = list(output.unbind(-1))
+            for column in positive:
+                columns[column] = _above_underflow(columns[column])
+            output = torch.stack(columns, dim=-1)
     return loss.rescale_parameters(output, target_scale=target_scale, encoder=normalizer)
+
+
+def _above_underflow(parameter: Tensor) -> Tensor:
+    """Keep a parameter from where its softplus is 0, of which there is no distribution.
+
+    Its gradient stays what it would be at the limit, so that training leads away from there.
+    """
+    limit = _LEAST_PARAMETER + (parameter - parameter.detach())
+    return torch.where(parameter < _LEAST_PARAMETER, limit, parameter)
 
 
 def output_size_of(loss: Any, normalizer: Any) -> int:

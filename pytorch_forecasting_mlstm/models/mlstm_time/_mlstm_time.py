@@ -31,14 +31,20 @@ from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
     interpret,
     plot_interpretation,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import check_losses, try_loss
+from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import (
+    check_logged_metrics,
+    check_losses,
+    try_loss,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     choose_loss,
     fresh_loss,
+    logged_metrics,
     losses_of,
     normalizers_of,
     output_size_of,
     outside_inference_mode,
+    pack_targets,
     point_forecast,
     rescale,
     tell_transformations,
@@ -119,8 +125,9 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         Loss of the host; point, quantile and distribution losses, and ``MultiLoss``. The model
         works on a copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
         target, MultiLoss for several.
-    logging_metrics : nn.ModuleList, optional
-        Metrics to log in training. Default: none.
+    logging_metrics : list of Metric, optional
+        Metrics of the point forecast to log in training and validation, copied as the loss is.
+        Default: none.
     **kwargs
         Arguments of :class:`pytorch_forecasting.models.base.BaseModel`: ``learning_rate``,
         ``optimizer``, ``weight_decay``, ``log_interval``, ``reduce_on_plateau_patience`` and so on.
@@ -179,7 +186,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         embedding_paddings: list[str] | None = None,
         categorical_groups: dict[str, list[str]] | None = None,
         loss: Any = None,
-        logging_metrics: nn.ModuleList | None = None,
+        logging_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
         sizes = {
@@ -210,7 +217,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
-        logging_metrics = nn.ModuleList() if logging_metrics is None else logging_metrics
+        logging_metrics = logged_metrics(logging_metrics)
         self.save_hyperparameters()
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
@@ -343,6 +350,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         model = super().from_dataset(
             dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
         )
+        check_logged_metrics(model.logging_metrics, dataset)
         try_loss(model, dataset)
         return model
 
@@ -648,6 +656,20 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
             check_loss(log["loss"])
             keep_exact_fits(self.loss, out["prediction"], log["loss"])
         return log, out
+
+    def log_metrics(self, x: dict[str, Any], y: Any, out: Any, **kwargs: Any) -> None:
+        """Log metrics of a step, as the host does it, but for padded steps, which it counts.
+
+        Parameters
+        ----------
+        x, y : dict, tuple
+            Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+        out : Output
+            Output of the network.
+        **kwargs
+            ``prediction_kwargs``, for :meth:`to_prediction`.
+        """
+        super().log_metrics(x, pack_targets(y, x["decoder_lengths"]), out, **kwargs)
 
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of a network's output.
