@@ -32,7 +32,7 @@ def train(devices: int) -> dict[str, Any]:
     """Fit two epochs, without dropout; return what came out."""
     seed_everything(0, verbose=False)
     # 45 windows: an odd number, which two processes cannot share evenly, and no whole batches
-    dataset = make_dataset(time_varying_known_reals=["price"])
+    dataset = make_dataset(time_varying_known_reals=["price"], min_encoder_length=6)
     model = mLSTMTime.from_dataset(
         dataset, hidden_size=8, num_heads=2, dropout=0.0, learning_rate=0.01
     )
@@ -54,14 +54,20 @@ def train(devices: int) -> dict[str, Any]:
     trainer.fit(model, training, validation)
     validated = trainer.callback_metrics["val_loss"]
     by_all = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
-    part = model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, batch_size=4)
-    whole = model.predict(dataset, trainer_kwargs={**QUIET, "devices": 1}, batch_size=4)
+    everything = {"return_x": True, "return_y": True, "return_index": True}
+    options = {"batch_size": 4, "mode": "raw", **everything}
+    together = model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, **options)
+    whole = model.predict(dataset, trainer_kwargs={**QUIET, "devices": 1}, **options)
+    folder = Path(sys.argv[1]) if devices > 1 else None
+    if folder is not None:
+        kept = {"output_dir": folder / "written", "write_interval": "epoch"}
+        model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, **options, **kept)
     return {
         "losses": losses.values,
         "weights": {name: value.detach().clone() for name, value in model.named_parameters()},
         "validation": float(validated),
-        "part": part,
-        "whole": whole,
+        "together": {**together._asdict(), "output": together.output.prediction},
+        "whole": {**whole._asdict(), "output": whole.output.prediction},
         "windows": len(dataset),
         "rank": trainer.global_rank,
     }

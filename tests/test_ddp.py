@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -21,9 +22,13 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ddp")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> tuple[Any, Any, Any]:
     """What one process has, and what each of two has."""
-    folder = tmp_path_factory.mktemp("ddp")
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +47,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = train(1)
-    return alone, torch.load(folder / "rank0.pt"), torch.load(folder / "rank1.pt")
+    return alone, *(torch.load(folder / f"rank{r}.pt", weights_only=False) for r in (0, 1))
 
 
 def test_processes_stay_together(outcomes: tuple[Any, Any, Any]) -> None:
@@ -59,22 +64,53 @@ def test_loss_curve_is_that_of_one_process(outcomes: tuple[Any, Any, Any]) -> No
     torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-4, atol=1e-5)
     for name, weight in first["weights"].items():
         torch.testing.assert_close(weight, alone["weights"][name], rtol=0, atol=1e-4)
-    # an odd number of windows: in validation one of them counts for both
+
+
+def test_validation_is_the_mean_over_all_processes(outcomes: tuple[Any, Any, Any]) -> None:
+    """Of an odd number of windows, the first counts for both: Lightning repeats it."""
+    alone, first, second = outcomes
     assert alone["windows"] % 2
-    assert first["validation"] == pytest.approx(alone["validation"], rel=0.1)
+    assert first["validation"] == second["validation"]
+    whole = first["whole"]
+    errors = (whole["output"][..., 0] - whole["y"][0]).abs().mean(1)
+    expected = torch.cat([errors, errors[:1]]).mean().item()
+    assert first["validation"] == pytest.approx(expected, rel=1e-4)
+    assert alone["validation"] == pytest.approx(errors.mean().item(), rel=1e-3)
 
 
-def test_predictions_are_in_order_once_they_are_interleaved(
+def assert_close(one: Any, other: Any) -> None:
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other)
+    else:
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_predictions_of_all_processes_are_gathered_in_order(
     outcomes: tuple[Any, Any, Any],
 ) -> None:
-    """Process r predicts every second window from r on, none of them twice."""
+    """Each has those of every window, once, with inputs, targets and index."""
     _, first, second = outcomes
-    assert len(first["part"]) + len(second["part"]) == len(first["whole"]) == first["windows"]
-    for rank, outcome in enumerate((first, second)):
-        torch.testing.assert_close(outcome["part"], first["whole"][rank::2], rtol=1e-5, atol=1e-5)
+    whole = first["whole"]
+    assert len(whole["output"]) == first["windows"]
+    for outcome in (first, second):
+        together = outcome["together"]
+        assert together.keys() == whole.keys()
+        for name in ("output", "x", "y", "index"):
+            assert together[name] is not None
+            assert_close(together[name], whole[name])
+
+
+def test_processes_write_files_of_their_own(outcomes: tuple[Any, Any, Any], folder: Path) -> None:
+    _, first, _ = outcomes
+    for rank in (0, 1):
+        part = torch.load(folder / "written" / f"predictions_rank{rank}.pt", weights_only=False)
+        assert_close(part.output.prediction, first["whole"]["output"][rank::2])
+    assert len(list((folder / "written").iterdir())) == 2
 
 
 def test_one_process_of_several_can_predict_everything(outcomes: tuple[Any, Any, Any]) -> None:
     alone, first, second = outcomes
-    assert torch.equal(first["whole"], second["whole"])
-    torch.testing.assert_close(first["whole"], alone["whole"], rtol=1e-3, atol=1e-3)
+    assert torch.equal(first["whole"]["output"], second["whole"]["output"])
+    torch.testing.assert_close(
+        first["whole"]["output"], alone["whole"]["output"], rtol=1e-3, atol=1e-3
+    )

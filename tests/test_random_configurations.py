@@ -118,11 +118,14 @@ def forecast(case: Case) -> None:
         if name in dataset.constant_fill_strategy:  # what stands in gaps is data, too
             values.append(torch.tensor([dataset.constant_fill_strategy[name]]))
         known = torch.cat([each.double() for each in values])  # a hole may be where lags take rows
-        scale = scales[number][:, 1].repeat_interleave(lengths)
+        scale = scales[number][:, 1].repeat_interleave(lengths).double().abs()
+        if not (normalizers[number].center or model.hparams.instance_normalization):
+            # nothing is measured but how far from 0 the target is
+            scale = scale.clamp_min(known[known.isfinite()].abs().max().item())
         assert_in_scale(
             points,
             known[known.isfinite()],
-            scale.double().abs(),
+            scale,
             normalizers[number],
             losses_of(model.loss)[number],
         )

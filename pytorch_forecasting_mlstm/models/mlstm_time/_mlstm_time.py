@@ -657,6 +657,17 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
             keep_exact_fits(self.loss, out["prediction"], log["loss"])
         return log, out
 
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log, but for training the mean of all processes: each has its part of the windows.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As of Lightning's ``log``.
+        """
+        kwargs.setdefault("sync_dist", not self.training)
+        super().log(*args, **kwargs)
+
     def log_metrics(self, x: dict[str, Any], y: Any, out: Any, **kwargs: Any) -> None:
         """Log metrics of a step, as the host does it, but for padded steps, which it counts.
 
