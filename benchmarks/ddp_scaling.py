@@ -5,7 +5,9 @@
 
 Every process has the same batch (weak scaling) and one torch thread. Efficiency is the rate of N
 processes by N times that of one; it means something only where there is a core or a device for
-every process. Each count runs in a process of its own; the first steps are not timed.
+every process. The bound is the efficiency of N trainings at the same time that have nothing to do
+with each other: what the machine allows. Each count runs in processes of its own; the first steps
+are not timed.
 """
 
 import argparse
@@ -89,6 +91,30 @@ def measure(arguments: argparse.Namespace, processes: int) -> None:
         print("RESULT", json.dumps({"seconds": seconds, "parameters": weights}), flush=True)
 
 
+def run_all(counts: list[int]) -> list[dict[str, Any]]:
+    """Run trainings of so many processes each, all at the same time."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, *sys.argv[1:], "--run"]
+    running = [
+        subprocess.Popen(
+            [*command, str(count)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for count in counts
+    ]
+    results = []
+    for process in running:
+        out, errors = process.communicate()
+        lines = [line for line in out.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            sys.exit(errors)
+        results.append(json.loads(lines[0].removeprefix("RESULT ")))
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
@@ -103,22 +129,16 @@ def main() -> None:
     if arguments.run:
         measure(arguments, arguments.run)
         return
-    rates: dict[int, float] = {}
-    print("processes  ms per step  windows per s  efficiency")
+    print("processes  ms per step  windows per s  efficiency  bound")
+    alone = 0.0
     for processes in arguments.processes:
-        command = [sys.executable, __file__, *sys.argv[1:], "--run", str(processes)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if not lines:
-            sys.exit(done.stderr)
-        result = json.loads(lines[0].removeprefix("RESULT "))
-        rates[processes] = processes * arguments.batch / result["seconds"]
-        first = min(rates)
-        efficiency = rates[processes] / processes / (rates[first] / first)
+        (result,) = run_all([processes])
+        rate = processes * arguments.batch / result["seconds"]
+        alone = alone or rate / processes
+        apart = [arguments.batch / other["seconds"] for other in run_all([1] * processes)]
         print(
-            f"{processes:9d}  {1000 * result['seconds']:11.1f}  {rates[processes]:13.0f}  "
-            f"{efficiency:10.0%}",
+            f"{processes:9d}  {1000 * result['seconds']:11.1f}  {rate:13.0f}  "
+            f"{rate / processes / alone:10.0%}  {sum(apart) / processes / alone:5.0%}",
             flush=True,
         )
     print(

@@ -11,6 +11,7 @@ from pytorch_forecasting import MAE, QuantileLoss, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
 from datasets import CONFIGURATIONS, HISTORY, HORIZON, configured, convert
+from matrix import LOSSES, Cell
 from pytorch_forecasting_mlstm import mLSTMTime
 from test_model_forecast import every_configuration, make_model
 from tolerances import assert_close, assert_complains, assert_identical
@@ -24,8 +25,20 @@ def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
 @every_configuration
 def test_parts_sum_to_the_forecast(name: str) -> None:
     dataset = configured(name)
-    model = make_model(dataset).eval()
-    x = batch_of(dataset)
+    assert_parts_sum_up(make_model(dataset).eval(), batch_of(dataset))
+
+
+@pytest.mark.parametrize("targets", ["one", "list of one", "and a real one with quantiles"])
+@pytest.mark.parametrize("name", [loss for loss in LOSSES if loss != "CrossEntropy()"])
+def test_parts_sum_to_the_forecast_of_every_loss(name: str, targets: str) -> None:
+    if name.startswith("MQF2"):
+        pytest.importorskip("cpflows")
+    loss, dataset = Cell(name, targets=targets).build()
+    model = make_model(dataset, loss=loss).eval()
+    assert_parts_sum_up(model, batch_of(dataset))
+
+
+def assert_parts_sum_up(model: mLSTMTime, x: dict[str, Any]) -> None:
     found = model.interpret_output(x)
     with torch.no_grad():
         assert_identical(tuple(to_list(found.prediction)), tuple(to_list(model(x).prediction)))
