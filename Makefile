@@ -31,7 +31,7 @@ demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors beside a n
 test: $(VENV)/.stamp-test ## all tests and docstring examples
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-test-all: $(VENV)/.stamp-test ## the same, and the whole matrix of losses, normalisers and datasets
+test-all: $(VENV)/.stamp-test ## the same, the whole matrix of losses and datasets, and more random ones
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
 
 notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps what they show

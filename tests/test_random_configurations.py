@@ -1,5 +1,6 @@
 """Whatever the table, the dataset, the loss and the model: forecasts in scale, or a clear error.
 
+``make test`` tries 300, the same at every run, and ``make test-all`` 2000;
 ``RANDOM_CONFIGURATIONS=3000 pytest tests/test_random_configurations.py`` tries as many new ones.
 """
 
@@ -32,7 +33,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
 )
 from random_configurations import Case, cases
 
-#: How many are drawn anew; without, 300 that are the same at every run.
+#: How many are drawn anew; without, they are the same at every run.
 EXAMPLES = os.environ.get("RANDOM_CONFIGURATIONS")
 
 #: What the host says when it refuses a table or a setting, before there is a model.
@@ -169,11 +170,12 @@ def shorten(message: str) -> str:
 
 
 @pytest.mark.slow
-def test_forecasts_are_in_scale_or_refused() -> None:
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.slow_matrix)])
+def test_forecasts_are_in_scale_or_refused(count: int) -> None:
     outcomes: Counter[str] = Counter()
 
     @settings(
-        max_examples=int(EXAMPLES or 300),
+        max_examples=int(EXAMPLES or count),
         deadline=None,
         derandomize=EXAMPLES is None,
         database=None,

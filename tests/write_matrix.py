@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def row_of(loss: str, results: list[str]) -> tuple[str, list[str]]:
     """Return a row of a table, and its marks."""
     marks = [mark_of(result) for result in results]
     return f"| `{loss}` | " + " | ".join(marks) + " |", marks
+
+
+@cache
+def documented() -> dict[tuple[str, str], str]:
+    """Read the page: the mark of every loss and column."""
+    marks, columns = {}, []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        first, *rest = [part.strip() for part in line.strip("|").split("|")]
+        if first == "loss":
+            columns = rest
+        elif first.startswith("`"):
+            marks.update({(first.strip("`"), c): m for c, m in zip(columns, rest, strict=True)})
+    return marks
 
 
 def run_loss(loss: str) -> list[list[str]]:
