@@ -26,6 +26,7 @@ from pytorch_forecasting.metrics import (
     NegativeBinomialDistributionLoss,
     NormalDistributionLoss,
     PoissonLoss,
+    TweedieLoss,
 )
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -393,11 +394,24 @@ def test_a_fill_that_the_host_scales_to_several_numbers_is_refused() -> None:
         make_model(dataset)
 
 
-def test_counts_of_all_sizes_are_rates() -> None:
+@pytest.mark.parametrize("instance", [True, False])
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        {"target_normalizer": GroupNormalizer(groups=["series"])},
+        # of one step, with a deviation of 0: the host's scale is 1e-7
+        {"target_normalizer": EncoderNormalizer("robust", center=False), "max_encoder_length": 1},
+    ],
+    ids=["group", "one step"],
+)
+@pytest.mark.parametrize("loss", [PoissonLoss(), TweedieLoss()], ids=["Poisson", "Tweedie"])
+def test_counts_of_all_sizes_are_rates(
+    normalizer: dict[str, Any], instance: bool, loss: Any
+) -> None:
     table = make_table()
     table["y"] = np.where(table["series"] == "s0", 0.0, table["count"] * 1e6)
-    dataset = make_dataset(table, target_normalizer=GroupNormalizer(groups=["series"]))
-    model = make_model(dataset, loss=PoissonLoss())
+    dataset = make_dataset(table, **normalizer)
+    model = make_model(dataset, loss=loss, instance_normalization=instance)
     fit(model, dataset, steps=2)
     forecast: Tensor = model.predict(dataset, trainer_kwargs={**QUIET})
     assert forecast.isfinite().all() and (forecast >= 0).all()

@@ -117,6 +117,16 @@ def test_a_checkpoint_holds_plain_data_and_tensors_alone(tmp_path: Path) -> None
     assert checkpoint["optimizer_states"]
 
 
+def test_double_precision_comes_back(tmp_path: Path) -> None:
+    model = make_model(loss=ImplicitQuantileNetworkDistributionLoss()).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 1e-12 * torch.randn_like(weight)  # which single precision cannot hold
+    loaded = mLSTMTime.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+
+
 def test_a_file_object_is_loaded(tmp_path: Path) -> None:
     model = make_model()
     file = io.BytesIO(save(model, tmp_path / "model.ckpt").read_bytes())

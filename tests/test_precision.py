@@ -10,6 +10,7 @@ from lightning import Trainer
 from pytorch_forecasting import EncoderNormalizer, GroupNormalizer, TimeSeriesDataSet
 from pytorch_forecasting.data import TorchNormalizer
 from pytorch_forecasting.metrics import MAE, NormalDistributionLoss, QuantileLoss
+from pytorch_forecasting.utils import to_list
 
 from datasets import QUIET, configured, fit, make_dataset, make_table
 from pytorch_forecasting_mlstm import mLSTMTime
@@ -81,6 +82,33 @@ def test_64_bits_throughout(name: str) -> None:
     got = forecast(dataset, model, "64-true")
     for part in got if isinstance(got, list) else [got]:
         assert part.dtype in (torch.float64, torch.int64)
+
+
+@pytest.mark.parametrize("name", ["known real", "mixed targets", "lags", "categorical target"])
+def test_a_model_in_64_bits_reads_batches_of_32(name: str) -> None:
+    """Without a word to the trainer, which would have to convert them."""
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(dataset, **SMALL).double()
+    x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=1000)))
+    double = to_list(model.eval()(x).prediction)
+    plain, told = (to_list(forecast(dataset, model, p)) for p in ("32-true", "64-true"))
+    single = to_list(model.float()(x).prediction)
+    for one, other in zip(double, single, strict=True):
+        assert one.dtype == torch.float64
+        torch.testing.assert_close(one, other.double(), rtol=1e-4, atol=1e-4)
+    for one, other in zip(plain, told, strict=True):
+        assert torch.equal(one, other) or torch.allclose(one, other, rtol=1e-5)
+
+
+def test_a_model_trained_in_64_bits_forecasts_and_explains_itself() -> None:
+    dataset = make_dataset(make_high_series())
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(), **SMALL)
+    fit(model, dataset, precision="64-true")
+    forecasts = model.forecast(make_high_series(), trainer_kwargs=QUIET)
+    assert forecasts["prediction"].dtype == np.float64
+    assert np.isfinite(forecasts["q0.9"]).all()
+    x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=4)))
+    assert model.interpret_output(x).memory.dtype == torch.float64
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -4,8 +4,10 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.fabric.utilities.cloud_io import _load
 from pytorch_forecasting.models.base import BaseModel
+from torch import Tensor
 
 from pytorch_forecasting_mlstm.models.mlstm_time._plain import describe, rebuild
 
@@ -87,7 +89,8 @@ class SafeCheckpoints(BaseModel):
         Returns
         -------
         mLSTMTime
-            The model, on the devices that its weights were on.
+            The model, on the devices that its weights were on, and in their precision if that is
+            double.
 
         Raises
         ------
@@ -102,7 +105,7 @@ class SafeCheckpoints(BaseModel):
             if hasattr(checkpoint_path, "seek"):
                 checkpoint_path.seek(0)
             kwargs = {**cls._objects_of(written, kwargs), **kwargs}
-        return super().load_from_checkpoint(
+        model = super().load_from_checkpoint(
             checkpoint_path,
             map_location=map_location,
             hparams_file=hparams_file,
@@ -110,6 +113,9 @@ class SafeCheckpoints(BaseModel):
             weights_only=weights_only,
             **kwargs,
         )
+        if weights_only and _is_double(written["state_dict"]):
+            model.double().load_state_dict(written["state_dict"], strict=strict is not False)
+        return model
 
     @classmethod
     def _objects_of(cls, checkpoint: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +135,12 @@ class SafeCheckpoints(BaseModel):
         nothing = {"_instantiator": None} if "_instantiator" in checkpoint[_PARAMETERS] else {}
         wanted = [name for name in objects["values"] if name not in given]
         return {**rebuild(objects, wanted), **nothing}
+
+
+def _is_double(weights: dict[str, Tensor]) -> bool:
+    """Return whether weights are in double precision, which Lightning would cut to single."""
+    reals = [weight.dtype for weight in weights.values() if weight.is_floating_point()]
+    return bool(reals) and all(dtype == torch.float64 for dtype in reals)
 
 
 def _is_plain(value: Any) -> bool:

@@ -547,13 +547,14 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         self, x: dict[str, Any], targets: list[TargetPast], past: Tensor, future: Tensor
     ) -> Tensor:
         """Run the cells over history and horizon; return what they read for the horizon."""
+        dtype = self.position.dtype  # of a model in double precision, whatever the batch's
         reals, classes = self._align(x["encoder_cont"], x), self._align(x["encoder_cat"], x)
-        reals = self._scale_lags(reals, targets)
+        reals = self._scale_lags(reals.to(dtype), targets)
         history = self.history_features(reals, self.embedding(classes))
         history = torch.cat([*(target.features for target in targets), history], dim=-1)
         history_tokens, history_mask = self.history_tokens(history, past)
 
-        reals = pad_steps(x["decoder_cont"], self.future_steps)
+        reals = pad_steps(x["decoder_cont"].to(dtype), self.future_steps)
         reals = self._scale_lags(reals, targets)
         embedded = self.embedding(pad_steps(x["decoder_cat"], self.future_steps))
         future_tokens, future_mask = self.future_tokens(

@@ -83,8 +83,8 @@ class RealTarget(nn.Module):
         y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
         scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalise)
-        if self.link is Link.LOG_RATE and self.normalise:
-            y, scale = _in_log_space(raw, mask, scale)
+        if self.link is Link.LOG_RATE:
+            y, scale = _in_log_space(raw, mask, scale, self.normalise)
         else:
             y = scale.normalise(y)
         y = y.masked_fill(~mask, 0)
@@ -127,7 +127,9 @@ class CategoricalTarget(nn.Module):
         )
 
 
-def _in_log_space(raw: Tensor, mask: Tensor, scale: InstanceScale) -> tuple[Tensor, InstanceScale]:
+def _in_log_space(
+    raw: Tensor, mask: Tensor, scale: InstanceScale, normalise: bool
+) -> tuple[Tensor, InstanceScale]:
     """Bring a history to the space of a loss that takes the logarithm of a rate.
 
     There, what the linear paths and the memory read varies as their forecast does.
@@ -140,15 +142,20 @@ def _in_log_space(raw: Tensor, mask: Tensor, scale: InstanceScale) -> tuple[Tens
         Valid steps, (B, T).
     scale : InstanceScale
         Scale of every sample, with the logarithm of its mean rate as centre.
+    normalise : bool
+        Whether every sample is brought to its own scale.
 
     Returns
     -------
     tuple of Tensor and InstanceScale
-        The history, of mean 0 and deviation 1, and the scale that leads from there to log rates.
+        The history, of mean 0 and deviation 1 if it is normalised, and the scale that leads from
+        there to log rates.
     """
     log_rate = scale.target_scale[:, :1]
     count = mask.sum(1, keepdim=True).clamp_min(1)
     y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _ZERO_COUNT).masked_fill(~mask, 0)
+    if not normalise:
+        return y, scale
     center = y.sum(1, keepdim=True) / count
     spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
     spread = torch.where(spread > _CONSTANT, spread, torch.ones_like(spread))
