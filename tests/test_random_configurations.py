@@ -9,6 +9,8 @@ import warnings
 from collections import Counter
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -77,7 +79,7 @@ def ask(call: Any, *arguments: Any, **options: Any) -> Any:
     try:
         return call(*arguments, **options)
     except (TypeError, ValueError) as error:
-        if str(error).startswith("mLSTMTime: "):
+        if str(error).startswith(("mLSTMTime: ", "mLSTMTime.forecast: ")):
             raise RefusedError(str(error)) from error
         raise
 
@@ -88,8 +90,8 @@ def train(model: mLSTMTime, dataset: TimeSeriesDataSet, steps: int) -> None:
     trainer.fit(model, loader)
 
 
-def forecast(case: Case) -> None:
-    """Train and forecast; assert that forecasts are in the scale of the data."""
+def forecast(case: Case) -> mLSTMTime:
+    """Train and predict; assert that predictions are in the scale of the data."""
     torch.manual_seed(0)
     dataset = build(TimeSeriesDataSet, case.table, **case.dataset)
     model = ask(mLSTMTime.from_dataset, dataset, **case.model)
@@ -130,6 +132,24 @@ def forecast(case: Case) -> None:
             normalizers[number],
             losses_of(model.loss)[number],
         )
+    return model
+
+
+def forecast_ahead(case: Case, model: mLSTMTime) -> None:
+    """Forecast what comes after the table, and all that is known of it stays what it was."""
+    table = case.table if case.later is None else case.later
+    last = table.sort_values("t").groupby(["shop", "item"]).tail(1)
+    horizon = case.dataset["max_prediction_length"]
+    future = pd.concat([last.assign(t=last["t"] + step) for step in range(1, horizon + 1)])
+    tidy = ask(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
+    targets = to_list(case.dataset["target"])
+    assert len(tidy) == len(last) * horizon * len(targets)
+    for name in targets:
+        own = tidy[tidy["target"] == name] if len(targets) > 1 else tidy
+        assert name == "label" or np.isfinite(own["prediction"].to_numpy(float)).all()
+    steps = tidy.groupby(["shop", "item"])["t"].agg(["min", "max"])
+    ends = last.set_index(["shop", "item"])["t"].loc[steps.index]
+    assert (steps["min"] == ends + 1).all() and (steps["max"] == ends + horizon).all()
 
 
 def assert_in_scale(
@@ -173,6 +193,7 @@ def shorten(message: str) -> str:
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.slow_matrix)])
 def test_forecasts_are_in_scale_or_refused(count: int) -> None:
     outcomes: Counter[str] = Counter()
+    ahead: Counter[bool] = Counter()
 
     @settings(
         max_examples=int(EXAMPLES or count),
@@ -187,11 +208,18 @@ def test_forecasts_are_in_scale_or_refused(count: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the host's, on scales, lengths and unknown labels
             try:
-                forecast(case)
+                model = forecast(case)
                 outcomes["forecast"] += 1
             except RefusedError as error:
                 outcomes[shorten(str(error))] += 1
+                return
+            try:
+                forecast_ahead(case, model)
+                ahead[True] += 1
+            except RefusedError:
+                ahead[False] += 1
 
     run()
     # a test of refusals alone would show nothing
     assert outcomes["forecast"] > 0.25 * outcomes.total(), outcomes.most_common()
+    assert ahead[True] > 0.25 * ahead.total(), ahead

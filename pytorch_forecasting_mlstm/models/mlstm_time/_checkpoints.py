@@ -97,7 +97,9 @@ class SafeCheckpoints(BaseModel):
         ValueError
             If the file holds a class that is not allowed, or lacks what could not be written.
         pickle.UnpicklingError
-            If the file is no checkpoint of plain data.
+            If the file holds a pickled object, or is no checkpoint.
+        RuntimeError
+            If it is an archive of before 2016 or of TorchScript.
         """
         if weights_only:
             # read first: releases of Lightning before 2.6 unpickle anything
