@@ -5,14 +5,14 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
-from pytorch_forecasting.data import NaNLabelEncoder
+from pytorch_forecasting.data import GroupNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
-__all__ = ["check_finite", "check_transformations"]
+__all__ = ["check_centers", "check_finite", "check_transformations"]
 
 _GIVEN = "correct the table, or what was changed after the dataset was made of it"
 _SCALED = "correct the table, or give the dataset another scaler for it"
@@ -93,6 +93,33 @@ def check_transformations(dataset: TimeSeriesDataSet) -> None:
                 f"values of target {name!r}, got {values[first].item():g} for "
                 f"{_series(dataset.get_parameters(), codes)} at {time} ({int(wrong.sum())} of "
                 f"{len(values)} values); {_NORMALISED}, 'log1p' in the place of 'log' for example."
+            )
+
+
+def check_centers(dataset: TimeSeriesDataSet) -> None:
+    """Raise if the host has the wrong centre for a target that is not normalised by instance.
+
+    With ``scale_by_group`` it takes the geometric mean of a series' centres over its groups, of
+    which there is none if they are negative: of -5 and -5 it makes 5.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Dataset that a model is made from.
+    """
+    for name, normalizer in zip(
+        dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True
+    ):
+        several = isinstance(normalizer, GroupNormalizer) and len(normalizer._groups) > 1
+        if not (several and normalizer.scale_by_group and normalizer.center):
+            continue
+        lowest = min(float(own["center"].min()) for own in normalizer.norm_.values())
+        if lowest < 0:
+            raise ValueError(
+                f"mLSTMTime: a GroupNormalizer with scale_by_group=True needs centers above 0 of "
+                f"all groups of target {name!r}, got {lowest:g}: the host takes their geometric "
+                f"mean; leave instance_normalization on, or make the dataset with "
+                f"scale_by_group=False."
             )
 
 

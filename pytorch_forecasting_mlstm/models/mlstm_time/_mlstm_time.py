@@ -23,7 +23,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 from pytorch_forecasting_mlstm.models.mlstm_time._checked_data import CheckedData
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
 from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import check_loss, keep_exact_fits
-from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_transformations
+from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_centers, check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
@@ -319,6 +319,8 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
             If the loss does not fit the targets, or an argument contradicts the dataset.
         """
         check_transformations(dataset)
+        if not kwargs.get("instance_normalization", True):
+            check_centers(dataset)
         check_samples(dataset)
         loss = choose_loss(dataset, kwargs.pop("loss", None))
         check_losses(loss, dataset)
