@@ -423,6 +423,8 @@ def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+        # scales of a history of one step
+        warnings.filterwarnings("ignore", r"std\(\): degrees of freedom is <= 0", UserWarning)
         # plots of a horizon of one step
         warnings.filterwarnings("ignore", r"\*c\* argument looks like a single", UserWarning)
         warnings.filterwarnings("ignore", "__array_wrap__ must accept", DeprecationWarning)

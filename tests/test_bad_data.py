@@ -28,7 +28,6 @@ from pytorch_forecasting.metrics import (
     PoissonLoss,
     TweedieLoss,
 )
-from pytorch_forecasting.utils import to_list
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -400,6 +399,19 @@ def test_a_scaler_without_steps_to_measure_is_refused() -> None:
         make_model(dataset)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_one_of_several_normalisers_without_steps_to_measure_is_refused(steps: int) -> None:
+    """The host refuses it where it is the only one."""
+    dataset = make_dataset(
+        target=["y", "signed"],
+        time_varying_unknown_reals=["y", "signed"],
+        target_normalizer=MultiNormalizer([GroupNormalizer(), EncoderNormalizer()]),
+        min_encoder_length=steps,
+    )
+    with pytest.raises(ValueError, match=f"EncoderNormalizer needs 2 .* 'signed', .*={steps}"):
+        make_model(dataset)
+
+
 def test_a_fill_that_the_host_scales_to_several_numbers_is_refused() -> None:
     dataset = make_dataset(
         make_gaps(make_table()),
@@ -418,24 +430,20 @@ def test_a_fill_that_the_host_scales_to_several_numbers_is_refused() -> None:
     "normalizer",
     [
         {"target_normalizer": GroupNormalizer(groups=["series"])},
-        # of one step, with a deviation of 0: the host's scale is 1e-7
-        {
-            "target": ["y"],
-            "target_normalizer": MultiNormalizer([EncoderNormalizer("robust", center=False)]),
-            "max_encoder_length": 1,
-        },
+        # of histories that do not vary: the host's scale is 1e-7
+        {"target_normalizer": EncoderNormalizer("robust", center=False), "max_encoder_length": 2},
     ],
-    ids=["group", "one step"],
+    ids=["group", "window"],
 )
 @pytest.mark.parametrize("loss", [PoissonLoss(), TweedieLoss()], ids=["Poisson", "Tweedie"])
 def test_counts_of_all_sizes_are_rates(
     normalizer: dict[str, Any], instance: bool, loss: Any
 ) -> None:
     table = make_table()
-    table["y"] = np.where(table["series"] == "s0", 0.0, table["count"] * 1e6)
+    table["y"] = table["series"].map({"s0": 0.0, "s1": 7e6, "s2": 3.0})
     dataset = make_dataset(table, **normalizer)
     model = make_model(dataset, loss=loss, instance_normalization=instance)
     fit(model, dataset, steps=2)
-    (forecast,) = to_list(model.predict(dataset, trainer_kwargs={**QUIET}))
+    forecast = model.predict(dataset, trainer_kwargs={**QUIET})
     assert forecast.isfinite().all() and (forecast >= 0).all()
     assert forecast.max() < 100 * table["y"].max()

@@ -646,6 +646,23 @@ def test_lags_need_rows_of_their_own() -> None:
         make_model(dataset).forecast(tail)
 
 
+def test_lags_need_rows_where_a_history_may_be_empty() -> None:
+    """The host would take the rows of the horizon for them."""
+    history, _ = split(TABLE)
+    dataset = make_dataset(
+        history, lags={"y": [2, 5]}, min_encoder_length=0, max_prediction_length=2
+    )
+    model = make_model(dataset)
+    lengths = {"s0": 5, "s1": 6, "s2": 20}
+    tails = [own.tail(lengths[name]) for name, own in history.groupby("series")]
+    forecast = model.forecast(pd.concat(tails), trainer_kwargs=QUIET)
+    assert forecast.groupby("series")["t"].min().to_dict() == {n: ENDS[n] + 1 for n in ENDS}
+    assert np.isfinite(forecast["prediction"]).all()
+    tails[1] = tails[1].tail(4)
+    with pytest.raises(ValueError, match="at least 0 steps .* 5 rows .* got 0, of 4 rows, .*'s1'"):
+        model.forecast(pd.concat(tails), trainer_kwargs=QUIET)
+
+
 def test_model_without_dataset_is_refused() -> None:
     with pytest.raises(ValueError, match="make it with mLSTMTime.from_dataset"):
         mLSTMTime(target="y", output_transformer=GroupNormalizer()).forecast(TABLE)

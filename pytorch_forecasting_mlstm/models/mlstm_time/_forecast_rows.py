@@ -60,11 +60,13 @@ def read_history(schema: Schema, data: Any) -> History:
     start = np.minimum(used + schema.lag, last + 1)
     steps = times[last] + 1 - np.append(times, 0)[start]
     steps[start > last] = 0
-    short = steps < schema.min_history
+    rows = last + 1 - used
+    # of a series with fewer rows than that, it would give up rows of the horizon
+    short = (steps < schema.min_history) | (rows < schema.lag)
     # A gap at the begin of the window is filled as any other, by the row before it.
     fill = short & (before_window >= first) & schema.allow_gaps & (schema.lag == 0)
     used[fill] = before_window[fill]
-    _check_lengths(schema, steps, short & ~fill, names)
+    _check_lengths(schema, steps, rows, short & ~fill, names)
 
     read = np.arange(len(table)) >= used[series]
     _check_gaps(schema, times[read], series[read], names)
@@ -174,14 +176,15 @@ def _put(values: pd.Series, where: np.ndarray, value: Any) -> pd.Series:
 
 
 def _check_lengths(
-    schema: Schema, steps: np.ndarray, short: np.ndarray, names: list[tuple]
+    schema: Schema, steps: np.ndarray, rows: np.ndarray, short: np.ndarray, names: list[tuple]
 ) -> None:
     if short.any():
         first = int(short.argmax())
         lags = f" after the {schema.lag} rows that lags take up" if schema.lag else ""
+        got = f"{steps[first]}, of {rows[first]} rows," if schema.lag else f"{steps[first]}"
         raise ValueError(
             f"{WHO}: every series must have at least {schema.min_history} steps of history"
-            f"{lags}, as min_encoder_length of the dataset says, got {steps[first]} for "
+            f"{lags}, as min_encoder_length of the dataset says, got {got} for "
             f"{name_series(schema.groups, names[first])}{more(int(short.sum()) - 1)}; add "
             f"earlier rows, leave the series out, or train with a smaller min_encoder_length."
         )

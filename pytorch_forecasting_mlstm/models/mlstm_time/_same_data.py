@@ -214,15 +214,24 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
     """
     _check_real(dataset)
     _check_fills(dataset)
-    for name in dataset.reals:
-        if name in dataset.target_names or name in dataset.lagged_variables:
-            continue
-        scaler = dataset.get_transformer(name)
+    covariates = [
+        name
+        for name in dataset.reals
+        if name not in dataset.target_names and name not in dataset.lagged_variables
+    ]
+    scalers = {f"variable {name!r}": dataset.get_transformer(name) for name in covariates}
+    # the host asks so much of a single target's itself
+    for name, normalizer in zip(
+        dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True
+    ):
+        scalers[f"target {name!r}"] = normalizer
+    for what, scaler in scalers.items():
         if isinstance(scaler, EncoderNormalizer) and scaler.min_length > dataset.min_encoder_length:
             raise ValueError(
                 f"mLSTMTime: an EncoderNormalizer needs {scaler.min_length} steps of history to "
-                f"scale variable {name!r}, got a dataset with min_encoder_length="
-                f"{dataset.min_encoder_length}; make it longer, or give scalers another for it."
+                f"scale {what}, got a dataset with min_encoder_length="
+                f"{dataset.min_encoder_length}; make it longer, or give scalers, or "
+                f"target_normalizer, another for it."
             )
     lengths = dataset.index["sequence_length"].to_numpy()
     try:
