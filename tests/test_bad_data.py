@@ -298,6 +298,18 @@ def test_a_model_that_diverges_is_told() -> None:
         fit(model, dataset)
 
 
+@pytest.mark.parametrize("mode", ["prediction", "quantiles", None])
+def test_a_distribution_of_no_numbers_is_told(mode: str | None) -> None:
+    dataset = make_dataset()
+    model = make_model(dataset, loss=NormalDistributionLoss())
+    nn.init.constant_(model.head.bias, torch.nan)
+    with pytest.raises(ValueError, match="^mLSTMTime: the network's output must be finite"):
+        if mode is None:
+            fit(model, dataset)
+        else:
+            model.predict(dataset, mode=mode, trainer_kwargs={**QUIET})
+
+
 # datasets that the model was not made for
 
 

@@ -1,5 +1,7 @@
 """A loss at its ends: no error at all, or one that is not finite."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,7 +10,12 @@ from pytorch_forecasting.metrics.base_metrics import CompositeMetric
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-__all__ = ["check_loss", "keep_exact_fits"]
+__all__ = ["check_loss", "divergence_told", "keep_exact_fits"]
+
+_MEND = (
+    "train with a smaller learning_rate, with gradient_clip_val=1.0 in the Trainer, or with a loss "
+    "or target_normalizer for data of this scale"
+)
 
 
 def keep_exact_fits(loss: Any, prediction: Tensor | list[Tensor], value: Tensor) -> None:
@@ -39,6 +46,26 @@ def keep_exact_fits(loss: Any, prediction: Tensor | list[Tensor], value: Tensor)
             output.register_hook(without_nan)
 
 
+@contextmanager
+def divergence_told() -> Iterator[None]:
+    """Name a network whose output is no number, where torch names a parameter of a distribution.
+
+    Raises
+    ------
+    ValueError
+        If a distribution is made of NaN or inf.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected parameter "):
+            raise
+        raise ValueError(
+            f"mLSTMTime: the network's output must be finite, got NaN or inf from weights or "
+            f"inputs that are far off; {_MEND}. ({str(error).splitlines()[0]})"
+        ) from error
+
+
 def check_loss(value: Tensor) -> None:
     """Raise if there is nothing to learn from: the host puts a constant for a loss that is NaN.
 
@@ -54,7 +81,6 @@ def check_loss(value: Tensor) -> None:
     """
     if torch.is_grad_enabled() and not value.requires_grad:
         raise ValueError(
-            "mLSTMTime: the loss of a training step must be finite, got NaN or inf from a batch "
-            "without any; train with a smaller learning_rate, with gradient_clip_val=1.0 in the "
-            "Trainer, or with a loss or target_normalizer for data of this scale."
+            f"mLSTMTime: the loss of a training step must be finite, got NaN or inf from a batch "
+            f"without any; {_MEND}."
         )

@@ -22,7 +22,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._checked_data import CheckedData
 from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
-from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import check_loss, keep_exact_fits
+from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import (
+    check_loss,
+    divergence_told,
+    keep_exact_fits,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_centers, check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
@@ -654,7 +658,8 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         ValueError
             If the loss of a training step is not finite.
         """
-        log, out = outside_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
+        with divergence_told():
+            log, out = outside_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
         if self.training:
             check_loss(log["loss"])
             keep_exact_fits(self.loss, out["prediction"], log["loss"])
@@ -706,12 +711,13 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         """
         if not use_metric:
             return super().to_prediction(out, use_metric=False, **kwargs)
-        points = [
-            outside_inference_mode(loss, point_forecast, loss, prediction, **kwargs)
-            for loss, prediction in zip(
-                losses_of(self.loss), to_list(out["prediction"]), strict=True
-            )
-        ]
+        with divergence_told():
+            points = [
+                outside_inference_mode(loss, point_forecast, loss, prediction, **kwargs)
+                for loss, prediction in zip(
+                    losses_of(self.loss), to_list(out["prediction"]), strict=True
+                )
+            ]
         return points if isinstance(self.loss, MultiLoss) else points[0]
 
     def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
@@ -731,9 +737,11 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         Tensor or list of Tensor
             Quantiles (B, steps, quantiles), for each target.
         """
-        return outside_inference_mode(
-            self.loss, super().to_quantiles, {"prediction": out["prediction"]}, use_metric, **kwargs
-        )
+        out = {"prediction": out["prediction"]}
+        with divergence_told():
+            return outside_inference_mode(
+                self.loss, super().to_quantiles, out, use_metric, **kwargs
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the last step left behind: it cannot be copied or pickled."""
