@@ -311,8 +311,8 @@ def assert_in_scale(point: Tensor, values: Tensor, lengths: Tensor) -> None:
     valid = torch.arange(point.shape[1]) < lengths[:, None]
     point = point[valid]
     assert point.isfinite().all()
-    if values.is_floating_point():
-        low, high = values.min(), values.max()
+    if point.is_floating_point():  # labels are whole numbers, but so may counts be
+        low, high = values.min().float(), values.max().float()
         reach = 10 * (high - low)
         assert (point > low - reach).all() and (point < high + reach).all(), (
             f"forecasts from {point.min():g} to {point.max():g} of data from {low:g} to {high:g}"
