@@ -97,10 +97,10 @@ def check_transformations(dataset: TimeSeriesDataSet) -> None:
 
 
 def check_centers(dataset: TimeSeriesDataSet) -> None:
-    """Raise if the host has the wrong centre for a target that is not normalised by instance.
+    """Raise if the host has the wrong centre for a target, or none.
 
-    With ``scale_by_group`` it takes the geometric mean of a series' centres over its groups, of
-    which there is none if they are negative: of -5 and -5 it makes 5.
+    With ``scale_by_group`` it takes the geometric mean of a series' centres over its groups: of -5
+    and -5 that is 5, and of -5 and 5 NaN.
 
     Parameters
     ----------
@@ -118,8 +118,7 @@ def check_centers(dataset: TimeSeriesDataSet) -> None:
             raise ValueError(
                 f"mLSTMTime: a GroupNormalizer with scale_by_group=True needs centers above 0 of "
                 f"all groups of target {name!r}, got {lowest:g}: the host takes their geometric "
-                f"mean; leave instance_normalization on, or make the dataset with "
-                f"scale_by_group=False."
+                f"mean; make the dataset with scale_by_group=False."
             )
 
 

@@ -18,6 +18,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._forecast_rows import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import WHO, Schema
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import losses_of, normalizers_of
+from pytorch_forecasting_mlstm.models.mlstm_time._same_data import HOST_ERRORS
 
 __all__ = ["forecast"]
 
@@ -60,9 +61,15 @@ def forecast(
     _check_names(schema, levels)
     history = read_history(schema, data)
     rows = pd.concat([history.rows, horizon_rows(schema, history, future)], ignore_index=True)
-    dataset = BatchedTimeSeriesDataSet.from_parameters(
-        parameters, rows, predict=True, weight=None, min_prediction_idx=None
-    )
+    try:
+        dataset = BatchedTimeSeriesDataSet.from_parameters(
+            parameters, rows, predict=True, weight=None, min_prediction_idx=None
+        )
+    except HOST_ERRORS as error:
+        raise ValueError(
+            f"{WHO}: no dataset can be made of data: {error}; correct or leave out such rows, or "
+            f"train with other lags, scalers or another target_normalizer."
+        ) from error
     raw = model.predict(
         dataset,
         mode=("raw", "prediction"),

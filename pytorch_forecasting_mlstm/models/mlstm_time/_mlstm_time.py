@@ -323,8 +323,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
             If the loss does not fit the targets, or an argument contradicts the dataset.
         """
         check_transformations(dataset)
-        if not kwargs.get("instance_normalization", True):
-            check_centers(dataset)
+        check_centers(dataset)
         check_samples(dataset)
         loss = choose_loss(dataset, kwargs.pop("loss", None))
         check_losses(loss, dataset)

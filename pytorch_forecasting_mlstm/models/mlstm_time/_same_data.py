@@ -10,11 +10,11 @@ from pytorch_forecasting.utils import to_list
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
-__all__ = ["check_batch", "check_dataset", "check_samples", "make_dataset"]
+__all__ = ["HOST_ERRORS", "check_batch", "check_dataset", "check_samples", "make_dataset"]
 
 _CURE = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, ...)"
 #: What the host raises on data that it was not made for.
-_HOST_ERRORS = (
+HOST_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -186,7 +186,7 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
             data = data.assign(**{name: data[name].astype(float)})  # it measures real ones only
     try:
         return BatchedTimeSeriesDataSet.from_parameters(parameters, data, predict=True)
-    except _HOST_ERRORS as error:
+    except HOST_ERRORS as error:
         unknown = isinstance(error, KeyError) and "Unknown category" in str(error)
         cure = (
             "train with categorical_encoders={'<variable>': NaNLabelEncoder(add_nan=True)}"
@@ -237,7 +237,7 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
     try:
         for number in (int(lengths.argmin()), int(lengths.argmax())):
             dataset[number]
-    except _HOST_ERRORS as error:
+    except HOST_ERRORS as error:
         raise ValueError(
             f"mLSTMTime: the dataset cannot make its samples: {_reason(error)}; make it with other "
             f"lags, scalers or a target_normalizer."
