@@ -1,9 +1,12 @@
 """Every test starts from the same seed, on one thread."""
 
+from collections.abc import Iterator
+
 import matplotlib
 import pytest
 import torch
 from lightning import seed_everything
+from matplotlib import pyplot
 
 matplotlib.use("Agg")  # no window, no display
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
@@ -12,6 +15,13 @@ torch.set_num_threads(1)  # same rounding everywhere, and small tensors are fast
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make notebooks` keep what the notebooks show."""
     parser.addoption("--write-notebooks", action="store_true", help="keep what notebooks show")
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """Let no test leave figures open: matplotlib warns of many, in the test that opens the last."""
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture(autouse=True)
