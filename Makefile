@@ -28,7 +28,7 @@ venv: $(VENV)/.stamp-dev ## .venv with everything, for work on the code
 demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors beside a naive forecast, and a picture
 	$(BIN)/python -m pytorch_forecasting_mlstm $(ARGS)
 
-test: $(VENV)/.stamp-test ## all tests and docstring examples
+test: $(VENV)/.stamp-test ## the tests and docstring examples
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-all: $(VENV)/.stamp-test ## the same, the whole matrix of losses and datasets, and more random ones
