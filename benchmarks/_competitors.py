@@ -49,7 +49,7 @@ class _WithoutMemory(mLSTMTime):
             delattr(self, name)
 
     def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Tensor:
-        return self.targets[0].linear.gain.new_zeros(*future.shape, sum(self.output_sizes))
+        return self.targets[0].gain.new_zeros(*future.shape, sum(self.output_sizes))
 
 
 class _WithoutLinearPaths(mLSTMTime):
@@ -67,10 +67,9 @@ class _Nothing(nn.Module):
     def __init__(self, horizon: int) -> None:
         super().__init__()
         self.horizon = horizon
-        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
 
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        return y.new_zeros(len(y), self.horizon, 1)
+        return y.new_zeros(len(y), self.horizon)
 
 
 class _Recurrent(nn.Module):

@@ -522,7 +522,7 @@ def test_linear_paths_start_from_the_last_step_of_every_history(
     silence(model)
     linear = model.targets[0].linear
     with torch.no_grad():
-        linear.gain.fill_(1)
+        model.targets[0].gain.fill_(1)
         for step in range(HORIZON):  # step 1 reads the last value but 0, step 2 the last but 1, ...
             getattr(linear, part).weight[step, -1 - min(step, 2)] = 1
     x, _ = collate(pick_samples(dataset, count=9))

@@ -8,7 +8,10 @@ from pytorch_forecasting.metrics import MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import LinearPaths
+from pytorch_forecasting_mlstm.models.mlstm_time._targets import (
+    CategoricalTarget,
+    RealTarget,
+)
 
 __all__ = ["Interpretation", "interpret", "plot_interpretation"]
 
@@ -91,8 +94,8 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     outputs = to_list(prediction)
     trend, season = (
         [
-            _part(part, seen[getattr(part, name)][-1], like)
-            for part, like in zip(linear, read, strict=True)
+            _part(target, seen[getattr(target.linear, name)][-1], like)
+            for target, like in zip(model.targets, read, strict=True)
         ]
         for name in ("trend", "season")
     )
@@ -117,14 +120,12 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     )
 
 
-def _part(paths: LinearPaths, output: Tensor, like: Tensor) -> Tensor:
+def _part(target: RealTarget | CategoricalTarget, output: Tensor, like: Tensor) -> Tensor:
     """Bring a linear path's output, (B, horizon) or of classes (B C, horizon), to (B, steps, C)."""
     B, steps, _ = like.shape
-    if len(output) != B:
-        output = output.unflatten(0, (B, -1)).mT  # (B, horizon, C)
-    else:
-        output = output[..., None]
-    return output[:, :steps] * paths.gain
+    if isinstance(target, CategoricalTarget):
+        return output.unflatten(0, (B, -1)).mT[:, :steps]  # C classes
+    return output[:, :steps, None] * target.gain
 
 
 def _steps_of_tokens(model: Any, tokens: Tensor) -> Tensor:

@@ -20,24 +20,11 @@ class LinearPaths(nn.Module):
         Steps in and steps out.
     moving_average : int
         Steps that are averaged to the trend.
-    output_size : int
-        Numbers per step that the loss takes.
-    is_distribution : bool
-        Whether these are parameters of a distribution: the path then starts as its location, the
-        first of them. Otherwise, as a point or as every quantile.
     bias : bool, default True
         Whether each step of the horizon has a constant of its own.
     """
 
-    def __init__(
-        self,
-        history: int,
-        horizon: int,
-        moving_average: int,
-        output_size: int,
-        is_distribution: bool,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, history: int, horizon: int, moving_average: int, bias: bool = True) -> None:
         super().__init__()
         self.moving_average = moving_average
         self.trend = nn.Linear(history, horizon, bias)
@@ -46,20 +33,16 @@ class LinearPaths(nn.Module):
             nn.init.normal_(path.weight, std=0.01 / history**0.5)
             if bias:
                 nn.init.zeros_(path.bias)
-        gain = torch.ones(output_size)
-        if is_distribution:
-            gain[1:] = 0
-        self.gain = nn.Parameter(gain)
 
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        """Map a right-aligned history y (B, T), valid (B, T), to (B, horizon, output_size)."""
+        """Map a right-aligned history y (B, T), valid (B, T), to (B, horizon)."""
         # the moving average must not see the padding: repeat the first valid value, as it does at
         # the ends
         first = mask.int().argmax(1, keepdim=True)
         filled = torch.where(mask, y, y.gather(1, first))
         trend = moving_average(filled, self.moving_average)
         season, trend = (part.masked_fill(~mask, 0) for part in (filled - trend, trend))
-        return (self.trend(trend) + self.season(season))[..., None] * self.gain
+        return self.trend(trend) + self.season(season)
 
 
 def moving_average(y: Tensor, steps: int) -> Tensor:

@@ -34,11 +34,15 @@ class TargetPast(NamedTuple):
         Scale of every sample; None for classes.
     linear : Tensor
         What goes straight to the forecast, (B, horizon, output_size).
+    expected : Tensor
+        What the linear paths expect, as features like those of the history, (B, horizon, size): the
+        memory is asked what followed the like of it.
     """
 
     features: Tensor
     scale: InstanceScale | None
     linear: Tensor
+    expected: Tensor
 
 
 class RealTarget(nn.Module):
@@ -50,8 +54,11 @@ class RealTarget(nn.Module):
         Normaliser of the host.
     loss : Metric
         Loss of this target.
-    history, horizon, moving_average, output_size : int
+    history, horizon, moving_average : int
         As of :class:`LinearPaths`.
+    output_size : int
+        Numbers per step that the loss takes. The linear paths start as a point and as every
+        quantile, or as the location of a distribution, the first of its parameters.
     normalise : bool
         Whether every sample is brought to its own scale.
     """
@@ -72,13 +79,15 @@ class RealTarget(nn.Module):
         self.normalizer = normalizer
         self.link = link_of(loss)
         self.normalise = normalise
-        self.linear = LinearPaths(
-            history, horizon, moving_average, output_size, isinstance(loss, DistributionLoss)
-        )
+        self.linear = LinearPaths(history, horizon, moving_average)
+        gain = torch.ones(output_size)
+        if isinstance(loss, DistributionLoss):
+            gain[1:] = 0
+        self.gain = nn.Parameter(gain)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read a right-aligned history (B, T), in units of the data, valid (B, T)."""
-        dtype = self.linear.gain.dtype  # not raw's: a target may be counted in whole numbers
+        dtype = self.gain.dtype  # not raw's: a target may be counted in whole numbers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
@@ -88,7 +97,9 @@ class RealTarget(nn.Module):
         else:
             y = scale.normalise(y)
         y = y.masked_fill(~mask, 0)
-        return TargetPast(y[..., None], scale, self.linear(y, mask))
+        linear = self.linear(y, mask)[..., None]
+        # what the memory makes of it is no reason to expect something else
+        return TargetPast(y[..., None], scale, linear * self.gain, linear.detach())
 
 
 class CategoricalTarget(nn.Module):
@@ -113,7 +124,7 @@ class CategoricalTarget(nn.Module):
         super().__init__()
         self.size = get_embedding_size(classes) if width is None else width
         self.embedding = nn.Embedding(classes, self.size)
-        self.linear = LinearPaths(history, horizon, moving_average, 1, False, bias=False)
+        self.linear = LinearPaths(history, horizon, moving_average, bias=False)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read the right-aligned history raw (B, T) of classes, given its valid steps (B, T)."""
@@ -121,10 +132,10 @@ class CategoricalTarget(nn.Module):
         classes = self.embedding.num_embeddings
         member = nn.functional.one_hot(raw, classes).mT.to(self.embedding.weight.dtype)  # (B, C, T)
         valid = mask[:, None].expand_as(member)
-        logits = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 1)
-        return TargetPast(
-            self.embedding(raw), None, logits.reshape(len(raw), classes, -1).mT.contiguous()
-        )
+        logits = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon)
+        logits = logits.unflatten(0, (-1, classes)).mT.contiguous()  # (B, horizon, C)
+        expected = logits.detach().softmax(-1) @ self.embedding.weight
+        return TargetPast(self.embedding(raw), None, logits, expected)
 
 
 def _in_log_space(
