@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from pytorch_forecasting import (
     NHiTS,
     RecurrentNetwork,

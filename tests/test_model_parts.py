@@ -32,7 +32,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
     unfold,
     valid_steps,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
+from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens, TokenShift
 from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import measure_instance
 from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import (
     LinearPaths,
@@ -137,6 +137,19 @@ def test_a_token_is_a_linear_map_of_its_valid_steps_and_their_marks() -> None:
             assert got_mask[row, patch] == any(mask[row, t] for t in steps)
 
 
+def test_token_shift_adds_a_linear_map_of_the_token_before() -> None:
+    shift = TokenShift(4).double()
+    tokens = torch.randn(len(LENGTHS), 5, 4, dtype=torch.float64)
+    mask = valid_steps(LENGTHS, 5, right=True)
+    got = shift(tokens, mask)
+    weight = shift.previous.weight.detach().numpy()
+    for row, length in enumerate(LENGTHS):
+        for token in range(5):
+            before = tokens[row, token - 1].numpy() if token > 5 - length else np.zeros(4)
+            expected = tokens[row, token].numpy() + weight @ before
+            assert_close(got[row, token], torch.from_numpy(expected))
+
+
 # Instance scale
 
 
@@ -204,29 +217,21 @@ def moving_average_of(y: np.ndarray, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 25])
-@pytest.mark.parametrize("is_distribution", [False, True])
-def test_linear_paths_map_trend_and_season_of_the_unpadded_history(
-    is_distribution: bool, width: int
-) -> None:
-    paths = LinearPaths(7, 4, width, output_size=3, is_distribution=is_distribution).double()
+def test_linear_paths_map_trend_and_season_of_the_unpadded_history(width: int) -> None:
+    paths = LinearPaths(7, 4, width).double()
     with torch.no_grad():
-        for parameter in (*paths.trend.parameters(), *paths.season.parameters()):
+        for parameter in paths.parameters():
             parameter.normal_()
     series, y, mask = ragged(7, right=True)
     got = paths(y.masked_fill(~mask, 0), mask)
-    (trend_w, trend_b), (season_w, season_b) = (
-        [part.detach().numpy() for part in path.parameters()]
-        for path in (paths.trend, paths.season)
-    )
+    trend_w, season_w = (path.weight.detach().numpy() for path in (paths.trend, paths.season))
     for row, values in enumerate(series):
-        line = trend_b + season_b
+        line = np.zeros(4)
         if len(values):
             trend = moving_average_of(values, width)
-            line = line + trend_w[:, -len(values) :] @ trend
+            line = trend_w[:, -len(values) :] @ trend
             line = line + season_w[:, -len(values) :] @ (values - trend)
-        # a location alone, or a point and every quantile
-        parts = [line, 0 * line, 0 * line] if is_distribution else [line] * 3
-        assert_close(got[row], torch.from_numpy(np.stack(parts, axis=-1)))
+        assert_close(got[row], torch.from_numpy(line))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 24, 25])
@@ -242,7 +247,7 @@ def test_linear_paths_start_near_zero() -> None:
     """The first forecast is the mean of the history, whatever that looks like."""
     y = torch.randn(100, 30)
     mask = torch.ones_like(y, dtype=torch.bool)
-    first = LinearPaths(30, 4, 3, output_size=2, is_distribution=False)(y, mask)
+    first = LinearPaths(30, 4, 3)(y, mask)
     assert first.abs().mean() < 0.05
 
 
@@ -261,6 +266,38 @@ def test_real_target_is_transformed_normalised_and_masked() -> None:
         expected = np.zeros(7)
         expected[7 - len(z) :] = (z - z.mean()) / spread if len(z) else 0
         assert_close(past.features[row, :, 0], torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize(
+    ("loss", "gain"),
+    [(QuantileLoss([0.1, 0.5, 0.9]), [1.0, 1, 1]), (NormalDistributionLoss(), [1.0, 0])],
+    ids=["point or quantiles", "location of a distribution"],
+)
+def test_linear_paths_start_as_every_number_or_as_a_location(loss: Any, gain: list[float]) -> None:
+    _, raw, mask = ragged(7, right=True)
+    target = RealTarget(TorchNormalizer(), loss, 7, 4, 3, len(gain), normalise=True).double()
+    past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
+    line = target.linear(past.features[..., 0], mask)
+    assert_close(past.linear, torch.stack([line * each for each in gain], dim=-1))
+
+
+def test_memory_is_told_what_the_linear_paths_expect_and_does_not_train_them() -> None:
+    _, raw, mask = ragged(7, right=True)
+    target = RealTarget(TorchNormalizer(), MAE(), 7, 4, 3, 1, normalise=True).double()
+    past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
+    assert_close(past.expected, past.linear.detach())
+    assert past.linear.requires_grad and not past.expected.requires_grad
+
+
+def test_of_classes_the_memory_is_told_the_mean_embedding_that_the_paths_expect() -> None:
+    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_average=1, width=2)
+    with torch.no_grad():  # class 1 for sure, then any
+        target.linear.trend.weight.copy_(torch.tensor([[0.0, 0, 100], [0, 0, 0]]))
+    past = target(torch.tensor([[0, 2, 1]]), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 2))
+    vectors = target.embedding.weight
+    assert_close(past.expected, torch.stack([vectors[1], vectors.mean(0)])[None])
+    past.expected.sum().backward()
+    assert target.linear.trend.weight.grad is None  # the paths answer for their logits alone
 
 
 def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:

@@ -12,7 +12,8 @@ class LinearPaths(nn.Module):
 
     The history is split into a moving average and the rest; each is mapped to the horizon by a
     matrix over time (DLinear, Zeng et al., arXiv:2205.13504). The matrices start near zero: with
-    a history of mean 0, the first forecast is its mean.
+    a history of mean 0, the first forecast is its mean. They have no constants: of histories of
+    mean 0, a constant can learn no more than where the training data drifted.
 
     Parameters
     ----------
@@ -20,19 +21,15 @@ class LinearPaths(nn.Module):
         Steps in and steps out.
     moving_average : int
         Steps that are averaged to the trend.
-    bias : bool, default True
-        Whether each step of the horizon has a constant of its own.
     """
 
-    def __init__(self, history: int, horizon: int, moving_average: int, bias: bool = True) -> None:
+    def __init__(self, history: int, horizon: int, moving_average: int) -> None:
         super().__init__()
         self.moving_average = moving_average
-        self.trend = nn.Linear(history, horizon, bias)
-        self.season = nn.Linear(history, horizon, bias)
+        self.trend = nn.Linear(history, horizon, bias=False)
+        self.season = nn.Linear(history, horizon, bias=False)
         for path in (self.trend, self.season):
             nn.init.normal_(path.weight, std=0.01 / history**0.5)
-            if bias:
-                nn.init.zeros_(path.bias)
 
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
         """Map a right-aligned history y (B, T), valid (B, T), to (B, horizon)."""

@@ -106,7 +106,7 @@ class CategoricalTarget(nn.Module):
     """A categorical target: its classes embedded, and linear paths from each class to its logit.
 
     The history of a class is 1 where the target was of it, and 0 elsewhere. All classes share the
-    paths, which have no constants: those would add the same to every logit.
+    paths.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class CategoricalTarget(nn.Module):
         super().__init__()
         self.size = get_embedding_size(classes) if width is None else width
         self.embedding = nn.Embedding(classes, self.size)
-        self.linear = LinearPaths(history, horizon, moving_average, bias=False)
+        self.linear = LinearPaths(history, horizon, moving_average)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read the right-aligned history raw (B, T) of classes, given its valid steps (B, T)."""
