@@ -44,7 +44,16 @@ class _WithoutMemory(mLSTMTime):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in ("history_tokens", "norm_tokens", "memory", "norm_memory", "head", "position"):
+        for name in (
+            "history_tokens",
+            "future_tokens",
+            "shift",
+            "position",
+            "norm_tokens",
+            "memory",
+            "norm_memory",
+            "head",
+        ):
             delattr(self, name)
 
     def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Tensor:
