@@ -122,15 +122,13 @@ def forecast(case: Case) -> mLSTMTime:
             values.append(torch.tensor([dataset.constant_fill_strategy[name]]))
         known = torch.cat([each.double() for each in values])  # a hole may be where lags take rows
         scale = scales[number][:, 1].repeat_interleave(lengths).double().abs()
-        if not (normalizers[number].center or model.hparams.instance_normalization):
-            # nothing is measured but how far from 0 the target is
-            scale = scale.clamp_min(known[known.isfinite()].abs().max().item())
         assert_in_scale(
             points,
             known[known.isfinite()],
             scale,
             normalizers[number],
             losses_of(model.loss)[number],
+            normalizers[number].center or model.hparams.instance_normalization,
         )
     return model
 
@@ -153,7 +151,7 @@ def forecast_ahead(case: Case, model: mLSTMTime) -> None:
 
 
 def assert_in_scale(
-    points: Tensor, values: Tensor, scale: Tensor, normalizer: Any, loss: Any
+    points: Tensor, values: Tensor, scale: Tensor, normalizer: Any, loss: Any, centered: bool
 ) -> None:
     """Assert that forecasts are within 100 times the range of the data, around them.
 
@@ -175,6 +173,8 @@ def assert_in_scale(
         values = values[values.isfinite()]  # of a later table more is undefined than is read
     low, high = values.min(), values.max()
     reach = torch.maximum(high - low, scale)
+    if not centered:  # nothing is measured but how far from 0 the target is
+        reach = torch.maximum(reach, values.abs().max())
     if isinstance(loss, LogNormalDistributionLoss):  # the mean of it grows with the square
         reach = reach * (1 + reach)
     reach = 100 * reach.reshape(-1, *[1] * (made.ndim - 1))
