@@ -47,7 +47,6 @@ class _WithoutMemory(mLSTMTime):
         for name in (
             "history_tokens",
             "future_tokens",
-            "shift",
             "position",
             "norm_tokens",
             "memory",

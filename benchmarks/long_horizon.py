@@ -16,8 +16,8 @@ number of epochs, or as far as ``--minutes`` reach; the cycle ends where the tra
 epoch is chosen on validation data. Test data are read once per model, horizon and seed, and not at
 all without ``--test``.
 
-With ``--average`` above 0 the weights that are measured are a running average of those that are
-trained. ``--minutes`` counts training alone, ``--clock cpu`` counts the processor's time, for a
+The weights that are measured are a running average of those that are trained (``--average 0``:
+these). ``--minutes`` counts training alone, ``--clock cpu`` counts the processor's time, for a
 machine that does other work too: one thread does all work. Seconds per epoch are those of training;
 seconds of a forecast those of the model called once with a window of every series.
 """
@@ -338,15 +338,15 @@ def parse_arguments() -> argparse.Namespace:
         "--models", nargs="+", choices=list(COMPETITORS), default=["ours"], metavar="MODEL",
         help=", ".join(COMPETITORS),
     )  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="budget for each training")
     parser.add_argument(
-        "--windows", type=float, default=1.0, help="part of the windows drawn in an epoch, up to 1"
+        "--windows", type=float, default=0.5, help="part of the windows drawn in an epoch, up to 1"
     )
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
     parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--average", type=float, default=0.0, help="decay of averaged weights")
+    parser.add_argument("--average", type=float, default=0.99, help="decay of averaged weights")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--accelerator", default="cpu", help="of Lightning: cpu, gpu, auto")
     parser.add_argument("--threads", type=int, default=1)

@@ -32,7 +32,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
     unfold,
     valid_steps,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens, TokenShift
+from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import measure_instance
 from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import (
     LinearPaths,
@@ -135,19 +135,6 @@ def test_a_token_is_a_linear_map_of_its_valid_steps_and_their_marks() -> None:
             )
             assert_close(got[row, patch], torch.from_numpy(weight @ flat + bias))
             assert got_mask[row, patch] == any(mask[row, t] for t in steps)
-
-
-def test_token_shift_adds_a_linear_map_of_the_token_before() -> None:
-    shift = TokenShift(4).double()
-    tokens = torch.randn(len(LENGTHS), 5, 4, dtype=torch.float64)
-    mask = valid_steps(LENGTHS, 5, right=True)
-    got = shift(tokens, mask)
-    weight = shift.previous.weight.detach().numpy()
-    for row, length in enumerate(LENGTHS):
-        for token in range(5):
-            before = tokens[row, token - 1].numpy() if token > 5 - length else np.zeros(4)
-            expected = tokens[row, token].numpy() + weight @ before
-            assert_close(got[row, token], torch.from_numpy(expected))
 
 
 # Instance scale
@@ -279,25 +266,6 @@ def test_linear_paths_start_as_every_number_or_as_a_location(loss: Any, gain: li
     past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
     line = target.linear(past.features[..., 0], mask)
     assert_close(past.linear, torch.stack([line * each for each in gain], dim=-1))
-
-
-def test_memory_is_told_what_the_linear_paths_expect_and_does_not_train_them() -> None:
-    _, raw, mask = ragged(7, right=True)
-    target = RealTarget(TorchNormalizer(), MAE(), 7, 4, 3, 1, normalise=True).double()
-    past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
-    assert_close(past.expected, past.linear.detach())
-    assert past.linear.requires_grad and not past.expected.requires_grad
-
-
-def test_of_classes_the_memory_is_told_the_mean_embedding_that_the_paths_expect() -> None:
-    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_average=1, width=2)
-    with torch.no_grad():  # class 1 for sure, then any
-        target.linear.trend.weight.copy_(torch.tensor([[0.0, 0, 100], [0, 0, 0]]))
-    past = target(torch.tensor([[0, 2, 1]]), torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 2))
-    vectors = target.embedding.weight
-    assert_close(past.expected, torch.stack([vectors[1], vectors.mean(0)])[None])
-    past.expected.sum().backward()
-    assert target.linear.trend.weight.grad is None  # the paths answer for their logits alone
 
 
 def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:

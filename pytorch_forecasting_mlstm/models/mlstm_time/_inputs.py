@@ -1,12 +1,11 @@
 """From a batch of the host to what the memory reads: features of steps, tokens of patches."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import fold
 
-__all__ = ["StepFeatures", "TokenShift", "Tokens"]
+__all__ = ["StepFeatures", "Tokens"]
 
 
 class StepFeatures(nn.Module):
@@ -66,25 +65,3 @@ class Tokens(nn.Module):
         return self.projection(fold(marked, self.patch_length)), fold(valid, self.patch_length).any(
             -1
         )
-
-
-class TokenShift(nn.Module):
-    """Add to every token a linear map of the one before it.
-
-    A memory that stores single tokens can tell what was there. With this it can tell what followed
-    what, and be asked for it.
-
-    Parameters
-    ----------
-    hidden_size : int
-        Width of a token, H.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.previous = nn.Linear(hidden_size, hidden_size, bias=False)
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Map tokens (B, N, H), valid (B, N), to tokens; padding counts as zeros."""
-        before = F.pad(tokens.masked_fill(~mask[..., None], 0), (0, 0, 1, -1))
-        return tokens + self.previous(before)

@@ -29,7 +29,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_centers, check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens, TokenShift
+from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
     Interpretation,
     interpret,
@@ -72,10 +72,9 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
     1. The history of every sample is brought to mean 0 and deviation 1 over its own valid steps.
     2. Trend (a moving average) and season (the rest) are each mapped to the horizon by one matrix.
     3. Beside them, all that is known at each step of the history and its position, folded into
-       patches, each seen with the one before it, goes through stacked mLSTM cells [2]_; the same
-       cells carry their state on over the horizon, fed with what the linear paths expect there,
-       the known future and the position. So the memory is asked what followed the like of it. A
-       head reads a correction of every step off them.
+       patches, goes through stacked mLSTM cells [2]_; the same cells carry their state on over the
+       horizon, fed with the known future and the position. A head reads the forecast of every step
+       off them.
     4. The sum of both goes back to the scale of the data, through the host's own
        ``transform_output``.
 
@@ -269,14 +268,9 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
             )
         ]
         self.targets = nn.ModuleList(past_of_targets)
-        of_targets = sum(target.size for target in past_of_targets)
-        self.history_tokens = Tokens(
-            of_targets + self.history_features.size, patch_length, hidden_size
-        )
-        self.future_tokens = Tokens(
-            of_targets + self.future_features.size, future_patch, hidden_size
-        )
-        self.shift = TokenShift(hidden_size)
+        step_size = sum(target.size for target in past_of_targets) + self.history_features.size
+        self.history_tokens = Tokens(step_size, patch_length, hidden_size)
+        self.future_tokens = Tokens(self.future_features.size, future_patch, hidden_size)
         tokens = self.history_steps // patch_length + future_tokens
         self.position = nn.Parameter(0.5 * torch.randn(tokens, hidden_size))
         self.static = (
@@ -288,9 +282,6 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         )
         self.norm_memory = nn.LayerNorm(hidden_size)
         self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
-        # near zero: the memory corrects the linear paths, and starts with small corrections
-        nn.init.normal_(self.head.weight, std=0.1 / hidden_size**0.5)
-        nn.init.zeros_(self.head.bias)
 
     def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
         return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.output_size)
@@ -571,17 +562,17 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         reals = pad_steps(x["decoder_cont"].to(dtype), self.future_steps)
         reals = self._scale_lags(reals, targets)
         embedded = self.embedding(pad_steps(x["decoder_cat"], self.future_steps))
-        expected = [pad_steps(target.expected, self.future_steps) for target in targets]
-        ahead = torch.cat([*expected, self.future_features(reals, embedded)], dim=-1)
-        future_tokens, future_mask = self.future_tokens(ahead, future)
-
-        mask = torch.cat([history_mask, future_mask], dim=1)
-        tokens = self.shift(torch.cat([history_tokens, future_tokens], dim=1), mask) + self.position
+        future_tokens, future_mask = self.future_tokens(
+            self.future_features(reals, embedded), future
+        )
+        tokens = torch.cat([history_tokens, future_tokens], dim=1) + self.position
         if self.static is not None:
             # the first step of the horizon is never padding, as that of the history may be
             first = {name: vectors[:, 0] for name, vectors in embedded.items()}
             tokens = tokens + self.static(self.static_features(reals[:, 0], first))[:, None]
-        hidden, _ = self.memory(self.norm_tokens(tokens), mask=mask)
+        hidden, _ = self.memory(
+            self.norm_tokens(tokens), mask=torch.cat([history_mask, future_mask], dim=1)
+        )
         hidden = (tokens + hidden)[:, -future_tokens.shape[1] :]
         return self.unfold_head(self.head(self.norm_memory(hidden)))
 

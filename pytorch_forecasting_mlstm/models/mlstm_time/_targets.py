@@ -34,15 +34,11 @@ class TargetPast(NamedTuple):
         Scale of every sample; None for classes.
     linear : Tensor
         What goes straight to the forecast, (B, horizon, output_size).
-    expected : Tensor
-        What the linear paths expect, as features like those of the history, (B, horizon, size): the
-        memory is asked what followed the like of it.
     """
 
     features: Tensor
     scale: InstanceScale | None
     linear: Tensor
-    expected: Tensor
 
 
 class RealTarget(nn.Module):
@@ -97,9 +93,7 @@ class RealTarget(nn.Module):
         else:
             y = scale.normalise(y)
         y = y.masked_fill(~mask, 0)
-        linear = self.linear(y, mask)[..., None]
-        # what the memory makes of it is no reason to expect something else
-        return TargetPast(y[..., None], scale, linear * self.gain, linear.detach())
+        return TargetPast(y[..., None], scale, self.linear(y, mask)[..., None] * self.gain)
 
 
 class CategoricalTarget(nn.Module):
@@ -134,8 +128,7 @@ class CategoricalTarget(nn.Module):
         valid = mask[:, None].expand_as(member)
         logits = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon)
         logits = logits.unflatten(0, (-1, classes)).mT.contiguous()  # (B, horizon, C)
-        expected = logits.detach().softmax(-1) @ self.embedding.weight
-        return TargetPast(self.embedding(raw), None, logits, expected)
+        return TargetPast(self.embedding(raw), None, logits)
 
 
 def _in_log_space(
