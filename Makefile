@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all notebooks lint check docs plots clean
+.PHONY: help venv demo test test-all notebooks lint check docs plots benchmark clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -47,6 +47,14 @@ check: $(VENV)/.stamp-dev ## types
 docs: $(VENV)/.stamp-docs ## the site, in site/; links and anchors are checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "open site/index.html"
+
+# Without DATA, a synthetic table of ETTh1's shape for the loader, and no forecast errors.
+benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DATA=ETTh1.csv for forecast errors
+	$(BIN)/python benchmarks/stock_defects.py
+	$(BIN)/python benchmarks/mlstm_speed.py --quick --only layer,chunkwise,cell,memory
+	$(BIN)/python benchmarks/loader_speed.py --only loader memory $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python benchmarks/recall.py --pairs 2 8 --seconds 20
+	$(if $(DATA),$(BIN)/python benchmarks/long_horizon.py --data "$(DATA)" --models ours no-memory lstm)
 
 plots: $(VENV)/.stamp-demo ## the pictures of docs/benchmarks.md, from benchmarks/results
 	$(BIN)/python benchmarks/plots.py
