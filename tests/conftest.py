@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import matplotlib
 import pytest
 import torch
+from hypothesis.internal.conjecture import providers
 from lightning import seed_everything
 from matplotlib import pyplot
 
 matplotlib.use("Agg")  # no window, no display
+# Hypothesis draws constants of our modules that happen to be loaded: what a test tries would depend
+# on the tests before it in the same process
+providers._get_local_constants = providers.Constants  # type: ignore[assignment]
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
 
 

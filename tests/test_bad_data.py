@@ -173,6 +173,32 @@ def test_a_transformation_that_is_not_defined_for_the_target_is_refused(
         make_model(dataset)
 
 
+@pytest.mark.parametrize("gaps", [True, False])
+@pytest.mark.parametrize(
+    ("loss", "transformation", "fill", "message"),
+    [
+        (SMAPE(), "log", 0.0, "transformation 'log' .*'y', got 0, which constant_fill_strategy"),
+        (PoissonLoss(), None, -1.0, "cannot have -1 in target 'y', which constant_fill_strategy"),
+    ],
+)
+def test_a_fill_that_loss_or_transformation_rule_out_is_refused_if_there_are_gaps(
+    loss: Any, transformation: str | None, fill: float, message: str, gaps: bool
+) -> None:
+    table = make_table()
+    dataset = make_dataset(
+        make_gaps(table) if gaps else table,
+        allow_missing_timesteps=True,
+        time_varying_unknown_reals=[],
+        target_normalizer=GroupNormalizer(groups=["series"], transformation=transformation),
+        constant_fill_strategy={"y": fill},
+    )
+    if not gaps:
+        make_model(dataset, loss=loss)
+        return
+    with pytest.raises(ValueError, match=message):
+        make_model(dataset, loss=loss)
+
+
 @pytest.mark.parametrize("level", [-50.0, 0.0])
 def test_negative_centers_of_several_groups_are_refused(level: float) -> None:
     """The host makes 5 of -5 and -5, and NaN of -5 and 5."""

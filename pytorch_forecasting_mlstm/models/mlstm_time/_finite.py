@@ -10,6 +10,7 @@ from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
+from pytorch_forecasting_mlstm.models.mlstm_time._fills import target_fills
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
 __all__ = ["check_centers", "check_finite", "check_transformations"]
@@ -70,11 +71,14 @@ def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None
 def check_transformations(dataset: TimeSeriesDataSet) -> None:
     """Raise if a target has values that its normaliser's transformation is not defined for.
 
+    What the host fills its gaps with is among them.
+
     Parameters
     ----------
     dataset : TimeSeriesDataSet
         Dataset that a model is made from.
     """
+    fills = target_fills(dataset)
     for name, normalizer, values in zip(
         dataset.target_names,
         normalizers_of(dataset.target_normalizer),
@@ -83,6 +87,13 @@ def check_transformations(dataset: TimeSeriesDataSet) -> None:
     ):
         if not _transforms(normalizer):
             continue
+        if name in fills and not _transformed(normalizer, torch.tensor(fills[name])).isfinite():
+            raise ValueError(
+                f"mLSTMTime: transformation {normalizer.transformation!r} must be defined for all "
+                f"values of target {name!r}, got {fills[name]:g}, which constant_fill_strategy "
+                f"puts into its gaps; leave {name!r} out of constant_fill_strategy, or "
+                f"{_NORMALISED}."
+            )
         wrong = ~torch.isfinite(_transformed(normalizer, values))
         if wrong.any():
             first = int(wrong.int().argmax())

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
+from pytorch_forecasting_mlstm.models.mlstm_time._fills import target_fills
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     fresh_loss,
     link_of,
@@ -71,7 +72,7 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
     """Raise if the loss of a target cannot work with the dataset."""
     parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
     normalizers = normalizers_of(dataset.target_normalizer)
-    values = dataset.data["target"]
+    values, fills = dataset.data["target"], target_fills(dataset)
     for name, part, normalizer, target in zip(
         dataset.target_names, parts, normalizers, values, strict=True
     ):
@@ -81,6 +82,8 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
             _check_loss(single, normalizer)
             _check_steps(single, normalizer, dataset)
             _check_values(single, normalizer, name, target)
+            if name in fills:
+                _check_fill(single, normalizer, name, fills[name])
 
 
 def check_logged_metrics(metrics: Any, dataset: TimeSeriesDataSet) -> None:
@@ -218,6 +221,17 @@ def _check_values(loss: Any, normalizer: Any, name: str, values: Tensor) -> None
             f"cannot have the values of target {name!r}, such as {wrong[0].item():g} "
             f"({len(wrong)} of {len(values)})",
             "pass another loss, or make the dataset with another target_normalizer",
+        )
+
+
+def _check_fill(loss: Any, normalizer: Any, name: str, fill: float) -> None:
+    """Raise if gaps of the target are filled with what the loss says is impossible."""
+    if not _possible(loss, normalizer, torch.tensor(fill)):
+        _refuse(
+            loss,
+            f"cannot have {fill:g} in target {name!r}, which constant_fill_strategy puts into its "
+            f"gaps",
+            f"leave {name!r} out of constant_fill_strategy, or pass another loss",
         )
 
 
