@@ -167,7 +167,8 @@ def assert_in_scale(
     elif transformation == "count":  # and from one more, it is softplus, but of samples one less
         samples = isinstance(loss, NormalDistributionLoss | MultivariateNormalDistributionLoss)
         back = torch.tensor(1.0).add if samples else normalizer.get_transform("softplus")["forward"]
-        values, made = values + 1, back(made)
+        # of what is below 0, softplus can come no closer than its edge
+        values, made = torch.maximum(values + 1, back(torch.zeros_like(values))), back(made)
     else:
         values, made = (normalizer.preprocess(y.float()).double() for y in (values, made))
         values = values[values.isfinite()]  # of a later table more is undefined than is read
