@@ -333,6 +333,7 @@ def train(dataset: TimeSeriesDataSet) -> tuple[list[Any], DecoderMLP]:
     return list(model.parameters()), model
 
 
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`")
 def test_model_of_the_host_learns_and_predicts_the_same(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:

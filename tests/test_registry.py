@@ -230,6 +230,7 @@ def test_stock_layer_forgets_all_without_it() -> None:
     assert layer.cells[0].Wq.weight.grad is None
 
 
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`")
 def test_stock_network_and_model_run_and_learn_with_this_cell() -> None:
     register(replace_stock_cell=True)
     network = CELL_HOLDERS[0].mLSTMNetwork(3, 8, 2, output_size=5)

@@ -11,8 +11,6 @@ _LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 # By message, so that a warning nobody has seen yet still shows.
 _EXPECTED = (
-    # The host's models keep their loss in the checkpoint on purpose.
-    r"Attribute '(loss|logging_metrics)' is an instance of `nn.Module`",
     # Windows are gathered from memory: worker processes would only cost time.
     r"The '.*dataloader' does not have many workers",
     r"The number of training batches .* is smaller than the logging interval",

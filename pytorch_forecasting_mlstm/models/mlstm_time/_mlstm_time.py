@@ -1,5 +1,6 @@
 """mLSTMTime: direct multi-horizon forecasts by linear paths and a matrix memory."""
 
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -222,8 +223,12 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
         logging_metrics = logged_metrics(logging_metrics)
-        self.save_hyperparameters()
-        super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
+        with warnings.catch_warnings():
+            # Lightning advises authors of models to keep modules out of the checkpoint; the host
+            # wants them there, and users can do nothing about it
+            warnings.filterwarnings("ignore", message="Attribute '.*' is an instance of")
+            self.save_hyperparameters()
+            super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
 
         targets = to_list(target)
