@@ -60,23 +60,22 @@ def read_chunks(
     q and the weighted key are (X, L, K), v_hat (X, L, V + 1), c and n the first memory.
     """
     B, NH, V, K = c.shape
-    initial = torch.cat([c, n[..., None, :]], dim=-2).view(B * NH, 1, (V + 1) * K)
+    X, L, _ = q.shape
     added = key if w.add is None else key * w.add
-    summary = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
-    summary = torch.cat([initial, summary], dim=1)
-    memory = torch.bmm(w.carry, summary).unflatten(-1, (V + 1, K))
-    entered = memory[:, :-1].reshape(-1, V + 1, K)
+    summary = q.new_empty(B * NH, X // (B * NH) + 1, (V + 1) * K)
+    initial = summary[:, 0].view(B, NH, V + 1, K)
+    initial[:, :, :V], initial[:, :, V] = c, n
+    summary[:, 1:] = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
+    entered = torch.bmm(w.carry[:, :-1], summary).view(X, V + 1, K)
+    last = torch.bmm(w.carry[:, -1:], summary).view(B, NH, V + 1, K)
 
-    # the column of ones is summed by itself: products of V + 1 columns are slow
+    # the column of ones is summed by itself: products of V + 1 columns, or of one, are slow
     attention = torch.bmm(q, key.mT).mul_(w.decay)
-    normaliser = row_sums(attention)
-    h = torch.bmm(attention, v_hat[..., :V])
-    entering = q * w.enter
-    h.baddbmm_(entering, entered[:, :V].mT)
-    normaliser += torch.bmm(entering, entered[:, V, :, None])[..., 0]
+    entering = q if w.enter is None else q * w.enter
+    normaliser = row_sums(attention) + row_sums(entering * entered[:, V:])
+    h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
     h /= torch.maximum(normaliser.abs(), w.one)[..., None]
 
-    last = memory[:, -1].reshape(B, NH, V + 1, K)
     m = w.m_enter[:, -1].reshape(B, NH).clone()
     return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary
 
@@ -158,9 +157,9 @@ def gradients_of_chunks(
     q, key, v_hat and summary as in ``read_chunks``, gates as they were given; grad_read is used up.
     """
     (B, NH, T), (X, _, K), V = log_i.shape, q.shape, v_hat.shape[2] - 1
-    G = B * NH
-    summary = summary.view(G, -1, (V + 1) * K)
-    memory = torch.bmm(w.carry, summary)
+    G, size = B * NH, (V + 1) * K
+    summary = summary.view(G, -1, size)
+    to_entered, to_last = w.carry[:, :-1], w.carry[:, -1:]
     added = key if w.add is None else key * w.add
 
     # inside the chunks: read = (decay ⊙ q keyᵀ) v
@@ -171,22 +170,30 @@ def gradients_of_chunks(
     grad_key = torch.bmm(grad_product.mT, q)
 
     # the memory that entered: read += enter · q memoryᵀ
-    entered = memory.view(G, -1, V + 1, K)[:, :-1].reshape(X, V + 1, K)
-    grad_read *= w.enter
+    entered = torch.bmm(to_entered, summary).view(X, V + 1, K)
+    if w.enter is not None:
+        grad_read *= w.enter
     grad_q.baddbmm_(grad_read, entered)
-    grad_memory = torch.empty_like(memory)
-    grad_memory[:, :-1] = torch.bmm(grad_read.mT, q).view(G, -1, (V + 1) * K)
-    grad_last = grad_memory[:, -1].view(B, NH, V + 1, K)
-    grad_last[:, :, :V] = 0 if grad_state.c is None else grad_state.c
-    grad_last[:, :, V] = 0 if grad_state.n is None else grad_state.n
+    grad_entered = torch.bmm(grad_read.mT, q, out=entered).view(G, -1, size)
 
     # across the chunks: memory = carry · summaries
-    grad_summary = torch.bmm(w.carry.mT, grad_memory)
-    of_carry = torch.bmm(grad_memory, summary.mT).mul_(w.carry)
-    grad_first = grad_summary[:, 0].view(B, NH, V + 1, K)
-    grad_summary = grad_summary[:, 1:].reshape(X, V + 1, K)
+    grad_first = torch.bmm(to_entered[:, :, :1].mT, grad_entered)
+    grad_summary = torch.bmm(to_entered[:, :, 1:].mT, grad_entered)
+    of_carry = torch.bmm(grad_entered, summary.mT).mul_(to_entered)
+    if grad_state.c is not None or grad_state.n is not None:
+        grad_last = summary.new_zeros(B, NH, V + 1, K)
+        if grad_state.c is not None:
+            grad_last[:, :, :V] = grad_state.c
+        if grad_state.n is not None:
+            grad_last[:, :, V] = grad_state.n
+        grad_last = grad_last.view(G, 1, size)
+        grad_first.baddbmm_(to_last[:, :, :1], grad_last)
+        grad_summary.baddbmm_(to_last[:, :, 1:].mT, grad_last)
+        of_last = torch.bmm(grad_last, summary.mT).mul_(to_last)
+        of_carry = torch.cat([of_carry, of_last], dim=1)
 
     # the summaries: vᵀ (add ⊙ key)
+    grad_summary = grad_summary.view(X, V + 1, K)
     if w.add is None:
         grad_key.baddbmm_(v_hat, grad_summary)
     else:
@@ -203,19 +210,12 @@ def gradients_of_chunks(
     grad_i, grad_f = (x.view(B, NH, -1)[:, :, :T] for x in (grad_i, grad_f))
     grad_m = of_carry[:, :, 0].sum(-1).view(B, NH)
     if any(grad is not None for grad in grad_state):
-        to_m = _gradient_of_scale(*grad_state, memory[:, -1].view(B, NH, V + 1, K))
+        last = torch.bmm(to_last, summary).view(B, NH, V + 1, K)
+        to_m = _gradient_of_scale(*grad_state, last)
         to_i, to_f, to_initial = _through_maximum(log_i, log_f, m, to_m)
         grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
-    return (
-        grad_q,
-        grad_key,
-        grad_v,
-        grad_i,
-        grad_f,
-        grad_first[:, :, :V],
-        grad_first[:, :, V],
-        grad_m,
-    )
+    grad_c, grad_n = grad_first.view(B, NH, V + 1, K).split((V, 1), dim=2)
+    return grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n[:, :, 0], grad_m
 
 
 def row_sums(x: Tensor) -> Tensor:
@@ -239,7 +239,10 @@ def _with_ones(v: Tensor, L: int) -> Tensor:
 
 
 def _through(of_carry: Tensor) -> Tensor:
-    """Sum for every chunk r what passes through it: [n, s] with s < r <= n. (G, N + 1)."""
+    """Sum for every chunk r what passes through it: [n, s] with s < r <= n. (G, N + 1).
+
+    The row of the last memory may be missing.
+    """
     before = F.pad(of_carry.cumsum(-1), (1, -1))  # [n, r]: all s < r
     return before.tril(0).sum(-2)
 

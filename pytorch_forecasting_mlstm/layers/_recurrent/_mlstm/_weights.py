@@ -39,7 +39,7 @@ class Weights(NamedTuple):
     decay: Tensor  # (X, L, L), or (L, L) where all else is in the keys
     key_scale: Tensor  # (X, L, 1) or (1)
     add: Tensor | None  # (X, L, 1), or all 1
-    enter: Tensor  # (X, L, 1) or (X, 1, 1)
+    enter: Tensor | None  # (X, L, 1), or in the carry
     carry: Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
     m_enter: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
     one: Tensor  # (X, L): 1 at the scale of what is read
@@ -87,13 +87,15 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     log_carry = segments + scales[:, None, :] - m_enter[..., None]
     dtype = log_i.dtype
     shrink = torch.exp2(-power)[:, None]
+    carry = torch.exp(log_carry.clamp_max(1))  # more: nothing, from an empty chunk
+    carry[:, :-1] *= _exp_over(m_enter[:, :-1], power.view(G, -1))[..., None]
     key_scale = (torch.exp(log_key) * shrink).to(dtype)[..., None]
     return Weights(
         decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
         key_scale=key_scale,
         add=None,
-        enter=_exp_over(m_enter[:, :-1].reshape(-1), power).to(dtype)[:, None, None],
-        carry=torch.exp(log_carry.clamp_max(1)).to(dtype),  # more: nothing, from an empty chunk
+        enter=None,
+        carry=carry.to(dtype),
         m_enter=m_enter.to(dtype),
         one=at_least_tiny((torch.exp(-decay) * shrink).to(dtype)),
     )
