@@ -4,6 +4,7 @@ Pre-activations are (..., 4 H + 2 NH), in the order q, k, v (H each), i, f (NH e
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,11 +27,16 @@ class Parts(NamedTuple):
     o: Tensor
 
 
-def split(p: Tensor, NH: int) -> Parts:
-    """View pre-activations by part and head."""
-    H = (p.shape[-1] - 2 * NH) // 4
-    q, k, v, i, f, o = p.split((H, H, H, NH, NH, H), dim=-1)
-    by_head = (*p.shape[:-1], NH, H // NH)
+def split(parts: Sequence[Tensor], NH: int) -> Parts:
+    """View pre-activations, one tensor or q, k, v and all gates, by part and head."""
+    H = (sum(part.shape[-1] for part in parts) - 2 * NH) // 4
+    sizes = (H, H, H, NH, NH, H)
+    if len(parts) == 1:
+        q, k, v, i, f, o = parts[0].split(sizes, dim=-1)
+    else:
+        q, k, v, gates = parts
+        i, f, o = gates.split(sizes[3:], dim=-1)
+    by_head = (*q.shape[:-1], NH, H // NH)
     return Parts(q.view(by_head), k.view(by_head), v.view(by_head), i, f, o.view(by_head))
 
 
@@ -46,5 +52,5 @@ def cap_slope(log_i: Tensor) -> Tensor:
 
 def activate(p: Tensor, NH: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return q, k (scaled) and v (..., NH, H/NH), log_i and log_f (..., NH), o like v."""
-    q, k, v, i, f, o = split(p, NH)
+    q, k, v, i, f, o = split([p], NH)
     return q, k / math.sqrt(k.shape[-1]), v, cap(i), F.logsigmoid(f), torch.sigmoid(o)

@@ -2,13 +2,18 @@
 
 What ``activate``, ``mlstm_chunkwise`` and the output gate do one after the other, without the
 copies between their layouts: every part of the pre-activations is brought into chunks by the pass
-that scales it, and the backward pass writes all gradients into one tensor.
+that scales it, and the backward pass writes all gradients into one tensor. Layer norms come first
+where there are any; what they give is not kept.
+
+Pre-activations come in parts: whole, (B, T, 4 H + 2 NH), or normalised, q, k and v (B, T, H) and
+the gates (B, T, H + 2 NH).
 
 Dimensions: B batch, T time, NH heads, V value and K key (both H/NH here), L steps of a chunk, S
 steps in whole chunks.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +30,12 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
+    Norms,
+    normalise,
+    normalise_gradients,
+    plain_norms,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
     StateGradients,
     gradients_of_chunks,
@@ -44,44 +55,67 @@ __all__ = ["GatedChunkwise", "factors", "gated_backward", "gated_forward"]
 
 
 class GatedChunkwise(torch.autograd.Function):
-    """Pre-activations p (B, T, 4 H + 2 NH), c, n, m by head, padding (B, T, 1) or None.
+    """Pre-activations p (B, T, 4 H + 2 NH), c, n, m by head, padding (B, T, 1) or None, norms.
 
+    The norms are those still to be done: eps, all weights and all biases, of ``Norms``, or nothing.
     Returns the gated h (B, T, H), in memory time first, and the last c, n and m. A second
     derivative is supported, at the speed of plain autograd.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+        ctx: Any, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
     ) -> tuple[Tensor, ...]:
         L = chunk_length(p.shape[1], c.shape[-1])
         with full_precision(p.device):
-            ctx.factored = factors(p, m, padding, L)
-            *results, h, normaliser, summary = gated_forward(L, ctx.factored, p, c, n, m, padding)
-        ctx.save_for_backward(p, c, n, m, padding, h, normaliser, summary)
+            parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
+            ctx.factored = factors(parts, m, padding, L)
+            *results, h, normaliser, summary = gated_forward(
+                L, ctx.factored, parts, c, n, m, padding
+            )
+        ctx.eps, affine = norms[:1], norms[1:]
+        ctx.save_for_backward(p, c, n, m, padding, h, normaliser, summary, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, c, n, m, padding, *kept = ctx.saved_tensors
+        p, c, n, m, padding, h, normaliser, summary, *affine = ctx.saved_tensors
+        norms = (*ctx.eps, *affine)
+        no_grad = (None,) * len(ctx.eps)
         with full_precision(p.device):
             if torch.is_grad_enabled():
-                outputs = _plain(p, c, n, m, padding)
-                return *gradients(outputs, grads, (p, c, n, m)), None
+                outputs = _plain(p, c, n, m, padding, *norms)
+                of_p, of_c, of_n, of_m, *of_affine = gradients(
+                    outputs, grads, (p, c, n, m, *affine)
+                )
+                return of_p, of_c, of_n, of_m, None, *no_grad, *of_affine
             L = chunk_length(p.shape[1], c.shape[-1])
-            return *gated_backward(L, ctx.factored, p, m, padding, *kept, *grads), None
+            kept = m, padding, h, normaliser, summary
+            if not norms:
+                (of_p,), *of_state = gated_backward(L, ctx.factored, [p], *kept, *grads)
+                return of_p, *of_state, None
+            parts, means, inverses = normalise(p, Norms.of(*norms))
+            of_parts, *of_state = gated_backward(L, ctx.factored, parts, *kept, *grads)
+            of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            return of_norms[0], *of_state, None, None, *of_norms[1]
 
 
 def gated_forward(
-    L: int, factored: bool, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+    L: int,
+    factored: bool,
+    parts: Sequence[Tensor],
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    padding: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gated h, the last c, n and m, and what the backward pass needs."""
-    (B, T), NH, V = p.shape[:2], c.shape[1], c.shape[2]
-    x = _prepare(p, m, padding, L, factored)
+    (B, T), NH, V = parts[0].shape[:2], c.shape[1], c.shape[2]
+    x = _prepare(parts, m, padding, L, factored)
     h, last_c, last_n, last_m, *kept = read_chunks(x.q, x.key, x.v_hat, c, n, x.weights)
     h = h.view(B, NH, -1, V)
-    output = p.new_empty(T, B, NH * V).transpose(0, 1)
+    output = h.new_empty(T, B, NH * V).transpose(0, 1)
     torch.mul(torch.sigmoid(x.views.o), h[:, :, :T], out=_by_head(output, NH))
     return output, last_c, last_n, last_m, h, *(part.view(B, NH, -1) for part in kept)
 
@@ -89,7 +123,7 @@ def gated_forward(
 class _Prepared(NamedTuple):
     """Pre-activations as the chunkwise passes take them."""
 
-    views: Parts  # of p, (B, NH, T, ...)
+    views: Parts  # (B, NH, T, ...)
     log_i: Tensor  # (B, NH, T)
     log_f: Tensor
     q: Tensor  # (X, L, K)
@@ -99,17 +133,19 @@ class _Prepared(NamedTuple):
     weights: Weights
 
 
-def factors(p: Tensor, m: Tensor, padding: Tensor | None, L: int) -> bool:
+def factors(parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int) -> bool:
     """Whether weights are to be taken as factors."""
-    if not is_eager_on_cpu(p):
+    if not is_eager_on_cpu(m):
         return False
-    views = _heads_first(p, m.shape[1])
+    views = _heads_first(parts, m.shape[1])
     return can_factor(*_log_gates(views.i, views.f, padding), L)
 
 
-def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, L: int, factored: bool) -> _Prepared:
-    (B, NH), T = m.shape, p.shape[1]
-    views = _heads_first(p, NH)
+def _prepare(
+    parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int, factored: bool
+) -> _Prepared:
+    (B, NH), T = m.shape, parts[0].shape[1]
+    views = _heads_first(parts, NH)
     K = views.k.shape[-1]
     log_i, log_f = _log_gates(views.i, views.f, padding)
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
@@ -117,7 +153,7 @@ def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, L: int, factored: boo
     S = T + -T % L
     key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
     key_scale = _steps(key_scale.contiguous(), B, NH, T)
-    q, key, v_hat = (_buffer(p, (B, NH, S, width), T) for width in (K, K, K + 1))
+    q, key, v_hat = (_buffer(m, (B, NH, S, width), T) for width in (K, K, K + 1))
     q[:, :, :T] = views.q
     torch.mul(views.k, key_scale, out=key[:, :, :T])
     v_hat[:, :, :T, :K] = views.v
@@ -129,7 +165,7 @@ def _prepare(p: Tensor, m: Tensor, padding: Tensor | None, L: int, factored: boo
 def gated_backward(
     L: int,
     factored: bool,
-    p: Tensor,
+    parts: Sequence[Tensor],
     m: Tensor,
     padding: Tensor | None,
     h: Tensor,
@@ -137,15 +173,15 @@ def gated_backward(
     summary: Tensor,
     grad_output: Tensor | None,
     *grad_state: Tensor | None,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of p, c, n and m."""
-    x = _prepare(p, m, padding, L, factored)
+) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """Return the gradients of the parts, and those of c, n and m."""
+    x = _prepare(parts, m, padding, L, factored)
     (B, NH, T), V = x.log_i.shape, h.shape[-1]
-    grad_p = torch.empty_like(p)
-    views = _heads_first(grad_p, NH)
+    grad_parts = [torch.empty_like(part) for part in parts]
+    views = _heads_first(grad_parts, NH)
 
     # the output gate: output = o h
-    grad_read = _buffer(p, (*h.shape[:3], V + 1), T)
+    grad_read = _buffer(h, (*h.shape[:3], V + 1), T)
     if grad_output is None:
         grad_read.zero_()
         views.o.zero_()
@@ -157,7 +193,7 @@ def gated_backward(
         views.o.copy_(product.addcmul_(product, o, value=-1))  # into a view it is ten times slower
         through_division(grad_read, normaliser, x.weights)
 
-    grad_q, grad_key, grad_v, grad_i, grad_f, *grad_first = gradients_of_chunks(
+    grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n, grad_m = gradients_of_chunks(
         x.q,
         x.key,
         x.v_hat,
@@ -174,16 +210,18 @@ def gated_backward(
     views.v.copy_(_steps(grad_v, B, NH, T))
     torch.mul(grad_i, cap_slope(cap(x.views.i)), out=views.i)
     torch.mul(grad_f, -torch.expm1(x.log_f), out=views.f)  # 1 - f, 0 at padding
-    return grad_p, *grad_first
+    return grad_parts, grad_c, grad_n, grad_m
 
 
 def _plain(
-    p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None
+    p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, ...]:
     """Return the same by plain operations."""
     NH = m.shape[1]
+    if norms:
+        p = plain_norms(p, Norms.of(*norms))
     q, k, v, _, _, o = (x.transpose(1, 2) for x in activate(p, NH))
-    views = _heads_first(p, NH)
+    views = _heads_first([p], NH)
     log_i, log_f = _log_gates(views.i, views.f, padding)
     L = chunk_length(p.shape[1], q.shape[-1])
     h, *last = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
@@ -199,8 +237,9 @@ def _log_gates(i: Tensor, f: Tensor, padding: Tensor | None) -> tuple[Tensor, Te
     return log_i.masked_fill(padding, -torch.inf), log_f.masked_fill(padding, 0.0)
 
 
-def _heads_first(p: Tensor, NH: int) -> Parts:
-    return Parts(*(part.transpose(1, 2) for part in split(p, NH)))
+def _heads_first(parts: Sequence[Tensor], NH: int) -> Parts:
+    """View pre-activations, whole or in parts, by head: (B, NH, T, ...)."""
+    return Parts(*(part.transpose(1, 2) for part in split(parts, NH)))
 
 
 def _by_head(x: Tensor, NH: int) -> Tensor:

@@ -28,7 +28,7 @@ def gated_operator(
     """Return what ``gated_forward`` does."""
     p = p.contiguous()
     with full_precision(p.device):
-        function = partial(gated_forward, L, factors(p, m, padding, L))
+        function = partial(_forward, L, factors([p], m, padding, L))
         results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
     output, *others = results
     last_c, last_n, last_m, h, normaliser, summary = (x.contiguous() for x in others)
@@ -66,7 +66,7 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     p = p.contiguous()
     with full_precision(p.device):
-        function = partial(gated_backward, L, factors(p, m, padding, L))
+        function = partial(_backward_of_block, L, factors([p], m, padding, L))
         inputs = (p, m, padding, h, normaliser, summary, grad_output, grad_c, grad_n, grad_m)
         found = by_blocks(function, inputs, _samples(p, m.shape[1], L))
     of_p, of_c, of_n, of_m = (x.contiguous() for x in found)
@@ -91,6 +91,15 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 gated_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _forward(L: int, factored: bool, p: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return gated_forward(L, factored, [p], *others)
+
+
+def _backward_of_block(L: int, factored: bool, p: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    (of_p,), *of_state = gated_backward(L, factored, [p], *others)
+    return of_p, *of_state
 
 
 def _samples(p: Tensor, NH: int, L: int) -> int:

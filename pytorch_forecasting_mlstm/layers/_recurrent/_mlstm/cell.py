@@ -1,5 +1,7 @@
 """The mLSTM cell: one time step of a recurrent network with a matrix memory."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -286,6 +288,18 @@ class mLSTMCell(nn.Module):
         """Project x (..., input_size): (..., 4 H + 2 NH), normalised, float32 or wider."""
         p = self.projection(x)
         return torch.cat(self._normalised(p), dim=-1) if self.layer_norm else p.to(self.state_dtype)
+
+    def unnormalised(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Project x, and return what of the layer norms is left to do, as of ``Norms``.
+
+        That is eps, all weights and all biases; or nothing, where they are done or there are none.
+        """
+        modules = (self.norm_q, self.norm_k, self.norm_v, self.norm_gates)
+        norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
+        if len(norms) < len(modules) or self.projection.weight.dtype != self.state_dtype:
+            return self.preactivations(x), ()
+        weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
+        return self.projection(x).to(self.state_dtype), (norms[0].eps, *weights, *biases)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).

@@ -284,12 +284,14 @@ def _run_cell(
     cell: mLSTMCell, x: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
-    p = cell.preactivations(cell.dropout(x.contiguous()))
+    x = cell.dropout(x.contiguous())
     state = cell.to_heads(c, n)
-    if p.numel() > 0 and is_eager():
-        h, *last = GatedChunkwise.apply(p, *state, padding)
-        state = mLSTMState(*last)
-    elif p.numel() > 0 and is_compiled_whole():
+    if x.numel() > 0 and is_eager():
+        p, norms = cell.unnormalised(x)
+        h, *last = GatedChunkwise.apply(p, *state, padding, *norms)
+        return cell.dropout(h), *cell.from_heads(mLSTMState(*last))
+    p = cell.preactivations(x)
+    if x.numel() > 0 and is_compiled_whole():
         h, *last = gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
         state = mLSTMState(*last)
     else:
