@@ -194,7 +194,8 @@ def layer_problem(
     return inputs, run
 
 
-def test_gates_that_are_shut_in_the_layer() -> None:
+@pytest.mark.parametrize("normed", [False, True], ids=["plain", "layer-norm"])
+def test_gates_that_are_shut_in_the_layer(normed: bool) -> None:
     """Pre-activations of both gates from -200 to 200: the fast way gives what plain gives."""
     torch.manual_seed(0)
     p = torch.randn(3, 40, 4 * 4 + 2 * 2, dtype=torch.float64)
@@ -202,11 +203,14 @@ def test_gates_that_are_shut_in_the_layer() -> None:
     p.requires_grad_()
     state = (torch.randn(3, 2, 2, 2).double(), torch.randn(3, 2, 2).double())
     inputs = (p, *(part.requires_grad_() for part in (*state, torch.zeros(3, 2).double())))
+    sizes = [4, 4, 4, 8] * 2 if normed else []
+    affine = [(10 * torch.randn(size).double()).requires_grad_() for size in sizes]
+    norms = (1e-5, *affine) if normed else ()
 
     def run(form: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        results = form(*inputs, None)
+        results = form(*inputs, None, *norms)
         loss = sum(part.sin().sum() for part in results)
-        return (*results, *torch.autograd.grad(loss, inputs))
+        return (*results, *torch.autograd.grad(loss, (*inputs, *affine)))
 
     found, expected = run(_gated.GatedChunkwise.apply), run(_gated._plain)
     assert all(part.isfinite().all() for part in found)

@@ -287,19 +287,26 @@ class mLSTMCell(nn.Module):
     def preactivations(self, x: Tensor) -> Tensor:
         """Project x (..., input_size): (..., 4 H + 2 NH), normalised, float32 or wider."""
         p = self.projection(x)
-        return torch.cat(self._normalised(p), dim=-1) if self.layer_norm else p.to(self.state_dtype)
+        return self._all_normalised(p) if self.layer_norm else p.to(self.state_dtype)
 
     def unnormalised(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x, and return what of the layer norms is left to do, as of ``Norms``.
+        """Project x, and return what of the layer norms is left to do, as ``Norms`` takes it.
 
         That is eps, all weights and all biases; or nothing, where they are done or there are none.
         """
+        p = self.projection(x)
+        if not self.layer_norm:
+            return p.to(self.state_dtype), ()
         modules = (self.norm_q, self.norm_k, self.norm_v, self.norm_gates)
         norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
-        if len(norms) < len(modules) or self.projection.weight.dtype != self.state_dtype:
-            return self.preactivations(x), ()
+        # of what is rounded, the norms are rounded as well
+        if p.dtype != self.state_dtype or len(norms) < len(modules):
+            return self._all_normalised(p), ()
         weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
-        return self.projection(x).to(self.state_dtype), (norms[0].eps, *weights, *biases)
+        return p, (norms[0].eps, *weights, *biases)
+
+    def _all_normalised(self, p: Tensor) -> Tensor:
+        return torch.cat(self._normalised(p), dim=-1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).
