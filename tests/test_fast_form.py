@@ -150,10 +150,14 @@ def test_layer_as_one_function_is_the_layer_in_parts(
     assert seen
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
-def test_derivatives_of_the_layer(masked: bool) -> None:
+@pytest.mark.parametrize(
+    ("norm", "masked"),
+    [(False, False), (False, True), (True, True)],
+    ids=["plain", "mask", "norm-mask"],
+)
+def test_derivatives_of_the_layer(norm: bool, masked: bool) -> None:
     """First and second, against finite differences."""
-    inputs, run = layer_problem(5, norm=False, masked=masked, B=2)
+    inputs, run = layer_problem(5, norm=norm, masked=masked, B=2)
 
     def outputs(*_: Tensor) -> tuple[Tensor, ...]:
         return run(gradients=False)
