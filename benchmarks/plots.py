@@ -126,7 +126,7 @@ def plot_recall(table: pd.DataFrame) -> Figure:
         pairs = sorted(rows["pairs"].unique())
         axes.set_xscale("log", base=2)
         axes.set_xticks(pairs, [str(number) for number in pairs])
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(1, table["error"].max()))
         axes.set(xlabel="pairs stored", title=f"{distance} steps before the question")
     panels[0][0].set_ylabel("relative squared error")
     panels[0][-1].legend(frameon=False, fontsize=9)
