@@ -219,11 +219,10 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
             linestyle="none",
             marker=markers[number % len(markers)],
             color="#0072B2",
-            label=f"cell {number + 1}",
+            label=f"cell {number + 1}" if len(scales) > 1 else None,
         )
-    axes[2].axhline(found.history, color="#999999", linewidth=0.8, linestyle="--")
-    axes[2].annotate(
-        "length of the history", (1, found.history), xytext=(0, 3), textcoords="offset points"
+    axes[2].axhline(
+        found.history, color="#999999", linewidth=0.8, linestyle="--", label="length of the history"
     )
     axes[2].set(
         yscale="log",
@@ -237,6 +236,5 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
     axes[2].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes[2].yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes[2].yaxis.set_minor_formatter(ticker.NullFormatter())
-    if len(scales) > 1:
-        axes[2].legend(frameon=False)
+    axes[2].legend(frameon=False, loc="center right")
     return figure
