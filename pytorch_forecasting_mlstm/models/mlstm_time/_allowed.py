@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 import sklearn.preprocessing
 import torch
@@ -97,7 +97,10 @@ def _classes(
     module: ModuleType, base: type | tuple[type, ...], package: str = ""
 ) -> Iterator[type]:
     for item in vars(module).values():
-        if inspect.isclass(item) and issubclass(item, base) and item.__module__.startswith(package):
+        # to Python 3.10, tuple[int] is a class as well
+        if not inspect.isclass(item) or get_origin(item) is not None:
+            continue
+        if issubclass(item, base) and item.__module__.startswith(package):
             yield item
 
 
