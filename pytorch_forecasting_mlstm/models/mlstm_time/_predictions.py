@@ -246,8 +246,11 @@ def _join(parts: list[Any], name: str) -> Any:
 
 
 def _widen(part: Tensor, width: int, value: float) -> Tensor:
+    missing = width - part.shape[1]
+    if missing == 0:  # nor does older torch pad what has a dimension of 0
+        return part
     behind = [0, 0] * (part.ndim - 2)  # from the last dimension backwards
-    return pad(part, [*behind, 0, width - part.shape[1]], value=value)
+    return pad(part, [*behind, 0, missing], value=value)
 
 
 def _exchange(own: dict[str, Any], numbers: list[int]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import has_autocast
+
 _AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}
 
 
@@ -49,7 +51,7 @@ def check_input(
         )
     # under autocast the projection converts by itself, but not from or to float64
     device = x.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    autocast = has_autocast(device) and torch.is_autocast_enabled(device)
     if x.dtype != weight.dtype and not (autocast and {x.dtype, weight.dtype} <= _AUTOCAST):
         raise TypeError(
             f"{who}: x must be {weight.dtype} like the weights, got {x.dtype}; "

@@ -4,11 +4,23 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-__all__ = ["full_precision"]
+__all__ = ["full_precision", "has_autocast"]
+
+# asked once: torch.compile of torch 2.6 cannot trace the question
+_WITH_AUTOCAST = frozenset(
+    kind
+    for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "xla")
+    if torch.amp.is_autocast_available(kind)
+)
+
+
+def has_autocast(device: str) -> bool:
+    """Whether there is autocast for a type of device."""
+    return device in _WITH_AUTOCAST
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast."""
-    if torch.amp.is_autocast_available(device.type):
+    if has_autocast(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
