@@ -19,7 +19,6 @@ from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.models.base._base_model import PredictCallback, Prediction
 from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
-from torch.nn.functional import pad
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
 
@@ -246,11 +245,10 @@ def _join(parts: list[Any], name: str) -> Any:
 
 
 def _widen(part: Tensor, width: int, value: float) -> Tensor:
-    missing = width - part.shape[1]
-    if missing == 0:  # nor does older torch pad what has a dimension of 0
-        return part
-    behind = [0, 0] * (part.ndim - 2)  # from the last dimension backwards
-    return pad(part, [*behind, 0, missing], value=value)
+    # not by torch's pad, whose older versions refuse what has another dimension of 0
+    wide = part.new_full((len(part), width, *part.shape[2:]), value)
+    wide[:, : part.shape[1]] = part
+    return wide
 
 
 def _exchange(own: dict[str, Any], numbers: list[int]) -> dict[str, Any]:
