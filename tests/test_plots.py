@@ -41,6 +41,6 @@ def test_more_rows_are_drawn(plots: ModuleType) -> None:
     )
 
     recall = pd.read_csv(plots.RESULTS / "recall.csv")
-    further = pd.concat([recall, recall.assign(distance=1024), recall.assign(layer="another")])
+    further = pd.concat([recall, recall.assign(distance=4096), recall.assign(layer="another")])
     assert len(plots.plot_recall(further).axes) == recall["distance"].nunique() + 1
     plots.pyplot.close("all")
