@@ -6,7 +6,7 @@ import torch
 
 __all__ = ["full_precision", "has_autocast"]
 
-# asked once: torch.compile of torch 2.6 cannot trace the question
+# asked once: older torch.compile cannot trace the question
 _WITH_AUTOCAST = frozenset(
     kind
     for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "xla")

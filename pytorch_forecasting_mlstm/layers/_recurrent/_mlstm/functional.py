@@ -387,7 +387,7 @@ def _check(
     if state is not None:
         if not isinstance(state, mLSTMState):
             raise TypeError(f"{who}: state must be an mLSTMState, got {type(state).__name__}.")
-        named.update({f"state.{name}": x for name, x in state._asdict().items()})
+        named.update({f"state.{name}": x for name, x in zip("cnm", state, strict=True)})
     for name, x in named.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{who}: {name} must be a tensor, got {type(x).__name__}.")
