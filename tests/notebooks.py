@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +24,24 @@ _ABSOLUTE_PATH = re.compile(r"(?<![\w<>./:~-])(?:/[\w.-]+){2,}|\b[A-Z]:\\\w")
 def run(path: Path, folder: Path, seconds: float) -> Any:
     """Run a notebook top to bottom in an empty folder, and return it with what it shows."""
     import nbformat
+    from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
     end = time.monotonic() + seconds
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout_func=lambda cell: max(1, int(end - time.monotonic())),  # of what is left
-        extra_arguments=["--log-level=ERROR"],  # else the kernel's notes land in the first cell
-        record_timing=False,
-        resources={"metadata": {"path": str(folder)}},
-    )
     pictures = "module://matplotlib_inline.backend_inline"
-    client.execute(env={**os.environ, "MPLBACKEND": pictures, "IPYTHONDIR": str(folder)})
+    # Sockets in a folder of the run's own (a short name: the system takes about 100 characters).
+    # Ports are looked for first and taken later: two test processes would find the same ones.
+    with tempfile.TemporaryDirectory() as sockets:
+        client = NotebookClient(
+            notebook,
+            km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel"),
+            timeout_func=lambda cell: max(1, int(end - time.monotonic())),  # of what is left
+            extra_arguments=["--log-level=ERROR"],  # else the kernel's notes land in the first cell
+            record_timing=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        client.execute(env={**os.environ, "MPLBACKEND": pictures, "IPYTHONDIR": str(folder)})
     notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
