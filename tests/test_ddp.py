@@ -1,7 +1,6 @@
 """Two processes train as one does at the same global batch."""
 
 import os
-import socket
 import subprocess
 import sys
 import warnings
@@ -30,18 +29,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(folder: Path) -> tuple[Any, Any, Any]:
     """What one process has, and what each of two has."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {
         **os.environ,
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
     }
-    command = [sys.executable, str(TESTS / "ddp_training.py"), str(folder)]
+    # torchrun takes a port and keeps it: one that is looked for first may be taken by others
+    torchrun = [
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        "--nproc-per-node=2",
+    ]
+    command = [sys.executable, "-m", *torchrun, str(TESTS / "ddp_training.py"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with warnings.catch_warnings():
