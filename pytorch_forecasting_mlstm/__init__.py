@@ -1,9 +1,17 @@
 """A working mLSTM for pytorch-forecasting: the cell, the layer, the forecasting model."""
 
 from pytorch_forecasting_mlstm._registry import register, unregister
-from pytorch_forecasting_mlstm.layers import mLSTMCell, mLSTMLayer
+from pytorch_forecasting_mlstm.layers import mLSTMCell, mLSTMLayer, use_kernel
 from pytorch_forecasting_mlstm.models import mLSTMTime, mLSTMTime_pkg
 
 __version__ = "0.1.0"
 
-__all__ = ["mLSTMCell", "mLSTMLayer", "mLSTMTime", "mLSTMTime_pkg", "register", "unregister"]
+__all__ = [
+    "mLSTMCell",
+    "mLSTMLayer",
+    "mLSTMTime",
+    "mLSTMTime_pkg",
+    "register",
+    "unregister",
+    "use_kernel",
+]

@@ -1,5 +1,6 @@
 """mLSTM: the maths, the cell, the layer."""
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -18,4 +19,5 @@ __all__ = [
     "mlstm_read_weights",
     "mlstm_recurrent",
     "mlstm_step",
+    "use_kernel",
 ]

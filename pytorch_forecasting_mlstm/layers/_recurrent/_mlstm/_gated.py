@@ -51,7 +51,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     weigh,
 )
 
-__all__ = ["GatedChunkwise", "factors", "gated_backward", "gated_forward"]
+__all__ = ["GatedChunkwise", "factors", "gated_backward", "gated_forward", "plain_gated"]
 
 
 class GatedChunkwise(torch.autograd.Function):
@@ -85,7 +85,7 @@ class GatedChunkwise(torch.autograd.Function):
         no_grad = (None,) * len(ctx.eps)
         with full_precision(p.device):
             if torch.is_grad_enabled():
-                outputs = _plain(p, c, n, m, padding, *norms)
+                outputs = plain_gated(p, c, n, m, padding, *norms)
                 of_p, of_c, of_n, of_m, *of_affine = gradients(
                     outputs, grads, (p, c, n, m, *affine)
                 )
@@ -213,7 +213,7 @@ def gated_backward(
     return grad_parts, grad_c, grad_n, grad_m
 
 
-def _plain(
+def plain_gated(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, ...]:
     """Return the same by plain operations."""

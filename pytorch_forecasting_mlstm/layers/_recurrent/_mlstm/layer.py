@@ -21,6 +21,11 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
+    GatedKernel,
+    kernel_operator,
+    kernel_suits,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -285,20 +290,27 @@ def _run_cell(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
     x = cell.dropout(x.contiguous())
-    state = cell.to_heads(c, n)
+    h, *state = _recurrence(cell, x, cell.to_heads(c, n), padding)
+    return cell.dropout(h), *cell.from_heads(mLSTMState(*state))
+
+
+def _recurrence(
+    cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Return the gated h (B, T, H), and the last c, n and m by head."""
     if x.numel() > 0 and is_eager():
         p, norms = cell.unnormalised(x)
-        h, *last = GatedChunkwise.apply(p, *state, padding, *norms)
-        return cell.dropout(h), *cell.from_heads(mLSTMState(*last))
+        if kernel_suits(p, cell.head_dim):
+            return *GatedKernel.apply(p, state.c, state.n, padding, *norms), state.m
+        return GatedChunkwise.apply(p, *state, padding, *norms)
     p = cell.preactivations(x)
     if x.numel() > 0 and is_compiled_whole():
-        h, *last = gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
-        state = mLSTMState(*last)
-    else:
-        q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)
-        h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
-        h = (o * h).transpose(1, 2).flatten(-2)
-    return cell.dropout(h), *cell.from_heads(state)
+        if kernel_suits(p, cell.head_dim):
+            return *kernel_operator(p, state.c, state.n, padding), state.m
+        return gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
+    q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)
+    h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
+    return (o * h).transpose(1, 2).flatten(-2), *state
 
 
 def _by_time(parts: Sequence[Tensor], padding: Tensor | None) -> list[Tensor]:

@@ -1,0 +1,121 @@
+"""From pre-activations to the gated read-out of a whole sequence, by the kernel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
+    Parts,
+    cap,
+    cap_slope,
+    split,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import plain_gated
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
+    Gradients,
+    kernel_backward,
+    kernel_forward,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
+    Norms,
+    normalise,
+    normalise_gradients,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+
+__all__ = ["GatedKernel", "gated_backward", "gated_forward"]
+
+
+class GatedKernel(torch.autograd.Function):
+    """What ``GatedChunkwise`` computes, with the true c and n: what m is there, is 0 here.
+
+    Of the forward pass nothing is kept but its inputs. A second derivative is supported, at the
+    speed of plain autograd.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, p: Tensor, c: Tensor, n: Tensor, padding: Tensor | None, *norms: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.eps, affine = norms[:1], norms[1:]
+        ctx.save_for_backward(p, c, n, padding, *affine)
+        ctx.set_materialize_grads(False)
+        with full_precision(p.device):
+            parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
+            return gated_forward(parts, c, n, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        p, c, n, padding, *affine = ctx.saved_tensors
+        norms, no_grad = (*ctx.eps, *affine), (None,) * len(ctx.eps)
+        if torch.is_grad_enabled():
+            h, last_c, last_n, m = plain_gated(p, c, n, n.new_zeros(n.shape[:2]), padding, *norms)
+            scale = m.exp()[..., None]
+            outputs = h, last_c * scale[..., None], last_n * scale
+            of_p, of_c, of_n, *of_affine = gradients(outputs, grads, (p, c, n, *affine))
+            return of_p, of_c, of_n, None, *no_grad, *of_affine
+        with full_precision(p.device):
+            if not norms:
+                (of_p,), *of_state = gated_backward([p], c, n, padding, *grads)
+                return of_p, *of_state, None
+            parts, means, inverses = normalise(p, Norms.of(*norms))
+            of_parts, *of_state = gated_backward(parts, c, n, padding, *grads)
+            of_p, of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+        return of_p, *of_state, None, None, *of_norms
+
+
+def gated_forward(
+    parts: Sequence[Tensor], c: Tensor, n: Tensor, padding: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gated h (B, T, H), in memory time first, and the last c and n."""
+    (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
+    h = c.new_empty(T, B, NH * d).transpose(0, 1)
+    c, n = _own(c), _own(n)
+    kernel_forward(_numbers(parts, NH, padding), h, c, n)
+    return h, c, n
+
+
+def gated_backward(
+    parts: Sequence[Tensor],
+    c: Tensor,
+    n: Tensor,
+    padding: Tensor | None,
+    grad_h: Tensor | None,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return the gradients of the parts, of c and of n."""
+    (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
+    of_parts = [torch.empty_like(part) for part in parts]
+    into = split(of_parts, NH)
+    grads = Gradients(
+        c.new_zeros(1).expand(B, T, NH * d) if grad_h is None else _dense_rows(grad_h),
+        torch.zeros_like(c) if grad_c is None else _own(grad_c),
+        torch.zeros_like(n) if grad_n is None else _own(grad_n),
+    )
+    x = _numbers(parts, NH, padding)
+    kernel_backward(x, c.contiguous(), n.contiguous(), grads, into)
+    into.i.mul_(cap_slope(cap(split(parts, NH).i)))
+    into.f.mul_(1 - x.f)  # of padding, 0
+    return of_parts, grads.c, grads.n
+
+
+def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Parts:
+    """View pre-activations by part, with both gates as numbers, open at padding for the past."""
+    x = split([_dense_rows(part) for part in parts], NH)
+    i, f = torch.exp(cap(x.i)), torch.sigmoid(x.f)
+    if padding is not None:
+        i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, 1.0)
+    return x._replace(i=i, f=f)
+
+
+def _dense_rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _own(x: Tensor) -> Tensor:
+    """Return a dense copy."""
+    return x.clone(memory_format=torch.contiguous_format)
