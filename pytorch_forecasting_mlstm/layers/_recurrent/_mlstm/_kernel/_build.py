@@ -25,14 +25,20 @@ def build() -> ctypes.CDLL:
     name = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     folder = _cache()
     library = folder / f"recurrence-{name}.so"
-    if not library.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # processes may do this at the same time: each writes a file of its own, the last one stays
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / library.name
-            _run([compiler, *_FLAGS, str(_SOURCE), "-o", str(made)])
-            made.replace(library)
-    return ctypes.CDLL(str(library))
+    try:
+        if not library.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # processes may do this at once: each writes a file of its own, and the last one stays
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = Path(scratch) / library.name
+                _run([compiler, *_FLAGS, str(_SOURCE), "-o", str(made)])
+                made.replace(library)
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise RuntimeError(
+            f"use_kernel: cannot keep the kernel in {folder}: {error}. Another folder can be named "
+            "in XDG_CACHE_HOME; without a kernel the layers compute in PyTorch."
+        ) from error
 
 
 def _compiler() -> str:
@@ -63,8 +69,9 @@ def _run(command: list[str]) -> str:
         return subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=_SECONDS
         ).stdout
-    except subprocess.CalledProcessError as error:
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
         raise RuntimeError(
             f"use_kernel: {command[0]} could not compile the kernel. Another compiler can be named "
-            f"in CXX; without a kernel the layers compute in PyTorch. It says:\n{error.stderr}"
+            f"in CXX; without a kernel the layers compute in PyTorch. It says:\n{said}"
         ) from None

@@ -89,10 +89,11 @@ def gated_backward(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return the gradients of the parts, of c and of n."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
+    parts = [_dense_rows(part) for part in parts]
     of_parts = [torch.empty_like(part) for part in parts]
     into = split(of_parts, NH)
     grads = Gradients(
-        c.new_zeros(1).expand(B, T, NH * d) if grad_h is None else _dense_rows(grad_h),
+        c.new_zeros(NH * d).expand(B, T, NH * d) if grad_h is None else _dense_rows(grad_h),
         torch.zeros_like(c) if grad_c is None else _own(grad_c),
         torch.zeros_like(n) if grad_n is None else _own(grad_n),
     )
