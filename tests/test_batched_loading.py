@@ -55,6 +55,12 @@ def assert_same_loaders(
     assert_identical(*loaded)
 
 
+def test_inference_mode() -> None:
+    """Whose tensors count no changes."""
+    with torch.inference_mode():
+        assert_same_loaders(build(BatchedTimeSeriesDataSet), build(TimeSeriesDataSet))
+
+
 @pytest.mark.filterwarnings("ignore:Less than 8 samples available:UserWarning")
 @pytest.mark.parametrize("train", [True, False])
 def test_synchronised_sampler(

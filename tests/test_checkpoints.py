@@ -465,6 +465,50 @@ def test_names_that_are_not_allowed_are_refused(name: str, as_object: bool, tmp_
         mLSTMTime.load_from_checkpoint(path)
 
 
+@pytest.mark.parametrize("content", [None, [1, 2], torch.ones(3), {}, {"state_dict": 1}], ids=str)
+def test_what_is_no_checkpoint_is_named(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bad.ckpt"
+    if content is None:
+        path.touch()  # what a crash may leave of others' files
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=r"mLSTMTime: .*bad\.ckpt must be a checkpoint"):
+        mLSTMTime.load_from_checkpoint(path)
+
+
+def _within_itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+DAMAGES: dict[str, Callable[[Any], Any]] = {
+    "no path": lambda objects: objects["values"].update(loss={"plain object": "name"}),
+    "path a list": lambda objects: objects["values"].update(
+        loss={"plain object": "name", "path": []}
+    ),
+    "no such object": lambda objects: objects["values"]["loss"].update(number=9999),
+    "number a word": lambda objects: objects["values"]["loss"].update(number="x"),
+    "no objects": lambda objects: objects.pop("objects"),
+    "no values": lambda objects: objects.pop("values"),
+    "values a list": lambda objects: objects.update(values=[]),
+    "a state of another kind": lambda objects: objects["objects"][0].update(state=3),
+    "a loss within itself": lambda objects: objects["values"].update(loss=_within_itself()),
+    "format of tomorrow": lambda objects: objects.update(format=2),
+    "no format": lambda objects: objects.clear(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_objects_are_named(damage: Callable[[Any], Any], tmp_path: Path) -> None:
+    path = save(make_model(), tmp_path / "model.ckpt")
+    checkpoint = torch.load(path)
+    damage(checkpoint["objects_of_hyper_parameters"])
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"mLSTMTime: .*damaged"):
+        mLSTMTime.load_from_checkpoint(path)
+
+
 def test_functions_are_never_called(tmp_path: Path) -> None:
     description = describe({"value": MAE()})
     description["objects"][0]["class"] = "torch.log1p"

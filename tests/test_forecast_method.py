@@ -675,7 +675,40 @@ def test_columns_of_the_forecast_cannot_be_taken() -> None:
         make_model(dataset).forecast(history)
 
 
+def test_columns_of_classes_cannot_be_taken_either() -> None:
+    column = f"p_{TABLE['label'].iloc[0]}"
+    history, _ = split(TABLE.assign(**{column: TABLE["series"]}))
+    dataset = make_dataset(
+        history,
+        group_ids=[column],
+        target="label",
+        time_varying_unknown_categoricals=["label"],
+        target_normalizer=NaNLabelEncoder(),
+    )
+    with pytest.raises(ValueError, match=rf"of a column of the forecast, got \['{column}'\]"):
+        make_model(dataset).forecast(history)
+
+
+def test_quantiles_that_are_close_have_columns_of_their_own() -> None:
+    history, _ = split(TABLE)
+    levels = np.array([0.1, 0.5, 0.5000001])
+    model = make_model(make_dataset(history), loss=QuantileLoss(levels))
+    forecast = model.forecast(history, trainer_kwargs=QUIET)
+    assert list(forecast.columns[-3:]) == ["q0.1", "q0.5", "q0.5000001"]
+    assert (forecast["q0.5"] != forecast["q0.5000001"]).any()
+
+
 def test_arguments_are_checked(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
     model, history = plain
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         model.forecast(history, batch_size=0)
+    with pytest.raises(ValueError, match="see all 3 series.*leave out limit_predict_batches"):
+        model.forecast(history, batch_size=1, trainer_kwargs={**QUIET, "limit_predict_batches": 1})
+
+
+def test_it_works_where_gradients_are_off(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+    model, history = plain
+    expected = model.forecast(history, batch_size=np.int64(2), trainer_kwargs=QUIET)
+    with torch.inference_mode():
+        found = model.forecast(history, batch_size=2, trainer_kwargs=QUIET)
+    pd.testing.assert_frame_equal(found, expected)

@@ -62,7 +62,8 @@ def _identity(normalizer: Any, groups: Tensor) -> tuple[Any, ...]:
     fitted = (
         getattr(normalizer, name, None) for name in ("norm_", "missing_", "center_", "scale_")
     )
-    return normalizer, *fitted, groups, groups._version
+    # what is made in inference mode counts no changes
+    return normalizer, *fitted, groups, None if groups.is_inference() else groups._version
 
 
 def _scales(normalizer: Any, series: Tensor, group_names: Sequence[str]) -> Tensor:

@@ -95,7 +95,8 @@ class SafeCheckpoints(BaseModel):
         Raises
         ------
         ValueError
-            If the file holds a class that is not allowed, or lacks what could not be written.
+            If the file holds a class that is not allowed, lacks what could not be written, or is
+            damaged.
         pickle.UnpicklingError
             If the file holds a pickled object, or is no checkpoint.
         RuntimeError
@@ -103,7 +104,7 @@ class SafeCheckpoints(BaseModel):
         """
         if weights_only:
             # read first: releases of Lightning before 2.6 unpickle anything
-            written = _load(checkpoint_path, "cpu", weights_only=True)
+            written = cls._read(checkpoint_path)
             if hasattr(checkpoint_path, "seek"):
                 checkpoint_path.seek(0)
             kwargs = {**cls._objects_of(written, kwargs), **kwargs}
@@ -120,6 +121,23 @@ class SafeCheckpoints(BaseModel):
         return model
 
     @classmethod
+    def _read(cls, checkpoint_path: Any) -> dict[str, Any]:
+        try:
+            written = _load(checkpoint_path, "cpu", weights_only=True)
+        except EOFError as error:
+            raise ValueError(
+                f"{cls.__name__}: {checkpoint_path} must be a checkpoint, it is empty or cut off; "
+                f"take another one."
+            ) from error
+        for part in ("state_dict", _PARAMETERS):
+            if not isinstance(written, dict) or not isinstance(written.get(part), dict):
+                raise ValueError(
+                    f"{cls.__name__}: {checkpoint_path} must be a checkpoint, it has no {part!r}; "
+                    f"take another one."
+                )
+        return dict(written)
+
+    @classmethod
     def _objects_of(cls, checkpoint: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         objects = checkpoint.get(_OBJECTS)
         if objects is None:
@@ -127,7 +145,8 @@ class SafeCheckpoints(BaseModel):
                 f"{cls.__name__}: expected a checkpoint of {cls.__name__}, got one without "
                 f"{_OBJECTS!r}, of other models or written without Lightning's hooks."
             )
-        for name, reason in objects["unwritten"].items():
+        unwritten = objects.get("unwritten") if isinstance(objects, dict) else None
+        for name, reason in unwritten.items() if isinstance(unwritten, dict) else ():
             if name not in given:
                 raise ValueError(
                     f"{cls.__name__}: the checkpoint holds no {name}, as {reason}; pass it, "
@@ -135,8 +154,7 @@ class SafeCheckpoints(BaseModel):
                 )
         # an importer of classes by their path, which Lightning before 2.6 calls unchecked
         nothing = {"_instantiator": None} if "_instantiator" in checkpoint[_PARAMETERS] else {}
-        wanted = [name for name in objects["values"] if name not in given]
-        return {**rebuild(objects, wanted), **nothing}
+        return {**rebuild(objects, without=given), **nothing}
 
 
 def _is_double(weights: dict[str, Tensor]) -> bool:

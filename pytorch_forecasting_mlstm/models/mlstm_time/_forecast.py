@@ -55,10 +55,11 @@ def forecast(
             f"with mLSTMTime.from_dataset."
         )
     check_size(WHO, "batch_size", batch_size)
+    batch_size = int(batch_size)  # torch's loader takes no integer of NumPy
     trainer_kwargs = {**_TRAINER, **(trainer_kwargs or {})}
     schema = Schema.of(parameters)
     levels = [_levels(loss) for loss in losses_of(model.loss)]
-    _check_names(schema, levels)
+    _check_names(schema, model, levels)
     history = read_history(schema, data)
     rows = pd.concat([history.rows, horizon_rows(schema, history, future)], ignore_index=True)
     try:
@@ -76,6 +77,11 @@ def forecast(
         batch_size=batch_size,
         trainer_kwargs=trainer_kwargs,
     )
+    if any(len(part) < len(dataset) for part in to_list(raw)):
+        raise ValueError(
+            f"{WHO}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
+            f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
+        )
     windows = _window_of_series(schema, dataset, history)
     parts = _read(model, to_list(raw), levels, batch_size)
     sorted_parts = [{name: own[windows] for name, own in part.items()} for part in parts]
@@ -106,9 +112,20 @@ def _levels(loss: Any) -> list[float]:
     return levels if len(levels) > 1 else []
 
 
-def _check_names(schema: Schema, levels: list[list[float]]) -> None:
-    taken = {"step", "prediction", *(f"q{level:g}" for own in levels for level in own)}
+def _columns(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
+    """Name the columns of a target beside its point forecast."""
+    if isinstance(loss, CrossEntropy):
+        return [f"p_{label}" for label in normalizer.classes_vector_]
+    short = [f"q{level:g}" for level in levels]
+    return short if len(set(short)) == len(short) else [f"q{float(level)!r}" for level in levels]
+
+
+def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
+    taken = {"step", "prediction"}
     taken |= {"target"} if len(schema.targets) > 1 else set()
+    losses, normalizers = losses_of(model.loss), normalizers_of(model.output_transformer)
+    for loss, normalizer, own in zip(losses, normalizers, levels, strict=True):
+        taken.update(_columns(loss, normalizer, own))
     twice = sorted(taken.intersection([*schema.groups, schema.time]))
     if twice:
         raise ValueError(
@@ -147,21 +164,14 @@ def _read(
         zip(losses_of(model.loss), normalizers_of(model.output_transformer), strict=True)
     ):
         values = torch.cat([part[target] for part in points]).numpy()
-        own = {"prediction": values}
+        own, parts = {"prediction": values}, None
         if isinstance(loss, CrossEntropy):
             own["prediction"] = normalizer.inverse_transform(values)
-            probabilities = raw[target].softmax(-1).cpu().unbind(-1)
-            own |= {
-                f"p_{label}": probability.numpy()
-                for label, probability in zip(
-                    normalizer.classes_vector_, probabilities, strict=True
-                )
-            }
+            parts = raw[target].softmax(-1).cpu()
         elif levels[target]:
-            read = torch.cat([part[target] for part in quantiles]).unbind(-1)
-            own |= {
-                f"q{level:g}": quantile.numpy()
-                for level, quantile in zip(levels[target], read, strict=True)
-            }
+            parts = torch.cat([part[target] for part in quantiles])
+        if parts is not None:
+            names = _columns(loss, normalizer, levels[target])
+            own |= {name: part.numpy() for name, part in zip(names, parts.unbind(-1), strict=True)}
         columns.append(own)
     return columns

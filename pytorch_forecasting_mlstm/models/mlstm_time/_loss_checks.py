@@ -139,12 +139,19 @@ def _check_loss(loss: Any, normalizer: Any) -> None:
             f"is a loss for a {kinds[not categorical]} target, got a {kinds[categorical]} one",
             f"pass {'CrossEntropy' if categorical else 'another loss'} for it",
         )
-    if isinstance(loss, QuantileLoss):
-        quantiles = loss.quantiles
+    if isinstance(loss, TorchMetricWrapper) and not _is_an_error(loss.torchmetric):
+        _refuse(
+            loss,
+            "is not better the lower it is, and training makes a loss small",
+            "pass another loss, for example MAE(), and this one among logging_metrics",
+        )
+    if isinstance(loss, QuantileLoss | DistributionLoss):
+        quantiles = list(loss.quantiles)
         if not quantiles or not all(0 < q < 1 for q in quantiles):
             _refuse(
                 loss, f"needs quantiles between 0 and 1, got {quantiles}", "for example [0.1, 0.9]"
             )
+    if isinstance(loss, QuantileLoss):
         if not min(quantiles) <= 0.5 <= max(quantiles):
             _refuse(
                 loss,
@@ -175,6 +182,12 @@ def _check_loss(loss: Any, normalizer: Any) -> None:
                 f"needs a target_normalizer with center={center}, got center={not center}",
                 "make the dataset with one",
             )
+
+
+def _is_an_error(metric: Metric) -> bool:
+    """Whether the lowest value is the best: torchmetrics says so of its own, others may not."""
+    own = type(metric).__module__.startswith("torchmetrics.")
+    return metric.higher_is_better is False or (metric.higher_is_better is None and not own)
 
 
 def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None:

@@ -6,6 +6,7 @@ from copy import deepcopy
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder
@@ -108,6 +109,11 @@ def choose_loss(dataset: TimeSeriesDataSet, loss: Any = None) -> Any:
         return MultiLoss(losses) if dataset.multi_target else losses[0]
     loss = fresh_loss(loss)
     if isinstance(loss, list | tuple):
+        if not loss:
+            raise ValueError(
+                "mLSTMTime: loss must have a part for each target, got an empty list; pass for "
+                "example loss=MAE()."
+            )
         loss = MultiLoss(list(loss))
     if isinstance(loss, MultiLoss):
         if not dataset.multi_target:
@@ -140,10 +146,13 @@ def fresh_loss(loss: Any) -> Any:
             f"mLSTMTime: loss must be a metric of pytorch_forecasting or torchmetrics, or a list "
             f"of these, got {loss!r}; pass for example loss=MAE()."
         )
+    copy: Any
     try:
         copy = deepcopy(loss)
     except RuntimeError:  # it holds tensors of its last step's graph, which pickling lets go of
         copy = pickle.loads(pickle.dumps(loss))
+    if isinstance(getattr(copy, "quantiles", None), np.ndarray | Tensor):
+        copy.quantiles = copy.quantiles.tolist()  # the host asks whether there are any
     for kind, name in ((MultiLoss, "metrics"), (CompositeMetric, "_metrics")):
         if isinstance(loss, kind):
             parts = [fresh_loss(part) for part in getattr(loss, name)]

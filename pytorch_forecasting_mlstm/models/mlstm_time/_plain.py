@@ -9,7 +9,7 @@ that are allowed are named; none is imported, no function is called.
 import copyreg
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import partial
 from typing import Any
@@ -59,15 +59,15 @@ def describe(values: dict[str, Any]) -> dict[str, Any]:
     return {"format": 1, "objects": writer.objects, "values": written, "unwritten": unwritten}
 
 
-def rebuild(description: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
+def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
     """Make objects again from plain data.
 
     Parameters
     ----------
     description : dict
         What :func:`describe` returned.
-    names : list of str, optional
-        Objects to make; all by default.
+    without : collection of str, optional
+        Objects not to make.
 
     Returns
     -------
@@ -84,9 +84,16 @@ def rebuild(description: dict[str, Any], names: list[str] | None = None) -> dict
             "mLSTMTime: expected objects in format 1 in the checkpoint; it is damaged, or was "
             "written by a newer version: update pytorch_forecasting_mlstm."
         )
-    reader = _Reader(description["objects"])
-    values = description["values"]
-    return {name: reader.read(values[name]) for name in values if names is None or name in names}
+    try:
+        reader, values = _Reader(description["objects"]), description["values"]
+        return {name: reader.read(value) for name, value in values.items() if name not in without}
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        if str(error).startswith("mLSTMTime: "):
+            raise
+        raise ValueError(
+            f"mLSTMTime: the objects in the checkpoint are damaged, {type(error).__name__}: "
+            f"{error}; take another checkpoint, or pass them, load_from_checkpoint(path, loss=...)."
+        ) from error
 
 
 class _Writer:
