@@ -14,7 +14,7 @@ from pytorch_forecasting.utils import to_list
 from torch import Tensor
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from datasets import QUIET, configured, make_dataset
+from datasets import QUIET, configured, fit, make_dataset
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.mlstm_time._predictions import Output
 
@@ -214,3 +214,20 @@ def test_other_data_and_a_misplaced_fast_dev_run_are_refused() -> None:
         predict(model, dataset, trainer_kwargs={**QUIET, "fast_dev_run": True})
     with pytest.raises(ValueError, match="got none here"):
         predict(model, dataset, trainer_kwargs={**QUIET, "limit_predict_batches": 0})
+
+
+def test_a_model_in_training_is_refused_and_goes_on() -> None:
+    """Predict takes a trainer of its own, and would take the model away from the first."""
+    dataset = make_dataset()
+    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    refused: list[str] = []
+
+    class Looks(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            with pytest.raises(ValueError, match="mLSTMTime: .* running trainer") as raised:
+                predict(model, dataset)
+            refused.append(str(raised.value))
+
+    fit(model, dataset, callbacks=[Looks()])
+    assert refused
+    predict(model, dataset)  # afterwards

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.models.base._base_model import PredictCallback, Prediction
@@ -68,6 +69,12 @@ class GatheredPredictions(BaseModel):
     ) -> Any:
         """Predict, as the host does it."""
         check_mode(mode)
+        if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
+            raise ValueError(
+                "mLSTMTime: the model must not be in the hands of a running trainer to predict or "
+                "forecast, which takes a trainer of its own; do it afterwards, or read the "
+                "forecasts of a batch, model.to_prediction(model(x))."
+            )
         trainer_kwargs = {
             "enable_progress_bar": False,
             "inference_mode": False,
