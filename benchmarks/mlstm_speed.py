@@ -2,11 +2,12 @@
 
     python benchmarks/mlstm_speed.py                               # all of it, on the CPU
     python benchmarks/mlstm_speed.py --only layer,scaling --csv speed.csv
+    python benchmarks/mlstm_speed.py --kernel                      # layers with the C++ kernel
     python benchmarks/mlstm_speed.py --device cuda                 # beside cuDNN's LSTM
     python benchmarks/mlstm_speed.py --quick                       # small sizes, under a minute
 
-The fast form is compared with the slow one first, its gradients too: one that is wrong is not
-timed, and the exit status is 1.
+The fast form is compared with the slow one first, its gradients too, and the layer with a loop over
+its cells: one that is wrong is not timed, and the exit status is 1.
 
 Times are medians. What is compared runs in turns in one process, so that whatever else the machine
 does meets all of it; float32, no TF32. Forward and backward give the gradients of the input, of all
@@ -59,7 +60,7 @@ from pytorch_forecasting.models import TiDEModel, xLSTMTime
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime
+from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime, use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
     mlstm_chunkwise,
     mlstm_recurrent,
@@ -120,6 +121,7 @@ class Bench(NamedTuple):
 
     device: torch.device
     quick: bool
+    kernel: bool = False
 
     def choose(self, full: Sequence[int], quick: Sequence[int], gpu: Sequence[int] = ()) -> list:
         """Return the sizes to measure: few, or all, and more of them on a GPU."""
@@ -196,6 +198,32 @@ def require_right(fast: Form, device: torch.device, shapes: Sequence[Shape] = AW
                         f"The fast form is wrong, nothing is timed: {name} of {shape} in {dtype} "
                         f"is off by {error:.1e} of its size, where at most {tolerance:.0e} is "
                         "rounding."
+                    )
+
+
+def require_right_layer(device: torch.device) -> None:
+    """Exit unless the layer gives what a loop over its cell does, and its gradients."""
+    for dtype, tolerance in TOLERANCE.items():
+        for T, hidden, layer_norm in ((70, 32, False), (130, 64, True), (33, 12, True)):
+            torch.manual_seed(T)
+            layer = our_layer(hidden, device, layer_norm).to(dtype)
+            x = sequence(T, 3, hidden, device).to(dtype).detach().requires_grad_()
+            state = tuple(part[0] for part in layer.init_hidden(3))
+            steps = []
+            for step in x:
+                state = layer.cells[0](step, *state)
+                steps.append(state[0])
+            slow, fast = torch.stack(steps), layer(x)[0]
+            wanted = [x, *layer.parameters()]
+            found, expected = (
+                [h, *torch.autograd.grad(h, wanted, torch.ones_like(h))] for h in (fast, slow)
+            )
+            for actual, right in zip(found, expected, strict=True):
+                error = ((actual - right).abs().max() / (1 + right.abs().max())).item()
+                if not error <= tolerance:
+                    raise SystemExit(
+                        f"The layer is wrong, nothing is timed: {T} steps of {hidden} units in "
+                        f"{dtype} are off by {error:.1e} of their size."
                     )
 
 
@@ -331,10 +359,28 @@ def time_layer(bench: Bench) -> Iterator[Row]:
             our_layer(hidden, bench.device),
             our_layer(hidden, bench.device, layer_norm=True),
         )
-        lstm, ours, normed = bench.medians(*(forward_backward(each, x) for each in modules))
+        works = [forward_backward(each, x) for each in modules]
+        if bench.kernel:  # beside the same without it
+            works += [without_kernel(work) for work in works[1:]]
+        lstm, *ours = bench.medians(*works)
         most, most_normed = (0.75, 1.0) if T >= FAST_FROM else (1.2, math.inf)
-        yield Row(case, "mLSTMLayer", ours, "nn.LSTM", lstm, most=most)
-        yield Row(case, "mLSTMLayer, layer norm", normed, "nn.LSTM", lstm, most=most_normed)
+        targets = (most, most_normed, math.inf, math.inf)
+        names = ["mLSTMLayer", "mLSTMLayer, layer norm"]
+        if bench.kernel:
+            names = [f"{name}, kernel" for name in names] + names
+        for name, figure, target in zip(names, ours, targets, strict=False):
+            yield Row(case, name, figure, "nn.LSTM", lstm, most=target)
+
+
+def without_kernel(work: Work) -> Work:
+    def slower() -> None:
+        use_kernel(False)
+        try:
+            work()
+        finally:
+            use_kernel()
+
+    return slower
 
 
 def time_chunkwise(bench: Bench) -> Iterator[Row]:
@@ -392,6 +438,7 @@ def measured_peaks(
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             process.submit(torch.set_num_threads, torch.get_num_threads()).result()
+            process.submit(use_kernel, bench.kernel).result()
             peaks = process.map(partial(peaks_of_both, peak=resident_peak), cases)
             return list(zip(cases, peaks, strict=True))
     finally:
@@ -665,6 +712,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="threads of torch; default: torch's own")
+    parser.add_argument("--kernel", action="store_true", help="layers with the C++ kernel")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     parser.add_argument(
         "--only",
@@ -677,17 +725,21 @@ def arguments() -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU")
+    if chosen.device == "cuda" and chosen.kernel:
+        parser.error("--kernel: the kernel is for the CPU")
     return chosen
 
 
-def describe(device: torch.device) -> str:
+def describe(bench: Bench) -> str:
     parts = [
         f"torch {torch.__version__}",
         f"pytorch-forecasting {version('pytorch-forecasting')}",
         f"{torch.get_num_threads()} threads on {os.cpu_count()} CPUs",
     ]
-    if device.type == "cuda":
-        parts.append(f"{torch.cuda.get_device_name(device)}")
+    if bench.kernel:
+        parts.append("layers with the C++ kernel")
+    if bench.device.type == "cuda":
+        parts.append(f"{torch.cuda.get_device_name(bench.device)}")
     else:
         parts.append("GPU: not measured")
     return ", ".join(parts)
@@ -703,10 +755,12 @@ def main() -> None:
     # Advice of Lightning and the host on models and data of this size.
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    bench = Bench(torch.device(chosen.device), chosen.quick)
-    print(describe(bench.device))
+    bench = Bench(torch.device(chosen.device), chosen.quick, chosen.kernel)
+    use_kernel(chosen.kernel)
+    print(describe(bench))
     require_right(mlstm_chunkwise, bench.device)
     require_plain_right(bench.device)
+    require_right_layer(bench.device)
     print("Values and gradients of the fast form are those of the slow one.")
     written = [("section", *COLUMNS)]
     for name in chosen.only:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm import mLSTMLayer
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import mlstm_chunkwise, mLSTMState
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "mlstm_speed.py"
@@ -62,6 +63,14 @@ def test_a_right_form_passes(benchmark: ModuleType) -> None:
 def test_a_wrong_form_is_refused(benchmark: ModuleType, form: Any, named: str) -> None:
     with pytest.raises(SystemExit, match=f"wrong, nothing is timed: {named}"):
         benchmark.require_right(form, CPU, benchmark.AWKWARD[1:2])
+
+
+def test_a_wrong_layer_is_refused(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark.require_right_layer(CPU)
+    forward = mLSTMLayer.forward
+    monkeypatch.setattr(mLSTMLayer, "forward", lambda *x: (forward(*x)[0] * 1.001, None))
+    with pytest.raises(SystemExit, match="The layer is wrong, nothing is timed: 70 steps"):
+        benchmark.require_right_layer(CPU)
 
 
 def test_a_target_is_met_or_missed(benchmark: ModuleType) -> None:

@@ -435,11 +435,16 @@ def test_the_switch_takes_a_bool() -> None:
 
 @pytest.fixture
 def nothing_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Return an empty cache, with no kernel loaded yet."""
+    """Return an empty cache, with no kernel loaded or tried yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    _interface.load_kernel.cache_clear()
+    forget()
     yield tmp_path / "pytorch_forecasting_mlstm"
+    forget()
+
+
+def forget() -> None:
     _interface.load_kernel.cache_clear()
+    _switch._try.cache_clear()
 
 
 def refusal() -> str:
@@ -494,12 +499,12 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
         (library,) = nothing_built.iterdir()
         assert nothing_built.stat().st_mode & 0o077 == 0  # nobody else writes there
         written = library.stat().st_mtime_ns
-        _interface.load_kernel.cache_clear()
+        forget()
         use_kernel()
         assert list(nothing_built.iterdir()) == [library]
         assert library.stat().st_mtime_ns == written
         # other flags, another library
-        _interface.load_kernel.cache_clear()
+        forget()
         monkeypatch.setattr(_build, "_FLAGS", (*_build._FLAGS, "-O1"))
         use_kernel()
         assert len(list(nothing_built.iterdir())) == 2
@@ -514,5 +519,6 @@ def test_a_kernel_that_computes_something_else_is_not_used(
     def wrong(x: Any, h: Tensor, c: Tensor, n: Tensor) -> None:
         h.zero_()
 
+    forget()
     monkeypatch.setattr(_gated, "kernel_forward", wrong)
     assert "does not compute what PyTorch does" in refusal()

@@ -1,5 +1,7 @@
 """Whether layers use the kernel: only if asked, and only what it was built for."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,7 @@ def kernel_suits(p: Tensor, head_dim: int) -> bool:
     )
 
 
+@cache
 def _try() -> None:
     """Compile the kernel, and raise unless it computes what plain operations do, and gradients."""
     generator = torch.Generator().manual_seed(0)
