@@ -397,6 +397,16 @@ def test_embedding_sizes_can_be_chosen() -> None:
     raw_forecast(model, dataset)
 
 
+@pytest.mark.parametrize("name", ["type", "values", "training", "forward", "of_"])
+def test_columns_of_any_name_are_embedded(name: str) -> None:
+    """Names that modules of torch have for something else."""
+    table = make_table().rename(columns={"state": name})
+    dataset = make_dataset(table, time_varying_known_categoricals=[name])
+    model = mLSTMTime.from_dataset(dataset)
+    assert model.embedding[name].weight.shape[0] == 2
+    raw_forecast(model, dataset)
+
+
 def test_embedding_of_a_categorical_target_can_be_chosen() -> None:
     dataset = configured("categorical target")
     width = mLSTMTime.from_dataset(dataset).targets[0].size + 3

@@ -1,11 +1,52 @@
 """From a batch of the host to what the memory reads: features of steps, tokens of patches."""
 
 import torch
+from pytorch_forecasting.models.nn import MultiEmbedding
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import fold
 
-__all__ = ["StepFeatures", "Tokens"]
+__all__ = ["ColumnEmbedding", "StepFeatures", "Tokens"]
+
+
+class ColumnEmbedding(MultiEmbedding):
+    """The host's embeddings, for columns of any name.
+
+    The host keeps them in a module by the names of the columns, in which ``type``, ``values`` and
+    other names are taken.
+
+    Parameters
+    ----------
+    embedding_sizes, x_categoricals, categorical_groups, embedding_paddings
+        As of the host's class.
+    """
+
+    def __init__(
+        self,
+        embedding_sizes: dict[str, tuple[int, int]],
+        x_categoricals: list[str],
+        categorical_groups: dict[str, list[str]],
+        embedding_paddings: list[str],
+    ) -> None:
+        super().__init__(
+            {_key(name): size for name, size in embedding_sizes.items()},
+            [_key(name) for name in x_categoricals],
+            {_key(n): [_key(name) for name in names] for n, names in categorical_groups.items()},
+            [_key(name) for name in embedding_paddings],
+        )
+        self.widths = {name: self.output_size[_key(name)] for name in embedding_sizes}
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.embeddings[_key(name)]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Embed categoricals (..., x_categoricals) by name: (..., width)."""
+        embedded = super().forward(x)
+        return {name: embedded[_key(name)] for name in self.widths}
+
+
+def _key(column: str) -> str:
+    return f"of_{column}"
 
 
 class StepFeatures(nn.Module):

@@ -9,7 +9,6 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.metrics import MAE, MultiLoss
 from pytorch_forecasting.models.base import BaseModelWithCovariates
-from pytorch_forecasting.models.nn import MultiEmbedding
 from pytorch_forecasting.utils import get_embedding_size, to_list
 from torch import Tensor, nn
 
@@ -30,7 +29,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import (
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_centers, check_transformations
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
+from pytorch_forecasting_mlstm.models.mlstm_time._inputs import (
+    ColumnEmbedding,
+    StepFeatures,
+    Tokens,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
     Interpretation,
     interpret,
@@ -235,7 +238,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
         history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
         used = {*static_categoricals, *history_classes, *time_varying_categoricals_decoder}
-        self.embedding = MultiEmbedding(
+        self.embedding = ColumnEmbedding(
             embedding_sizes={name: size for name, size in embedding_sizes.items() if name in used},
             x_categoricals=x_categoricals,
             categorical_groups={n: g for n, g in categorical_groups.items() if n in used},
@@ -289,7 +292,7 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
 
     def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
-        return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.output_size)
+        return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.widths)
 
     @classmethod
     def _pkg(cls) -> type:
@@ -425,8 +428,9 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         Every series goes on from its own last time index, so lengths and ends may differ. No rows
         with made-up targets are needed, and of the history only the last ``max_encoder_length``
         steps, with so many rows before them as the largest lag. Series that the model was not
-        trained on are forecast, too, unless it scales each by its own training data or has an
-        embedding for each.
+        trained on are forecast, too, unless it scales each by its own training data, has an
+        embedding for each, or the host encodes their names for a ``GroupNormalizer`` or a
+        ``MultiNormalizer``: then ``categorical_encoders`` of the dataset must allow for new ones.
 
         Parameters
         ----------
