@@ -392,6 +392,38 @@ def test_a_table_that_does_not_fit_is_refused(
         model.predict(change(make_table()), trainer_kwargs={**QUIET})
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "error", "message"),
+    [
+        (lambda table: table[:0], ValueError, "the table to predict must have rows"),
+        (lambda table: table.assign(t=table["t"] * 1.0), TypeError, "'t' .* must hold integers"),
+        (lambda table: table.assign(y="x"), TypeError, "'y' .* must hold numbers"),
+    ],
+    ids=["empty", "time", "target"],
+)
+def test_a_table_of_other_kinds_is_refused(
+    spoilt: Callable[[pd.DataFrame], pd.DataFrame], error: type[Exception], message: str
+) -> None:
+    model = make_model(make_dataset())
+    with pytest.raises(error, match=f"^mLSTMTime: .*{message}"):
+        model.predict(spoilt(make_table()), trainer_kwargs={**QUIET})
+
+
+@pytest.mark.parametrize("data", [make_table(), [1, 2], None], ids=["table", "list", "none"])
+def test_what_is_no_dataset_is_refused(data: Any) -> None:
+    with pytest.raises(TypeError, match="^mLSTMTime: dataset must be a TimeSeriesDataSet, got"):
+        mLSTMTime.from_dataset(data)
+
+
+def test_a_dataset_in_the_place_of_its_loader_is_refused() -> None:
+    dataset = make_dataset()
+    trainer = Trainer(**QUIET, max_epochs=1, enable_checkpointing=False)
+    with pytest.raises(TypeError, match=r"^mLSTMTime: .*dataset\.to_dataloader"):
+        trainer.fit(make_model(dataset), dataset, dataset)
+    with pytest.raises(TypeError, match=r"^mLSTMTime: .*dataset\.to_dataloader"):
+        make_model(dataset)(dataset[0])
+
+
 def test_columns_that_the_host_makes_need_not_be_in_the_table() -> None:
     dataset = make_dataset(
         **{**CONFIGURATIONS["known group"], "lags": {"y": [1]}, "add_relative_time_idx": True}

@@ -564,6 +564,17 @@ def test_own_classes_are_loaded_once_they_are_allowed(tmp_path: Path) -> None:
     assert torch.equal(raw(loaded, dataset)[0], raw(model, dataset)[0])
 
 
+def test_own_optimizer_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    model = mLSTMTime.from_dataset(make_dataset(), optimizer=torch.optim.RMSprop)
+    path = save(model, tmp_path / "model.ckpt")
+    with pytest.raises(
+        ValueError, match=r"RMSprop.*load_from_checkpoint\(path, optimizer=\.\.\.\)"
+    ):
+        mLSTMTime.load_from_checkpoint(path)
+    loaded = mLSTMTime.load_from_checkpoint(path, optimizer=torch.optim.RMSprop)
+    assert torch.equal(loaded.position, model.position)
+
+
 def test_own_loss_is_loaded_if_it_is_passed(tmp_path: Path) -> None:
     path = save(make_model(loss=OwnLoss()), tmp_path / "model.ckpt")
     assert type(mLSTMTime.load_from_checkpoint(path, loss=OwnLoss()).loss) is OwnLoss

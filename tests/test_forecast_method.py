@@ -529,6 +529,11 @@ WRONG: dict[str, tuple[type[Exception], str, Any]] = {
         "column 'noise' of data must hold numbers, got (str|object)",
         lambda h, f: (h.assign(noise="x"), f),
     ),
+    "complex numbers": (
+        TypeError,
+        "column 'noise' of data must hold numbers, got complex128",
+        lambda h, f: (h.assign(noise=h["noise"] * 1j), f),
+    ),
     "numbers for text": (
         TypeError,
         "categorical variable 'state' of data must hold text, got int64",

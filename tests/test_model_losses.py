@@ -363,6 +363,12 @@ def test_metrics_to_log_that_fail_on_the_dataset_are_refused(
         mLSTMTime.from_dataset(configured(name), logging_metrics=[metric], **SMALL)
 
 
+@pytest.mark.parametrize("metrics", [MAE(), "mae", 3, [MAE], ["mae"]], ids=str)
+def test_what_is_no_list_of_metrics_is_refused(metrics: Any) -> None:
+    with pytest.raises(TypeError, match="^mLSTMTime: logging_metrics must be"):
+        mLSTMTime.from_dataset(configured("no covariates"), logging_metrics=metrics, **SMALL)
+
+
 def test_median_of_an_untrained_quantile_forecast_is_its_point() -> None:
     dataset = configured("no covariates")
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.9, 0.1, 0.5]), **SMALL)

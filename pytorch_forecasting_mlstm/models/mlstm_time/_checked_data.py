@@ -8,7 +8,11 @@ from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
-from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_dataset, make_dataset
+from pytorch_forecasting_mlstm.models.mlstm_time._same_data import (
+    check_dataset,
+    make_dataset,
+    require_batch,
+)
 
 __all__ = ["CheckedData"]
 
@@ -51,6 +55,7 @@ class CheckedData(BaseModel):
         """Check a batch for numbers that are not finite."""
         if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], dict):
             x, y = batch
+            require_batch(x)
             check_finite(self, x, None if self.predicting else y)
         return super().on_before_batch_transfer(batch, dataloader_idx)
 

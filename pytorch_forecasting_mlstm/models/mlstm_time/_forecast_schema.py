@@ -163,7 +163,7 @@ class Schema:
                 )
         for name in [self.time, *(name for name in self.reals if name in columns)]:
             whole = name == self.time
-            if not (types.is_integer_dtype if whole else types.is_numeric_dtype)(table[name]):
+            if not (types.is_integer_dtype if whole else _is_real)(table[name]):
                 mend = "number the steps" if whole else "convert it"
                 raise TypeError(
                     f"{WHO}: column {name!r} of {argument} must hold "
@@ -283,6 +283,10 @@ def more(count: int, what: str = "series") -> str:
     ('', ' (and 2 more series)')
     """
     return f" (and {count} more {what})" if count else ""
+
+
+def _is_real(values: pd.Series) -> bool:
+    return types.is_numeric_dtype(values) and not types.is_complex_dtype(values)
 
 
 def _is_numeric(values: pd.Series) -> bool:

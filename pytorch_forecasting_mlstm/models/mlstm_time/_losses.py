@@ -1,7 +1,7 @@
 """What a loss asks of the model: its default, its copies, its link to the data, its output."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from enum import Enum
 from typing import Any
@@ -132,7 +132,7 @@ def choose_loss(dataset: TimeSeriesDataSet, loss: Any = None) -> Any:
     return loss
 
 
-def fresh_loss(loss: Any) -> Any:
+def fresh_loss(loss: Any, argument: str = "loss") -> Any:
     """Copy a loss, without what it has accumulated, so that models never share its state.
 
     Nor do the parts of one loss, each of which becomes a submodule: the host keeps them in a list,
@@ -140,11 +140,12 @@ def fresh_loss(loss: Any) -> Any:
     wrapped in the host's way.
     """
     if isinstance(loss, list | tuple):
-        return [fresh_loss(part) for part in loss]
+        return [fresh_loss(part, argument) for part in loss]
     if not isinstance(loss, Metric):
+        example = "MAE()" if argument == "loss" else "[MAE(), SMAPE()]"
         raise TypeError(
-            f"mLSTMTime: loss must be a metric of pytorch_forecasting or torchmetrics, or a list "
-            f"of these, got {loss!r}; pass for example loss=MAE()."
+            f"mLSTMTime: {argument} must be a metric of pytorch_forecasting or torchmetrics, or a "
+            f"list of these, got {loss!r}; pass for example {argument}={example}."
         )
     copy: Any
     try:
@@ -171,7 +172,12 @@ def logged_metrics(metrics: Any) -> nn.ModuleList:
     ValueError
         If one reads more than a point, or the logarithm of it.
     """
-    copies = [fresh_loss(metric) for metric in ([] if metrics is None else metrics)]
+    if isinstance(metrics, Metric | str) or not isinstance(metrics, Iterable | None):
+        raise TypeError(
+            f"mLSTMTime: logging_metrics must be a list of metrics, got {metrics!r}; pass for "
+            f"example logging_metrics=[MAE(), SMAPE()]."
+        )
+    copies = [fresh_loss(metric, "logging_metrics") for metric in metrics or ()]
     for metric in copies:
         for part in metric._metrics if isinstance(metric, CompositeMetric) else [metric]:
             if isinstance(part, QuantileLoss | DistributionLoss | MultiLoss) or link_of(part) in (

@@ -330,6 +330,11 @@ class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWith
         TypeError, ValueError
             If the loss does not fit the targets, or an argument contradicts the dataset.
         """
+        if not isinstance(dataset, TimeSeriesDataSet):
+            raise TypeError(
+                f"mLSTMTime: dataset must be a TimeSeriesDataSet, got "
+                f"{type(dataset).__name__}; make one of the table first."
+            )
         check_transformations(dataset)
         check_centers(dataset)
         check_samples(dataset)

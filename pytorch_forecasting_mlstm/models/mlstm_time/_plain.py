@@ -86,13 +86,14 @@ def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[
         )
     try:
         reader, values = _Reader(description["objects"]), description["values"]
-        return {name: reader.read(value) for name, value in values.items() if name not in without}
+        wanted = {name: value for name, value in values.items() if name not in without}
+        return {name: reader.of(name, value) for name, value in wanted.items()}
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         if str(error).startswith("mLSTMTime: "):
             raise
         raise ValueError(
             f"mLSTMTime: the objects in the checkpoint are damaged, {type(error).__name__}: "
-            f"{error}; take another checkpoint, or pass them, load_from_checkpoint(path, loss=...)."
+            f"{error}; take another checkpoint."
         ) from error
 
 
@@ -150,6 +151,12 @@ class _Reader:
         self._objects = objects
         self._allowed = allowed()
         self._made: dict[int, Any] = {}
+        self._reading = ""
+
+    def of(self, name: str, value: Any) -> Any:
+        """Read the value of a hyper-parameter."""
+        self._reading = name
+        return self.read(value)
 
     def read(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -189,7 +196,8 @@ class _Reader:
                 f"mLSTMTime: the checkpoint holds {path!r}, which is not among the classes and "
                 f"functions that are known to be safe. If you trust it, import it and allow it by "
                 f"torch.serialization.add_safe_globals([{path.rsplit('.', 1)[-1]}]) before you "
-                f"load; or pass the object itself, load_from_checkpoint(path, loss=...)."
+                f"load; or pass the object itself, "
+                f"load_from_checkpoint(path, {self._reading}=...)."
             )
         return self._allowed[path]
 

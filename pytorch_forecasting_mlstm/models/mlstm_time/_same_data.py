@@ -4,13 +4,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api import types
 from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
-__all__ = ["HOST_ERRORS", "check_batch", "check_dataset", "check_samples", "make_dataset"]
+__all__ = [
+    "HOST_ERRORS",
+    "check_batch",
+    "check_dataset",
+    "check_samples",
+    "make_dataset",
+    "require_batch",
+]
 
 _CURE = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, ...)"
 #: What the host raises on data that it was not made for.
@@ -124,6 +132,7 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
     ValueError
         With the numbers.
     """
+    require_batch(x)
     for part, names in (("cont", model.hparams.x_reals), ("cat", model.hparams.x_categoricals)):
         for end in ("encoder", "decoder"):
             got = x[f"{end}_{part}"].shape[-1]
@@ -132,6 +141,16 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
                     f"mLSTMTime: {end}_{part} must have {len(names)} columns, {names}, got {got}; "
                     f"{_CURE}."
                 )
+
+
+def require_batch(x: Any) -> None:
+    """Raise unless this is what a loader of a dataset gives as x."""
+    if not isinstance(x, dict) or "decoder_lengths" not in x:
+        raise TypeError(
+            f"mLSTMTime: a batch must come from a loader of a TimeSeriesDataSet, got "
+            f"{sorted(x) if isinstance(x, dict) else type(x).__name__}; pass "
+            f"dataset.to_dataloader(batch_size=64) instead of the dataset."
+        )
 
 
 def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
@@ -180,8 +199,22 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
             f"mLSTMTime: the table to predict must have the columns that the model was made with, "
             f"got none of {missing}; add these."
         )
+    if data.empty:
+        raise ValueError("mLSTMTime: the table to predict must have rows, got none.")
+    time = parameters["time_idx"]
+    if not types.is_integer_dtype(data[time]):
+        raise TypeError(
+            f"mLSTMTime: column {time!r} of the table to predict must hold integers, got "
+            f"{data[time].dtype}; number the steps."
+        )
     names = to_list(parameters["target"])
     for name, normalizer in zip(names, normalizers_of(model.output_transformer), strict=True):
+        real = not isinstance(normalizer, NaNLabelEncoder)
+        if real and not types.is_numeric_dtype(data[name]):
+            raise TypeError(
+                f"mLSTMTime: column {name!r} of the table to predict must hold numbers, got "
+                f"{data[name].dtype}; convert it."
+            )
         if isinstance(normalizer, EncoderNormalizer) and data[name].dtype.kind in "iu":
             data = data.assign(**{name: data[name].astype(float)})  # it measures real ones only
     try:
