@@ -530,6 +530,11 @@ def test_number_of_losses_must_be_that_of_the_targets(
         (_MIXED, [CrossEntropy(), MAE()], "categorical"),
         (_Y, NegativeBinomialDistributionLoss(), "center"),
         (_Y, LogNormalDistributionLoss(), "log"),
+        (
+            target("volume", GroupNormalizer(transformation="sqrt", center=False)),
+            NegativeBinomialDistributionLoss(),
+            "transformation",
+        ),
         (_Y, BetaDistributionLoss(), "logit"),
         (_Y, QuantileLoss([0.7, 0.9]), r"0\.5"),
         (_Y, QuantileLoss([0.1, 1.5]), "between 0 and 1"),

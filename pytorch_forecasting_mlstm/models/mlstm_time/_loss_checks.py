@@ -49,7 +49,8 @@ __all__ = ["check_logged_metrics", "check_losses", "try_loss"]
 _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (
         NegativeBinomialDistributionLoss,
-        (None, "log1p", "softplus", "relu", "count", "sqrt"),
+        # not "sqrt": the host multiplies means by the scale of the roots
+        (None, "log1p", "softplus", "relu", "count"),
         False,
     ),
     (LogNormalDistributionLoss, ("log", "log1p"), None),
