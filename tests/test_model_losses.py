@@ -48,6 +48,7 @@ from datasets import (
 )
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import try_loss
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import rescale
 
 QUANTILES = [0.1, 0.5, 0.8]
 SMALL = {"hidden_size": 8, "num_heads": 2}
@@ -367,6 +368,35 @@ def test_metrics_to_log_that_fail_on_the_dataset_are_refused(
 def test_what_is_no_list_of_metrics_is_refused(metrics: Any) -> None:
     with pytest.raises(TypeError, match="^mLSTMTime: logging_metrics must be"):
         mLSTMTime.from_dataset(configured("no covariates"), logging_metrics=metrics, **SMALL)
+
+
+@pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), SMAPE() + MAE()], ids=["MAE", "q", "sum"])
+@pytest.mark.parametrize("transformation", [None, "log1p", "count", "softplus", "relu", "sqrt"])
+def test_the_way_back_is_that_of_the_transformation(transformation: str | None, loss: Any) -> None:
+    """The host takes 1 too much, for log1p and for count: a constant of 5 was forecast as 6."""
+    table = make_table()
+    table["y"] = 0.25 + 0.01 * (table["t"] % 2)
+    normalizer = EncoderNormalizer(transformation=transformation, center=False)
+    dataset = make_dataset(table, target_normalizer=normalizer)
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
+    with torch.no_grad():
+        model.head.weight.zero_()  # the linear paths go on with the history
+        model.head.bias.zero_()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    forecast = model.to_prediction(model(x))
+    torch.testing.assert_close(forecast, torch.full_like(forecast, 0.255), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("transformation", ["log1p", "count"])
+def test_forecasts_are_not_negative_and_training_leads_back(transformation: str) -> None:
+    normalizer = EncoderNormalizer(transformation=transformation)
+    output = torch.tensor([[[-3.0], [0.5]]], requires_grad=True)
+    scale = torch.tensor([[0.5, 1.0]])
+    y = rescale(MAE(), output, scale, normalizer)
+    assert y[0, 0] == 0
+    assert y[0, 1] >= 0
+    y.sum().backward()
+    assert (output.grad > 0).all()
 
 
 def test_median_of_an_untrained_quantile_forecast_is_its_point() -> None:

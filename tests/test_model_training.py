@@ -335,6 +335,28 @@ def test_prediction_is_plotted(name: str) -> None:
         assert len(figures) == len(dataset.target_names)
 
 
+def test_every_target_has_a_picture_of_its_own() -> None:
+    """The host draws all in one, and returns that as often as there are targets."""
+    dataset = configured("two targets")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]), **SMALL).eval()
+    loss = model.loss
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    out = model(x)
+    first, second = model.plot_prediction(x, out, idx=1, add_loss_to_title=True)
+    assert first is not second
+    assert [figure.axes[0].get_ylabel() for figure in (first, second)] == ["y", "signed"]
+    for number, figure in enumerate((first, second)):
+        drawn = next(line for line in figure.axes[0].lines if line.get_label() == "predicted")
+        expected = model.to_prediction(out)[number][1].detach()
+        assert torch.allclose(torch.as_tensor(drawn.get_ydata()).float(), expected)
+    assert model.loss is loss
+    figure = Figure()
+    axes = figure.subplots(2)
+    assert model.plot_prediction(x, out, ax=list(axes)) == [figure, figure]
+    with pytest.raises(ValueError, match=r"ax must be a list of axes.*\['y', 'signed'\], got 1"):
+        model.plot_prediction(x, out, ax=axes[0])
+
+
 # Arguments: each does what it says
 
 

@@ -62,6 +62,11 @@ _POSITIVE: dict[type, tuple[int, ...]] = {
 _LEAST_PARAMETER = -15.0
 
 
+#: Ways back from transformations that the host names, but goes back from by exp(x), of log(1 + y),
+#: and by softplus(x), of y + 1: which is 1 too much.
+_WAYS_BACK: dict[str, Callable[[Tensor], Tensor]] = {"log1p": torch.expm1, "count": lambda x: x - 1}
+
+
 class Link(Enum):
     """How a loss goes from the network's output, at a scale of about 1, to the data."""
 
@@ -215,7 +220,16 @@ def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) ->
             for column in positive:
                 columns[column] = _above_underflow(columns[column])
             output = torch.stack(columns, dim=-1)
+    transformation = getattr(normalizer, "transformation", None)
+    back = _WAYS_BACK.get(transformation) if isinstance(transformation, str) else None
+    if back is not None and not isinstance(loss, DistributionLoss):  # which goes back by itself
+        return _not_negative(back(output * target_scale[:, None, 1:] + target_scale[:, None, :1]))
     return loss.rescale_parameters(output, target_scale=target_scale, encoder=normalizer)
+
+
+def _not_negative(y: Tensor) -> Tensor:
+    """Raise to 0 what is below, with the gradient that it would have: training leads back."""
+    return torch.where(y < 0, y - y.detach(), y)
 
 
 def _above_underflow(parameter: Tensor) -> Tensor:

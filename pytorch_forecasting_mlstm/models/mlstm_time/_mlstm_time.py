@@ -58,6 +58,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     tell_transformations,
     whole_horizon,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._plots import PlottedPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
 from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
@@ -66,7 +67,9 @@ from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, mak
 __all__ = ["mLSTMTime"]
 
 
-class mLSTMTime(CheckedData, SafeCheckpoints, GatheredPredictions, BaseModelWithCovariates):
+class mLSTMTime(
+    CheckedData, SafeCheckpoints, GatheredPredictions, PlottedPredictions, BaseModelWithCovariates
+):
     r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
 
     A direct multi-horizon model in the style of xLSTMTime [1]_::
