@@ -376,7 +376,7 @@ def test_the_way_back_is_that_of_the_transformation(transformation: str | None, 
     """The host takes 1 too much, for log1p and for count: a constant of 5 was forecast as 6."""
     table = make_table()
     table["y"] = 0.25 + 0.01 * (table["t"] % 2)
-    normalizer = EncoderNormalizer(transformation=transformation, center=False)
+    normalizer = EncoderNormalizer(transformation=transformation)
     dataset = make_dataset(table, target_normalizer=normalizer)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     with torch.no_grad():

@@ -357,6 +357,27 @@ def test_every_target_has_a_picture_of_its_own() -> None:
         model.plot_prediction(x, out, ax=axes[0])
 
 
+@pytest.mark.parametrize("name", ["two targets", "categorical target"])
+def test_there_are_no_averages_of_classes_or_of_several_targets(name: str) -> None:
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(dataset, **SMALL).eval()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    with pytest.raises(ValueError, match="mLSTMTime: averages by variable"):
+        model.calculate_prediction_actual_by_variable(x, model.to_prediction(model(x)))
+
+
+def test_averages_by_variable_are_plotted() -> None:
+    dataset = configured("all covariates")
+    model = mLSTMTime.from_dataset(dataset, **SMALL).eval()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    averages = model.calculate_prediction_actual_by_variable(
+        x, model.to_prediction(model(x)).detach()
+    )
+    figures = model.plot_prediction_actual_by_variable(averages)
+    assert {"price", "region"} <= figures.keys()
+    assert all(isinstance(figure, Figure) for figure in figures.values())
+
+
 # Arguments: each does what it says
 
 

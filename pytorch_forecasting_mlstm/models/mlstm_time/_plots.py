@@ -1,16 +1,17 @@
-"""The host's plot of a prediction, with a picture for each of several targets."""
+"""The host's plots of predictions, where it would mix targets up or fail."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pytorch_forecasting.models.base import BaseModel
+from pytorch_forecasting.data import NaNLabelEncoder
+from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import to_list
 
 __all__ = ["PlottedPredictions"]
 
 
-class PlottedPredictions(BaseModel):
+class PlottedPredictions(BaseModelWithCovariates):
     """A model of the host that plots several targets apart: the host draws all in one picture."""
 
     loss: Any
@@ -67,6 +68,38 @@ class PlottedPredictions(BaseModel):
             (figure.axes[0] if own is None else own).set_ylabel(name)
             figures.append(figure)
         return figures
+
+    def calculate_prediction_actual_by_variable(
+        self, x: dict[str, Any], y_pred: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Average forecasts and what was observed by the values of every variable.
+
+        Parameters
+        ----------
+        x : dict
+            Batch.
+        y_pred : Tensor
+            Point forecasts for it, (B, steps).
+        *args, **kwargs
+            Arguments of ``BaseModelWithCovariates.calculate_prediction_actual_by_variable``.
+
+        Returns
+        -------
+        dict
+            What ``plot_prediction_actual_by_variable`` takes.
+
+        Raises
+        ------
+        ValueError
+            If there are several targets, or a categorical one, of which there are no averages.
+        """
+        target, normalizer = self.hparams.target, self.output_transformer
+        if not isinstance(target, str) or isinstance(normalizer, NaNLabelEncoder):
+            raise ValueError(
+                f"mLSTMTime: averages by variable are of a single real target, got {target!r} with "
+                f"{type(normalizer).__name__}; take them of forecast() or predict() instead."
+            )
+        return super().calculate_prediction_actual_by_variable(x, y_pred, *args, **kwargs)
 
     @contextmanager
     def _for_one_target(self, number: int) -> Iterator[None]:
