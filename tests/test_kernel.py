@@ -20,11 +20,19 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunk
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
     GatedKernel,
     _build,
+    _chunkwise,
     _gated,
     _interface,
     _switch,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+    mlstm_chunkwise,
+    mlstm_recurrent,
+    mLSTMState,
+)
 from reference import reference_mlstm
+from test_functional import Problem
+from test_functional import with_gradients as with_gradients_of
 from test_layer import (
     GRADIENT,
     draw_input,
@@ -47,16 +55,30 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Switch the kernel on, and list its calls."""
     use_kernel()
     seen: list[str] = []
+    spy_on(_gated, seen, monkeypatch)
+    yield seen
+    use_kernel(False)
+
+
+@pytest.fixture
+def chunkwise_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Switch the kernel on, and list its calls by ``mlstm_chunkwise``."""
+    use_kernel()
+    seen: list[str] = []
+    spy_on(_chunkwise, seen, monkeypatch)
+    yield seen
+    use_kernel(False)
+
+
+def spy_on(module: Any, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("kernel_forward", "kernel_backward"):
-        original = getattr(_gated, name)
+        original = getattr(module, name)
 
         def spy(*args: Any, name: str = name, original: Callable[..., None] = original) -> None:
             seen.append(name.removeprefix("kernel_"))
             original(*args)
 
-        monkeypatch.setattr(_gated, name, spy)
-    yield seen
-    use_kernel(False)
+        monkeypatch.setattr(module, name, spy)
 
 
 # --- the recurrence, against the equations of the paper
@@ -216,6 +238,130 @@ def test_a_nan_is_handed_on() -> None:
         assert not h[1, :10].isnan().any()
         (grad,) = torch.autograd.grad(h.sum(), p)
         assert grad[1].isnan().any()
+
+
+# --- without an output gate, and with gates of any size
+
+
+def draw_problem(
+    T: int,
+    d: int,
+    dtype: torch.dtype = torch.float64,
+    B: int = 2,
+    NH: int = 3,
+    V: int | None = None,
+) -> Problem:
+    """Draw a problem in which both sides of the denominator occur."""
+    V = d if V is None else V
+    shapes = (B, NH, T, d), (B, NH, T, d), (B, NH, T, V), (B, NH, T), (B, NH, T)
+    q, k, v, log_i, log_f = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    k, log_f = k / d**0.5, torch.nn.functional.logsigmoid(2 * log_f + 2)
+    state = (torch.randn(shape, dtype=dtype) for shape in ((B, NH, V, d), (B, NH, d), (B, NH)))
+    problem = Problem(q, k, v, log_i, log_f, *state)
+    return Problem(*(part.requires_grad_() for part in problem))
+
+
+@needs_compiler
+@pytest.mark.parametrize("d", _interface.HEAD_SIZES)
+@pytest.mark.parametrize("T", [1, 31, 65, 200])
+def test_chunkwise_is_the_recurrent_form(chunkwise_calls: list[str], d: int, T: int) -> None:
+    problem = draw_problem(T, d)
+    found = with_gradients_of(mlstm_chunkwise, problem)
+    assert chunkwise_calls == ["forward", "backward"]
+    assert_close(found, with_gradients_of(mlstm_recurrent, problem), GRADIENT)
+
+
+@needs_compiler
+@pytest.mark.parametrize("offset", [-300, -60, -5, 5, 60, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_chunkwise_takes_gates_of_any_size(
+    chunkwise_calls: list[str], dtype: torch.dtype, offset: int
+) -> None:
+    problem = draw_problem(100, 8, dtype)
+    problem = problem._replace(log_i=(problem.log_i + offset).detach().requires_grad_())
+    found = with_gradients_of(mlstm_chunkwise, problem)
+    assert chunkwise_calls
+    expected = with_gradients_of(mlstm_recurrent, problem)
+    # sums of a hundred steps, in float32
+    assert_close(found, expected, 1e-4 if dtype == torch.float32 else GRADIENT)
+
+
+@needs_compiler
+def test_chunkwise_with_masked_steps_shut_gates_and_an_empty_memory(
+    chunkwise_calls: list[str],
+) -> None:
+    problem = draw_problem(100, 8)
+    masked = torch.rand(2, 3, 100) < 0.3
+    shut = torch.rand(2, 3, 100) < 0.1
+    log_i = problem.log_i.masked_fill(masked, -torch.inf)
+    log_f = problem.log_f.masked_fill(masked, 0.0).masked_fill(shut, -1e4)
+    q, k, v = problem[:3]
+    leaves = [x.detach().requires_grad_() for x in (q, k, v, log_i, log_f)]
+    results = []
+    for form in (mlstm_chunkwise, mlstm_recurrent):
+        h, state = form(*leaves)
+        loss = (h.sin().sum() + state.c.sin().sum() + state.n.cos().sum()) / 100
+        results.append((h, *state, *torch.autograd.grad(loss, leaves)))
+    assert_close(tuple(results[0]), tuple(results[1]), GRADIENT)
+    assert chunkwise_calls
+
+
+@needs_compiler
+@pytest.mark.parametrize("used", range(4))
+def test_chunkwise_where_one_result_is_part_of_the_loss(
+    chunkwise_calls: list[str], used: int
+) -> None:
+    problem = draw_problem(70, 8)
+    found = []
+    for form in (mlstm_chunkwise, mlstm_recurrent):
+        h, state = form(*problem[:5], mLSTMState(*problem[5:]))
+        loss = (h, *state)[used].sin().sum()
+        grads = torch.autograd.grad(loss, problem, allow_unused=True)
+        found.append(
+            tuple(
+                torch.zeros_like(x) if g is None else g for x, g in zip(problem, grads, strict=True)
+            )
+        )
+    assert_close(*found, GRADIENT)
+    assert chunkwise_calls
+
+
+@needs_compiler
+def test_chunkwise_first_and_second_derivatives(chunkwise_calls: list[str]) -> None:
+    inputs = tuple(draw_problem(4, 8, B=1, NH=1))
+
+    def form(*inputs: Tensor) -> tuple[Tensor, ...]:
+        h, state = mlstm_chunkwise(*inputs[:5], mLSTMState(*inputs[5:]))
+        return h, *state
+
+    assert torch.autograd.gradcheck(form, inputs)
+    assert torch.autograd.gradgradcheck(form, inputs)
+    assert chunkwise_calls
+
+
+@needs_compiler
+def test_chunkwise_tensors_may_lie_as_they_like(chunkwise_calls: list[str]) -> None:
+    """As they come out of a projection, (B, T, NH, d), and transposed."""
+    q, k, v, log_i, log_f, *state = draw_problem(31, 8)
+    expected = mlstm_chunkwise(q, k, v, log_i, log_f, mLSTMState(*state))
+    by_time = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]
+    gates = [x.mT.contiguous().mT for x in (log_i, log_f)]
+    found = mlstm_chunkwise(*by_time, *gates, mLSTMState(*state))
+    assert_identical(found, expected)
+    grads = []
+    for h, _ in (found, expected):
+        grads.append(torch.autograd.grad(h.sum(), (q, k, v, log_i, log_f, *state)))
+    assert_identical(tuple(grads[0]), tuple(grads[1]))
+    assert len(chunkwise_calls) == 4
+
+
+@needs_compiler
+def test_chunkwise_of_other_sizes_takes_no_kernel(chunkwise_calls: list[str]) -> None:
+    for K, V in ((8, 16), (5, 5)):
+        mlstm_chunkwise(*draw_problem(31, K, V=V)[:5])
+    problem = draw_problem(31, 8)
+    mlstm_chunkwise(*problem[:5], chunk_size=7)
+    assert not chunkwise_calls
 
 
 # --- layouts, threads

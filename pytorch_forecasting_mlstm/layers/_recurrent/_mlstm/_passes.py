@@ -24,10 +24,12 @@ __all__ = [
     "StateGradients",
     "backward_pass",
     "forward_pass",
+    "gradient_of_scale",
     "gradients_of_chunks",
     "read_chunks",
     "row_sums",
     "through_division",
+    "through_maximum",
 ]
 
 
@@ -211,8 +213,8 @@ def gradients_of_chunks(
     grad_m = of_carry[:, :, 0].sum(-1).view(B, NH)
     if any(grad is not None for grad in grad_state):
         last = torch.bmm(to_last, summary).view(B, NH, V + 1, K)
-        to_m = _gradient_of_scale(*grad_state, last)
-        to_i, to_f, to_initial = _through_maximum(log_i, log_f, m, to_m)
+        to_m = gradient_of_scale(*grad_state, last)
+        to_i, to_f, to_initial = through_maximum(log_i, log_f, m, to_m)
         grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
     grad_c, grad_n = grad_first.view(B, NH, V + 1, K).split((V, 1), dim=2)
     return grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n[:, :, 0], grad_m
@@ -247,7 +249,7 @@ def _through(of_carry: Tensor) -> Tensor:
     return before.tril(0).sum(-2)
 
 
-def _gradient_of_scale(
+def gradient_of_scale(
     grad_c: Tensor | None, grad_n: Tensor | None, grad_m: Tensor | None, last: Tensor
 ) -> Tensor:
     """Return the gradient of the last m, by which the last c and n are divided."""
@@ -262,7 +264,7 @@ def _gradient_of_scale(
     return total
 
 
-def _through_maximum(
+def through_maximum(
     log_i: Tensor, log_f: Tensor, m: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Hand the gradient of the last m, (B, NH), to the step that is the maximum, and its decays."""

@@ -46,6 +46,10 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
     segment_sums,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
+    ChunkwiseKernel,
+    kernel_suits,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
@@ -251,7 +255,9 @@ def mlstm_chunkwise(
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
         T, K = q.shape[2:]
-        if is_compiled_whole():
+        if chunk_size is None and is_eager_on_cpu(q) and kernel_suits(q, K) and v.shape[-1] == K:
+            h, c, n, m = ChunkwiseKernel.apply(q, k, v, log_i, log_f, *state)
+        elif is_compiled_whole():
             h, c, n, m = _compiled(q, k, v, log_i, log_f, state, chunk_size or compiled_chunk(K))
         else:
             size = min(chunk_size or chunk_length(T, K), T)

@@ -1,5 +1,6 @@
 """From pre-activations to the gated read-out of a whole sequence, by the kernel."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
-    Parts,
     cap,
     cap_slope,
     split,
@@ -16,6 +16,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import grad
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import plain_gated
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
     Gradients,
+    Steps,
     kernel_backward,
     kernel_forward,
 )
@@ -26,7 +27,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
-__all__ = ["GatedKernel", "gated_backward", "gated_forward"]
+__all__ = ["GatedKernel", "dense_rows", "gated_backward", "gated_forward", "own"]
 
 
 class GatedKernel(torch.autograd.Function):
@@ -73,7 +74,7 @@ def gated_forward(
     """Return the gated h (B, T, H), in memory time first, and the last c and n."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
     h = c.new_empty(T, B, NH * d).transpose(0, 1)
-    c, n = _own(c), _own(n)
+    c, n = own(c), own(n)
     kernel_forward(_numbers(parts, NH, padding), h, c, n)
     return h, c, n
 
@@ -89,13 +90,13 @@ def gated_backward(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return the gradients of the parts, of c and of n."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
-    parts = [_dense_rows(part) for part in parts]
+    parts = [dense_rows(part) for part in parts]
     of_parts = [torch.empty_like(part) for part in parts]
     into = split(of_parts, NH)
     grads = Gradients(
-        c.new_zeros(NH * d).expand(B, T, NH * d) if grad_h is None else _dense_rows(grad_h),
-        torch.zeros_like(c) if grad_c is None else _own(grad_c),
-        torch.zeros_like(n) if grad_n is None else _own(grad_n),
+        c.new_zeros(NH * d).expand(B, T, NH * d) if grad_h is None else dense_rows(grad_h),
+        torch.zeros_like(c) if grad_c is None else own(grad_c),
+        torch.zeros_like(n) if grad_n is None else own(grad_n),
     )
     x = _numbers(parts, NH, padding)
     kernel_backward(x, c.contiguous(), n.contiguous(), grads, into)
@@ -104,19 +105,22 @@ def gated_backward(
     return of_parts, grads.c, grads.n
 
 
-def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Parts:
+def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Steps:
     """View pre-activations by part, with both gates as numbers, open at padding for the past."""
-    x = split([_dense_rows(part) for part in parts], NH)
+    x = split([dense_rows(part) for part in parts], NH)
     i, f = torch.exp(cap(x.i)), torch.sigmoid(x.f)
     if padding is not None:
         i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, 1.0)
-    return x._replace(i=i, f=f)
+    # the input gate is capped: the true memory stays in bounds, and nothing needs a stabiliser
+    e = i.new_ones(NH).expand_as(i)
+    return Steps(x.q, x.k, x.v, x.o, i, f, e, 1 / math.sqrt(x.q.shape[-1]))
 
 
-def _dense_rows(x: Tensor) -> Tensor:
+def dense_rows(x: Tensor) -> Tensor:
+    """Return a tensor whose last dimension is dense."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _own(x: Tensor) -> Tensor:
+def own(x: Tensor) -> Tensor:
     """Return a dense copy."""
     return x.clone(memory_format=torch.contiguous_format)

@@ -10,11 +10,20 @@ from torch import Tensor
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import Parts
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._build import build
 
-__all__ = ["HEAD_SIZES", "Gradients", "kernel_backward", "kernel_forward", "load_kernel"]
+__all__ = [
+    "HEAD_SIZES",
+    "Gradients",
+    "Steps",
+    "kernel_backward",
+    "kernel_forward",
+    "load_kernel",
+    "stabilise",
+]
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
 _FEW = 2**16  # numbers in q below which threads cost more than they save
+_FEW_GATES = 2**12
 
 
 class _Steps(ctypes.Structure):
@@ -27,8 +36,7 @@ class _Steps(ctypes.Structure):
     ]
 
 
-_READ = ("q", "k", "v", "o", "i", "f")
-_WRITTEN = tuple(f"grad_{name}" for name in _READ)
+_PARTS = ("q", "k", "v", "o", "i", "f")
 
 
 class _Problem(ctypes.Structure):
@@ -36,23 +44,47 @@ class _Problem(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d")),
-        *((name, _Steps) for name in (*_READ, "h")),
+        ("key_scale", ctypes.c_double),
+        *((name, _Steps) for name in (*_PARTS, "e", "h")),
         *((name, ctypes.c_void_p) for name in ("c", "n")),
-        *((name, _Steps) for name in ("grad_h", *_WRITTEN)),
+        *((name, _Steps) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
         *((name, ctypes.c_void_p) for name in ("grad_c", "grad_n")),
     ]
 
 
+class Steps(NamedTuple):
+    """What the recurrence reads, by step.
+
+    Attributes
+    ----------
+    q, k, v, o : Tensor
+        (B, T, NH, d), each row dense. Without ``o`` there is no output gate.
+    i, f, e : Tensor
+        (B, T, NH): the gates as numbers, not logarithms, and the least of the denominator.
+    key_scale : float
+        What k is to be multiplied by.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor | None
+    i: Tensor
+    f: Tensor
+    e: Tensor
+    key_scale: float
+
+
 class Gradients(NamedTuple):
-    """Of the gated h (B, T, H), and of the last c and n."""
+    """Of h (B, T, H), and of the last c and n."""
 
     h: Tensor
     c: Tensor
     n: Tensor
 
 
-def kernel_forward(x: Parts, h: Tensor, c: Tensor, n: Tensor) -> None:
-    """Run the recurrence over parts (B, T, ...), i and f being numbers, not logarithms.
+def kernel_forward(x: Steps, h: Tensor, c: Tensor, n: Tensor) -> None:
+    """Run the recurrence.
 
     h (B, T, H) is written, c (B, NH, d, d) and n (B, NH, d), dense, become the last state.
     """
@@ -62,25 +94,41 @@ def kernel_forward(x: Parts, h: Tensor, c: Tensor, n: Tensor) -> None:
     _run(problem, c.dtype, back=False)
 
 
-def kernel_backward(x: Parts, c: Tensor, n: Tensor, grads: Gradients, into: Parts) -> None:
-    """Go back, from the same parts and the first c and n.
+def kernel_backward(x: Steps, c: Tensor, n: Tensor, grads: Gradients, into: Parts) -> None:
+    """Go back, from the same steps and the first c and n.
 
     The gradients of the parts are written ``into`` (..., those of i and f being of their
-    logarithms); those of the last c and n, dense, become those of the first.
+    logarithms, that of o where there is one); those of the last c and n, dense, become those of
+    the first.
     """
     problem = _problem(x, c)
     problem.c, problem.n = c.data_ptr(), n.data_ptr()
     problem.grad_h = _steps(grads.h)
     problem.grad_c, problem.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
-    for name in _READ:
+    for name in _PARTS:
         setattr(problem, f"grad_{name}", _steps(getattr(into, name)))
     _run(problem, c.dtype, back=True)
 
 
-def _problem(x: Parts, c: Tensor) -> _Problem:
-    problem = _Problem(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2])
-    for name in _READ:
-        setattr(problem, name, _steps(getattr(x, name)))
+def stabilise(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return i, f and e (B, NH, T) at the scale of exp(m), and the last m (B, NH)."""
+    log_i, log_f = log_i.contiguous(), log_f.contiguous()
+    i, f, e = (torch.empty_like(log_i) for _ in range(3))
+    m = m.clone(memory_format=torch.contiguous_format)
+    library = load_kernel()
+    single = m.dtype == torch.float32
+    function = library.stabilise_float if single else library.stabilise_double
+    threads = torch.get_num_threads() if log_i.numel() > _FEW_GATES else 1
+    pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, e))
+    function(*pointers, m.numel(), log_i.shape[-1], threads)
+    return i, f, e, m
+
+
+def _problem(x: Steps, c: Tensor) -> _Problem:
+    problem = _Problem(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
+    for name in (*_PARTS, "e"):
+        if getattr(x, name) is not None:
+            setattr(problem, name, _steps(getattr(x, name)))
     return problem
 
 
@@ -96,7 +144,7 @@ def _run(problem: _Problem, dtype: torch.dtype, *, back: bool) -> None:
     threads = torch.get_num_threads() if B * problem.T * NH * problem.d > _FEW else 1
     together = NH if B >= 2 * threads or threads == 1 else 1
     if function(ctypes.byref(problem), back, together, threads):
-        raise MemoryError(f"mLSTMLayer: no memory for the kernel, {problem.T} steps at a time.")
+        raise MemoryError(f"use_kernel: no memory for {problem.T} steps of {problem.NH} heads.")
 
 
 @cache
@@ -106,4 +154,7 @@ def load_kernel() -> ctypes.CDLL:
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
         function.restype = ctypes.c_int
+    for function in (library.stabilise_float, library.stabilise_double):
+        function.argtypes = [*[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 2, ctypes.c_int]
+        function.restype = None
     return library

@@ -1,10 +1,12 @@
-// The gated mLSTM recurrence, step by step, with the memories of a sample's heads in the cache. What it computes, and how it is differentiated: docs/maths.md, "A kernel in C++".
+// The mLSTM's recurrence, step by step, with the memories of a sample's heads in the cache. What it
+// computes, and how it is differentiated: docs/maths.md, "The kernel in C++".
 //
-// For every step and head, with i and f as numbers (not logarithms) and i taken times 1/sqrt(d):
+// For every step and head, with i and f as numbers (not logarithms):
 //
-//     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, 1)    h = σ(o) ⊙ C q / D
+//     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, e)    h = C q / D
 //
-// The input gate is capped and the memory is the true one, so nothing needs a stabiliser.
+// and h times σ(o) where there is an output gate. C and n are the true ones and e is 1, or both are
+// kept divided by a scale, as stabilise() chooses it, and e is 1 divided by it.
 //
 // Letters as elsewhere: B samples, T steps, NH heads, d head size (K and V), d = blocks × lanes.
 
@@ -22,6 +24,7 @@
 namespace {
 
 constexpr int64_t CHECKPOINT = 64;  // steps after which the memory is kept for the way back
+constexpr double EMPTY = -1e30;     // m of an empty memory, as in _chunkwise.py
 
 // A tensor (B, T, width): width is dense, samples and steps lie so many numbers apart.
 template <typename scalar> struct Steps {
@@ -33,7 +36,9 @@ template <typename scalar> struct Steps {
 // What Python hands over; the fields and their order are those of _interface.py.
 template <typename scalar> struct Problem {
     int64_t B, T, NH, d;
-    Steps<const scalar> q, k, v, o, i, f;      // (B, T, H), gates i and f (B, T, NH)
+    double key_scale;                          // of k, with which i is multiplied
+    Steps<const scalar> q, k, v, o;            // (B, T, H), or nothing for o
+    Steps<const scalar> i, f, e;               // (B, T, NH)
     Steps<scalar> h;                           // (B, T, H)
     scalar *c, *n;                             // (B, NH, d, d) by value and key, (B, NH, d)
     Steps<const scalar> grad_h;
@@ -97,7 +102,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
         return y[0];
     }
 
-    static scalar at_least_1(scalar x) { return x <= 1 ? 1 : x; }  // a NaN stays one
+    static scalar at_least(scalar e, scalar x) { return x <= e ? e : x; }  // a NaN stays one
 
     // 1 / (1 + exp(-x)): exp by 2^n and a series for what is left, |r| < ln(2) / 2.
     static vec sigmoid(vec x) {
@@ -147,17 +152,18 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
     static void forward(const Problem<scalar> &x, int64_t b, int64_t first, int64_t end,
                         Scratch &s) {
-        const scalar scale = 1 / std::sqrt(scalar(d));
+        const scalar key_scale = scalar(x.key_scale);
         s.by_key.resize((end - first) * size);
         for (int64_t h = first; h < end; h++)
             transpose(x.c + (b * x.NH + h) * size, &s.by_key[(h - first) * size]);
 
         for (int64_t t = 0; t < x.T; t++) {
             const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
-            const scalar *o_t = x.o.at(b, t), *i_t = x.i.at(b, t), *f_t = x.f.at(b, t);
+            const scalar *o_t = x.o.first ? x.o.at(b, t) : nullptr;
+            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *e_t = x.e.at(b, t);
             scalar *h_t = x.h.at(b, t);
             for (int64_t h = first; h < end; h++) {
-                const scalar *q = q_t + h * d, *k = k_t + h * d, i = i_t[h] * scale, f = f_t[h];
+                const scalar *q = q_t + h * d, *k = k_t + h * d, i = i_t[h] * key_scale, f = f_t[h];
                 vec *n = vecs(x.n + (b * x.NH + h) * d), v[blocks], read[blocks], nq = {};
                 for (int l = 0; l < blocks; l++) {
                     v[l] = vecs(v_t + h * d)[l] * i;
@@ -166,9 +172,12 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     read[l] = vec{};
                 }
                 update_and_read(vecs(&s.by_key[(h - first) * size]), f, k, v, q, read);
-                const scalar over = 1 / at_least_1(std::fabs(total(nq)));
-                for (int l = 0; l < blocks; l++)
-                    vecs(h_t + h * d)[l] = sigmoid(vecs(o_t + h * d)[l]) * (read[l] * over);
+                const scalar over = 1 / at_least(e_t[h], std::fabs(total(nq)));
+                for (int l = 0; l < blocks; l++) {
+                    vec y = read[l] * over;
+                    if (o_t) y *= sigmoid(vecs(o_t + h * d)[l]);
+                    vecs(h_t + h * d)[l] = y;
+                }
             }
         }
         for (int64_t h = first; h < end; h++)
@@ -182,7 +191,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                          Scratch &s) {
         const int64_t heads = end - first, start = b * x.NH + first;
         const int64_t checkpoints = (x.T + CHECKPOINT - 1) / CHECKPOINT;
-        const scalar scale = 1 / std::sqrt(scalar(d));
+        const scalar key_scale = scalar(x.key_scale);
         scalar *of_values = x.grad_c + start * size, *of_normaliser = x.grad_n + start * d;
         s.by_value.assign(x.c + start * size, heads * size);
         s.normaliser.assign(x.n + start * d, heads * d);
@@ -208,13 +217,14 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
         for (int64_t t = 0; t < x.T; t++) {
             const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
-            const scalar *o_t = x.o.at(b, t), *i_t = x.i.at(b, t), *f_t = x.f.at(b, t);
+            const scalar *o_t = x.o.first ? x.o.at(b, t) : nullptr;
+            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *e_t = x.e.at(b, t);
             const scalar *grad_t = x.grad_h.at(b, t);
-            scalar *grad_q = x.grad_q.at(b, t), *grad_o = x.grad_o.at(b, t);
+            scalar *grad_q = x.grad_q.at(b, t), *grad_o = o_t ? x.grad_o.at(b, t) : nullptr;
             for (int64_t g = 0; g < heads; g++) {
                 const int64_t h = first + g;
                 const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
-                const scalar i = i_t[h] * scale, f = f_t[h];
+                const scalar i = i_t[h] * key_scale, f = f_t[h];
                 scalar *grad_read = of_read(t, g);
                 vec *n = vecs(&s.normaliser[g * d]), iv[blocks], ik[blocks], read[blocks], gq[blocks];
                 vec nq = {};
@@ -227,14 +237,18 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 }
                 update_and_read(vecs(&s.by_key[g * size]), f, k, iv, q, read);
 
-                const scalar y = total(nq), over = 1 / at_least_1(std::fabs(y));
-                const bool divides = !(std::fabs(y) <= 1);
+                const scalar y = total(nq), over = 1 / at_least(e_t[h], std::fabs(y));
+                const bool divides = !(std::fabs(y) <= e_t[h]);
                 vec product = {};
                 for (int l = 0; l < blocks; l++) {
-                    const vec o = sigmoid(vecs(o_t + h * d)[l]), grad = vecs(grad_t + h * d)[l] * o;
-                    const vec through = grad * (read[l] * over);
+                    vec grad = vecs(grad_t + h * d)[l], through = grad * (read[l] * over);
+                    if (o_t) {
+                        const vec o = sigmoid(vecs(o_t + h * d)[l]);
+                        grad *= o;
+                        through *= o;
+                        vecs(grad_o + h * d)[l] = through * (1 - o);
+                    }
                     product += through;
-                    vecs(grad_o + h * d)[l] = through * (1 - o);
                     vecs(grad_read)[l] = grad * over;
                 }
                 const scalar p = total(product), grad_nq = divides ? -p / y : 0;
@@ -260,7 +274,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const int64_t h = first + g;
                 const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
                 const scalar *grad_read = of_read(t, g), grad_nq = of_norm(t, g)[0];
-                const scalar i = i_t[h] * scale, f = f_t[h];
+                const scalar i = i_t[h] * key_scale, f = f_t[h];
                 scalar *of_value = of_values + g * size;
                 vec *of_n = vecs(of_normaliser + g * d), gk[blocks], gv[blocks], qs[blocks];
                 if (is_last_of_chunk(t)) {  // afresh, so that no rounding error goes on for long
@@ -331,7 +345,38 @@ int dispatch(const Problem<scalar> &x, bool back, int64_t together, int threads)
     }
 }
 
+// Logarithms of gates, (rows, T), to numbers at the scale of exp(m), m being the running maximum of
+// the weights' logarithms: i = exp(log i - m), f = exp(log f + m before - m), e = exp(-m). m becomes
+// the last one.
+template <typename scalar>
+void stabilise(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f, scalar *e,
+               int64_t rows, int64_t T, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < rows; row++) {
+        scalar before = m[row];
+        for (int64_t at = row * T; at < (row + 1) * T; at++) {
+            const scalar decayed = log_f[at] + before;
+            const scalar now = std::max({decayed, log_i[at], scalar(EMPTY)});
+            i[at] = std::exp(log_i[at] - now);
+            f[at] = std::exp(decayed - now);
+            e[at] = std::exp(-now);
+            before = now;
+        }
+        m[row] = before;
+    }
+}
+
 }  // namespace
+
+extern "C" void stabilise_float(const float *log_i, const float *log_f, float *m, float *i, float *f,
+                                float *e, int64_t rows, int64_t T, int threads) {
+    stabilise(log_i, log_f, m, i, f, e, rows, T, threads);
+}
+
+extern "C" void stabilise_double(const double *log_i, const double *log_f, double *m, double *i,
+                                 double *f, double *e, int64_t rows, int64_t T, int threads) {
+    stabilise(log_i, log_f, m, i, f, e, rows, T, threads);
+}
 
 extern "C" int run_float(const Problem<float> *x, int back, int64_t together, int threads) {
     return dispatch(*x, back, together, threads);
