@@ -44,6 +44,7 @@ from test_layer import (
 )
 from tolerances import assert_close, assert_complains, assert_identical
 
+META = torch.device("meta")
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or not any(map(shutil.which, ("c++", "g++", "clang++"))),
     reason="the kernel needs Linux and a C++ compiler",
@@ -227,6 +228,38 @@ def test_float32_is_float64_rounded(d: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("gate", [0.0, 3.0, 8.0, 12.0, 16.0, 18.0])
+def test_forget_gates_keep_their_digits(gate: float) -> None:
+    """In float32, an open gate is 1 - 1e-7: its gradient must not be lost in that 1."""
+    p, _, _ = draw(300, 2, 16)
+    with torch.no_grad():
+        p[..., :96].abs_()  # nothing cancels
+        p[..., 98:100] = gate
+    p = p.detach().float().double().requires_grad_()
+
+    def gradient_of_gates(p: Tensor) -> Tensor:
+        state = p.new_zeros(3, 2, 16, 16), p.new_zeros(3, 2, 16)
+        h = GatedKernel.apply(p, *state, None)[0]
+        return torch.autograd.grad(h[:, -1].sum(), p)[0][..., 98:100].double()
+
+    expected = gradient_of_gates(p)
+    found = gradient_of_gates(p.detach().float().requires_grad_())
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()  # 300 steps of float32
+
+
+@needs_compiler
+def test_long_memories_of_float32_are_those_of_float64() -> None:
+    p, c, n = draw(3000, 2, 16, B=1)
+    with torch.no_grad():
+        p[..., 98:100] += 12  # memories of 160,000 steps
+    exact = GatedKernel.apply(p, c, n, None)
+    h, last_c, last_n = GatedKernel.apply(p.float(), c.float(), n.float(), None)
+    # three thousand roundings of c, and a quotient
+    assert_close((last_c, last_n), tuple(x.float() for x in exact[1:]), 1e-4)
+    assert_close(h, exact[0].float(), 1e-3)
+
+
+@needs_compiler
 def test_a_nan_is_handed_on() -> None:
     for part in range(6):  # q, k, v, i, f, o of the first head
         p, c, n = draw(20, 2, 8)
@@ -278,12 +311,14 @@ def test_chunkwise_takes_gates_of_any_size(
     chunkwise_calls: list[str], dtype: torch.dtype, offset: int
 ) -> None:
     problem = draw_problem(100, 8, dtype)
-    problem = problem._replace(log_i=(problem.log_i + offset).detach().requires_grad_())
+    problem = Problem(*(x.detach() for x in problem._replace(log_i=problem.log_i + offset)))
     found = with_gradients_of(mlstm_chunkwise, problem)
     assert chunkwise_calls
-    expected = with_gradients_of(mlstm_recurrent, problem)
-    # sums of a hundred steps, in float32
-    assert_close(found, expected, 1e-4 if dtype == torch.float32 else GRADIENT)
+    exact = with_gradients_of(mlstm_recurrent, Problem(*(x.double() for x in problem)))
+    expected = tuple(tuple(x.to(dtype) for x in part) for part in exact)
+    # in float32 a logarithm of 300 is known to 3e-5, and gradients pass many of them
+    tolerance = 3e-4 if dtype == torch.float32 else GRADIENT
+    assert_close((found[0], tuple(found[1])), expected, tolerance)
 
 
 @needs_compiler
@@ -414,7 +449,11 @@ def test_tensors_may_lie_as_they_like() -> None:
         dense = tuple(x.requires_grad_() for x in dense)
         others = tuple(x.detach().requires_grad_() for x in inputs)
         expected = with_gradients(GatedKernel.apply, dense, None)
-        assert_identical(with_gradients(GatedKernel.apply, others, None), expected, name)
+        found = with_gradients(GatedKernel.apply, others, None)
+        assert_identical(found[:3], expected[:3], name)
+        assert_close(
+            found, expected
+        )  # torch's sigmoid differs by a bit where tensors are not dense
     # a gradient that is one number everywhere, and one that lies width first
     h = GatedKernel.apply(p, c, n, None)[0]
     ones = torch.ones(h.shape[-1], *h.shape[:2], dtype=h.dtype).permute(1, 2, 0)
@@ -611,7 +650,7 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "neither c++ nor g++ nor clang++" in refusal()
+    assert "looked for c++, g++, clang++" in refusal()
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no-such-compiler" in refusal()
 
@@ -654,6 +693,62 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
         monkeypatch.setattr(_build, "_FLAGS", (*_build._FLAGS, "-O1"))
         use_kernel()
         assert len(list(nothing_built.iterdir())) == 2
+    finally:
+        use_kernel(False)
+
+
+@needs_compiler
+@pytest.mark.parametrize("keep", [0, 1000, -1], ids=["empty", "cut off", "but for the last byte"])
+def test_a_damaged_library_is_compiled_again(nothing_built: Path, keep: int) -> None:
+    try:
+        use_kernel()
+        (library,) = nothing_built.iterdir()
+        whole = library.read_bytes()
+        library.unlink()  # the one that is loaded stays as it was
+        library.write_bytes(whole[:keep])
+        forget()
+        use_kernel()
+        assert library.stat().st_size == len(whole)
+    finally:
+        use_kernel(False)
+
+
+@needs_compiler
+def test_a_compiler_may_have_arguments(
+    monkeypatch: pytest.MonkeyPatch, nothing_built: Path
+) -> None:
+    command = next(name for name in ("c++", "g++", "clang++") if shutil.which(name))
+    monkeypatch.setenv("CXX", f"env {command} -DNDEBUG")
+    try:
+        use_kernel()
+        assert list(nothing_built.iterdir())
+    finally:
+        use_kernel(False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="refused for another reason")
+def test_no_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    forget()
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
+        _build._cache()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "setting",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu"), lambda: META],
+    ids=["no_grad", "inference", "autocast", "device"],
+)
+def test_it_is_tried_whatever_the_caller_has_set(setting: Callable[[], Any]) -> None:
+    forget()
+    try:
+        with setting():
+            use_kernel()
     finally:
         use_kernel(False)
 

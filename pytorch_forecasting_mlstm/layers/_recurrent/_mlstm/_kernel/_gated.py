@@ -90,8 +90,7 @@ def gated_backward(
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return the gradients of the parts, of c and of n."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
-    parts = [dense_rows(part) for part in parts]
-    of_parts = [torch.empty_like(part) for part in parts]
+    of_parts = [part.new_empty(part.shape) for part in parts]
     into = split(of_parts, NH)
     grads = Gradients(
         c.new_zeros(NH * d).expand(B, T, NH * d) if grad_h is None else dense_rows(grad_h),
@@ -101,16 +100,19 @@ def gated_backward(
     x = _numbers(parts, NH, padding)
     kernel_backward(x, c.contiguous(), n.contiguous(), grads, into)
     into.i.mul_(cap_slope(cap(split(parts, NH).i)))
-    into.f.mul_(1 - x.f)  # of padding, 0
+    closing = torch.sigmoid(-split(parts, NH).f)  # 1 - f, with all digits
+    into.f.mul_(closing if padding is None else closing.masked_fill(padding, 0.0))
     return of_parts, grads.c, grads.n
 
 
 def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Steps:
     """View pre-activations by part, with both gates as numbers, open at padding for the past."""
     x = split([dense_rows(part) for part in parts], NH)
-    i, f = torch.exp(cap(x.i)), torch.sigmoid(x.f)
+    # of an open gate f - 1, which is negative: see Steps
+    i, f = torch.exp(cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
     if padding is not None:
-        i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, 1.0)
+        i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
+    i, f = i.contiguous(), f.contiguous()
     # the input gate is capped: the true memory stays in bounds, and nothing needs a stabiliser
     e = i.new_ones(NH).expand_as(i)
     return Steps(x.q, x.k, x.v, x.o, i, f, e, 1 / math.sqrt(x.q.shape[-1]))

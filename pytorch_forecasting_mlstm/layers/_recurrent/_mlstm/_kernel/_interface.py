@@ -60,7 +60,8 @@ class Steps(NamedTuple):
     q, k, v, o : Tensor
         (B, T, NH, d), each row dense. Without ``o`` there is no output gate.
     i, f, e : Tensor
-        (B, T, NH): the gates as numbers, not logarithms, and the least of the denominator.
+        (B, T, NH): the gates as numbers, not logarithms, and the least of the denominator. Where f
+        is above a half, f - 1 stands for it, with its sign bit set.
     key_scale : float
         What k is to be multiplied by.
     """
@@ -143,7 +144,10 @@ def _run(problem: _Problem, dtype: torch.dtype, *, back: bool) -> None:
     B, NH = problem.B, problem.NH
     threads = torch.get_num_threads() if B * problem.T * NH * problem.d > _FEW else 1
     together = NH if B >= 2 * threads or threads == 1 else 1
-    if function(ctypes.byref(problem), back, together, threads):
+    failed = function(ctypes.byref(problem), back, together, threads)
+    if failed == 2:
+        raise RuntimeError(f"use_kernel: there is nothing for heads of {problem.d} units.")
+    if failed:
         raise MemoryError(f"use_kernel: no memory for {problem.T} steps of {problem.NH} heads.")
 
 

@@ -1,5 +1,6 @@
 """Whether layers use the kernel: only if asked, and only what it was built for."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -9,6 +10,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_fla
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import plain_gated
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import GatedKernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import HEAD_SIZES
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["kernel_suits", "use_kernel"]
 
@@ -24,9 +26,9 @@ def use_kernel(enabled: bool = True) -> None:
     the time, and keep less memory for the backward pass.
 
     It is used for float32 and float64 on the CPU and heads of 8, 16, 24, 32, 48 or 64 units
-    (``hidden_size / num_heads``). Everything else is computed in PyTorch, as without it: other
-    heads, accelerators, ``torch.compile``, ``torch.func``, second derivatives, and the functions of
-    the mLSTM by themselves.
+    (``hidden_size / num_heads``), by the layer, under ``torch.compile`` too, and by
+    ``mlstm_chunkwise`` where K = V and no chunk size is asked for. Everything else is computed in
+    PyTorch, as without it: other heads, accelerators, ``torch.func`` and second derivatives.
 
     Parameters
     ----------
@@ -38,8 +40,8 @@ def use_kernel(enabled: bool = True) -> None:
     TypeError
         If ``enabled`` is not a bool.
     RuntimeError
-        If there is no C++ compiler (GCC or Clang, on Linux or macOS), it fails, or what it makes
-        computes something else than PyTorch.
+        If this is not Linux, there is no C++ compiler, it fails, the user's cache cannot be used,
+        or what was compiled computes something else than PyTorch.
 
     Examples
     --------
@@ -54,7 +56,7 @@ def use_kernel(enabled: bool = True) -> None:
 
 
 def kernel_suits(p: Tensor, head_dim: int) -> bool:
-    """Whether these pre-activations are for the kernel."""
+    """Whether pre-activations like this tensor are for the kernel."""
     return (
         _state["enabled"]
         and p.device.type == "cpu"
@@ -66,22 +68,38 @@ def kernel_suits(p: Tensor, head_dim: int) -> bool:
 
 @cache
 def _try() -> None:
-    """Compile the kernel, and raise unless it computes what plain operations do, and gradients."""
-    generator = torch.Generator().manual_seed(0)
-    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
-        p, c, n = (
-            torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True)
-            for shape in ((2, 5, 4 * 16 + 4), (2, 2, 8, 8), (2, 2, 8))
-        )
-        found = _with_gradient(GatedKernel.apply(p, c, n, None)[0], p)
-        expected = _with_gradient(plain_gated(p, c, n, torch.zeros_like(n[..., 0]), None)[0], p)
-        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
-            raise RuntimeError(
-                "use_kernel: what was compiled does not compute what PyTorch does, and is not "
-                "used. Another compiler can be named in CXX."
-            )
+    """Compile the kernel, and raise unless it computes what plain operations do, and gradients.
+
+    Every head size and dtype is code of its own. What the caller has set for torch is kept out.
+    """
+    cpu = torch.device("cpu")
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(cpu), cpu:
+        generator = torch.Generator().manual_seed(0)
+        for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+            for d in HEAD_SIZES:
+                shapes = (1, 70, 4 * d + 2), (1, 1, d, d), (1, 1, d)
+                inputs = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+                found = _with_gradients(lambda *x: GatedKernel.apply(*x, None), inputs)
+                expected = _with_gradients(_plain, inputs)
+                for one, other in zip(found, expected, strict=True):
+                    most = tolerance * (1 + other.abs().max())
+                    if not (one - other).abs().max() <= most:
+                        raise RuntimeError(
+                            "use_kernel: what was compiled does not compute what PyTorch does, and "
+                            "is not used. Another compiler can be named in CXX."
+                        )
 
 
-def _with_gradient(h: Tensor, p: Tensor) -> Tensor:
-    (grad,) = torch.autograd.grad(h.square().sum(), p)
-    return torch.cat([h.detach(), grad], dim=-1)
+def _plain(p: Tensor, c: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+    h, c, n, m = plain_gated(p, c, n, torch.zeros_like(n[..., 0]), None)
+    scale = m.exp()[..., None]
+    return h, c * scale[..., None], n * scale
+
+
+def _with_gradients(
+    form: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    results = form(*leaves)
+    loss = torch.stack([part.sin().sum() for part in results]).sum()
+    return *(part.detach() for part in results), *torch.autograd.grad(loss, leaves)

@@ -5,8 +5,11 @@
 //
 //     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, e)    h = C q / D
 //
-// and h times σ(o) where there is an output gate. C and n are the true ones and e is 1, or both are
-// kept divided by a scale, as stabilise() chooses it, and e is 1 divided by it.
+// and h times σ(o) where there is an output gate. C and n are the true ones and e is 1; or both are
+// kept divided by a scale, as stabilise() chooses it, and e is 1 divided by that.
+//
+// Where f is above a half, f - 1 is given in its place, with its sign bit set, be it 0: the memory
+// of an open gate lasts for 1 / (1 - f) steps, of which f itself would keep few digits.
 //
 // Letters as elsewhere: B samples, T steps, NH heads, d head size (K and V), d = blocks × lanes.
 
@@ -118,24 +121,29 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
         return 1 / (1 + p * (vec)power);
     }
 
-    // Row j of a matrix of d rows: m = decay m + left[j] right, out += reader[j] m.
-    static void update_and_read(vec *m, scalar decay, const scalar *left, const vec *right,
+    // What is left of m after a step with the forget gate f, or f - 1 if the gate is open.
+    static vec decayed(vec m, scalar f, bool open) { return open ? m + f * m : f * m; }
+
+    // Row j of a matrix of d rows: m = decayed m + left[j] right, out += reader[j] m.
+    template <bool open>
+    static void update_and_read(vec *m, scalar f, const scalar *left, const vec *right,
                                 const scalar *reader, vec *out) {
         for (int j = 0; j < d; j++)
             for (int l = 0; l < blocks; l++) {
-                const vec row = decay * m[j * blocks + l] + left[j] * right[l];
+                const vec row = decayed(m[j * blocks + l], f, open) + left[j] * right[l];
                 m[j * blocks + l] = row;
                 out[l] += reader[j] * row;
             }
     }
 
     // The same, read before it decays.
-    static void add_and_read(vec *m, scalar decay, const scalar *left, const vec *right,
+    template <bool open>
+    static void add_and_read(vec *m, scalar f, const scalar *left, const vec *right,
                              const scalar *reader, vec *out) {
         for (int j = 0; j < d; j++)
             for (int l = 0; l < blocks; l++) {
                 const vec row = m[j * blocks + l] + left[j] * right[l];
-                m[j * blocks + l] = decay * row;
+                m[j * blocks + l] = decayed(row, f, open);
                 out[l] += reader[j] * row;
             }
     }
@@ -163,15 +171,18 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
             const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *e_t = x.e.at(b, t);
             scalar *h_t = x.h.at(b, t);
             for (int64_t h = first; h < end; h++) {
-                const scalar *q = q_t + h * d, *k = k_t + h * d, i = i_t[h] * key_scale, f = f_t[h];
+                const scalar *q = q_t + h * d, *k = k_t + h * d;
+                const scalar i = i_t[h] * key_scale, f = f_t[h];
+                const bool open = std::signbit(f);
                 vec *n = vecs(x.n + (b * x.NH + h) * d), v[blocks], read[blocks], nq = {};
                 for (int l = 0; l < blocks; l++) {
                     v[l] = vecs(v_t + h * d)[l] * i;
-                    n[l] = f * n[l] + i * vecs(k)[l];
+                    n[l] = decayed(n[l], f, open) + i * vecs(k)[l];
                     nq += n[l] * vecs(q)[l];
                     read[l] = vec{};
                 }
-                update_and_read(vecs(&s.by_key[(h - first) * size]), f, k, v, q, read);
+                const auto update = open ? update_and_read<true> : update_and_read<false>;
+                update(vecs(&s.by_key[(h - first) * size]), f, k, v, q, read);
                 const scalar over = 1 / at_least(e_t[h], std::fabs(total(nq)));
                 for (int l = 0; l < blocks; l++) {
                     vec y = read[l] * over;
@@ -184,9 +195,8 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
             transpose(&s.by_key[(h - first) * size], x.c + (b * x.NH + h) * size);
     }
 
-    // On the way there what reads the memory, on the way back what was written into it. What the
-    // second needs of the first, step by step: the gradients of C q and of nᵀ q, and q · grad_q.
-    // First forwards in time, for what reads the memory; then backwards, for what is written into it.
+    // First forwards in time, for what reads the memory, then backwards, for what was written into
+    // it. The second needs of the first, by step: the gradients of C q and nᵀ q, and q · grad_q.
     static void backward(const Problem<scalar> &x, int64_t b, int64_t first, int64_t end,
                          Scratch &s) {
         const int64_t heads = end - first, start = b * x.NH + first;
@@ -208,7 +218,6 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
         const auto checkpoint = [&](int64_t t, int64_t g) {
             return &s.kept[(t / CHECKPOINT * heads + g) * (size + d)];
         };
-        // what the way back needs of the way there: the gradients of C q and nᵀ q, and q · grad_q
         const auto of_read = [&](int64_t t, int64_t g) { return &s.of_reads[(t * heads + g) * d]; };
         const auto of_norm = [&](int64_t t, int64_t g) { return &s.of_norms[(t * heads + g) * 2]; };
         const auto is_last_of_chunk = [&](int64_t t) {
@@ -225,17 +234,19 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const int64_t h = first + g;
                 const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
+                const bool open = std::signbit(f);
+                const auto update = open ? update_and_read<true> : update_and_read<false>;
                 scalar *grad_read = of_read(t, g);
-                vec *n = vecs(&s.normaliser[g * d]), iv[blocks], ik[blocks], read[blocks], gq[blocks];
-                vec nq = {};
+                vec *n = vecs(&s.normaliser[g * d]), iv[blocks], ik[blocks];
+                vec read[blocks], gq[blocks], nq = {};
                 for (int l = 0; l < blocks; l++) {
                     iv[l] = vecs(v)[l] * i;
                     ik[l] = vecs(k)[l] * i;
-                    n[l] = f * n[l] + ik[l];
+                    n[l] = decayed(n[l], f, open) + ik[l];
                     nq += n[l] * vecs(q)[l];
                     read[l] = gq[l] = vec{};
                 }
-                update_and_read(vecs(&s.by_key[g * size]), f, k, iv, q, read);
+                update(vecs(&s.by_key[g * size]), f, k, iv, q, read);
 
                 const scalar y = total(nq), over = 1 / at_least(e_t[h], std::fabs(y));
                 const bool divides = !(std::fabs(y) <= e_t[h]);
@@ -252,7 +263,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     vecs(grad_read)[l] = grad * over;
                 }
                 const scalar p = total(product), grad_nq = divides ? -p / y : 0;
-                update_and_read(vecs(&s.by_value[g * size]), f, v, ik, grad_read, gq);
+                update(vecs(&s.by_value[g * size]), f, v, ik, grad_read, gq);
                 for (int l = 0; l < blocks; l++)
                     vecs(grad_q + h * d)[l] = gq[l] + grad_nq * n[l];
                 of_norm(t, g)[0] = grad_nq;
@@ -275,6 +286,8 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
                 const scalar *grad_read = of_read(t, g), grad_nq = of_norm(t, g)[0];
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
+                const bool open = std::signbit(f);
+                const auto add = open ? add_and_read<true> : add_and_read<false>;
                 scalar *of_value = of_values + g * size;
                 vec *of_n = vecs(of_normaliser + g * d), gk[blocks], gv[blocks], qs[blocks];
                 if (is_last_of_chunk(t)) {  // afresh, so that no rounding error goes on for long
@@ -288,10 +301,10 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     qs[l] = vecs(q)[l];
                     gk[l] = of_n[l] + grad_nq * qs[l];
                     gv[l] = vec{};
-                    of_n[l] = f * gk[l];
+                    of_n[l] = decayed(gk[l], f, open);
                 }
-                add_and_read(vecs(of_value), f, grad_read, qs, v, gk);
-                add_and_read(vecs(&s.grad_by_key[g * size]), f, q, vecs(grad_read), k, gv);
+                add(vecs(of_value), f, grad_read, qs, v, gk);
+                add(vecs(&s.grad_by_key[g * size]), f, q, vecs(grad_read), k, gv);
                 vec product = {};
                 for (int l = 0; l < blocks; l++) {
                     gk[l] *= i;
@@ -346,30 +359,38 @@ int dispatch(const Problem<scalar> &x, bool back, int64_t together, int threads)
 }
 
 // Logarithms of gates, (rows, T), to numbers at the scale of exp(m), m being the running maximum of
-// the weights' logarithms: i = exp(log i - m), f = exp(log f + m before - m), e = exp(-m). m becomes
-// the last one.
+// the weights' logarithms: i = exp(log i - m), f = exp(log f + m before - m), less 1 where it is
+// above a half, and e = exp(-m). m becomes the last one.
 template <typename scalar>
 void stabilise(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f, scalar *e,
                int64_t rows, int64_t T, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < rows; row++) {
-        scalar before = m[row];
-        for (int64_t at = row * T; at < (row + 1) * T; at++) {
-            const scalar decayed = log_f[at] + before;
-            const scalar now = std::max({decayed, log_i[at], scalar(EMPTY)});
-            i[at] = std::exp(log_i[at] - now);
-            f[at] = std::exp(decayed - now);
-            e[at] = std::exp(-now);
+        double before = m[row];
+        const int64_t last = (row + 1) * T - 1;
+        for (int64_t at = row * T; at <= last; at++) {
+            const double decayed = log_f[at] + before;
+            double now = std::max({decayed, double(log_i[at]), EMPTY});
+            if (at == last) {  // as it will be returned, rounded up
+                scalar rounded = scalar(now);
+                if (rounded < now) rounded = std::nextafter(rounded, scalar(INFINITY));
+                now = rounded;
+            }
+            const scalar log_decay = scalar(decayed - now);
+            i[at] = std::exp(scalar(log_i[at] - now));
+            f[at] = log_decay > scalar(-0.69) ? -std::fabs(std::expm1(log_decay))
+                                              : std::exp(log_decay);
+            e[at] = std::exp(scalar(-now));
             before = now;
         }
-        m[row] = before;
+        m[row] = scalar(before);
     }
 }
 
 }  // namespace
 
-extern "C" void stabilise_float(const float *log_i, const float *log_f, float *m, float *i, float *f,
-                                float *e, int64_t rows, int64_t T, int threads) {
+extern "C" void stabilise_float(const float *log_i, const float *log_f, float *m, float *i,
+                                float *f, float *e, int64_t rows, int64_t T, int threads) {
     stabilise(log_i, log_f, m, i, f, e, rows, T, threads);
 }
 
