@@ -181,8 +181,9 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     nq += n[l] * vecs(q)[l];
                     read[l] = vec{};
                 }
-                const auto update = open ? update_and_read<true> : update_and_read<false>;
-                update(vecs(&s.by_key[(h - first) * size]), f, k, v, q, read);
+                vec *memory = vecs(&s.by_key[(h - first) * size]);
+                if (open) update_and_read<true>(memory, f, k, v, q, read);
+                else update_and_read<false>(memory, f, k, v, q, read);
                 const scalar over = 1 / at_least(e_t[h], std::fabs(total(nq)));
                 for (int l = 0; l < blocks; l++) {
                     vec y = read[l] * over;
@@ -235,7 +236,6 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
                 const bool open = std::signbit(f);
-                const auto update = open ? update_and_read<true> : update_and_read<false>;
                 scalar *grad_read = of_read(t, g);
                 vec *n = vecs(&s.normaliser[g * d]), iv[blocks], ik[blocks];
                 vec read[blocks], gq[blocks], nq = {};
@@ -246,7 +246,8 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     nq += n[l] * vecs(q)[l];
                     read[l] = gq[l] = vec{};
                 }
-                update(vecs(&s.by_key[g * size]), f, k, iv, q, read);
+                if (open) update_and_read<true>(vecs(&s.by_key[g * size]), f, k, iv, q, read);
+                else update_and_read<false>(vecs(&s.by_key[g * size]), f, k, iv, q, read);
 
                 const scalar y = total(nq), over = 1 / at_least(e_t[h], std::fabs(y));
                 const bool divides = !(std::fabs(y) <= e_t[h]);
@@ -263,7 +264,9 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     vecs(grad_read)[l] = grad * over;
                 }
                 const scalar p = total(product), grad_nq = divides ? -p / y : 0;
-                update(vecs(&s.by_value[g * size]), f, v, ik, grad_read, gq);
+                vec *by_value = vecs(&s.by_value[g * size]);
+                if (open) update_and_read<true>(by_value, f, v, ik, grad_read, gq);
+                else update_and_read<false>(by_value, f, v, ik, grad_read, gq);
                 for (int l = 0; l < blocks; l++)
                     vecs(grad_q + h * d)[l] = gq[l] + grad_nq * n[l];
                 of_norm(t, g)[0] = grad_nq;
@@ -287,7 +290,6 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const scalar *grad_read = of_read(t, g), grad_nq = of_norm(t, g)[0];
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
                 const bool open = std::signbit(f);
-                const auto add = open ? add_and_read<true> : add_and_read<false>;
                 scalar *of_value = of_values + g * size;
                 vec *of_n = vecs(of_normaliser + g * d), gk[blocks], gv[blocks], qs[blocks];
                 if (is_last_of_chunk(t)) {  // afresh, so that no rounding error goes on for long
@@ -303,8 +305,11 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                     gv[l] = vec{};
                     of_n[l] = decayed(gk[l], f, open);
                 }
-                add(vecs(of_value), f, grad_read, qs, v, gk);
-                add(vecs(&s.grad_by_key[g * size]), f, q, vecs(grad_read), k, gv);
+                if (open) add_and_read<true>(vecs(of_value), f, grad_read, qs, v, gk);
+                else add_and_read<false>(vecs(of_value), f, grad_read, qs, v, gk);
+                vec *of_key = vecs(&s.grad_by_key[g * size]);
+                if (open) add_and_read<true>(of_key, f, q, vecs(grad_read), k, gv);
+                else add_and_read<false>(of_key, f, q, vecs(grad_read), k, gv);
                 vec product = {};
                 for (int l = 0; l < blocks; l++) {
                     gk[l] *= i;
