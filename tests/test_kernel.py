@@ -62,25 +62,19 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Switch the kernel on, and list its calls."""
-    use_kernel()
-    seen: list[str] = []
-    spy_on(_gated, seen, monkeypatch)
-    yield seen
-    use_kernel(False)
+    """Switch the kernel on, and list its calls by the layer."""
+    yield from switched_on(_gated, monkeypatch)
 
 
 @pytest.fixture
 def chunkwise_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Switch the kernel on, and list its calls by ``mlstm_chunkwise``."""
+    yield from switched_on(_chunkwise, monkeypatch)
+
+
+def switched_on(module: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     use_kernel()
     seen: list[str] = []
-    spy_on(_chunkwise, seen, monkeypatch)
-    yield seen
-    use_kernel(False)
-
-
-def spy_on(module: Any, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("kernel_forward", "kernel_backward"):
         original = getattr(module, name)
 
@@ -89,6 +83,8 @@ def spy_on(module: Any, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
             original(*args)
 
         monkeypatch.setattr(module, name, spy)
+    yield seen
+    use_kernel(False)
 
 
 # --- the recurrence, against the equations of the paper
@@ -472,6 +468,28 @@ def test_tensors_may_lie_as_they_like() -> None:
 
 
 @needs_compiler
+def test_gradients_of_a_state_that_lies_otherwise(chunkwise_calls: list[str]) -> None:
+    """Where the last state is no part of the loss, and the first is transposed in memory."""
+    p, c, n = draw(31, 2, 8)
+    lying = c.detach().mT.contiguous().mT.requires_grad_()
+
+    def of_layer(c: Tensor) -> Tensor:
+        return torch.autograd.grad(GatedKernel.apply(p, c, n, None)[0].sin().sum(), c)[0]
+
+    assert_identical(of_layer(lying), of_layer(c))
+
+    *inputs, c, n, m = draw_problem(31, 8)
+    lying = c.detach().mT.contiguous().mT.requires_grad_()
+
+    def of_chunkwise(c: Tensor) -> Tensor:
+        h, _ = mlstm_chunkwise(*inputs, mLSTMState(c, n, m))
+        return torch.autograd.grad(h.sin().sum(), c)[0]
+
+    assert_identical(of_chunkwise(lying), of_chunkwise(c))
+    assert chunkwise_calls
+
+
+@needs_compiler
 def test_inputs_are_not_changed_and_small_numbers_stay() -> None:
     inputs = draw(31, 2, 8)
     before = [x.clone() for x in inputs]
@@ -763,12 +781,13 @@ def test_it_is_tried_whatever_the_caller_has_set(setting: Callable[[], Any]) -> 
 
 
 @needs_compiler
+@pytest.mark.parametrize("module", [_gated, _chunkwise], ids=["layer", "chunkwise"])
 def test_a_kernel_that_computes_something_else_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, module: Any
 ) -> None:
     def wrong(x: Any, h: Tensor, c: Tensor, n: Tensor) -> None:
         h.zero_()
 
     forget()
-    monkeypatch.setattr(_gated, "kernel_forward", wrong)
+    monkeypatch.setattr(module, "kernel_forward", wrong)
     assert "does not compute what PyTorch does" in refusal()

@@ -357,6 +357,20 @@ def test_every_target_has_a_picture_of_its_own() -> None:
         model.plot_prediction(x, out, ax=axes[0])
 
 
+def test_arguments_of_a_plot_may_go_by_their_place() -> None:
+    """As of the host's method."""
+    for name in ("no covariates", "two targets"):
+        dataset = configured(name)
+        model = mLSTMTime.from_dataset(dataset, **SMALL).eval()
+        x, _ = collate(pick_samples(dataset), torch.float32)
+        figure = Figure()
+        axes = list(figure.subplots(len(dataset.target_names), squeeze=False).ravel())
+        ax = axes if len(axes) > 1 else axes[0]
+        figures = to_list(model.plot_prediction(x, model(x), 1, True, False, ax))
+        assert figures == [figure] * len(axes)
+        assert all("Loss" in each.get_title() for each in axes)
+
+
 @pytest.mark.parametrize("name", ["two targets", "categorical target"])
 def test_there_are_no_averages_of_classes_or_of_several_targets(name: str) -> None:
     dataset = configured(name)

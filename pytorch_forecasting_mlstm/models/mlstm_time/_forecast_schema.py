@@ -12,7 +12,7 @@ from pytorch_forecasting.utils import to_list
 
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
-__all__ = ["WHO", "Schema", "more", "name_series", "name_times"]
+__all__ = ["WHO", "Schema", "is_real", "more", "name_series", "name_times"]
 
 WHO = "mLSTMTime.forecast"
 
@@ -163,7 +163,7 @@ class Schema:
                 )
         for name in [self.time, *(name for name in self.reals if name in columns)]:
             whole = name == self.time
-            if not (types.is_integer_dtype if whole else _is_real)(table[name]):
+            if not (types.is_integer_dtype if whole else is_real)(table[name]):
                 mend = "number the steps" if whole else "convert it"
                 raise TypeError(
                     f"{WHO}: column {name!r} of {argument} must hold "
@@ -285,7 +285,8 @@ def more(count: int, what: str = "series") -> str:
     return f" (and {count} more {what})" if count else ""
 
 
-def _is_real(values: pd.Series) -> bool:
+def is_real(values: pd.Series) -> bool:
+    """Whether a column holds numbers, none of them complex."""
     return types.is_numeric_dtype(values) and not types.is_complex_dtype(values)
 
 

@@ -161,7 +161,7 @@ def fresh_loss(loss: Any, argument: str = "loss") -> Any:
         copy.quantiles = copy.quantiles.tolist()  # the host asks whether there are any
     for kind, name in ((MultiLoss, "metrics"), (CompositeMetric, "_metrics")):
         if isinstance(loss, kind):
-            parts = [fresh_loss(part) for part in getattr(loss, name)]
+            parts = [fresh_loss(part, argument) for part in getattr(loss, name)]
             setattr(copy, name, nn.ModuleList(parts))
     copy.reset()
     return convert_torchmetric_to_pytorch_forecasting_metric(copy)

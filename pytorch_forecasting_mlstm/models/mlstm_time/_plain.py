@@ -86,8 +86,7 @@ def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[
         )
     try:
         reader, values = _Reader(description["objects"]), description["values"]
-        wanted = {name: value for name, value in values.items() if name not in without}
-        return {name: reader.of(name, value) for name, value in wanted.items()}
+        return {n: reader.of(n, value) for n, value in values.items() if n not in without}
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         if str(error).startswith("mLSTMTime: "):
             raise

@@ -17,7 +17,14 @@ class PlottedPredictions(BaseModelWithCovariates):
     loss: Any
 
     def plot_prediction(
-        self, x: dict[str, Any], out: Any, idx: int = 0, *args: Any, ax: Any = None, **kwargs: Any
+        self,
+        x: dict[str, Any],
+        out: Any,
+        idx: int = 0,
+        add_loss_to_title: Any = False,
+        show_future_observed: bool = True,
+        ax: Any = None,
+        **kwargs: Any,
     ) -> Any:
         """Plot a prediction beside what was observed.
 
@@ -29,10 +36,14 @@ class PlottedPredictions(BaseModelWithCovariates):
             What the model returned for it.
         idx : int, default 0
             Sample to plot.
+        add_loss_to_title : bool, Metric or Tensor, default False
+            Whether the title says the loss, or which one, or the losses of all samples.
+        show_future_observed : bool, default True
+            Whether to draw what was observed in the horizon.
         ax : matplotlib.axes.Axes or list of these, optional
             Where to draw; for several targets a list, one for each.
-        *args, **kwargs
-            Arguments of ``BaseModel.plot_prediction``.
+        **kwargs
+            ``quantiles_kwargs`` and ``prediction_kwargs`` of ``BaseModel.plot_prediction``.
 
         Returns
         -------
@@ -44,9 +55,9 @@ class PlottedPredictions(BaseModelWithCovariates):
         ValueError
             If there are not as many axes as targets.
         """
-        names = to_list(self.hparams.target)
+        names, shown = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
-            return super().plot_prediction(x, out, idx, *args, ax=ax, **kwargs)
+            return super().plot_prediction(x, out, idx, *shown, ax, **kwargs)
         axes = [None] * len(names) if ax is None else list(to_list(ax))
         if len(axes) != len(names):
             raise ValueError(
@@ -61,8 +72,8 @@ class PlottedPredictions(BaseModelWithCovariates):
                     {**x, **of_one},
                     {**out, "prediction": out["prediction"][number]},
                     idx,
-                    *args,
-                    ax=own,
+                    *shown,
+                    own,
                     **kwargs,
                 )
             (figure.axes[0] if own is None else own).set_ylabel(name)

@@ -9,6 +9,7 @@ from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDa
 from pytorch_forecasting.utils import to_list
 
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import is_real
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 
 __all__ = [
@@ -209,8 +210,7 @@ def make_dataset(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
         )
     names = to_list(parameters["target"])
     for name, normalizer in zip(names, normalizers_of(model.output_transformer), strict=True):
-        real = not isinstance(normalizer, NaNLabelEncoder)
-        if real and not types.is_numeric_dtype(data[name]):
+        if not isinstance(normalizer, NaNLabelEncoder) and not is_real(data[name]):
             raise TypeError(
                 f"mLSTMTime: column {name!r} of the table to predict must hold numbers, got "
                 f"{data[name].dtype}; convert it."

@@ -13,7 +13,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import grad
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
-__all__ = ["Chunkwise", "backward_by_blocks", "forward_by_blocks"]
+__all__ = ["Chunkwise", "backward_by_blocks", "forward_by_blocks", "gradients_to_differentiate"]
 
 
 class Chunkwise(torch.autograd.Function):
@@ -60,10 +60,17 @@ class Chunkwise(torch.autograd.Function):
         grads = grads[:4]
         with full_precision(saved[0].device):
             if torch.is_grad_enabled():
-                q, k, v, log_i, log_f, c, n, m, *_ = saved
-                outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
-                return *gradients(outputs, grads, saved[:8]), None, None
+                return *gradients_to_differentiate(saved[:8], grads, L), None, None
             return *backward_by_blocks(saved, grads, L, ctx.factored), None, None
+
+
+def gradients_to_differentiate(
+    inputs: Sequence[Tensor], grads: Sequence[Tensor | None], L: int
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the eight inputs by the plain form, which autograd can follow."""
+    q, k, v, log_i, log_f, c, n, m = inputs
+    outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
+    return gradients(outputs, tuple(grads), tuple(inputs))
 
 
 def forward_by_blocks(

@@ -1,5 +1,6 @@
 """``mlstm_chunkwise`` by the kernel: without an output gate, and with gates of any size."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,9 +8,14 @@ from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import Parts
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import dense_rows, own
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+    gradients_to_differentiate,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+    dense_rows,
+    own,
+    own_gradient,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
     Gradients,
     Steps,
@@ -57,33 +63,21 @@ class ChunkwiseKernel(torch.autograd.Function):
         *inputs, last_c, last_n = ctx.saved_tensors
         with full_precision(inputs[0].device):
             if torch.is_grad_enabled():
-                q, k, v, log_i, log_f, c, n, m = inputs
-                L = chunk_length(*q.shape[2:])
-                outputs = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
-                return gradients(outputs, grads, (q, k, v, log_i, log_f, c, n, m))
-            return _backward(*inputs, last_c, last_n, *grads)
+                L = chunk_length(*inputs[0].shape[2:])
+                return gradients_to_differentiate(inputs, grads, L)
+            return _backward(inputs, (last_c, last_n), grads)
 
 
 def _backward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    c: Tensor,
-    n: Tensor,
-    m: Tensor,
-    last_c: Tensor,
-    last_n: Tensor,
-    grad_h: Tensor | None,
-    *grad_state: Tensor | None,
+    inputs: Sequence[Tensor], last: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of the first eight."""
-    i, f, e, _ = stabilise(log_i, log_f, m)
+    """Return the gradients of the eight inputs, given those of the results."""
+    q, k, v, log_i, log_f, c, n, m = inputs
+    grad_h, *grad_state = grads
     grad_c, grad_n, grad_m = grad_state
-    grad_h = v.new_zeros(v.shape[-1]).expand(v.shape) if grad_h is None else dense_rows(grad_h)
-    of_c = torch.zeros_like(c) if grad_c is None else own(grad_c)
-    of_n = torch.zeros_like(n) if grad_n is None else own(grad_n)
+    i, f, e, _ = stabilise(log_i, log_f, m)
+    of_h = dense_rows(v.new_zeros(v.shape) if grad_h is None else grad_h)
+    of_c, of_n = own_gradient(grad_c, c), own_gradient(grad_n, n)
     of_q, of_k, of_v = (v.new_empty(v.shape) for _ in range(3))
     of_i, of_f = torch.empty_like(i), torch.empty_like(f)
     no_gate = _rows(of_q)  # not written to
@@ -91,15 +85,15 @@ def _backward(
     kernel_backward(
         _steps(q, k, v, i, f, e),
         *_heads(c.contiguous(), n.contiguous()),
-        Gradients(_rows(grad_h)[:, :, 0], *_heads(of_c, of_n)),
+        Gradients(_rows(of_h)[:, :, 0], *_heads(of_c, of_n)),
         into,
     )
     # m is a constant to h, and scales the states
     of_m = (of_c * c).sum((-2, -1)) + (of_n * n).sum(-1)
     if any(grad is not None for grad in grad_state):
-        total = gradient_of_scale(
-            grad_c, grad_n, grad_m, torch.cat([last_c, last_n[:, :, None]], 2)
-        )
+        last_c, last_n = last
+        memory = torch.cat([last_c, last_n[:, :, None]], dim=2)
+        total = gradient_of_scale(grad_c, grad_n, grad_m, memory)
         to_i, to_f, to_m = through_maximum(log_i, log_f, m, total)
         of_i, of_f, of_m = of_i + to_i, of_f + to_f, of_m + to_m
     return of_q, of_k, of_v, of_i, of_f, of_c, of_n, of_m

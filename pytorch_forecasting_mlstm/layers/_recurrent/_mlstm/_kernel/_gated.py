@@ -27,7 +27,15 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
-__all__ = ["GatedKernel", "dense_rows", "gated_backward", "gated_forward", "own"]
+__all__ = [
+    "GatedKernel",
+    "dense_rows",
+    "gated_backward",
+    "gated_forward",
+    "own",
+    "own_gradient",
+    "plain_form",
+]
 
 
 class GatedKernel(torch.autograd.Function):
@@ -53,9 +61,7 @@ class GatedKernel(torch.autograd.Function):
         p, c, n, padding, *affine = ctx.saved_tensors
         norms, no_grad = (*ctx.eps, *affine), (None,) * len(ctx.eps)
         if torch.is_grad_enabled():
-            h, last_c, last_n, m = plain_gated(p, c, n, n.new_zeros(n.shape[:2]), padding, *norms)
-            scale = m.exp()[..., None]
-            outputs = h, last_c * scale[..., None], last_n * scale
+            outputs = plain_form(p, c, n, padding, *norms)
             of_p, of_c, of_n, *of_affine = gradients(outputs, grads, (p, c, n, *affine))
             return of_p, of_c, of_n, None, *no_grad, *of_affine
         with full_precision(p.device):
@@ -66,6 +72,15 @@ class GatedKernel(torch.autograd.Function):
             of_parts, *of_state = gated_backward(parts, c, n, padding, *grads)
             of_p, of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
         return of_p, *of_state, None, None, *of_norms
+
+
+def plain_form(
+    p: Tensor, c: Tensor, n: Tensor, padding: Tensor | None, *norms: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``GatedKernel`` does, by plain operations."""
+    h, c, n, m = plain_gated(p, c, n, n.new_zeros(n.shape[:2]), padding, *norms)
+    scale = m.exp()[..., None]
+    return h, c * scale[..., None], n * scale
 
 
 def gated_forward(
@@ -93,9 +108,9 @@ def gated_backward(
     of_parts = [part.new_empty(part.shape) for part in parts]
     into = split(of_parts, NH)
     grads = Gradients(
-        c.new_zeros(NH * d).expand(B, T, NH * d) if grad_h is None else dense_rows(grad_h),
-        torch.zeros_like(c) if grad_c is None else own(grad_c),
-        torch.zeros_like(n) if grad_n is None else own(grad_n),
+        dense_rows(c.new_zeros(B, T, NH * d) if grad_h is None else grad_h),
+        own_gradient(grad_c, c),
+        own_gradient(grad_n, n),
     )
     x = _numbers(parts, NH, padding)
     kernel_backward(x, c.contiguous(), n.contiguous(), grads, into)
@@ -126,3 +141,8 @@ def dense_rows(x: Tensor) -> Tensor:
 def own(x: Tensor) -> Tensor:
     """Return a dense copy."""
     return x.clone(memory_format=torch.contiguous_format)
+
+
+def own_gradient(grad: Tensor | None, like: Tensor) -> Tensor:
+    """Return a dense copy of a gradient, or dense zeros, whatever the layout of what it is of."""
+    return like.new_zeros(like.shape) if grad is None else own(grad)

@@ -23,7 +23,7 @@ __all__ = [
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
 _FEW = 2**16  # numbers in q below which threads cost more than they save
-_FEW_GATES = 2**12
+_FEW_GATES = 2**12  # the same, of numbers in i, which take exponentials
 
 
 class _Steps(ctypes.Structure):

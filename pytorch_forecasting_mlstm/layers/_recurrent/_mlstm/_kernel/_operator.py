@@ -48,7 +48,7 @@ def _backward_operator(
 
 @_backward_operator.register_fake
 def _(p: Tensor, c: Tensor, n: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(p), p.new_empty(c.shape), p.new_empty(n.shape)
+    return p.new_empty(p.shape), p.new_empty(c.shape), p.new_empty(n.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

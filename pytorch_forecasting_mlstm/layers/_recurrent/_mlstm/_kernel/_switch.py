@@ -1,18 +1,25 @@
 """Whether layers use the kernel: only if asked, and only what it was built for."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import plain_gated
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import GatedKernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._chunkwise import ChunkwiseKernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+    GatedKernel,
+    plain_form,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import HEAD_SIZES
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["kernel_suits", "use_kernel"]
+
+_Form = Callable[..., tuple[Tensor, ...]]
 
 _state = {"enabled": False}
 
@@ -77,28 +84,34 @@ def _try() -> None:
         generator = torch.Generator().manual_seed(0)
         for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
             for d in HEAD_SIZES:
-                shapes = (1, 70, 4 * d + 2), (1, 1, d, d), (1, 1, d)
-                inputs = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
-                found = _with_gradients(lambda *x: GatedKernel.apply(*x, None), inputs)
-                expected = _with_gradients(_plain, inputs)
-                for one, other in zip(found, expected, strict=True):
-                    most = tolerance * (1 + other.abs().max())
-                    if not (one - other).abs().max() <= most:
-                        raise RuntimeError(
-                            "use_kernel: what was compiled does not compute what PyTorch does, and "
-                            "is not used. Another compiler can be named in CXX."
-                        )
+                draw = partial(torch.randn, generator=generator, dtype=dtype)
+                state = draw(1, 1, d, d), draw(1, 1, d)
+                gated = draw(1, 70, 4 * d + 2), *state
+                steps = [draw(1, 1, 70, d) for _ in range(3)]
+                gates = draw(1, 1, 70), F.logsigmoid(draw(1, 1, 70))
+                _compare(_gated, partial(plain_form, padding=None), gated, tolerance)
+                inputs = (*steps, *gates, *state, draw(1, 1))
+                _compare(
+                    ChunkwiseKernel.apply, partial(chunkwise, chunk_size=35), inputs, tolerance
+                )
 
 
-def _plain(p: Tensor, c: Tensor, n: Tensor) -> tuple[Tensor, ...]:
-    h, c, n, m = plain_gated(p, c, n, torch.zeros_like(n[..., 0]), None)
-    scale = m.exp()[..., None]
-    return h, c * scale[..., None], n * scale
+def _gated(p: Tensor, c: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+    return GatedKernel.apply(p, c, n, None)
 
 
-def _with_gradients(
-    form: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
+def _compare(kernel: _Form, plain: _Form, inputs: Sequence[Tensor], tolerance: float) -> None:
+    """Raise unless results and all gradients of the kernel are those of the plain form."""
+    found, expected = (_with_gradients(form, inputs) for form in (kernel, plain))
+    for one, other in zip(found, expected, strict=True):
+        if not (one - other).abs().max() <= tolerance * (1 + other.abs().max()):
+            raise RuntimeError(
+                "use_kernel: what was compiled does not compute what PyTorch does, and is not "
+                "used. Another compiler can be named in CXX."
+            )
+
+
+def _with_gradients(form: _Form, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     leaves = [x.clone().requires_grad_() for x in inputs]
     results = form(*leaves)
     loss = torch.stack([part.sin().sum() for part in results]).sum()
