@@ -16,6 +16,7 @@ from pytorch_forecasting.models import BaseModel, TiDEModel, TimeXer, xLSTMTime
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import PATHS
 
 __all__ = ["COMPETITORS", "Competitor", "count_parameters"]
 
@@ -52,11 +53,24 @@ class _WithoutMemory(mLSTMTime):
             "memory",
             "norm_memory",
             "head",
+            "amplitude_head",
         ):
             delattr(self, name)
 
-    def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Tensor:
-        return self.targets[0].gain.new_zeros(*future.shape, sum(self.output_sizes))
+    def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Any:
+        zeros = [target.paths.new_zeros(1, 1, 1, 1) for target in targets]
+        return [zero[0] for zero in zeros], [zero + 1 for zero in zeros]
+
+
+class _WithoutAmplitudes(mLSTMTime):
+    """A memory that adds to the linear paths and does not scale them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.amplitude_head.requires_grad_(False)
+
+    def unfold_amplitudes(self, patches: Tensor) -> list[Tensor]:
+        return [each.new_ones(each.shape) for each in super().unfold_amplitudes(patches)]
 
 
 class _WithoutLinearPaths(mLSTMTime):
@@ -69,14 +83,14 @@ class _WithoutLinearPaths(mLSTMTime):
 
 
 class _Nothing(nn.Module):
-    """A linear path that leads nowhere."""
+    """Linear paths that lead nowhere."""
 
     def __init__(self, horizon: int) -> None:
         super().__init__()
         self.horizon = horizon
 
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        return y.new_zeros(len(y), self.horizon)
+        return y.new_zeros(len(y), self.horizon, len(PATHS))
 
 
 class _Recurrent(nn.Module):
@@ -132,6 +146,8 @@ COMPETITORS = {
     "ours": Competitor("mLSTMTime, defaults", _ours()),
     "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
     "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearPaths)),
+    "no-amplitudes": Competitor("- without the amplitudes", _ours(_WithoutAmplitudes)),
+    "two-bands": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
     "lstm": Competitor(
         "- nn.LSTM in the memory's place",
         _with_layer(lambda width: nn.LSTM(width, width, batch_first=True), batch_first=True),

@@ -260,7 +260,7 @@ def run(cell: Cell, thoroughly: bool = True) -> str:
         return f"TimeSeriesDataSet: {error}"
     try:
         model = mLSTMTime.from_dataset(
-            dataset, loss=loss, hidden_size=8, num_heads=2, moving_average=5
+            dataset, loss=loss, hidden_size=8, num_heads=2, moving_averages=(5, 3)
         )
     except ValueError as error:
         if not str(error).startswith("mLSTMTime: "):

@@ -245,7 +245,7 @@ def cases(draw: st.DrawFn) -> Case:
         num_layers=draw(st.sampled_from([1, 1, 2])),
         dropout=draw(st.sampled_from([0.0, 0.3])),
         patch_length=draw(st.sampled_from([None, None, 1, 2, 5])),
-        moving_average=draw(st.sampled_from([1, 3, 25])),
+        moving_averages=draw(st.sampled_from([(1, 1), (3, 2), (171, 25)])),
         instance_normalization=draw(st.integers(0, 3)) > 0,
         learning_rate=draw(st.sampled_from([1e-3, 1e-2])),
     )

@@ -36,7 +36,7 @@ from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
 
-TINY = {"hidden_size": 8, "num_heads": 2, "moving_average": 5}
+TINY = {"hidden_size": 8, "num_heads": 2, "moving_averages": (5, 3)}
 COVARIATES = {
     "static_reals": ["size"],
     "time_varying_known_reals": ["price"],

@@ -42,16 +42,41 @@ def assert_parts_sum_up(model: mLSTMTime, x: dict[str, Any]) -> None:
     found = model.interpret_output(x)
     with torch.no_grad():
         assert_identical(tuple(to_list(found.prediction)), tuple(to_list(model(x).prediction)))
-    parts = zip(*map(to_list, (found.trend, found.season, found.memory)), strict=True)
-    total = [trend + season + memory for trend, season, memory in parts]
+    parts = zip(*map(to_list, found[1:5]), strict=True)
+    total = [trend + cycle + season + memory for trend, cycle, season, memory in parts]
     several = isinstance(found.prediction, list)
     again = model.transform_output(total if several else total[0], found.target_scale)
     for one, other in zip(to_list(again), to_list(found.prediction), strict=True):
         assert_close(one, other)
     # of a single step, brought to mean 0, nothing is left to the linear paths
-    linear = (found.trend, found.season) if model.hparams.max_encoder_length > 1 else ()
+    linear = (
+        (found.trend, found.cycle, found.season) if model.hparams.max_encoder_length > 1 else ()
+    )
     for part in (*linear, found.memory):
         assert all(p.abs().max() > 0 for p in to_list(part))
+
+
+@every_configuration
+def test_linear_parts_are_the_paths_times_their_amplitudes(name: str) -> None:
+    dataset = configured(name)
+    model = make_model(dataset).eval()
+    x = batch_of(dataset)
+    scaled = model.interpret_output(x)
+    with torch.no_grad():
+        model.amplitude_head.weight.zero_()
+        model.amplitude_head.bias.zero_()
+    plain = model.interpret_output(x)
+    for number, part in enumerate(("trend", "cycle", "season")):
+        for one, other, amplitudes, unit in zip(
+            to_list(getattr(scaled, part)),
+            to_list(getattr(plain, part)),
+            to_list(scaled.amplitudes),
+            to_list(plain.amplitudes),
+            strict=True,
+        ):
+            assert torch.equal(unit, torch.ones_like(unit))
+            assert (amplitudes != 1).all() and (amplitudes > 0).all() and (amplitudes < 2).all()
+            assert_close(one, other * amplitudes[..., number, None])
 
 
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
@@ -119,7 +144,7 @@ def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
     parts, weights, scales, *_ = figure.axes
     drawn = {line.get_label(): line.get_ydata() for line in parts.get_lines()}
     middle = found.prediction.shape[-1] // 2
-    total = found.trend + found.season + found.memory
+    total = found.trend + found.cycle + found.season + found.memory
     assert list(drawn["forecast"]) == pytest.approx(total[1, :, middle].tolist())
     assert list(drawn["memory"]) == pytest.approx(found.memory[1, :, middle].tolist())
     (image,) = weights.get_images()

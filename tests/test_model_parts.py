@@ -35,6 +35,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
 from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
 from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import measure_instance
 from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import (
+    PATHS,
     LinearPaths,
     moving_average,
 )
@@ -48,7 +49,10 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     output_size_of,
     rescale,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
+from pytorch_forecasting_mlstm.models.mlstm_time._sizes import (
+    default_moving_averages,
+    default_patch_length,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import CategoricalTarget, RealTarget
 from tolerances import assert_close
 
@@ -203,22 +207,22 @@ def moving_average_of(y: np.ndarray, width: int) -> np.ndarray:
     return np.array([padded[t : t + width].mean() for t in range(len(y))])
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 25])
-def test_linear_paths_map_trend_and_season_of_the_unpadded_history(width: int) -> None:
-    paths = LinearPaths(7, 4, width).double()
+@pytest.mark.parametrize("widths", [(1, 1), (2, 1), (3, 3), (4, 2), (25, 4)])
+def test_linear_paths_map_three_bands_of_the_unpadded_history(widths: tuple[int, int]) -> None:
+    paths = LinearPaths(7, 4, widths).double()
     with torch.no_grad():
         for parameter in paths.parameters():
             parameter.normal_()
     series, y, mask = ragged(7, right=True)
     got = paths(y.masked_fill(~mask, 0), mask)
-    trend_w, season_w = (path.weight.detach().numpy() for path in (paths.trend, paths.season))
     for row, values in enumerate(series):
-        line = np.zeros(4)
+        bands = np.zeros((3, len(values)))
         if len(values):
-            trend = moving_average_of(values, width)
-            line = trend_w[:, -len(values) :] @ trend
-            line = line + season_w[:, -len(values) :] @ (values - trend)
-        assert_close(got[row], torch.from_numpy(line))
+            trend, smooth = (moving_average_of(values, width) for width in widths)
+            bands = np.stack([trend, smooth - trend, values - smooth])
+        for band, name, found in zip(bands, PATHS, got[row].T, strict=True):
+            weights = getattr(paths, name).weight.detach().numpy()
+            assert_close(found, torch.from_numpy(weights[:, 7 - len(values) :] @ band))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 24, 25])
@@ -226,15 +230,25 @@ def test_linear_paths_map_trend_and_season_of_the_unpadded_history(width: int) -
 @pytest.mark.parametrize("length", [1, 7, 336])
 def test_moving_average_is_that_of_the_host(steps: int, length: int, dtype: torch.dtype) -> None:
     y = torch.randn(3, length, dtype=dtype)
-    _, expected = SeriesDecomposition(steps)(y[..., None])
-    assert torch.equal(moving_average(y, steps), expected[..., 0])
+    _, expected = SeriesDecomposition(steps)(y.double()[..., None])
+    got = moving_average(y, steps)
+    assert got.dtype == dtype
+    # running sums of 360 steps of size 1 reach some 40, whose last digit is divided by the steps
+    precision = 40 * torch.finfo(dtype).eps
+    assert (got - expected[..., 0]).abs().max() <= precision
+
+
+def test_moving_average_of_16_bits_loses_no_more_than_its_output_does() -> None:
+    y = (10 + torch.randn(3, 336)).bfloat16()
+    exact = moving_average(y.double(), 25)
+    assert torch.equal(moving_average(y, 25), exact.bfloat16())
 
 
 def test_linear_paths_start_near_zero() -> None:
     """The first forecast is the mean of the history, whatever that looks like."""
     y = torch.randn(100, 30)
     mask = torch.ones_like(y, dtype=torch.bool)
-    first = LinearPaths(30, 4, 3)(y, mask)
+    first = LinearPaths(30, 4, (5, 3))(y, mask).sum(-1)
     assert first.abs().mean() < 0.05
 
 
@@ -244,7 +258,7 @@ def test_linear_paths_start_near_zero() -> None:
 def test_real_target_is_transformed_normalised_and_masked() -> None:
     series, raw, mask = ragged(7, right=True)
     normalizer = TorchNormalizer(transformation="log")
-    target = RealTarget(normalizer, MAE(), 7, 4, 3, 1, normalise=True).double()
+    target = RealTarget(normalizer, MAE(), 7, 4, (5, 3), 1, normalise=True).double()
     host = torch.tensor([[2.0, 0.4]]).expand(len(LENGTHS), 2)  # in float32, as loaders give it
     past = target(raw, mask, host)
     for row, values in enumerate(series):
@@ -262,14 +276,14 @@ def test_real_target_is_transformed_normalised_and_masked() -> None:
 )
 def test_linear_paths_start_as_every_number_or_as_a_location(loss: Any, gain: list[float]) -> None:
     _, raw, mask = ragged(7, right=True)
-    target = RealTarget(TorchNormalizer(), loss, 7, 4, 3, len(gain), normalise=True).double()
+    target = RealTarget(TorchNormalizer(), loss, 7, 4, (5, 3), len(gain), normalise=True).double()
     past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
     line = target.linear(past.features[..., 0], mask)
-    assert_close(past.linear, torch.stack([line * each for each in gain], dim=-1))
+    assert_close(past.paths, torch.stack([line * each for each in gain], dim=-2))
 
 
 def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:
-    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_average=1, width=None)
+    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_averages=(1, 1), width=None)
     # a moving average of one step is the step itself: all is trend
     with torch.no_grad():
         target.linear.trend.weight.copy_(torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 3.0]]))
@@ -280,7 +294,8 @@ def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:
     assert past.scale is None
     # of each class the weights of the steps at which the target was of it
     expected = torch.tensor([[[1.0, 4, 2], [0, 3, 0]], [[4.0, 0, 3], [3, 0, 0]]])
-    assert torch.equal(past.linear, expected)
+    assert torch.equal(past.paths[..., 0], expected)
+    assert not past.paths[..., 1:].any()
 
 
 # Losses
@@ -399,6 +414,14 @@ def test_rates_are_rescaled_without_the_normalizer() -> None:
 def test_default_patch_is_the_largest_that_leaves_enough_tokens(steps: int) -> None:
     allowed = [patch for patch in (2, 4, 8, 16) if steps // patch >= 32]
     assert default_patch_length(steps) == max(allowed, default=1)
+
+
+@pytest.mark.parametrize("steps", range(1, 600, 7))
+def test_default_averages_leave_three_bands(steps: int) -> None:
+    trend, smooth = default_moving_averages(steps)
+    assert trend > smooth > 1
+    assert trend % 2 == smooth % 2 == 1
+    assert trend <= max(steps / 2, 5)
 
 
 def test_whole_numbers_that_are_labels_are_classes() -> None:

@@ -63,8 +63,8 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     for parameter, gradient in gradients(model, dataset).items():
         assert gradient is not None, parameter
         assert gradient.isfinite().all(), parameter
-        if dataset.max_encoder_length == 1 and "season" in parameter:
-            continue  # a single step has no season
+        if dataset.max_encoder_length == 1 and ("season" in parameter or "cycle" in parameter):
+            continue  # a single step is all trend
         assert gradient.abs().max() > 1e-9, parameter
 
 
@@ -243,7 +243,7 @@ def trained(tmp_path: Path) -> tuple[mLSTMTime, TimeSeriesDataSet, Path]:
         num_layers=2,
         dropout=0.3,
         patch_length=3,
-        moving_average=4,
+        moving_averages=(7, 4),
         instance_normalization=False,
         loss=QuantileLoss([0.2, 0.5, 0.7]),
         learning_rate=0.02,
@@ -261,7 +261,7 @@ def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[Tensor]:
 def test_checkpoint_gives_the_same_model(trained: tuple[mLSTMTime, Any, Path]) -> None:
     model, dataset, path = trained
     loaded = mLSTMTime.load_from_checkpoint(path)
-    for name in ("patch_length", "moving_average", "instance_normalization", "learning_rate"):
+    for name in ("patch_length", "moving_averages", "instance_normalization", "learning_rate"):
         assert loaded.hparams[name] == model.hparams[name]
     assert loaded.loss.quantiles == model.loss.quantiles
     expected = raw_forecast(model, dataset)[0]
@@ -397,7 +397,11 @@ def test_averages_by_variable_are_plotted() -> None:
 
 def test_sizes_are_those_asked_for() -> None:
     model = mLSTMTime.from_dataset(
-        configured("no covariates"), hidden_size=12, num_layers=3, num_heads=6, moving_average=7
+        configured("no covariates"),
+        hidden_size=12,
+        num_layers=3,
+        num_heads=6,
+        moving_averages=(9, 7),
     )
     assert len(model.memory.cells) == 3
     assert model.memory.cells[0].memory_shape(1) == (1, 6, 2, 2)
@@ -421,15 +425,17 @@ def test_patch_length_folds_steps_into_tokens(patch_length: int, tokens: int) ->
     assert prediction.shape == (5, HORIZON, 1)
 
 
-@pytest.mark.parametrize("widths", [(1, 2), (2, 3), (4, 5)])
-def test_moving_average_splits_trend_and_season(widths: tuple[int, int]) -> None:
-    """With weights on the trend alone, the width of its average shows."""
+@pytest.mark.parametrize("widths", [((2, 1), (3, 1)), ((4, 1), (4, 2)), ((5, 3), (5, 4))])
+def test_moving_averages_split_the_bands(widths: tuple[tuple[int, int], ...]) -> None:
+    """With weights on trend and cycle that differ, both widths show."""
     dataset = configured("no covariates")
     forecasts = []
     for width in widths:
         torch.manual_seed(0)
-        model = mLSTMTime.from_dataset(dataset, moving_average=width)
+        model = mLSTMTime.from_dataset(dataset, moving_averages=list(width))
+        assert model.hparams.moving_averages == width
         nn.init.ones_(model.targets[0].linear.trend.weight)
+        nn.init.constant_(model.targets[0].linear.cycle.weight, 2.0)
         forecasts.append(raw_forecast(model, dataset)[0])
     assert not torch.allclose(*forecasts, rtol=1e-3)
 
@@ -494,7 +500,14 @@ def test_default_arguments_make_a_model() -> None:
         ({"dropout": "much"}, TypeError, "dropout must be a number, got 'much'"),
         ({"patch_length": 0}, ValueError, "mLSTMTime: patch_length must be at least 1, got 0"),
         ({"patch_length": 2.5}, TypeError, "mLSTMTime: patch_length must be an int, got 2.5"),
-        ({"moving_average": 0}, ValueError, "mLSTMTime: moving_average must be at least 1, got 0"),
+        ({"moving_averages": 25}, TypeError, "moving_averages must be two numbers of steps"),
+        (
+            {"moving_averages": (3, 0)},
+            ValueError,
+            r"moving_averages\[1\] must be at least 1, got 0",
+        ),
+        ({"moving_averages": (3.5, 1)}, TypeError, r"moving_averages\[0\] must be"),
+        ({"moving_averages": (3, 5)}, ValueError, r"got \(3, 5\); swap them"),
         (
             {"instance_normalization": "yes"},
             TypeError,

@@ -8,11 +8,6 @@ from pytorch_forecasting.metrics import MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.models.mlstm_time._targets import (
-    CategoricalTarget,
-    RealTarget,
-)
-
 __all__ = ["Interpretation", "interpret", "plot_interpretation"]
 
 Parts = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
@@ -20,8 +15,9 @@ Parts = Tensor | list[Tensor]  # a list for several targets, as in the model's p
 # Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in grey
 _LINES: dict[str, dict[str, Any]] = {
     "forecast": {"color": "black", "linewidth": 2.0},
-    "linear trend": {"color": "#0072B2", "linestyle": "--"},
-    "linear season": {"color": "#E69F00", "linestyle": "-."},
+    "trend": {"color": "#0072B2", "linestyle": "--"},
+    "cycle": {"color": "#CC79A7", "linestyle": (0, (4, 1, 1, 1, 1, 1))},
+    "season": {"color": "#E69F00", "linestyle": "-."},
     "memory": {"color": "#009E73", "linestyle": ":", "linewidth": 2.0},
 }
 
@@ -31,15 +27,18 @@ class Interpretation(NamedTuple):
 
     The parts are in the space in which the model adds them up: of a sample brought to its own
     scale, before a transformation of the normaliser is undone, with one number for each quantile,
-    parameter or class. ``transform_output(trend + season + memory, target_scale)`` is the
-    prediction.
+    parameter or class. ``transform_output(trend + cycle + season + memory, target_scale)`` is
+    the prediction.
 
     Attributes
     ----------
     prediction : Tensor or list of Tensor
         The forecast, (B, horizon, output_size), as :meth:`mLSTMTime.forward` gives it.
-    trend, season, memory : Tensor or list of Tensor
-        The parts of the linear trend, the linear season and the memory, of the same shape.
+    trend, cycle, season, memory : Tensor or list of Tensor
+        The parts of the linear paths, with the amplitudes that the memory gives them, and what the
+        memory adds, of the same shape.
+    amplitudes : Tensor or list of Tensor
+        What the memory multiplies trend, cycle and season by, from 0 to 2, (B, horizon, 3).
     target_scale : Tensor or list of Tensor
         What brings the sum of the parts to the scale of the data, (B, 2).
     read_weights : Tensor
@@ -56,8 +55,10 @@ class Interpretation(NamedTuple):
 
     prediction: Parts
     trend: Parts
+    cycle: Parts
     season: Parts
     memory: Parts
+    amplitudes: Parts
     target_scale: Parts
     read_weights: Tensor
     time_scales: Tensor
@@ -72,11 +73,9 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     def keep(module: nn.Module, inputs: Any, kwargs: Any, output: Any) -> None:
         seen[module] = (*inputs, kwargs, output)
 
-    linear = [target.linear for target in model.targets]
-    paths = [path for part in linear for path in (part.trend, part.season)]
     hooks = [
         module.register_forward_hook(keep, with_kwargs=True)
-        for module in (*paths, *model.targets, model.memory, model.head)
+        for module in (*model.targets, model.memory, model.head, model.amplitude_head)
     ]
     training = model.training
     model.eval()
@@ -90,42 +89,40 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
             hook.remove()
 
     horizon = x["decoder_cont"].shape[1]
-    read = model.unfold_head(seen[model.head][-1])[:, :horizon].split(model.output_sizes, -1)
-    outputs = to_list(prediction)
-    trend, season = (
-        [
-            _part(target, seen[getattr(target.linear, name)][-1], like)
-            for target, like in zip(model.targets, read, strict=True)
-        ]
-        for name in ("trend", "season")
-    )
-    scales = [
-        scale if past.scale is None else past.scale.target_scale
-        for scale, past in zip(
-            to_list(x["target_scale"]), (seen[target][-1] for target in model.targets), strict=True
+    pasts = [seen[target][-1] for target in model.targets]
+    parts: list[tuple[Tensor, ...]] = [
+        (
+            *(past.paths[:, :horizon] * amplitudes[:, :horizon]).unbind(-1),
+            added[:, :horizon],
+            amplitudes[:, :horizon, 0],
+            scale if past.scale is None else past.scale.target_scale,
+        )
+        for past, added, amplitudes, scale in zip(
+            pasts,
+            model.unfold_added(seen[model.head][-1]),
+            model.unfold_amplitudes(seen[model.amplitude_head][-1]),
+            to_list(x["target_scale"]),
+            strict=True,
         )
     ]
     several = isinstance(model.loss, MultiLoss)
+    trend, cycle, season, memory, amplitudes, scales = (
+        list(each) if several else each[0] for each in zip(*parts, strict=True)
+    )
     steps = _steps_of_tokens(model, tokens)
     history = int(model.hparams.max_encoder_length)
     return Interpretation(
-        prediction=outputs if several else outputs[0],
-        trend=trend if several else trend[0],
-        season=season if several else season[0],
-        memory=list(read) if several else read[0],
-        target_scale=scales if several else scales[0],
+        prediction=prediction,
+        trend=trend,
+        cycle=cycle,
+        season=season,
+        memory=memory,
+        amplitudes=amplitudes,
+        target_scale=scales,
         read_weights=_by_step(model, weights, steps, history, horizon),
         time_scales=_time_scales(log_f, steps, kwargs["mask"]),
         history=history,
     )
-
-
-def _part(target: RealTarget | CategoricalTarget, output: Tensor, like: Tensor) -> Tensor:
-    """Bring a linear path's output, (B, horizon) or of classes (B C, horizon), to (B, steps, C)."""
-    B, steps, _ = like.shape
-    if isinstance(target, CategoricalTarget):
-        return output.unflatten(0, (B, -1)).mT[:, :steps]  # C classes
-    return output[:, :steps, None] * target.gain
 
 
 def _steps_of_tokens(model: Any, tokens: Tensor) -> Tensor:
@@ -169,7 +166,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
                 f"mLSTMTime: {what} must be from 0 to {size - 1}, got {number}; the batch has "
                 f"{B} samples of {len(names)} targets."
             )
-    parts = [to_list(part)[target][idx] for part in (found.trend, found.season, found.memory)]
+    parts = [to_list(part)[target][idx] for part in found[1:5]]
     column = parts[0].shape[-1] // 2  # the median of quantiles; of a point there is one
     lines = [sum(parts), *parts]
 
@@ -187,7 +184,7 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
     )
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(low, high + 0.2 * (high - low))  # room for the legend, above the lines
-    axes[0].legend(frameon=False, loc="upper center", ncols=4)
+    axes[0].legend(frameon=False, loc="upper center", ncols=5)
 
     # averaged over heads, of the last cell
     weights = found.read_weights[idx, -1].mean(0).float().cpu()

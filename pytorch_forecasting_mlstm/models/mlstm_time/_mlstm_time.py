@@ -39,6 +39,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
     interpret,
     plot_interpretation,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import PATHS
 from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import (
     check_logged_metrics,
     check_losses,
@@ -61,7 +62,10 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
 from pytorch_forecasting_mlstm.models.mlstm_time._plots import PlottedPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
-from pytorch_forecasting_mlstm.models.mlstm_time._sizes import default_patch_length
+from pytorch_forecasting_mlstm.models.mlstm_time._sizes import (
+    default_moving_averages,
+    default_patch_length,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
 
 __all__ = ["mLSTMTime"]
@@ -70,20 +74,21 @@ __all__ = ["mLSTMTime"]
 class mLSTMTime(
     CheckedData, SafeCheckpoints, GatheredPredictions, PlottedPredictions, BaseModelWithCovariates
 ):
-    r"""Forecast with linear trend and season paths and an mLSTM memory beside them.
+    r"""Forecast with linear paths and an mLSTM memory that scales and corrects them.
 
     A direct multi-horizon model in the style of xLSTMTime [1]_::
 
-        ŷ = scale back( linear(trend) + linear(season) + head(memory) )
+        ŷ = scale back( a₁ linear(trend) + a₂ linear(cycle) + a₃ linear(season) + b )
+        b = head(memory)      a = 1 + tanh(head'(memory))
 
     1. The history of every sample is brought to mean 0 and deviation 1 over its own valid steps.
-    2. Trend (a moving average) and season (the rest) are each mapped to the horizon by one matrix.
+    2. Trend (a long moving average), cycle (what a short one has beyond it) and season (the rest)
+       are each mapped to the horizon by one matrix.
     3. Beside them, all that is known at each step of the history and its position, folded into
        patches, goes through stacked mLSTM cells [2]_; the same cells carry their state on over the
-       horizon, fed with the known future and the position. A head reads the forecast of every step
-       off them.
-    4. The sum of both goes back to the scale of the data, through the host's own
-       ``transform_output``.
+       horizon, fed with the known future and the position. Two heads read off them what is added
+       to the linear paths at every step, b, and the paths' amplitudes in every patch, a.
+    4. The sum goes back to the scale of the data, through the host's own ``transform_output``.
 
     Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
     decoder lengths may vary up to those of the dataset the model was made from; a history may be
@@ -104,8 +109,9 @@ class mLSTMTime(
     patch_length : int, optional
         Steps folded into one token. Default: by the length of the history, 1 below 64 steps and 16
         from 512 on.
-    moving_average : int, default 25
-        Steps that are averaged to the trend.
+    moving_averages : tuple of int, optional
+        Steps that are averaged to the trend, and those, at most as many, to trend and cycle.
+        Default: a third of the history, and a seventh of that, so 171 and 25 of 512.
     instance_normalization : bool, default True
         Whether every sample is brought to its own scale, or all are left at the host's.
     max_encoder_length, max_prediction_length : int
@@ -178,7 +184,7 @@ class mLSTMTime(
         num_heads: int = 4,
         dropout: float = 0.1,
         patch_length: int | None = None,
-        moving_average: int = 25,
+        moving_averages: tuple[int, int] | None = None,
         instance_normalization: bool = True,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
@@ -203,7 +209,6 @@ class mLSTMTime(
         sizes = {
             "hidden_size": hidden_size,
             "num_layers": num_layers,
-            "moving_average": moving_average,
             "max_encoder_length": max_encoder_length,
             "max_prediction_length": max_prediction_length,
         }
@@ -213,6 +218,9 @@ class mLSTMTime(
         if patch_length is None:
             patch_length = default_patch_length(max_encoder_length)
         check_size("mLSTMTime", "patch_length", patch_length)
+        if moving_averages is None:
+            moving_averages = default_moving_averages(max_encoder_length)
+        moving_averages = _checked_averages(moving_averages)
         static_categoricals = static_categoricals or []
         static_reals = static_reals or []
         time_varying_categoricals_encoder = time_varying_categoricals_encoder or []
@@ -265,7 +273,7 @@ class mLSTMTime(
                 part,
                 self.history_steps,
                 max_prediction_length,
-                moving_average,
+                moving_averages,
                 size,
                 instance_normalization,
                 embedding_sizes[name][1] if name in embedding_sizes else None,
@@ -293,6 +301,13 @@ class mLSTMTime(
         )
         self.norm_memory = nn.LayerNorm(hidden_size)
         self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
+        self.amplitude_head = nn.Linear(hidden_size, len(PATHS) * len(targets))
+        for head in (
+            self.head,
+            self.amplitude_head,
+        ):  # at first the linear paths pass nearly unchanged
+            nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
+            nn.init.zeros_(head.bias)
 
     def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
         return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.widths)
@@ -405,13 +420,12 @@ class mLSTMTime(
                 self.targets, to_list(x["encoder_target"]), to_list(x["target_scale"]), strict=True
             )
         ]
-        read = self._read_memory(x, targets, past, future)[:, : x["decoder_cont"].shape[1]]
-
-        # 16 bits are enough for weights and products, not for a forecast of 6490
-        read = read.to(torch.promote_types(read.dtype, torch.float32)).split(self.output_sizes, -1)
+        steps = x["decoder_cont"].shape[1]
         outputs = [
-            out + target.linear[:, : out.shape[1]]
-            for out, target in zip(read, targets, strict=True)
+            (target.paths[:, :steps] * amplitudes[:, :steps]).sum(-1) + added[:, :steps]
+            for target, added, amplitudes in zip(
+                targets, *self._read_memory(x, targets, past, future), strict=True
+            )
         ]
         scales = [
             scale if target.scale is None else target.scale.target_scale
@@ -567,8 +581,15 @@ class mLSTMTime(
 
     def _read_memory(
         self, x: dict[str, Any], targets: list[TargetPast], past: Tensor, future: Tensor
-    ) -> Tensor:
-        """Run the cells over history and horizon; return what they read for the horizon."""
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run the cells over history and horizon, and read the steps of the horizon off them.
+
+        Returns
+        -------
+        tuple of list of Tensor
+            For each target what is added to the linear paths, (B, steps, output_size), and the
+            paths' amplitudes, (B, steps, 1, 3).
+        """
         dtype = self.position.dtype  # of a model in double precision, whatever the batch's
         reals, classes = self._align(x["encoder_cont"], x), self._align(x["encoder_cat"], x)
         reals = self._scale_lags(reals.to(dtype), targets)
@@ -591,11 +612,23 @@ class mLSTMTime(
             self.norm_tokens(tokens), mask=torch.cat([history_mask, future_mask], dim=1)
         )
         hidden = (tokens + hidden)[:, -future_tokens.shape[1] :]
-        return self.unfold_head(self.head(self.norm_memory(hidden)))
+        hidden = self.norm_memory(hidden)
+        return (
+            self.unfold_added(self.head(hidden)),
+            self.unfold_amplitudes(self.amplitude_head(hidden)),
+        )
 
-    def unfold_head(self, patches: Tensor) -> Tensor:
-        """Unfold the head's output for every patch to steps, (B, steps, sum of output_sizes)."""
-        return unfold(patches, self.future_tokens.patch_length)
+    def unfold_added(self, patches: Tensor) -> list[Tensor]:
+        """Unfold what the head gives for every patch: for each target (B, steps, output_size)."""
+        # 16 bits are enough for weights and products, not for a forecast of 6490
+        patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
+        return list(unfold(patches, self.future_tokens.patch_length).split(self.output_sizes, -1))
+
+    def unfold_amplitudes(self, patches: Tensor) -> list[Tensor]:
+        """Turn what their head gives for every patch to amplitudes: for each target (B, steps, 1, 3)."""
+        patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
+        steps = (1 + patches.tanh()).repeat_interleave(self.future_tokens.patch_length, dim=1)
+        return list(steps[:, :, None].split(len(PATHS), -1))
 
     def _align(self, values: Tensor, x: dict[str, Any]) -> Tensor:
         return align_right(values, x["encoder_lengths"], self.history_steps)
@@ -785,6 +818,24 @@ class mLSTMTime(
                 f"mLSTMTime: {self.loss!r} forecasts all {steps} steps of the horizon as one, got "
                 f"a batch of {got} steps; make the dataset with min_prediction_length={steps}."
             )
+
+
+def _checked_averages(moving_averages: Any) -> tuple[int, int]:
+    """Return the two widths, from a list, too: configuration files know no tuples."""
+    if not isinstance(moving_averages, (tuple, list)) or len(moving_averages) != 2:
+        raise TypeError(
+            f"mLSTMTime: moving_averages must be two numbers of steps, such as (171, 25), got "
+            f"{moving_averages!r}."
+        )
+    trend, smooth = moving_averages
+    check_size("mLSTMTime", "moving_averages[0]", trend)
+    check_size("mLSTMTime", "moving_averages[1]", smooth)
+    if trend < smooth:
+        raise ValueError(
+            f"mLSTMTime: moving_averages must not grow: the trend is averaged over at least as "
+            f"many steps as trend and cycle, got {moving_averages!r}; swap them."
+        )
+    return trend, smooth
 
 
 def _embedding_sizes(

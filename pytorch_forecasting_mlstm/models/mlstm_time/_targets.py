@@ -32,13 +32,14 @@ class TargetPast(NamedTuple):
         What the memory reads, (B, history, size).
     scale : InstanceScale or None
         Scale of every sample; None for classes.
-    linear : Tensor
-        What goes straight to the forecast, (B, horizon, output_size).
+    paths : Tensor
+        What goes to the forecast by the linear paths, (B, horizon, output_size, 3), in the order of
+        ``PATHS``.
     """
 
     features: Tensor
     scale: InstanceScale | None
-    linear: Tensor
+    paths: Tensor
 
 
 class RealTarget(nn.Module):
@@ -50,7 +51,7 @@ class RealTarget(nn.Module):
         Normaliser of the host.
     loss : Metric
         Loss of this target.
-    history, horizon, moving_average : int
+    history, horizon, moving_averages
         As of :class:`LinearPaths`.
     output_size : int
         Numbers per step that the loss takes. The linear paths start as a point and as every
@@ -67,7 +68,7 @@ class RealTarget(nn.Module):
         loss: Any,
         history: int,
         horizon: int,
-        moving_average: int,
+        moving_averages: tuple[int, int],
         output_size: int,
         normalise: bool,
     ) -> None:
@@ -75,7 +76,7 @@ class RealTarget(nn.Module):
         self.normalizer = normalizer
         self.link = link_of(loss)
         self.normalise = normalise
-        self.linear = LinearPaths(history, horizon, moving_average)
+        self.linear = LinearPaths(history, horizon, moving_averages)
         gain = torch.ones(output_size)
         if isinstance(loss, DistributionLoss):
             gain[1:] = 0
@@ -93,7 +94,8 @@ class RealTarget(nn.Module):
         else:
             y = scale.normalise(y)
         y = y.masked_fill(~mask, 0)
-        return TargetPast(y[..., None], scale, self.linear(y, mask)[..., None] * self.gain)
+        paths = self.linear(y, mask)[..., None, :] * self.gain[:, None]
+        return TargetPast(y[..., None], scale, paths)
 
 
 class CategoricalTarget(nn.Module):
@@ -106,19 +108,24 @@ class CategoricalTarget(nn.Module):
     ----------
     classes : int
         Number of classes.
-    history, horizon, moving_average : int
+    history, horizon, moving_averages
         As of :class:`LinearPaths`.
     width : int, optional
         Width of the embedding. Default: the host's choice for so many classes.
     """
 
     def __init__(
-        self, classes: int, history: int, horizon: int, moving_average: int, width: int | None
+        self,
+        classes: int,
+        history: int,
+        horizon: int,
+        moving_averages: tuple[int, int],
+        width: int | None,
     ) -> None:
         super().__init__()
         self.size = get_embedding_size(classes) if width is None else width
         self.embedding = nn.Embedding(classes, self.size)
-        self.linear = LinearPaths(history, horizon, moving_average)
+        self.linear = LinearPaths(history, horizon, moving_averages)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
         """Read the right-aligned history raw (B, T) of classes, given its valid steps (B, T)."""
@@ -126,9 +133,9 @@ class CategoricalTarget(nn.Module):
         classes = self.embedding.num_embeddings
         member = nn.functional.one_hot(raw, classes).mT.to(self.embedding.weight.dtype)  # (B, C, T)
         valid = mask[:, None].expand_as(member)
-        logits = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon)
-        logits = logits.unflatten(0, (-1, classes)).mT.contiguous()  # (B, horizon, C)
-        return TargetPast(self.embedding(raw), None, logits)
+        paths = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 3)
+        paths = paths.unflatten(0, (-1, classes)).transpose(1, 2)  # (B, horizon, C, 3)
+        return TargetPast(self.embedding(raw), None, paths.contiguous())
 
 
 def _in_log_space(
@@ -171,12 +178,12 @@ def make_target(
     loss: Any,
     history: int,
     horizon: int,
-    moving_average: int,
+    moving_averages: tuple[int, int],
     output_size: int,
     normalise: bool,
     width: int | None,
 ) -> RealTarget | CategoricalTarget:
     """Choose by the normaliser of the host: it encodes the labels of a categorical target."""
     if isinstance(normalizer, NaNLabelEncoder):
-        return CategoricalTarget(len(normalizer.classes_), history, horizon, moving_average, width)
-    return RealTarget(normalizer, loss, history, horizon, moving_average, output_size, normalise)
+        return CategoricalTarget(len(normalizer.classes_), history, horizon, moving_averages, width)
+    return RealTarget(normalizer, loss, history, horizon, moving_averages, output_size, normalise)
