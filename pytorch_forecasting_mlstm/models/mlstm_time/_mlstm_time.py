@@ -625,7 +625,7 @@ class mLSTMTime(
         return list(unfold(patches, self.future_tokens.patch_length).split(self.output_sizes, -1))
 
     def unfold_amplitudes(self, patches: Tensor) -> list[Tensor]:
-        """Turn what their head gives for every patch to amplitudes: for each target (B, steps, 1, 3)."""
+        """Turn what their head gives for a patch to amplitudes, of each target (B, steps, 1, 3)."""
         patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
         steps = (1 + patches.tanh()).repeat_interleave(self.future_tokens.patch_length, dim=1)
         return list(steps[:, :, None].split(len(PATHS), -1))
