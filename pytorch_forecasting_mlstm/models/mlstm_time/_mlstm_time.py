@@ -302,10 +302,8 @@ class mLSTMTime(
         self.norm_memory = nn.LayerNorm(hidden_size)
         self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
         self.amplitude_head = nn.Linear(hidden_size, len(PATHS) * len(targets))
-        for head in (
-            self.head,
-            self.amplitude_head,
-        ):  # at first the linear paths pass nearly unchanged
+        for head in (self.head, self.amplitude_head):
+            # at first the linear paths pass nearly unchanged
             nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
             nn.init.zeros_(head.bias)
 
@@ -524,8 +522,9 @@ class mLSTMTime(
         Returns
         -------
         Interpretation
-            The forecast, its linear trend, linear season and memory part, which of the past each of
-            its steps reads from the memory, and the time scales of the forget gates.
+            The forecast, its parts (trend, cycle, season and what the memory adds), the amplitudes
+            that the memory gives the first three, which of the past each of its steps reads from
+            the memory, and the time scales of the forget gates.
 
         Raises
         ------
