@@ -62,17 +62,6 @@ class _WithoutMemory(mLSTMTime):
         return [zero[0] for zero in zeros], [zero + 1 for zero in zeros]
 
 
-class _WithoutAmplitudes(mLSTMTime):
-    """A memory that adds to the linear paths and does not scale them."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.amplitude_head.requires_grad_(False)
-
-    def unfold_amplitudes(self, patches: Tensor) -> list[Tensor]:
-        return [each.new_ones(each.shape) for each in super().unfold_amplitudes(patches)]
-
-
 class _WithoutLinearPaths(mLSTMTime):
     """The memory alone."""
 
@@ -146,7 +135,7 @@ COMPETITORS = {
     "ours": Competitor("mLSTMTime, defaults", _ours()),
     "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
     "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearPaths)),
-    "no-amplitudes": Competitor("- without the amplitudes", _ours(_WithoutAmplitudes)),
+    "no-amplitudes": Competitor("- without the amplitudes", _ours(amplitudes=False)),
     "two-bands": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
     "lstm": Competitor(
         "- nn.LSTM in the memory's place",

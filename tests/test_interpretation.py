@@ -59,7 +59,7 @@ def assert_parts_sum_up(model: mLSTMTime, x: dict[str, Any]) -> None:
 @every_configuration
 def test_linear_parts_are_the_paths_times_their_amplitudes(name: str) -> None:
     dataset = configured(name)
-    model = make_model(dataset).eval()
+    model = make_model(dataset, amplitudes=True).eval()
     x = batch_of(dataset)
     scaled = model.interpret_output(x)
     with torch.no_grad():

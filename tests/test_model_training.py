@@ -440,6 +440,26 @@ def test_moving_averages_split_the_bands(widths: tuple[tuple[int, int], ...]) ->
     assert not torch.allclose(*forecasts, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_amplitudes_are_off_with_covariates(name: str) -> None:
+    dataset = configured(name)
+    reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
+    model = mLSTMTime.from_dataset(dataset)
+    assert model.hparams.amplitudes == (not reads)
+    assert (model.amplitude_head is None) == bool(reads)
+    off = mLSTMTime.from_dataset(dataset, amplitudes=False)
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    found = off.interpret_output(x)
+    for amplitudes, forecast in zip(
+        to_list(found.amplitudes), to_list(found.prediction), strict=True
+    ):
+        assert amplitudes.shape == (*forecast.shape[:2], 3)
+        assert (amplitudes == 1).all()
+    on = mLSTMTime.from_dataset(dataset, amplitudes=True)
+    for amplitudes in to_list(on.interpret_output(x).amplitudes):
+        assert (amplitudes != 1).any()
+
+
 def test_dropout_acts_in_training_alone() -> None:
     dataset = configured("all covariates")
     x, _ = collate(pick_samples(dataset), torch.float32)
@@ -500,6 +520,7 @@ def test_default_arguments_make_a_model() -> None:
         ({"dropout": "much"}, TypeError, "dropout must be a number, got 'much'"),
         ({"patch_length": 0}, ValueError, "mLSTMTime: patch_length must be at least 1, got 0"),
         ({"patch_length": 2.5}, TypeError, "mLSTMTime: patch_length must be an int, got 2.5"),
+        ({"amplitudes": "yes"}, TypeError, "amplitudes must be True or False, got 'yes'"),
         ({"moving_averages": 25}, TypeError, "moving_averages must be two numbers of steps"),
         (
             {"moving_averages": (3, 0)},

@@ -38,7 +38,8 @@ class Interpretation(NamedTuple):
         The parts of the linear paths, with the amplitudes that the memory gives them, and what the
         memory adds, of the same shape.
     amplitudes : Tensor or list of Tensor
-        What the memory multiplies trend, cycle and season by, from 0 to 2, (B, horizon, 3).
+        What the memory multiplies trend, cycle and season by, from 0 to 2, (B, horizon, 3); 1 where
+        the model has no amplitudes.
     target_scale : Tensor or list of Tensor
         What brings the sum of the parts to the scale of the data, (B, 2).
     read_weights : Tensor
@@ -76,6 +77,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     hooks = [
         module.register_forward_hook(keep, with_kwargs=True)
         for module in (*model.targets, model.memory, model.head, model.amplitude_head)
+        if module is not None
     ]
     training = model.training
     model.eval()
@@ -94,13 +96,15 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
         (
             *(past.paths[:, :horizon] * amplitudes[:, :horizon]).unbind(-1),
             added[:, :horizon],
-            amplitudes[:, :horizon, 0],
+            amplitudes[:, :horizon, 0].expand(len(added), -1, -1),
             scale if past.scale is None else past.scale.target_scale,
         )
         for past, added, amplitudes, scale in zip(
             pasts,
             model.unfold_added(seen[model.head][-1]),
-            model.unfold_amplitudes(seen[model.amplitude_head][-1]),
+            model.unfold_amplitudes(
+                seen[model.amplitude_head][-1] if model.amplitude_head else None
+            ),
             to_list(x["target_scale"]),
             strict=True,
         )

@@ -79,7 +79,7 @@ class mLSTMTime(
     A direct multi-horizon model in the style of xLSTMTime [1]_::
 
         ŷ = scale back( a₁ linear(trend) + a₂ linear(cycle) + a₃ linear(season) + b )
-        b = head(memory)      a = 1 + tanh(head'(memory))
+        b = head(memory)      a = 1 + tanh(head'(memory)), with covariates 1
 
     1. The history of every sample is brought to mean 0 and deviation 1 over its own valid steps.
     2. Trend (a long moving average), cycle (what a short one has beyond it) and season (the rest)
@@ -112,6 +112,9 @@ class mLSTMTime(
     moving_averages : tuple of int, optional
         Steps that are averaged to the trend, and those, at most as many, to trend and cycle.
         Default: a third of the history, and a seventh of that, so 171 and 25 of 512.
+    amplitudes : bool, optional
+        Whether the memory scales the linear paths. Default: where it reads nothing but the history
+        of the targets; covariates let amplitudes learn the training data by heart.
     instance_normalization : bool, default True
         Whether every sample is brought to its own scale, or all are left at the host's.
     max_encoder_length, max_prediction_length : int
@@ -185,6 +188,7 @@ class mLSTMTime(
         dropout: float = 0.1,
         patch_length: int | None = None,
         moving_averages: tuple[int, int] | None = None,
+        amplitudes: bool | None = None,
         instance_normalization: bool = True,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
@@ -233,6 +237,21 @@ class mLSTMTime(
         embedding_labels = embedding_labels or {}
         embedding_paddings = embedding_paddings or []
         categorical_groups = categorical_groups or {}
+        targets = to_list(target)
+        history_reals = [name for name in time_varying_reals_encoder if name not in targets]
+        history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
+        if amplitudes is None:
+            amplitudes = not any(
+                (
+                    history_reals,
+                    history_classes,
+                    time_varying_reals_decoder,
+                    time_varying_categoricals_decoder,
+                    static_reals,
+                    static_categoricals,
+                )
+            )
+        check_flag("mLSTMTime", "amplitudes", amplitudes)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
@@ -241,13 +260,10 @@ class mLSTMTime(
             # Lightning advises authors of models to keep modules out of the checkpoint; the host
             # wants them there, and users can do nothing about it
             warnings.filterwarnings("ignore", message="Attribute '.*' is an instance of")
-            self.save_hyperparameters()
+            self.save_hyperparameters(ignore=["targets", "history_reals", "history_classes"])
             super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
 
-        targets = to_list(target)
-        history_reals = [name for name in time_varying_reals_encoder if name not in targets]
-        history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
         used = {*static_categoricals, *history_classes, *time_varying_categoricals_decoder}
         self.embedding = ColumnEmbedding(
             embedding_sizes={name: size for name, size in embedding_sizes.items() if name in used},
@@ -301,11 +317,13 @@ class mLSTMTime(
         )
         self.norm_memory = nn.LayerNorm(hidden_size)
         self.head = nn.Linear(hidden_size, future_patch * sum(self.output_sizes))
-        self.amplitude_head = nn.Linear(hidden_size, len(PATHS) * len(targets))
+        self.amplitude_head = (
+            nn.Linear(hidden_size, len(PATHS) * len(targets)) if amplitudes else None
+        )
         for head in (self.head, self.amplitude_head):
-            # at first the linear paths pass nearly unchanged
-            nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
-            nn.init.zeros_(head.bias)
+            if head is not None:  # at first the linear paths pass nearly unchanged
+                nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
+                nn.init.zeros_(head.bias)
 
     def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
         return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.widths)
@@ -612,10 +630,8 @@ class mLSTMTime(
         )
         hidden = (tokens + hidden)[:, -future_tokens.shape[1] :]
         hidden = self.norm_memory(hidden)
-        return (
-            self.unfold_added(self.head(hidden)),
-            self.unfold_amplitudes(self.amplitude_head(hidden)),
-        )
+        patches = None if self.amplitude_head is None else self.amplitude_head(hidden)
+        return self.unfold_added(self.head(hidden)), self.unfold_amplitudes(patches)
 
     def unfold_added(self, patches: Tensor) -> list[Tensor]:
         """Unfold what the head gives for every patch: for each target (B, steps, output_size)."""
@@ -623,8 +639,14 @@ class mLSTMTime(
         patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
         return list(unfold(patches, self.future_tokens.patch_length).split(self.output_sizes, -1))
 
-    def unfold_amplitudes(self, patches: Tensor) -> list[Tensor]:
-        """Turn what their head gives for a patch to amplitudes, of each target (B, steps, 1, 3)."""
+    def unfold_amplitudes(self, patches: Tensor | None) -> list[Tensor]:
+        """Turn what their head gives for a patch to amplitudes, of each target (B, steps, 1, 3).
+
+        Without a head they are 1, and broadcast.
+        """
+        if patches is None:
+            one = torch.ones((), dtype=torch.float32, device=self.position.device)
+            return [one.expand(1, self.future_steps, 1, len(PATHS))] * len(self.output_sizes)
         patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
         steps = (1 + patches.tanh()).repeat_interleave(self.future_tokens.patch_length, dim=1)
         return list(steps[:, :, None].split(len(PATHS), -1))
