@@ -238,6 +238,14 @@ def test_moving_average_is_that_of_the_host(steps: int, length: int, dtype: torc
     assert (got - expected[..., 0]).abs().max() <= precision
 
 
+@pytest.mark.parametrize("steps", [3, 25, 171])
+def test_moving_average_of_a_high_level_keeps_the_digits_of_its_input(steps: int) -> None:
+    y = 1e6 + torch.randn(3, 512)
+    expected = moving_average(y.double(), steps)
+    # three roundings at a level of 1e6: of the mean, of the difference from it, of the result
+    assert (moving_average(y, steps) - expected).abs().max() <= 3 * 1e6 * torch.finfo(y.dtype).eps
+
+
 def test_moving_average_of_16_bits_loses_no_more_than_its_output_does() -> None:
     y = (10 + torch.randn(3, 336)).bfloat16()
     exact = moving_average(y.double(), 25)

@@ -56,6 +56,8 @@ def moving_average(y: Tensor, steps: int) -> Tensor:
     long.
     """
     before = (steps - 1) // 2
-    padded = F.pad(y[:, None], (before + 1, steps - 1 - before), mode="replicate")[:, 0]
-    sums = padded.cumsum(1, dtype=torch.promote_types(y.dtype, torch.float32))  # not in 16 bits
-    return ((sums[:, steps:] - sums[:, :-steps]) / steps).to(y.dtype)
+    wide = y.to(torch.promote_types(y.dtype, torch.float32))  # 16 bits are too few for a sum
+    level = wide.mean(1, keepdim=True)  # or the sums of a high level would have no digits left
+    padded = F.pad((wide - level)[:, None], (before + 1, steps - 1 - before), mode="replicate")
+    sums = padded[:, 0].cumsum(1)
+    return (level + (sums[:, steps:] - sums[:, :-steps]) / steps).to(y.dtype)
