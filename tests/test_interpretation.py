@@ -79,6 +79,18 @@ def test_linear_parts_are_the_paths_times_their_amplitudes(name: str) -> None:
             assert_close(one, other * amplitudes[..., number, None])
 
 
+def test_every_target_has_amplitudes_of_its_own() -> None:
+    dataset = configured("two targets with weights and lags")
+    model = make_model(dataset, amplitudes=True).eval()
+    with torch.no_grad():
+        model.amplitude_head.weight.zero_()
+        model.amplitude_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, -1.0]))
+    first, second = model.interpret_output(batch_of(dataset)).amplitudes
+    assert torch.equal(first, torch.ones_like(first))
+    expected = 1 + torch.tensor([0.5, 1.0, -1.0], dtype=torch.float64).tanh()
+    assert_close(second, expected.expand_as(second))
+
+
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
 def test_weights_name_the_steps_that_the_memory_reads(patch_length: int) -> None:
     """A step that the tokens cannot see changes nothing; one that they can changes its column."""
@@ -146,6 +158,9 @@ def test_plot_shows_parts_weights_and_time_scales(loss: Any) -> None:
     middle = found.prediction.shape[-1] // 2
     total = found.trend + found.cycle + found.season + found.memory
     assert list(drawn["forecast"]) == pytest.approx(total[1, :, middle].tolist())
+    for part in ("trend", "cycle", "season"):
+        expected_part = getattr(found, part)[1, :, middle]
+        assert list(drawn[part]) == pytest.approx(expected_part.tolist())
     assert list(drawn["memory"]) == pytest.approx(found.memory[1, :, middle].tolist())
     (image,) = weights.get_images()
     expected = found.read_weights[1, -1].mean(0)

@@ -431,7 +431,8 @@ def test_untrained_forecast_is_in_the_scale_of_the_history(normalizer: Any, size
     history = x["encoder_target"]
     distance = (got[..., 0] - history.mean(1, keepdim=True)) / history.std(1, keepdim=True)
     assert distance.abs().max() < 4
-    assert distance.abs().mean() > 1e-3  # near the mean at first, but not collapsed to it
+    # near the mean at first, since paths and heads start near zero, but not collapsed to it
+    assert 1e-3 < distance.abs().mean() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def moving_average(y: Tensor, steps: int) -> Tensor:
     """Average over ``steps`` steps around each of y (B, T), the ends repeated: (B, T).
 
     The trend of the host's ``SeriesDecomposition``, by differences of running sums, which take the
-    same time for any number of steps: at 171 of 512 steps torch's pooling takes fifty times as
+    same time for any number of steps: at 171 of 512 steps torch's pooling takes tens of times as
     long.
     """
     before = (steps - 1) // 2

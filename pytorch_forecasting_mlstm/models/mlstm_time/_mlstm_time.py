@@ -111,7 +111,8 @@ class mLSTMTime(
         from 512 on.
     moving_averages : tuple of int, optional
         Steps that are averaged to the trend, and those, at most as many, to trend and cycle.
-        Default: a third of the history, and a seventh of that, so 171 and 25 of 512.
+        Default: a third of the history, and a seventh of that, made odd, so 171 and 25 of 512, but
+        at least 5 and 3.
     amplitudes : bool, optional
         Whether the memory scales the linear paths. Default: where it reads nothing but the history
         of the targets; covariates let amplitudes learn the training data by heart.
@@ -843,8 +844,9 @@ class mLSTMTime(
 
 def _checked_averages(moving_averages: Any) -> tuple[int, int]:
     """Return the two widths, from a list, too: configuration files know no tuples."""
-    if not isinstance(moving_averages, (tuple, list)) or len(moving_averages) != 2:
-        raise TypeError(
+    pair = isinstance(moving_averages, (tuple, list))
+    if not pair or len(moving_averages) != 2:
+        raise (ValueError if pair else TypeError)(
             f"mLSTMTime: moving_averages must be two numbers of steps, such as (171, 25), got "
             f"{moving_averages!r}."
         )
