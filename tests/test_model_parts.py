@@ -302,8 +302,9 @@ def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:
     assert past.scale is None
     # of each class the weights of the steps at which the target was of it
     expected = torch.tensor([[[1.0, 4, 2], [0, 3, 0]], [[4.0, 0, 3], [3, 0, 0]]])
-    assert torch.equal(past.paths[..., 0], expected)
-    assert not past.paths[..., 1:].any()
+    # the running sums of the averages round: some digits of numbers up to 7
+    assert (past.paths[..., 0] - expected).abs().max() < 1e-5
+    assert past.paths[..., 1:].abs().max() < 1e-5
 
 
 # Losses
