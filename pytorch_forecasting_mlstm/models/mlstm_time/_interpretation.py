@@ -170,7 +170,8 @@ def plot_interpretation(model: Any, found: Interpretation, idx: int, target: int
                 f"mLSTMTime: {what} must be from 0 to {size - 1}, got {number}; the batch has "
                 f"{B} samples of {len(names)} targets."
             )
-    parts = [to_list(part)[target][idx] for part in found[1:5]]
+    drawn = (found.trend, found.cycle, found.season, found.memory)
+    parts = [to_list(part)[target][idx] for part in drawn]
     column = parts[0].shape[-1] // 2  # the median of quantiles; of a point there is one
     lines = [sum(parts), *parts]
 

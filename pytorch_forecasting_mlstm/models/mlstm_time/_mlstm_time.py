@@ -242,16 +242,9 @@ class mLSTMTime(
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
         history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
         if amplitudes is None:
-            amplitudes = not any(
-                (
-                    history_reals,
-                    history_classes,
-                    time_varying_reals_decoder,
-                    time_varying_categoricals_decoder,
-                    static_reals,
-                    static_categoricals,
-                )
-            )
+            known = [*time_varying_reals_decoder, *time_varying_categoricals_decoder]
+            static = [*static_reals, *static_categoricals]
+            amplitudes = not [*history_reals, *history_classes, *known, *static]
         check_flag("mLSTMTime", "amplitudes", amplitudes)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
@@ -261,7 +254,7 @@ class mLSTMTime(
             # Lightning advises authors of models to keep modules out of the checkpoint; the host
             # wants them there, and users can do nothing about it
             warnings.filterwarnings("ignore", message="Attribute '.*' is an instance of")
-            self.save_hyperparameters(ignore=["targets", "history_reals", "history_classes"])
+            self.save_hyperparameters()
             super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
 
@@ -636,9 +629,11 @@ class mLSTMTime(
 
     def unfold_added(self, patches: Tensor) -> list[Tensor]:
         """Unfold what the head gives for every patch: for each target (B, steps, output_size)."""
-        # 16 bits are enough for weights and products, not for a forecast of 6490
-        patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
-        return list(unfold(patches, self.future_tokens.patch_length).split(self.output_sizes, -1))
+        return list(
+            unfold(_not_16_bits(patches), self.future_tokens.patch_length).split(
+                self.output_sizes, -1
+            )
+        )
 
     def unfold_amplitudes(self, patches: Tensor | None) -> list[Tensor]:
         """Turn what their head gives for a patch to amplitudes, of each target (B, steps, 1, 3).
@@ -648,8 +643,9 @@ class mLSTMTime(
         if patches is None:
             one = torch.ones((), dtype=torch.float32, device=self.position.device)
             return [one.expand(1, self.future_steps, 1, len(PATHS))] * len(self.output_sizes)
-        patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
-        steps = (1 + patches.tanh()).repeat_interleave(self.future_tokens.patch_length, dim=1)
+        steps = (1 + _not_16_bits(patches).tanh()).repeat_interleave(
+            self.future_tokens.patch_length, dim=1
+        )
         return list(steps[:, :, None].split(len(PATHS), -1))
 
     def _align(self, values: Tensor, x: dict[str, Any]) -> Tensor:
@@ -840,6 +836,11 @@ class mLSTMTime(
                 f"mLSTMTime: {self.loss!r} forecasts all {steps} steps of the horizon as one, got "
                 f"a batch of {got} steps; make the dataset with min_prediction_length={steps}."
             )
+
+
+def _not_16_bits(x: Tensor) -> Tensor:
+    """Return x in float32 at least: 16 bits are enough for weights, not for a forecast of 6490."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _checked_averages(moving_averages: Any) -> tuple[int, int]:
