@@ -59,6 +59,12 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     tell_transformations,
     whole_horizon,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time._mirror import (
+    draw,
+    mirrored_forecasts,
+    mirrored_past,
+    mirrors_of,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._plots import PlottedPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
@@ -90,6 +96,9 @@ class mLSTMTime(
        to the linear paths at every step, b, and the paths' amplitudes in every patch, a.
     4. The sum goes back to the scale of the data, through the host's own ``transform_output``.
 
+    In training half of the samples, drawn anew every time, go through the network upside down, and
+    their forecasts back (``random_signs``).
+
     Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
     decoder lengths may vary up to those of the dataset the model was made from; a history may be
     empty.
@@ -116,6 +125,11 @@ class mLSTMTime(
     amplitudes : bool, optional
         Whether the memory scales the linear paths. Default: where it reads nothing but the history
         of the targets; covariates let amplitudes learn the training data by heart.
+    random_signs : bool, optional
+        Whether training turns half of the samples upside down, so that the memory learns no drift
+        by heart. Default: where the model reads nothing but the history of real targets and the
+        losses treat both signs alike, as MAE, RMSE, MASE, the normal distribution and quantiles in
+        pairs do. Elsewhere it cannot be had.
     instance_normalization : bool, default True
         Whether every sample is brought to its own scale, or all are left at the host's.
     max_encoder_length, max_prediction_length : int
@@ -190,6 +204,7 @@ class mLSTMTime(
         patch_length: int | None = None,
         moving_averages: tuple[int, int] | None = None,
         amplitudes: bool | None = None,
+        random_signs: bool | None = None,
         instance_normalization: bool = True,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
@@ -241,14 +256,16 @@ class mLSTMTime(
         targets = to_list(target)
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
         history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
+        known = [*time_varying_reals_decoder, *time_varying_categoricals_decoder]
+        static = [*static_reals, *static_categoricals]
+        covariates = [*history_reals, *history_classes, *known, *static]
         if amplitudes is None:
-            known = [*time_varying_reals_decoder, *time_varying_categoricals_decoder]
-            static = [*static_reals, *static_categoricals]
-            amplitudes = not [*history_reals, *history_classes, *known, *static]
+            amplitudes = not covariates
         check_flag("mLSTMTime", "amplitudes", amplitudes)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
+        random_signs = _checked_signs(random_signs, covariates, loss)
         logging_metrics = logged_metrics(logging_metrics)
         with warnings.catch_warnings():
             # Lightning advises authors of models to keep modules out of the checkpoint; the host
@@ -430,6 +447,10 @@ class mLSTMTime(
                 self.targets, to_list(x["encoder_target"]), to_list(x["target_scale"]), strict=True
             )
         ]
+        turned = None
+        if self.training and self.hparams.random_signs:
+            turned = draw(len(past), past.device)
+            targets = [mirrored_past(target, turned) for target in targets]
         steps = x["decoder_cont"].shape[1]
         outputs = [
             (target.paths[:, :steps] * amplitudes[:, :steps]).sum(-1) + added[:, :steps]
@@ -437,6 +458,8 @@ class mLSTMTime(
                 targets, *self._read_memory(x, targets, past, future), strict=True
             )
         ]
+        if turned is not None:
+            outputs = mirrored_forecasts(outputs, turned, self.loss)
         scales = [
             scale if target.scale is None else target.scale.target_scale
             for scale, target in zip(to_list(x["target_scale"]), targets, strict=True)
@@ -841,6 +864,28 @@ class mLSTMTime(
 def _not_16_bits(x: Tensor) -> Tensor:
     """Return x in float32 at least: 16 bits are enough for weights, not for a forecast of 6490."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _checked_signs(random_signs: bool | None, covariates: list[str], loss: Any) -> bool:
+    """Return whether to turn samples upside down: unless told otherwise, where it can be done."""
+    one_sided = [
+        part
+        for part, mirror in zip(losses_of(loss), mirrors_of(loss), strict=True)
+        if mirror is None
+    ]
+    if random_signs is None:
+        return not covariates and not one_sided
+    check_flag("mLSTMTime", "random_signs", random_signs)
+    if random_signs and (covariates or one_sided):
+        why = (
+            f"the covariates {covariates} do not change their sign with the target"
+            if covariates
+            else f"{one_sided[0]!r} does not treat both signs alike"
+        )
+        raise ValueError(
+            f"mLSTMTime: random_signs must be False here, as {why}, got True; leave it out."
+        )
+    return random_signs
 
 
 def _checked_averages(moving_averages: Any) -> tuple[int, int]:
