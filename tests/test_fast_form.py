@@ -376,3 +376,20 @@ def test_gradients_of_every_sample_by_vmap() -> None:
     expected = [gradient(*(part[b] for part in problem)) for b in range(3)]
     found = torch.func.vmap(gradient)(*problem)
     assert_close(found, tuple(torch.stack(parts) for parts in zip(*expected, strict=True)))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # as above
+def test_an_ensemble_trained_under_vmap() -> None:
+    """vmap inside, and backward outside of it, as torch's guide to ensembles does it."""
+    layers = [mLSTMLayer(3, 8, num_layers=2, dropout=0.0).double() for _ in range(3)]
+    x = torch.randn(40, 2, 3, dtype=torch.float64)
+    weights, buffers = torch.func.stack_module_state(list(layers))
+
+    def output(weights: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(layers[0], (weights, buffers), (x,))[0]
+
+    torch.func.vmap(output)(weights, buffers).sin().sum().backward()
+    for number, layer in enumerate(layers):
+        layer(x)[0].sin().sum().backward()
+        for name, parameter in layer.named_parameters():
+            assert_close(weights[name].grad[number], parameter.grad)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     Weights,
@@ -167,7 +168,7 @@ def gradients_of_chunks(
     # inside the chunks: read = (decay ⊙ q keyᵀ) v
     attention = torch.bmm(q, key.mT).mul_(w.decay)
     grad_v = torch.bmm(attention.mT, grad_read[..., :V])
-    grad_product = torch.bmm(grad_read, v_hat.mT, out=attention).mul_(w.decay)
+    grad_product = _product_into(attention, grad_read, v_hat.mT).mul_(w.decay)
     grad_q = torch.bmm(grad_product, key)
     grad_key = torch.bmm(grad_product.mT, q)
 
@@ -176,7 +177,7 @@ def gradients_of_chunks(
     if w.enter is not None:
         grad_read *= w.enter
     grad_q.baddbmm_(grad_read, entered)
-    grad_entered = torch.bmm(grad_read.mT, q, out=entered).view(G, -1, size)
+    grad_entered = _product_into(entered, grad_read.mT, q).view(G, -1, size)
 
     # across the chunks: memory = carry · summaries
     grad_first = torch.bmm(to_entered[:, :, :1].mT, grad_entered)
@@ -218,6 +219,11 @@ def gradients_of_chunks(
         grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
     grad_c, grad_n = grad_first.view(B, NH, V + 1, K).split((V, 1), dim=2)
     return grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n[:, :, 0], grad_m
+
+
+def _product_into(used: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b, in the memory of what is no longer used, where that can be given."""
+    return torch.bmm(a, b, out=used) if is_eager() else torch.bmm(a, b)
 
 
 def row_sums(x: Tensor) -> Tensor:
