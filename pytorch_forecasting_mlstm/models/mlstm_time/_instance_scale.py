@@ -26,11 +26,14 @@ class InstanceScale(NamedTuple):
     target_scale : Tensor
         Centre and scale that bring the network's output back to the data, (B, 2), in the place of
         the host's ``x["target_scale"]``.
+    varies : Tensor
+        Whether the history varies, bool, (B, 1).
     """
 
     center: Tensor
     scale: Tensor
     target_scale: Tensor
+    varies: Tensor
 
     def normalise(self, y: Tensor) -> Tensor:
         """Bring values in the host's normalised space, (B, T), to the sample's own scale."""
@@ -78,4 +81,4 @@ def measure_instance(
         folded = torch.cat([log_rate, one], dim=1)
     else:
         folded = torch.cat([host_center + host_scale * center, host_scale * scale], dim=1)
-    return InstanceScale(center, scale, folded)
+    return InstanceScale(center, scale, folded, varies)

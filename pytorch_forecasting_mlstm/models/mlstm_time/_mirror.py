@@ -1,93 +1,72 @@
 """Series upside down: in training the model sees half of them so, that it learns no drift by heart.
 
-A window and its mirror image at the window's mean are equally likely, as far as a model that reads
-the history alone should know. Training data of few years say otherwise: they end lower than they
-began, or every autumn falls. What comes of it is learnt by heart, and does not hold after them.
+Training data of few years drift: they end lower than they began, or fell in the one autumn that
+they hold. Upside down they drift the other way, and what is left to learn is what the shape of a
+history tells of its future.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from pytorch_forecasting.metrics import (
-    MAE,
-    MASE,
-    RMSE,
-    MultiLoss,
-    NormalDistributionLoss,
-    QuantileLoss,
-)
+from pytorch_forecasting.metrics import MAE, MASE, RMSE, MultiLoss
 from pytorch_forecasting.metrics.base_metrics import CompositeMetric
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast
 
-__all__ = ["Mirror", "draw", "mirrored_forecasts", "mirrored_past", "mirrors_of"]
+__all__ = ["check_can_be_turned", "draw_turned", "mirrored", "mirrored_past", "one_sided_part"]
 
 
-class Mirror(NamedTuple):
-    """How the numbers that a loss takes turn where the target turns its sign.
+def one_sided_part(loss: Any, output_transformer: Any) -> Any:
+    """Return the first part of a loss that does not treat both signs of its target alike, or None.
 
-    Attributes
-    ----------
-    order : tuple of int
-        Where each of them comes from: the lowest quantile from the highest.
-    signs : tuple of int
-        What it is multiplied by: a deviation keeps its sign.
+    The forecast that is best by absolute errors, the median, goes with its target through any
+    transformation; that by squared errors, the mean, through none.
     """
-
-    order: tuple[int, ...]
-    signs: tuple[int, ...]
-
-
-def mirrors_of(loss: Any) -> list[Mirror | None]:
-    """Return the mirror of the loss of every target; None for one that does not treat signs alike.
-
-    Squares and absolute values do, and quantiles in pairs; rates and percentages have one sign, and
-    a forecast that is best by them lies to one side.
-    """
-    return [_mirror_of(part) for part in (loss.metrics if isinstance(loss, MultiLoss) else [loss])]
-
-
-def _mirror_of(loss: Any) -> Mirror | None:
-    if isinstance(loss, CompositeMetric):
-        parts = {_mirror_of(part) for part in loss._metrics}
-        return parts.pop() if len(parts) == 1 else None
-    if type(loss) in (MAE, RMSE, MASE):  # not what is derived from them
-        return Mirror((0,), (-1,))
-    if type(loss) is NormalDistributionLoss:
-        return Mirror((0, 1), (-1, 1))
-    if type(loss) is QuantileLoss:
-        quantiles = list(loss.quantiles)
-        order = tuple(
-            other
-            for quantile in quantiles
-            for other, opposite in enumerate(quantiles)
-            if math.isclose(quantile, 1 - opposite)
-        )
-        if sorted(order) == list(range(len(quantiles))):
-            return Mirror(order, (-1,) * len(order))
+    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
+    for part, normalizer in zip(parts, normalizers_of(output_transformer), strict=False):
+        even = (MAE, MASE) if getattr(normalizer, "transformation", None) else (MAE, MASE, RMSE)
+        for metric in part._metrics if isinstance(part, CompositeMetric) else [part]:
+            if type(metric) not in even:  # what is derived from them may be anything
+                return metric
     return None
 
 
-def draw(samples: int, device: torch.device) -> Tensor:
-    """Draw for every sample whether it is turned, (B, 1, 1)."""
-    return torch.rand(samples, 1, 1, device=device) < 0.5
-
-
-def mirrored_past(past: TargetPast, turned: Tensor) -> TargetPast:
-    """Turn the past of a real target, where ``turned`` (B, 1, 1)."""
-    return past._replace(
-        features=torch.where(turned, -past.features, past.features),
-        paths=torch.where(turned[..., None], -past.paths, past.paths),
+def check_can_be_turned(covariates: list[str], loss: Any, output_transformer: Any) -> None:
+    """Raise a ValueError unless samples can be turned upside down."""
+    part = one_sided_part(loss, output_transformer)
+    if covariates:
+        why = f"the covariates {covariates} are not turned with the target"
+    elif part is not None:
+        why = f"{part!r} does not treat both signs of this target alike"
+    else:
+        return
+    raise ValueError(
+        f"mLSTMTime: random_signs must be False here, as {why}, got True; leave it out."
     )
 
 
-def mirrored_forecasts(outputs: list[Tensor], turned: Tensor, loss: Any) -> list[Tensor]:
-    """Turn the network's output of every target, (B, steps, output_size), back."""
-    upright = []
-    for output, mirror in zip(outputs, mirrors_of(loss), strict=True):
-        assert mirror is not None, "a model of such a loss turns no samples"
-        signs = torch.tensor(mirror.signs, dtype=output.dtype, device=output.device)
-        upright.append(torch.where(turned, output[..., list(mirror.order)] * signs, output))
-    return upright
+def draw_turned(targets: list[TargetPast]) -> list[Tensor]:
+    """Draw whether to turn a sample: for each target (B, 1, 1), False where it does not vary.
+
+    A history that does not vary is its own mirror image, and must not be shown two futures.
+    """
+    features = targets[0].features
+    turned = torch.rand(len(features), 1, 1, device=features.device) < 0.5
+    return [
+        turned if target.scale is None else turned & target.scale.varies[..., None]
+        for target in targets
+    ]
+
+
+def mirrored_past(past: TargetPast, turned: Tensor) -> TargetPast:
+    """Turn the past of a real target upside down, where ``turned`` (B, 1, 1)."""
+    return past._replace(
+        features=mirrored(past.features, turned), paths=mirrored(past.paths, turned[..., None])
+    )
+
+
+def mirrored(x: Tensor, turned: Tensor) -> Tensor:
+    """Change the sign of x, where ``turned``."""
+    return torch.where(turned, -x, x)

@@ -60,10 +60,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     whole_horizon,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._mirror import (
-    draw,
-    mirrored_forecasts,
+    check_can_be_turned,
+    draw_turned,
+    mirrored,
     mirrored_past,
-    mirrors_of,
+    one_sided_part,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._plots import PlottedPredictions
 from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
@@ -125,13 +126,14 @@ class mLSTMTime(
     amplitudes : bool, optional
         Whether the memory scales the linear paths. Default: where it reads nothing but the history
         of the targets; covariates let amplitudes learn the training data by heart.
-    random_signs : bool, optional
-        Whether training turns half of the samples upside down, so that the memory learns no drift
-        by heart. Default: where the model reads nothing but the history of real targets and the
-        losses treat both signs alike, as MAE, RMSE, MASE, the normal distribution and quantiles in
-        pairs do. Elsewhere it cannot be had.
     instance_normalization : bool, default True
         Whether every sample is brought to its own scale, or all are left at the host's.
+    random_signs : bool, optional
+        Whether training turns half of the samples upside down, so that the memory learns no drift
+        by heart; False where series have a direction, as those that grow or saturate. Default:
+        where the model reads nothing but the history of the targets and the losses treat both signs
+        alike: MAE, MASE, sums of these, and without a transformation of the target RMSE. Elsewhere
+        True is refused.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
@@ -204,8 +206,8 @@ class mLSTMTime(
         patch_length: int | None = None,
         moving_averages: tuple[int, int] | None = None,
         amplitudes: bool | None = None,
-        random_signs: bool | None = None,
         instance_normalization: bool = True,
+        random_signs: bool | None = None,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
         target: str | list[str] | None = None,
@@ -262,10 +264,11 @@ class mLSTMTime(
         if amplitudes is None:
             amplitudes = not covariates
         check_flag("mLSTMTime", "amplitudes", amplitudes)
+        if random_signs is not None:
+            check_flag("mLSTMTime", "random_signs", random_signs)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
-        random_signs = _checked_signs(random_signs, covariates, loss)
         logging_metrics = logged_metrics(logging_metrics)
         with warnings.catch_warnings():
             # Lightning advises authors of models to keep modules out of the checkpoint; the host
@@ -274,6 +277,9 @@ class mLSTMTime(
             self.save_hyperparameters()
             super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
+        self._covariates = list(dict.fromkeys(covariates))
+        if random_signs:
+            check_can_be_turned(self._covariates, self.loss, self.output_transformer)
 
         used = {*static_categoricals, *history_classes, *time_varying_categoricals_decoder}
         self.embedding = ColumnEmbedding(
@@ -335,6 +341,15 @@ class mLSTMTime(
             if head is not None:  # at first the linear paths pass nearly unchanged
                 nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
                 nn.init.zeros_(head.bias)
+
+    @property
+    def random_signs(self) -> bool:
+        """Whether training turns half of the samples upside down."""
+        return (
+            self.hparams.random_signs is not False
+            and not self._covariates
+            and one_sided_part(self.loss, self.output_transformer) is None
+        )
 
     def _features(self, reals: list[str], categoricals: list[str]) -> StepFeatures:
         return StepFeatures(reals, categoricals, self.hparams.x_reals, self.embedding.widths)
@@ -448,9 +463,9 @@ class mLSTMTime(
             )
         ]
         turned = None
-        if self.training and self.hparams.random_signs:
-            turned = draw(len(past), past.device)
-            targets = [mirrored_past(target, turned) for target in targets]
+        if self.training and self.random_signs:
+            turned = draw_turned(targets)
+            targets = list(map(mirrored_past, targets, turned))
         steps = x["decoder_cont"].shape[1]
         outputs = [
             (target.paths[:, :steps] * amplitudes[:, :steps]).sum(-1) + added[:, :steps]
@@ -459,7 +474,7 @@ class mLSTMTime(
             )
         ]
         if turned is not None:
-            outputs = mirrored_forecasts(outputs, turned, self.loss)
+            outputs = list(map(mirrored, outputs, turned))
         scales = [
             scale if target.scale is None else target.scale.target_scale
             for scale, target in zip(to_list(x["target_scale"]), targets, strict=True)
@@ -864,28 +879,6 @@ class mLSTMTime(
 def _not_16_bits(x: Tensor) -> Tensor:
     """Return x in float32 at least: 16 bits are enough for weights, not for a forecast of 6490."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _checked_signs(random_signs: bool | None, covariates: list[str], loss: Any) -> bool:
-    """Return whether to turn samples upside down: unless told otherwise, where it can be done."""
-    one_sided = [
-        part
-        for part, mirror in zip(losses_of(loss), mirrors_of(loss), strict=True)
-        if mirror is None
-    ]
-    if random_signs is None:
-        return not covariates and not one_sided
-    check_flag("mLSTMTime", "random_signs", random_signs)
-    if random_signs and (covariates or one_sided):
-        why = (
-            f"the covariates {covariates} do not change their sign with the target"
-            if covariates
-            else f"{one_sided[0]!r} does not treat both signs alike"
-        )
-        raise ValueError(
-            f"mLSTMTime: random_signs must be False here, as {why}, got True; leave it out."
-        )
-    return random_signs
 
 
 def _checked_averages(moving_averages: Any) -> tuple[int, int]:
