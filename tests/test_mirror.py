@@ -68,7 +68,9 @@ def test_training_forecasts_each_sample_upright_or_upside_down(
     name: str, loss: Any, normalise: bool
 ) -> None:
     dataset = configured(name)
-    model = make_model(dataset, loss=loss, dropout=0.0, instance_normalization=normalise)
+    model = make_model(
+        dataset, loss=loss, random_signs=True, dropout=0.0, instance_normalization=normalise
+    )
     x = batch_of(dataset)
     upright = torch.cat(forecasts(model, x), dim=-1)
     inverted = torch.cat(
@@ -97,7 +99,7 @@ def test_training_forecasts_each_sample_upright_or_upside_down(
 def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
     """It is its own mirror image: turned, it would ask for two futures at once."""
     dataset = make_dataset(min_encoder_length=0, add_encoder_length=False)
-    model = make_model(dataset, dropout=0.0)
+    model = make_model(dataset, random_signs=True, dropout=0.0)
     x = batch_of(dataset)
     x["encoder_target"] = torch.full_like(x["encoder_target"], 7.3)
     x["encoder_lengths"] = torch.full_like(x["encoder_lengths"], length)
@@ -109,7 +111,7 @@ def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
 
 def test_targets_that_vary_are_turned_without_those_that_do_not() -> None:
     dataset = configured("two targets")
-    model = make_model(dataset, dropout=0.0)
+    model = make_model(dataset, random_signs=True, dropout=0.0)
     with torch.no_grad():
         model.head.weight.zero_()  # or each would show what it read of the other
     x = batch_of(dataset)
@@ -136,11 +138,12 @@ def test_forecasts_after_training_are_upright(signs: bool) -> None:
 def test_on_where_the_history_of_real_targets_is_all_that_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
-    on = not reads and "label" not in dataset.target_names
-    assert mLSTMTime.from_dataset(dataset).random_signs == on
-    assert not mLSTMTime.from_dataset(dataset, random_signs=False).random_signs
-    if on:
-        assert mLSTMTime.from_dataset(dataset, random_signs=True).random_signs
+    can = not reads and "label" not in dataset.target_names
+    assert make_model(dataset, max_encoder_length=64).random_signs == can
+    assert not make_model(dataset, max_encoder_length=63).random_signs
+    assert not make_model(dataset, max_encoder_length=64, random_signs=False).random_signs
+    if can:
+        assert make_model(dataset, random_signs=True).random_signs
         return
     assert_complains(
         lambda: mLSTMTime.from_dataset(dataset, random_signs=True),
@@ -179,7 +182,7 @@ class Steep(RMSE):
 )
 def test_off_for_a_loss_that_has_a_side(loss: Any, part: str) -> None:
     dataset = make_dataset(target_normalizer=EncoderNormalizer())
-    assert not mLSTMTime.from_dataset(dataset, loss=loss).random_signs
+    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
     assert_complains(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
         "mLSTMTime: random_signs",
@@ -197,14 +200,14 @@ def test_a_mean_does_not_go_through_a_transformation(loss: Any, transformation: 
         time_varying_unknown_reals=["volume"],
         target_normalizer=GroupNormalizer(transformation=transformation),
     )
-    model = mLSTMTime.from_dataset(dataset, loss=loss)
+    model = make_model(dataset, loss=loss, max_encoder_length=64)
     assert model.random_signs == (transformation is None or type(loss) is MAE)
 
 
 def test_one_of_several_losses_with_a_side_is_enough() -> None:
     dataset = configured("two targets")
     loss = MultiLoss([MAE(), SMAPE()])
-    assert not mLSTMTime.from_dataset(dataset, loss=loss).random_signs
+    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
     assert_complains(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
         "as SMAPE() does not treat",
@@ -213,7 +216,7 @@ def test_one_of_several_losses_with_a_side_is_enough() -> None:
 
 def test_another_loss_decides_anew(tmp_path: Path) -> None:
     dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset)
+    model = mLSTMTime.from_dataset(dataset, max_encoder_length=64)
     trainer = fit(model, dataset)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_signs

@@ -72,6 +72,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, 
 from pytorch_forecasting_mlstm.models.mlstm_time._sizes import (
     default_moving_averages,
     default_patch_length,
+    default_random_signs,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
 
@@ -130,10 +131,10 @@ class mLSTMTime(
         Whether every sample is brought to its own scale, or all are left at the host's.
     random_signs : bool, optional
         Whether training turns half of the samples upside down, so that the memory learns no drift
-        by heart; False where series have a direction, as those that grow or saturate. Default:
-        where the model reads nothing but the history of the targets and the losses treat both signs
-        alike: MAE, MASE, sums of these, and without a transformation of the target RMSE. Elsewhere
-        True is refused.
+        by heart; False where series have a direction, as those that grow or saturate. It takes a
+        model that reads nothing but the history of the targets, and losses that treat both signs
+        alike: MAE, MASE, sums of these, and without a transformation of the target RMSE; True is
+        refused elsewhere. Default: there, and with histories of 64 steps or more.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
@@ -345,8 +346,11 @@ class mLSTMTime(
     @property
     def random_signs(self) -> bool:
         """Whether training turns half of the samples upside down."""
+        wanted = self.hparams.random_signs
+        if wanted is None:
+            wanted = default_random_signs(self.hparams.max_encoder_length)
         return (
-            self.hparams.random_signs is not False
+            wanted
             and not self._covariates
             and one_sided_part(self.loss, self.output_transformer) is None
         )

@@ -1,9 +1,10 @@
-"""Sizes that follow from the dataset. This is the one place where they are chosen."""
+"""What follows from the length of the history. This is the one place where it is chosen."""
 
-__all__ = ["default_moving_averages", "default_patch_length"]
+__all__ = ["default_moving_averages", "default_patch_length", "default_random_signs"]
 
 _MAX_PATCH = 16
 _MIN_TOKENS = 32
+_LONG_HISTORY = 64
 
 
 def default_patch_length(max_encoder_length: int) -> int:
@@ -30,3 +31,15 @@ def default_moving_averages(max_encoder_length: int) -> tuple[int, int]:
     """
     trend = max(max_encoder_length // 3, 5) | 1
     return trend, max(trend // 7, 3) | 1
+
+
+def default_random_signs(max_encoder_length: int) -> bool:
+    """Return whether to train with random signs, where that can be done.
+
+    From 64 steps on: training data hold few long windows that do not overlap, and which way those
+    drift is learnt by heart. Of short ones they hold many, and the direction is worth knowing.
+
+    >>> [default_random_signs(steps) for steps in (24, 63, 64, 512)]
+    [False, False, True, True]
+    """
+    return max_encoder_length >= _LONG_HISTORY
