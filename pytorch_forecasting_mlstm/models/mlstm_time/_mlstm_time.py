@@ -98,8 +98,8 @@ class mLSTMTime(
        to the linear paths at every step, b, and the paths' amplitudes in every patch, a.
     4. The sum goes back to the scale of the data, through the host's own ``transform_output``.
 
-    In training half of the samples, drawn anew every time, go through the network upside down, and
-    their forecasts back (``random_signs``).
+    Where ``random_signs`` are on, half of the samples of a training, drawn anew every time, go
+    through the network upside down, and their forecasts back.
 
     Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
     decoder lengths may vary up to those of the dataset the model was made from; a history may be
@@ -131,10 +131,10 @@ class mLSTMTime(
         Whether every sample is brought to its own scale, or all are left at the host's.
     random_signs : bool, optional
         Whether training turns half of the samples upside down, so that the memory learns no drift
-        by heart; False where series have a direction, as those that grow or saturate. It takes a
-        model that reads nothing but the history of the targets, and losses that treat both signs
-        alike: MAE, MASE, sums of these, and without a transformation of the target RMSE; True is
-        refused elsewhere. Default: there, and with histories of 64 steps or more.
+        by heart; False where series have a direction, as those that grow or saturate. It can, where
+        the model reads nothing but the history of the targets, and the losses treat both signs
+        alike: MAE, MASE, RMSE of a target without transformation, and weighted sums of these.
+        Default: True where it can and ``max_encoder_length`` is at least 64.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
@@ -173,8 +173,8 @@ class mLSTMTime(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or a batch is longer than the model was
-        made for.
+        If an argument is of the wrong type or out of range, samples cannot be turned that are to
+        be, or a batch is longer than the model was made for.
 
     References
     ----------
