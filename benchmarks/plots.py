@@ -84,7 +84,7 @@ def plot_parts(table: pd.DataFrame) -> Figure:
     parts = table[table["model"].str.startswith(PART)]
     horizon = parts.groupby("horizon")["model"].nunique().idxmax()
     ours = table[(table["model"] == OURS) & (table["horizon"] == horizon)]
-    defaults = ours.set_index("seed")["test_mse"]
+    defaults = ours.groupby("seed")["test_mse"].mean()
     changed = parts[parts["horizon"] == horizon]
     # each beside the same seed of the defaults: of some parts there is one seed
     change = 100 * (changed["test_mse"] / changed["seed"].map(defaults) - 1)
