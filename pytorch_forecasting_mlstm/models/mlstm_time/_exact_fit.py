@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pytorch_forecasting.metrics import RMSE, MultiLoss
-from pytorch_forecasting.metrics.base_metrics import CompositeMetric
+from pytorch_forecasting.metrics import RMSE
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
+
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import metrics_of, parts_of
 
 __all__ = ["check_loss", "divergence_told", "keep_exact_fits"]
 
@@ -34,15 +35,13 @@ def keep_exact_fits(loss: Any, prediction: Tensor | list[Tensor], value: Tensor)
     value : Tensor
         The loss. Where it is not finite, gradients stay what they are.
     """
-    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
 
     def without_nan(gradient: Tensor) -> Tensor:
         exact = value.isfinite() & gradient.isnan()
         return gradient.masked_fill(exact, 0.0)
 
-    for part, output in zip(parts, to_list(prediction), strict=True):
-        metrics = part._metrics if isinstance(part, CompositeMetric) else [part]
-        if output.requires_grad and any(isinstance(metric, RMSE) for metric in metrics):
+    for part, output in zip(parts_of(loss), to_list(prediction), strict=True):
+        if output.requires_grad and any(isinstance(metric, RMSE) for metric in metrics_of(part)):
             output.register_hook(without_nan)
 
 

@@ -38,9 +38,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time._fills import target_fills
 from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     fresh_loss,
     link_of,
+    metrics_of,
     normalizers_of,
     output_size_of,
     pack_targets,
+    parts_of,
 )
 
 __all__ = ["check_logged_metrics", "check_losses", "try_loss"]
@@ -71,15 +73,14 @@ _NOT_NEGATIVE = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
 
 def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
     """Raise if the loss of a target cannot work with the dataset."""
-    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
     normalizers = normalizers_of(dataset.target_normalizer)
     values, fills = dataset.data["target"], target_fills(dataset)
     for name, part, normalizer, target in zip(
-        dataset.target_names, parts, normalizers, values, strict=True
+        dataset.target_names, parts_of(loss), normalizers, values, strict=True
     ):
         if isinstance(part, CompositeMetric):
             _check_composite(part, normalizer, dataset.multi_target)
-        for single in part._metrics if isinstance(part, CompositeMetric) else [part]:
+        for single in metrics_of(part):
             _check_loss(single, normalizer)
             _check_steps(single, normalizer, dataset)
             _check_values(single, normalizer, name, target)
@@ -90,7 +91,7 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
 def check_logged_metrics(metrics: Any, dataset: TimeSeriesDataSet) -> None:
     """Raise if a metric to log cannot weigh steps, or leave out padded ones, and would have to."""
     for metric in metrics:
-        for part in metric._metrics if isinstance(metric, CompositeMetric) else [metric]:
+        for part in metrics_of(metric):
             for normalizer in normalizers_of(dataset.target_normalizer):
                 _check_steps(part, normalizer, dataset)
 

@@ -40,10 +40,12 @@ __all__ = [
     "link_of",
     "logged_metrics",
     "losses_of",
+    "metrics_of",
     "normalizers_of",
     "output_size_of",
     "outside_inference_mode",
     "pack_targets",
+    "parts_of",
     "point_forecast",
     "rescale",
     "tell_transformations",
@@ -89,8 +91,17 @@ def link_of(loss: Any) -> Link:
 
 def losses_of(loss: Any) -> list[Any]:
     """Return the loss of every target; of a composite metric the first, which sets the scale."""
-    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
-    return [part._metrics[0] if isinstance(part, CompositeMetric) else part for part in parts]
+    return [metrics_of(part)[0] for part in parts_of(loss)]
+
+
+def parts_of(loss: Any) -> list[Any]:
+    """Return the part of a loss that each target has; of a composite metric the whole."""
+    return list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
+
+
+def metrics_of(part: Any) -> list[Any]:
+    """Return the metrics that a composite metric sums up, or the one that it is."""
+    return list(part._metrics) if isinstance(part, CompositeMetric) else [part]
 
 
 def normalizers_of(output_transformer: Any) -> list[Any]:
@@ -184,7 +195,7 @@ def logged_metrics(metrics: Any) -> nn.ModuleList:
         )
     copies = [fresh_loss(metric, "logging_metrics") for metric in metrics or ()]
     for metric in copies:
-        for part in metric._metrics if isinstance(metric, CompositeMetric) else [metric]:
+        for part in metrics_of(metric):
             if isinstance(part, QuantileLoss | DistributionLoss | MultiLoss) or link_of(part) in (
                 Link.CLASSES,
                 Link.LOG_RATE,

@@ -8,11 +8,14 @@ history tells of its future.
 from typing import Any
 
 import torch
-from pytorch_forecasting.metrics import MAE, MASE, RMSE, MultiLoss
-from pytorch_forecasting.metrics.base_metrics import CompositeMetric
+from pytorch_forecasting.metrics import MAE, MASE, RMSE
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
+from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+    metrics_of,
+    normalizers_of,
+    parts_of,
+)
 from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast
 
 __all__ = ["check_can_be_turned", "draw_turned", "mirrored", "mirrored_past", "one_sided_part"]
@@ -24,10 +27,9 @@ def one_sided_part(loss: Any, output_transformer: Any) -> Any:
     The forecast that is best by absolute errors, the median, goes with its target through any
     transformation; that by squared errors, the mean, through none.
     """
-    parts = list(loss.metrics) if isinstance(loss, MultiLoss) else [loss]
-    for part, normalizer in zip(parts, normalizers_of(output_transformer), strict=False):
+    for part, normalizer in zip(parts_of(loss), normalizers_of(output_transformer), strict=False):
         even = (MAE, MASE) if getattr(normalizer, "transformation", None) else (MAE, MASE, RMSE)
-        for metric in part._metrics if isinstance(part, CompositeMetric) else [part]:
+        for metric in metrics_of(part):
             if type(metric) not in even:  # what is derived from them may be anything
                 return metric
     return None
@@ -54,10 +56,11 @@ def draw_turned(targets: list[TargetPast]) -> list[Tensor]:
     """
     features = targets[0].features
     turned = torch.rand(len(features), 1, 1, device=features.device) < 0.5
-    return [
-        turned if target.scale is None else turned & target.scale.varies[..., None]
-        for target in targets
-    ]
+    drawn = []
+    for target in targets:
+        assert target.scale is not None, "the loss of classes has a side"
+        drawn.append(turned & target.scale.varies[..., None])
+    return drawn
 
 
 def mirrored_past(past: TargetPast, turned: Tensor) -> TargetPast:
