@@ -22,7 +22,7 @@ from torch.serialization import get_safe_globals
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities import data as reductions
 
-__all__ = ["allowed", "path_of"]
+__all__ = ["allowed", "is_listed", "path_of"]
 
 #: Functions of transformations and of parts of losses: each maps tensors to a tensor.
 _TORCH_FUNCTIONS = (
@@ -59,6 +59,11 @@ def path_of(item: Any) -> str:
     """Return the path of a class or function."""
     listed = _paths().get(id(item))
     return f"{item.__module__}.{item.__qualname__}" if listed is None else listed
+
+
+def is_listed(item: Any) -> bool:
+    """Return whether a class or function is on the list of this module, whoever else allows it."""
+    return id(item) in _paths()
 
 
 @cache

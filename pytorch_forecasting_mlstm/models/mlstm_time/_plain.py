@@ -9,28 +9,27 @@ that are allowed are named; none is imported, no function is called.
 import copyreg
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta, timezone, tzinfo
-from functools import partial
+from collections.abc import Collection
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import torch
+from torch import nn
 from torchmetrics import Metric
 
 from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, path_of
+from pytorch_forecasting_mlstm.models.mlstm_time._archive import first_line
+from pytorch_forecasting_mlstm.models.mlstm_time._values import (
+    JOIN_BY_NAME,
+    VALUES,
+    CannotBeWrittenError,
+)
 
-__all__ = ["CannotBeWrittenError", "describe", "rebuild"]
+__all__ = ["CannotBeWrittenError", "describe", "rebuild", "referred"]
 
 _NEW = copyreg.__newobj__  # type: ignore[attr-defined]
 _KIND = "plain object"  # marks a dict that stands for an object
 _AS_THEY_ARE = (str, int, float, bool, type(None), torch.Tensor, torch.dtype, torch.device)
-
-
-class CannotBeWrittenError(TypeError):
-    """Raised for what has no form as plain data, a lambda for example."""
 
 
 def describe(values: dict[str, Any]) -> dict[str, Any]:
@@ -87,13 +86,19 @@ def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[
     try:
         reader, values = _Reader(description["objects"]), description["values"]
         return {n: reader.of(n, value) for n, value in values.items() if n not in without}
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except Exception as error:  # of the data of a stranger
         if str(error).startswith("mLSTMTime: "):
             raise
         raise ValueError(
             f"mLSTMTime: the objects in the checkpoint are damaged, {type(error).__name__}: "
-            f"{error}; take another checkpoint."
+            f"{first_line(error)}; take another checkpoint."
         ) from error
+
+
+def referred(written: dict[Any, Any]) -> int | None:
+    """Return the number of the object that a dict refers to, if it refers to one."""
+    number = written.get("number") if written.get(_KIND) == "object" else None
+    return number if type(number) is int else None
 
 
 class _Writer:
@@ -129,7 +134,7 @@ class _Writer:
         self._numbers = {key: number for key, number in self._numbers.items() if number < count}
 
     def _object(self, value: Any, where: str) -> dict[str, Any]:
-        for kind, (take_apart, _) in _VALUES.items():
+        for kind, (take_apart, _) in VALUES.items():
             if type(value) is kind or (kind is np.generic and isinstance(value, kind)):
                 state = take_apart(value, where)
                 return {"class": kind.__name__, "state": self.write(state, where)}
@@ -147,6 +152,8 @@ class _Writer:
 
 class _Reader:
     def __init__(self, objects: list[Any]) -> None:
+        if not isinstance(objects, list):
+            raise TypeError("no list of objects")
         self._objects = objects
         self._allowed = allowed()
         self._made: dict[int, Any] = {}
@@ -167,15 +174,17 @@ class _Reader:
             return type(value)((key, self.read(part)) for key, part in value.items())
         if kind == "name":
             return self._name(value["path"])
-        number = value["number"]
+        number = referred(value)
+        if number is None or not 0 <= number < len(self._objects):
+            raise LookupError(f"no object {value.get('number')!r:.50}")
         if number not in self._made:
-            self._make(number, **self._objects[number])
+            self._make(number, self._objects[number])
         return self._made[number]
 
-    def _make(self, number: int, **written: Any) -> None:
+    def _make(self, number: int, written: dict[str, Any]) -> None:
         path, state = written["class"], written["state"]
-        if path in _BY_NAME:
-            self._made[number] = _BY_NAME[path](self.read(state))
+        if path in JOIN_BY_NAME:
+            self._made[number] = JOIN_BY_NAME[path](self.read(state))
             return
         kind = self._name(path)
         if not isinstance(kind, type):
@@ -184,6 +193,14 @@ class _Reader:
         new: Any = kind.__new__
         item = self._made[number] = new(kind)
         state = self.read(state)
+        needed = {"_parameters", "_buffers", "_modules"} if issubclass(kind, nn.Module) else set()
+        needed |= {"_defaults"} if issubclass(kind, Metric) else set()
+        if needed and not (isinstance(state, dict) and needed <= state.keys()):
+            raise ValueError(
+                f"mLSTMTime: the objects in the checkpoint are damaged, {self._reading} has a "
+                f"{path} without its state; pass {self._reading} to load_from_checkpoint, or take "
+                f"another checkpoint."
+            )
         if hasattr(item, "__setstate__"):
             item.__setstate__(state)
         elif state is not None:
@@ -221,175 +238,3 @@ def _importable(item: Any, where: str) -> str:
             f"of a module"
         )
     return path
-
-
-# Values of NumPy and pandas: each is taken apart to plain values, and put together again.
-
-
-def _split_array(array: np.ndarray, where: str) -> dict[str, Any]:
-    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
-        data: Any = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-    elif array.dtype.kind in "mM":
-        data = torch.from_numpy(array.astype(np.int64))
-    elif array.dtype.kind in "OU":
-        data = [x.item() if isinstance(x, np.generic) else x for x in array.reshape(-1).tolist()]
-    else:
-        raise CannotBeWrittenError(f"{where} is an array of {array.dtype}")
-    return {"dtype": str(array.dtype), "shape": array.shape, "data": data}
-
-
-def _join_array(state: dict[str, Any]) -> np.ndarray:
-    dtype, data = np.dtype(state["dtype"]), state["data"]
-    if isinstance(data, torch.Tensor):
-        return data.numpy().astype(dtype).reshape(state["shape"])
-    array = np.empty(len(data), dtype)
-    array[:] = data
-    return array.reshape(state["shape"])
-
-
-def _split_index(index: pd.Index, where: str) -> dict[str, Any]:
-    if isinstance(index, pd.CategoricalIndex):
-        codes, classes = np.asarray(index.codes), index.categories
-        return {"data": codes, "dtype": [classes, index.ordered], "name": index.name}
-    return {"data": index.to_numpy(), "dtype": str(index.dtype), "name": index.name}
-
-
-def _join_index(state: dict[str, Any]) -> pd.Index:
-    dtype = state["dtype"]
-    if isinstance(dtype, list):
-        classes, ordered = dtype
-        data = pd.Categorical.from_codes(state["data"], categories=classes, ordered=ordered)
-        return pd.CategoricalIndex(data, name=state["name"])
-    return pd.Index(state["data"], dtype=dtype, name=state["name"])
-
-
-def _split_levels(index: pd.MultiIndex, where: str) -> dict[str, Any]:
-    codes = [np.asarray(codes) for codes in index.codes]
-    return {"levels": list(index.levels), "codes": codes, "names": list(index.names)}
-
-
-def _join_levels(state: dict[str, Any]) -> pd.MultiIndex:
-    return pd.MultiIndex(state["levels"], state["codes"], names=state["names"])
-
-
-def _split_series(series: pd.Series, where: str) -> dict[str, Any]:
-    return {"values": pd.Index(series, name=series.name), "index": series.index}
-
-
-def _join_series(state: dict[str, Any]) -> pd.Series:
-    values = state["values"]
-    return pd.Series(values.array.copy(), index=state["index"], name=values.name)
-
-
-def _split_frame(frame: pd.DataFrame, where: str) -> dict[str, Any]:
-    columns = [pd.Index(frame.iloc[:, number]) for number in range(frame.shape[1])]
-    return {"columns": frame.columns, "index": frame.index, "data": columns}
-
-
-def _join_frame(state: dict[str, Any]) -> pd.DataFrame:
-    data = {i: values.array.copy() for i, values in enumerate(state["data"])}
-    frame = pd.DataFrame(data, index=state["index"])
-    frame.columns = state["columns"]
-    return frame
-
-
-def _split_scalar(value: np.generic, where: str) -> dict[str, Any]:
-    return {"array": np.asarray(value)}
-
-
-def _join_scalar(state: dict[str, Any]) -> np.generic:
-    return state["array"][()]
-
-
-def _split_timestamp(value: pd.Timestamp, where: str) -> dict[str, Any]:
-    zone = _split_zone(value.tzinfo, where)
-    if zone is not None:
-        value = value.tz_convert("UTC").tz_localize(None)
-    return {"array": np.asarray(value.to_numpy()), "zone": zone}
-
-
-def _join_timestamp(state: dict[str, Any]) -> pd.Timestamp:
-    value, zone = pd.Timestamp(state["array"][()]), _join_zone(state["zone"])
-    return value if zone is None else value.tz_localize("UTC").tz_convert(zone)
-
-
-def _split_datetime(value: datetime, where: str) -> dict[str, Any]:
-    iso = value.replace(tzinfo=None).isoformat()
-    return {"iso": iso, "fold": value.fold, "zone": _split_zone(value.tzinfo, where)}
-
-
-def _join_datetime(state: dict[str, Any]) -> datetime:
-    value = datetime.fromisoformat(state["iso"])
-    return value.replace(fold=state["fold"], tzinfo=_join_zone(state["zone"]))
-
-
-def _split_zone(zone: tzinfo | None, where: str) -> str | float | None:
-    """Write a time zone as its name or, of one without, its offset in seconds."""
-    if zone is None:
-        return None
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo and pytz
-    if name is not None:
-        return str(name)
-    offset = zone.utcoffset(None)
-    if offset is None:
-        raise CannotBeWrittenError(f"{where} has the time zone {zone!r}, which has no name")
-    return offset.total_seconds()
-
-
-def _join_zone(zone: str | float | None) -> tzinfo | None:
-    if isinstance(zone, str):
-        return ZoneInfo(zone)
-    return None if zone is None else timezone(timedelta(seconds=zone))
-
-
-def _split_dict(value: dict[Any, Any], where: str) -> list[Any]:
-    return [(key, part) for key, part in value.items()]
-
-
-def _set(state: list[Any]) -> set[Any]:
-    return set(state)
-
-
-_INDEX = (_split_index, _join_index)
-_VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
-    np.ndarray: (_split_array, _join_array),
-    np.generic: (_split_scalar, _join_scalar),
-    pd.Index: _INDEX,
-    pd.RangeIndex: _INDEX,
-    pd.DatetimeIndex: _INDEX,
-    pd.TimedeltaIndex: _INDEX,
-    pd.PeriodIndex: _INDEX,
-    pd.IntervalIndex: _INDEX,
-    pd.CategoricalIndex: _INDEX,
-    pd.MultiIndex: (_split_levels, _join_levels),
-    pd.Series: (_split_series, _join_series),
-    pd.DataFrame: (_split_frame, _join_frame),
-    pd.Timestamp: (_split_timestamp, _join_timestamp),
-    pd.Timedelta: (
-        lambda value, where: {"array": np.asarray(value.to_numpy())},
-        lambda state: pd.Timedelta(state["array"][()]),
-    ),
-    pd.Period: (
-        lambda value, where: [value.ordinal, value.freqstr],
-        lambda state: pd.Period(ordinal=state[0], freq=state[1]),
-    ),
-    pd.Interval: (
-        lambda value, where: [value.left, value.right, value.closed],
-        lambda state: pd.Interval(*state),
-    ),
-    datetime: (_split_datetime, _join_datetime),
-    date: (lambda value, where: value.isoformat(), date.fromisoformat),
-    timedelta: (
-        lambda value, where: [value.days, value.seconds, value.microseconds],
-        lambda state: timedelta(*state),
-    ),
-    dict: (_split_dict, dict),
-    OrderedDict: (_split_dict, OrderedDict),
-    set: (lambda value, where: list(value), _set),
-    partial: (
-        lambda value, where: [value.func, value.args, value.keywords],
-        lambda state: partial(state[0], *state[1], **state[2]),
-    ),
-    frozenset: (lambda value, where: list(value), frozenset),
-}
-_BY_NAME = {kind.__name__: join for kind, (_, join) in _VALUES.items()}
