@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import torch
 import torchmetrics
-from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
 from pytorch_forecasting import GroupNormalizer, TimeSeriesDataSet
 from pytorch_forecasting.data import EncoderNormalizer, TorchNormalizer
@@ -45,6 +45,7 @@ from torch.serialization import get_safe_globals
 from datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.mlstm_time._allowed import _known
+from pytorch_forecasting_mlstm.models.mlstm_time._archive import device_of
 from pytorch_forecasting_mlstm.models.mlstm_time._plain import describe, rebuild
 
 SMALL = {"hidden_size": 4, "num_heads": 2}
@@ -342,6 +343,153 @@ def test_trainer_reads_checkpoints_by_default(tmp_path: Path) -> None:
     trainer = Trainer(max_epochs=2, callbacks=[best], **limits, **QUIET)
     trainer.fit(again, train, val, ckpt_path=best.best_model_path)
     assert trainer.global_step == 4
+
+
+class Windows(LightningDataModule):
+    """A data module with hyper-parameters and a state."""
+
+    def __init__(self, batch_size: int = 16) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.taken = 0
+
+    def train_dataloader(self) -> Any:
+        """Return a loader of the training data."""
+        dataset = configured("known real")
+        return dataset.to_dataloader(batch_size=self.hparams.batch_size, num_workers=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what Lightning writes under the name of the class."""
+        return {"taken": 3}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what was written."""
+        self.taken = state["taken"]
+
+
+class Diary(Callback):
+    """A callback with an entry of its own beside those of Lightning."""
+
+    def on_save_checkpoint(self, trainer: Any, model: Any, checkpoint: dict[str, Any]) -> None:
+        """Write the entry."""
+        checkpoint["diary"] = {"pages": [1, 2]}
+
+
+class Annotated(mLSTMTime):
+    """A model with an entry of its own, and a constructor that reads a tensor."""
+
+    note = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        assert torch.ones(3).sum().item() == 3
+        super().__init__(*args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the entry."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["note"] = "mine"
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the entry."""
+        super().on_load_checkpoint(checkpoint)
+        self.note = checkpoint["note"]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`:UserWarning")
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
+@pytest.mark.parametrize("weights_alone", [False, True])
+def test_what_others_write_into_the_file_does_not_matter(
+    weights_alone: bool, tmp_path: Path
+) -> None:
+    """Data modules, callbacks, averages of weights, and models that derive from ours."""
+    model = Annotated.from_dataset(configured("known real"), **SMALL)
+    average = EMAWeightAveraging()
+    trainer = Trainer(
+        callbacks=[Diary(), average],
+        enable_checkpointing=False,
+        precision="bf16-mixed",
+        **{**QUIET, "max_epochs": 1},
+        limit_train_batches=2,
+    )
+    trainer.fit(model, datamodule=Windows())
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path, weights_only=weights_alone)
+    keys = torch.load(path).keys()
+    assert weights_alone or {"Windows", "diary", "averaging_state"} <= keys
+    assert {"datamodule_hyper_parameters", "note"} <= keys
+
+    loaded = Annotated.load_from_checkpoint(path)
+    assert loaded.note == "mine"
+    assert torch.equal(loaded.position, torch.load(path)["state_dict"]["position"])
+    if weights_alone:
+        return
+    data, trainer = (
+        Windows(),
+        Trainer(
+            callbacks=[EMAWeightAveraging()],
+            enable_checkpointing=False,
+            precision="bf16-mixed",
+            **{**QUIET, "max_epochs": 2},
+            limit_train_batches=2,
+        ),
+    )
+    trainer.fit(Annotated.from_dataset(configured("known real"), **SMALL), data, ckpt_path=path)
+    assert data.taken == 3
+    assert trainer.global_step == 4
+
+
+class Narrow(mLSTMTime):
+    """A model with few arguments."""
+
+    def __init__(self, max_encoder_length: int = 8, loss: Any = None) -> None:
+        super().__init__(
+            max_encoder_length=max_encoder_length,
+            loss=loss,
+            target="y",
+            output_transformer=TorchNormalizer(),
+        )
+
+
+def test_a_model_of_few_arguments_is_loaded(tmp_path: Path) -> None:
+    loaded = Narrow.load_from_checkpoint(save(Narrow(loss=SMAPE()), tmp_path / "model.ckpt"))
+    assert type(loaded.loss) is SMAPE
+
+
+def test_masks_may_be_infinite(tmp_path: Path) -> None:
+    """Weights must be finite; a buffer need not be."""
+
+    class Masked(mLSTMTime):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.register_buffer("mask", torch.full((3,), -torch.inf))
+
+    model = Masked.from_dataset(configured("known real"), **SMALL)
+    loaded = Masked.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
+    assert loaded.mask.isinf().all()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["cpu", torch.device("cpu"), {"cpu": "cpu"}, lambda storage, location: storage, None],
+    ids=["name", "device", "dict", "function", "none"],
+)
+def test_weights_go_where_they_are_told_to(place: Any, tmp_path: Path) -> None:
+    path = save(make_model(), tmp_path / "model.ckpt")
+    assert mLSTMTime.load_from_checkpoint(path, map_location=place).device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("location", "place", "expected"),
+    [
+        ("cuda:1", None, "cuda:1" if torch.cuda.is_available() else "cpu"),
+        ("cuda:1", {"cuda:1": "cuda:0"}, "cuda:0"),
+        ("cuda:1", {"cuda:0": "cpu"}, "cuda:1"),
+        ("cuda:1", lambda storage, location: None, "cuda:1"),
+        ("cpu", "meta", "meta"),
+    ],
+)
+def test_where_weights_go(location: str, place: Any, expected: str) -> None:
+    assert device_of(location, place) == torch.device(expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*suggestion:UserWarning")

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,7 +20,7 @@ from pytorch_forecasting.metrics import QuantileLoss
 
 from datasets import QUIET, configured
 from pytorch_forecasting_mlstm import mLSTMTime
-from test_checkpoints import make_model, raw, save
+from test_checkpoints import make_model, save
 
 OBJECTS, PARAMETERS = "objects_of_hyper_parameters", "hyper_parameters"
 
@@ -83,6 +82,7 @@ PLACES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # of jsonargparse, were it asked
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     ("importer", "of"),
@@ -100,9 +100,12 @@ def test_no_importer_is_called(
     checkpoint = torch.load(honest)
     checkpoint[OBJECTS]["values"].pop(of, None)
     checkpoint[PARAMETERS].pop(of, None)
+    checkpoint[PARAMETERS][
+        "embedding_labels"
+    ] = {}  # their annotation is not what the host hands on
     call = {"class_path": "trap.run", "init_args": {}}
-    started = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(trap)]}}
-    for evil in (call, started):
+    known = {"class_path": "os.mkdir", "init_args": {"path": str(trap)}}
+    for evil in (call, known):
         crafted = {**checkpoint, PARAMETERS: {**checkpoint[PARAMETERS], of: evil}}
         crafted[OBJECTS] = {
             **checkpoint[OBJECTS],
@@ -118,18 +121,15 @@ def test_no_importer_is_called(
 
 @pytest.mark.filterwarnings("ignore")  # of jsonargparse, at Lightning
 def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> None:
-    """Lightning alone, handed such a file, starts the program."""
+    """Lightning alone, handed such a file, does what it says."""
     pytest.importorskip("jsonargparse")
 
-    call = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(trap)]}}
-    evil = {"_instantiator": IMPORTERS[0], "loss": call}
-    torch.save({**torch.load(honest), "hparams": evil, PARAMETERS: {}}, tmp_path / "model.ckpt")
-    with suppress(Exception):  # it is no model
-        _load_from_checkpoint(mLSTMTime, tmp_path / "model.ckpt", weights_only=True)
-    for _ in range(100):
-        if trap.exists():
-            break
-        subprocess.run(["sleep", "0.05"], check=True)
+    call = {"class_path": "os.mkdir", "init_args": {"path": str(trap)}}
+    checkpoint = torch.load(honest)
+    checkpoint[PARAMETERS].update(loss=call, embedding_labels={})
+    checkpoint["hparams"] = {"_instantiator": IMPORTERS[0]}
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    _load_from_checkpoint(mLSTMTime, tmp_path / "model.ckpt", weights_only=True)
     assert trap.exists()
 
 
@@ -418,3 +418,193 @@ def test_what_takes_more_than_the_file_holds_is_refused(
     name: str, crafted: dict[str, Path]
 ) -> None:
     assert_refused(lambda: mLSTMTime.load_from_checkpoint(crafted[name]))
+
+
+_MEASURE = """
+import resource, sys, warnings
+warnings.simplefilter("ignore")
+from pytorch_forecasting_mlstm import mLSTMTime
+honest, *paths = sys.argv[1:]
+mLSTMTime.load_from_checkpoint(honest)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in paths:
+    try:
+        mLSTMTime.load_from_checkpoint(path)
+    except (TypeError, ValueError):
+        pass
+    else:
+        raise SystemExit(f"{path} was loaded")
+print("kB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path]) -> None:
+    """All of them in one process: its highest memory, against that of a loaded honest file."""
+    command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted.values())]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    taken = int(run.stdout.partition("kB:")[2])
+    largest = max(path.stat().st_size for path in crafted.values())
+    assert taken * 1024 < 100e6 + largest
+
+
+def _pickled(operations: bytes) -> bytes:
+    """Write an archive whose data are the operations of a pickle."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + operations + b".")
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+def _deflated(honest: bytes) -> bytes:
+    """Pack the same files, and hundreds of megabytes of zeros in one."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(honest)) as source,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in source.namelist():
+            packed.writestr(name, source.read(name))
+        with packed.open("archive/data/999", "w", force_zip64=True) as entry:
+            for _ in range(200):
+                entry.write(bytes(10**6))
+    return file.getvalue()
+
+
+_HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # the number 10^12
+ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
+    "half of the file": lambda honest: honest[: len(honest) // 2],
+    "without the end": lambda honest: honest[:-30],
+    "noise in the data": lambda honest: honest.replace(b"hidden_size", b"hidden_\xffize"),
+    "nothing": lambda honest: b"",
+    "an archive of nothing": lambda honest: b"PK\x05\x06" + bytes(18),
+    "deflated": _deflated,
+    "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _HUGE + b"\x85R"),
+    "a tensor by number": lambda honest: _pickled(b"ctorch\nFloatTensor\n" + _HUGE + b"\x85R"),
+    "a storage by number": lambda honest: _pickled(
+        b"ctorch.storage\nUntypedStorage\n" + _HUGE + b"\x85R"
+    ),
+    "a cast of a tensor": lambda honest: _pickled(
+        b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n)R"
+    ),
+    "no pickle": lambda honest: _pickled(b"\xff"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_are_looked_through_before_they_are_read(
+    name: str, honest: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(ARCHIVES[name](honest.read_bytes()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert_refused(lambda: mLSTMTime.load_from_checkpoint(path))
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert taken * 1024 < 100e6
+
+
+class Changing(io.BytesIO):
+    """A file that holds something else when it is read once more."""
+
+    def __init__(self, first: bytes, then: bytes) -> None:
+        super().__init__(first)
+        self.then = then
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, and change behind the reader."""
+        content = super().read(size)
+        if self.tell() == len(self.getbuffer()):
+            super().__init__(self.then)
+        return content
+
+
+def test_a_file_is_read_once(honest: Path, tmp_path: Path) -> None:
+    evil = torch.load(honest)
+    evil["hparams"] = {"_instantiator": "os.system"}
+    torch.save(evil, tmp_path / "evil.ckpt")
+    file = Changing(honest.read_bytes(), (tmp_path / "evil.ckpt").read_bytes())
+    assert isinstance(mLSTMTime.load_from_checkpoint(file), mLSTMTime)
+
+
+# Weights that are no numbers, losses that are no losses
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("double", [False, True])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, double: bool, tmp_path: Path
+) -> None:
+    model = make_model()
+    path = save(model.double() if double else model, tmp_path / "model.ckpt")
+    checkpoint = torch.load(path)
+    checkpoint["state_dict"]["head.weight"][0, 0] = value
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+        mLSTMTime.load_from_checkpoint(path)
+    trainer = Trainer(enable_checkpointing=False, max_epochs=1, **QUIET)
+    loader = configured("known real").to_dataloader(train=False, batch_size=16)
+    for run in (trainer.validate, trainer.test, trainer.predict):
+        with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+            run(make_model(), loader, ckpt_path=path)
+    with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+        trainer.fit(make_model(), loader, loader, ckpt_path=path)
+
+
+@pytest.mark.parametrize("state", [None, {}, [], 3, "left out"], ids=str)
+@pytest.mark.parametrize("name", ["loss", "logging_metrics", "output_transformer"])
+def test_objects_without_state_are_named(
+    name: str, state: Any, honest: Path, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(honest)
+    number = checkpoint[OBJECTS]["values"][name]["number"]
+    if state == "left out":
+        del checkpoint[OBJECTS]["objects"][number]["state"]
+    else:
+        checkpoint[OBJECTS]["objects"][number]["state"] = state
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    assert_refused(lambda: mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt"))
+
+
+# Training that goes on
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("optimizer_states", [{"state": {0: {"step": _nested()}}, "param_groups": []}]),
+        ("lr_schedulers", [{"a": _nested_dict()}]),
+        ("loops", {"fit_loop": _nested_dict()}),
+        ("callbacks", {"EarlyStopping": _nested_dict()}),
+        ("callbacks", {"EarlyStopping": _within_itself()}),
+        ("optimizer_states", [{"state": {0: {"exp_avg": _wide(10**12)}}, "param_groups": []}]),
+        ("state_dict", {"position": _wide(10**12)}),
+        ("state_dict", {"position": torch.empty(3, device="meta")}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_training_does_not_go_on_from_such_files(
+    part: str, value: Any, honest: Path, tmp_path: Path
+) -> None:
+    torch.save({**torch.load(honest), part: value}, tmp_path / "model.ckpt")
+    dataset = configured("all covariates")
+    model = make_model(dataset, loss=QuantileLoss())
+    trainer = Trainer(enable_checkpointing=False, max_epochs=1, num_sanity_val_steps=0, **QUIET)
+    loader = dataset.to_dataloader(train=False, batch_size=16)
+    assert_refused(lambda: trainer.fit(model, loader, loader, ckpt_path=tmp_path / "model.ckpt"))
+
+
+def test_hyper_parameters_of_a_file_reach_no_training(
+    honest: Path, trap: Path, tmp_path: Path
+) -> None:
+    evil = {"_instantiator": "trap.run", "loss": {"class_path": "trap.run", "init_args": {}}}
+    keys = ("hparams", "module_arguments", PARAMETERS, OBJECTS, "dataset_parameters")
+    keys += ("datamodule_hyper_parameters", "__special_save__")
+    torch.save({**torch.load(honest), **dict.fromkeys(keys, evil)}, tmp_path / "model.ckpt")
+    dataset = configured("all covariates")
+    model = make_model(dataset, loss=QuantileLoss())
+    trainer = Trainer(enable_checkpointing=False, max_epochs=1, num_sanity_val_steps=0, **QUIET)
+    loader = dataset.to_dataloader(train=False, batch_size=16)
+    trainer.fit(model, loader, loader, ckpt_path=tmp_path / "model.ckpt")
+    assert type(model.loss) is QuantileLoss
+    assert model.dataset_parameters == dataset.get_parameters()
+    assert not trap.exists()

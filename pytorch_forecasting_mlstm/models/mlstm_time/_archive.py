@@ -114,6 +114,8 @@ def _check_archive(written: bytes, whose: str) -> None:
                     f"{whose} must hold its data as they are, it is a compressed archive; write it "
                     f"by torch.save."
                 )
+            if not entries:
+                raise zipfile.BadZipFile("no entries")
             pickles = [archive.read(e) for e in entries if e.filename.split("/")[-1] == "data.pkl"]
     except (EOFError, NotImplementedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(

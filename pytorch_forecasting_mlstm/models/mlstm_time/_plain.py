@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, path_of
+from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, is_listed, path_of
 from pytorch_forecasting_mlstm.models.mlstm_time._archive import first_line
 from pytorch_forecasting_mlstm.models.mlstm_time._values import (
     JOIN_BY_NAME,
@@ -193,9 +193,7 @@ class _Reader:
         new: Any = kind.__new__
         item = self._made[number] = new(kind)
         state = self.read(state)
-        needed = {"_parameters", "_buffers", "_modules"} if issubclass(kind, nn.Module) else set()
-        needed |= {"_defaults"} if issubclass(kind, Metric) else set()
-        if needed and not (isinstance(state, dict) and needed <= state.keys()):
+        if is_listed(kind) and not _is_whole(kind, state):
             raise ValueError(
                 f"mLSTMTime: the objects in the checkpoint are damaged, {self._reading} has a "
                 f"{path} without its state; pass {self._reading} to load_from_checkpoint, or take "
@@ -216,6 +214,13 @@ class _Reader:
                 f"load_from_checkpoint(path, {self._reading}=...)."
             )
         return self._allowed[path]
+
+
+def _is_whole(kind: type, state: Any) -> bool:
+    """Return whether an object of a listed class has a state; they all have one."""
+    needed = {"_parameters", "_buffers", "_modules"} if issubclass(kind, nn.Module) else set()
+    needed |= {"_defaults"} if issubclass(kind, Metric) else set()
+    return isinstance(state, dict) and bool(state) and needed <= state.keys()
 
 
 def _is_plain_key(key: Any) -> bool:
