@@ -358,6 +358,10 @@ class Windows(LightningDataModule):
         dataset = configured("known real")
         return dataset.to_dataloader(batch_size=self.hparams.batch_size, num_workers=0)
 
+    def val_dataloader(self) -> Any:
+        """Return a loader of the validation data."""
+        return self.train_dataloader()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning writes under the name of the class."""
         return {"taken": 3}
@@ -395,7 +399,8 @@ class Annotated(mLSTMTime):
         self.note = checkpoint["note"]
 
 
-@pytest.mark.filterwarnings("ignore:You defined a `validation_step`:UserWarning")
+@pytest.mark.filterwarnings("ignore:You have overridden `on_before_batch_transfer`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling:UserWarning")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
 @pytest.mark.parametrize("weights_alone", [False, True])
 def test_what_others_write_into_the_file_does_not_matter(
@@ -410,6 +415,7 @@ def test_what_others_write_into_the_file_does_not_matter(
         precision="bf16-mixed",
         **{**QUIET, "max_epochs": 1},
         limit_train_batches=2,
+        limit_val_batches=1,
     )
     trainer.fit(model, datamodule=Windows())
     path = tmp_path / "model.ckpt"
