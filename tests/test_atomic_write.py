@@ -27,15 +27,14 @@ users = pytest.mark.skipif(
 
 
 # without the package around it, which takes seconds to import
-ATOMIC_WRITE = (
-    f"import runpy; atomic_write = runpy.run_path({_atomic_write.__file__!r})['atomic_write']"
-)
+LOAD = f"from runpy import run_path; atomic_write = run_path({_atomic_write.__file__!r})"
+LOAD += "['atomic_write']"
 
 
 def python(code: str, *arguments: Any) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", f"{ATOMIC_WRITE}\n{code}", *map(str, arguments)],
+        [sys.executable, "-c", f"{LOAD}\n{code}", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

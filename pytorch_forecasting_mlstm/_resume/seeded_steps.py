@@ -40,12 +40,12 @@ class SeededSteps(Callback):
     What a step draws, for dropout for example, follows from the seed and the number of the step
     alone, not from all that was drawn before. Processes of a distributed training draw differently.
 
-    A checkpoint describes the training as it was after the last whole step of the optimizer,
-    whenever it is asked for: within an accumulation of gradients, within a validation, at the end of
-    an epoch or after an exception. On resume, what follows that step is run again: the validation
-    with early stopping and schedulers, and the end of the epoch. However often a training is killed,
-    it then sees the same batches, epochs, validation values and learning rates as one that was not.
-    For that, the callback moves itself to the front of the trainer's list.
+    A checkpoint describes the training as it was after the last whole step of the optimizer, even
+    if it is written within an accumulation of gradients, within a validation, at the end of an
+    epoch or after an exception. Resuming repeats what follows that step: the validation with early
+    stopping and schedulers, or the end of the epoch. However often a training is killed, it sees
+    the same batches, epochs, logged values of epochs and learning rates as one that is not. For
+    that, the callback moves itself to the front of the trainer's list.
 
     Parameters
     ----------
