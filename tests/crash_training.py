@@ -16,6 +16,7 @@ from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO, SeededSteps, resumable
 
 BATCHES = 4  # of an epoch
+EVERY = int(os.environ.get("CRASH_TRAINING_EVERY", "3"))  # steps from file to file
 
 
 def die() -> None:
@@ -33,7 +34,7 @@ class KilledInStep(Callback):
             die()
 
 
-def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: int = 3) -> Any:
+def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: int = EVERY) -> Any:
     """Train for three epochs, with dropout, random lengths and a schedule; return the trainer."""
     seed_everything(1, verbose=False)
     # windows of random length draw when they are loaded, dropout when they are trained on
@@ -64,10 +65,11 @@ def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: 
 
 
 def main(folder: Path, step: int) -> None:
-    """Train until the process is killed, in this step."""
+    """Train, from the last file where there is one, until the process is killed in this step."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    train(folder, None, KilledInStep(step))
+    last = folder / "last.ckpt"
+    train(folder, str(last) if last.exists() else None, KilledInStep(step), every=EVERY)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from matplotlib.image import imread
 from pytorch_forecasting_mlstm.__main__ import main
 from pytorch_forecasting_mlstm.cli import training
 from pytorch_forecasting_mlstm.cli.demo_data import electricity_demand
-from pytorch_forecasting_mlstm.cli.errors import UserError
-from pytorch_forecasting_mlstm.cli.files import whole_file
 from pytorch_forecasting_mlstm.cli.quiet import quiet
 from pytorch_forecasting_mlstm.cli.split import split_table
 
@@ -59,26 +57,6 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for option in "time target group known horizon history epochs seed output".split():
         assert f"--{option} " in printed
     assert "sales.csv --time date --target sales" in printed
-
-
-def test_file_is_whole_or_untouched(tmp_path: Path) -> None:
-    path = tmp_path / "forecast.csv"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as part:
-        part.write_text("half")
-        assert path.read_text() == "old"
-        raise RuntimeError
-    assert path.read_text() == "old"
-    with (
-        pytest.raises(UserError, match=r"cannot write '.*forecast\.csv': No space left"),
-        whole_file(path),
-    ):
-        raise OSError(28, "No space left on device")
-    assert path.read_text() == "old"
-    with whole_file(path) as part:
-        part.write_text("new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path], "no temporary file is left"
 
 
 def test_quiet_only_about_what_is_expected() -> None:

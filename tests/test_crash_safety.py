@@ -33,9 +33,10 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(one[name], other[name]), name
 
 
-def run_until_killed(code: list[str]) -> None:
+def run_until_killed(code: list[str], every: int = 3) -> None:
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment["CRASH_TRAINING_EVERY"] = str(every)
     done = subprocess.run(
         [sys.executable, *code], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -54,6 +55,20 @@ def test_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     resumed = train(tmp_path / "cut", "last")
     unbroken = train(tmp_path / "unbroken")
     assert resumed.global_step == unbroken.global_step == 3 * BATCHES
+    assert_same(weights(resumed), weights(unbroken))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_training_killed_twice_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """After the last step of the first epoch, and of the second."""
+    for step in (BATCHES, 2 * BATCHES):
+        code = [str(TESTS / "crash_training.py"), str(tmp_path / "cut"), str(step)]
+        run_until_killed(code, every=1)
+    resumed = train(tmp_path / "cut", str(tmp_path / "cut" / "last.ckpt"), every=1)
+    unbroken = train(tmp_path / "unbroken", every=1)
+    assert resumed.global_step == unbroken.global_step == 3 * BATCHES
+    assert resumed.current_epoch == unbroken.current_epoch == 3
     assert_same(weights(resumed), weights(unbroken))
 
 
@@ -105,10 +120,12 @@ def test_a_write_that_is_killed_leaves_the_good_checkpoint(tmp_path: Path) -> No
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     run_until_killed(["-c", CUT_OFF_WRITE, str(path)])
     assert torch.load(path) == {"step": 1}
-    # what is left of the new one is no checkpoint by its name, and is not in the way
+    # what is left of the new one is no checkpoint by its name, and the next write removes it
     assert [p.suffix for p in tmp_path.iterdir() if p != path] == [".part"]
     AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
     assert torch.load(path) == {"step": 2}
+    if sys.platform == "linux":  # elsewhere it is left for a day
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_write_that_fails_leaves_the_good_checkpoint_alone(

@@ -25,9 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ddp")
 
 
-@pytest.fixture(scope="module")
-def outcomes(folder: Path) -> tuple[Any, Any, Any]:
-    """What one process has, and what each of two has."""
+def torchrun(script: str, folder: Path, *options: str) -> None:
+    """Run two processes."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {
         **os.environ,
@@ -36,15 +35,22 @@ def outcomes(folder: Path) -> tuple[Any, Any, Any]:
         "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
     }
     # torchrun takes a port and keeps it: one that is looked for first may be taken by others
-    torchrun = [
+    run = [
         "torch.distributed.run",
         "--standalone",
         "--local-addr=127.0.0.1",
         "--nproc-per-node=2",
+        *options,
     ]
-    command = [sys.executable, "-m", *torchrun, str(TESTS / "ddp_training.py"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", *run, str(TESTS / script), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> tuple[Any, Any, Any]:
+    """What one process has, and what each of two has."""
+    torchrun("ddp_training.py", folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         alone = train(1)
@@ -115,3 +121,35 @@ def test_one_process_of_several_can_predict_everything(outcomes: tuple[Any, Any,
     torch.testing.assert_close(
         first["whole"]["output"], alone["whole"]["output"], rtol=1e-3, atol=1e-3
     )
+
+
+def test_more_processes_than_windows(tmp_path: Path) -> None:
+    """Validation and tests repeat the window; predictions cannot, and are refused in one line."""
+    torchrun("ddp_few_series.py", tmp_path)
+    for rank in (0, 1):
+        got = torch.load(tmp_path / f"few{rank}.pt")
+        assert got["windows"] == 1
+        assert got["validated"] == got["tested"] > 0
+        for name in ("trainer.predict", "model.predict", "forecast"):
+            assert got[name].startswith(
+                "ValueError: mLSTMTime: each process must have a window to predict, got 1 "
+                "window(s) for 2 processes; "
+            )
+            assert "\n" not in got[name]
+        assert got["each its own"] == "no error"
+        assert got["alone"] == 4
+
+
+def test_processes_that_are_killed_resume_exactly(tmp_path: Path) -> None:
+    """One of two is killed three times, and torchrun starts both again."""
+    # more restarts than kills: gloo may fail to connect at once after one
+    torchrun("ddp_resume.py", tmp_path, "--max-restarts=9")
+    assert len(list(tmp_path.glob("killed *"))) == 3
+    for rank in (0, 1):
+        got = torch.load(tmp_path / f"resumed{rank}.pt")
+        cut, whole = got["cut"], got["whole"]
+        for name, weight in whole.pop("weights").items():
+            assert torch.equal(cut["weights"][name], weight), name
+        del cut["weights"]
+        assert cut == whole
+        assert (whole["steps"], whole["epoch"]) == (6, 3)

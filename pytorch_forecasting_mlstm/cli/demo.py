@@ -9,7 +9,7 @@ from .datasets import held_out_set, model_frame, training_set
 from .demo_data import electricity_demand
 from .evaluation import Evaluation, evaluate
 from .extras import require
-from .files import writable_folder
+from .files import whole_files, writable_folder
 from .plot import plot_test_window
 from .report import error_table
 from .split import split_table
@@ -54,7 +54,8 @@ def run_demo(arguments: Arguments) -> None:
     print(error_table(table, split, evaluation))
     picture = folder / "demo.png"
     title = f"{table.name}: one day ahead"
-    plot_test_window(table, split, evaluation, _typical_day(evaluation), title, picture)
+    with whole_files(picture) as (part,):
+        plot_test_window(table, split, evaluation, _typical_day(evaluation), title, part)
     print(f"\nWrote {picture}: of the test days, the one with the median error")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .._atomic_write import atomic_write
 from .errors import UserError
 
 
@@ -20,11 +22,10 @@ def writable_folder(folder: Path) -> Path:
     UserError
         The folder cannot be made, or not be written to.
     """
-    probe = folder / f".mlstm-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(
             f"cannot write to the folder {str(folder)!r} ({error.strerror}): name another one "
@@ -34,21 +35,21 @@ def writable_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and rename it to `path` once it is complete.
+def whole_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Give temporary paths, and rename them to `paths` once all of them are complete.
 
-    A reader sees the old file or the new one, never a part; after an error the old one is left.
+    A reader sees old files or new ones, never a part of one, and never the first one new and
+    another one old; after an error the old ones are left. A symbolic link stays, and the file that
+    it leads to is replaced.
 
     Raises
     ------
     UserError
-        The file cannot be written.
+        A file cannot be written.
     """
-    part = path.with_name(f".{path.name}-{os.getpid()}.tmp")
     try:
-        yield part
-        os.replace(part, path)
+        with atomic_write(*(Path(os.path.realpath(path)) for path in paths)) as parts:
+            yield parts
     except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        names = " and ".join(repr(str(path)) for path in paths)
+        raise UserError(f"cannot write {names}: {error.strerror or error}") from error

@@ -6,7 +6,7 @@ from .arguments import Arguments
 from .datasets import held_out_set, model_frame, training_set
 from .evaluation import evaluate
 from .extras import require
-from .files import whole_file, writable_folder
+from .files import whole_files, writable_folder
 from .future import check_names, tidy_forecast
 from .plot import plot_future
 from .report import error_table
@@ -62,7 +62,7 @@ def run_forecast(arguments: Arguments) -> None:
     forecast = tidy_forecast(table, quantiles)
     if floor == 0:
         print("The target is never negative: nor are the forecasts")
-    with whole_file(folder / "forecast.csv") as part:
-        forecast.to_csv(part, index=False, lineterminator="\n")
-    plot_future(table, split.horizon, quantiles, folder / "forecast.png")
+    with whole_files(folder / "forecast.csv", folder / "forecast.png") as (rows, picture):
+        forecast.to_csv(rows, index=False, lineterminator="\n")
+        plot_future(table, split.horizon, quantiles, picture)
     print(f"Wrote {folder / 'forecast.csv'} ({len(forecast):,} rows) and {folder / 'forecast.png'}")

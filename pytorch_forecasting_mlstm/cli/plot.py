@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from .evaluation import Evaluation
-from .files import whole_file
 from .split import Split
 from .table import Table
 from .training import QUANTILES
@@ -142,9 +141,8 @@ def _plain(text: str) -> str:
 
 
 def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
-    """Add title and legend, and write the file."""
+    """Add title and legend, and write a PNG file, whatever the name ends in."""
     handles, labels = axes.get_legend_handles_labels()
     figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=13)
     figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
-    with whole_file(path) as part:
-        figure.savefig(part, format="png")
+    figure.savefig(path, format="png")

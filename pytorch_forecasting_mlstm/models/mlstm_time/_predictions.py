@@ -15,11 +15,13 @@ import pandas as pd
 import torch
 from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.utilities import CombinedLoader
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.models.base._base_model import PredictCallback, Prediction
 from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader
 
 from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
 
@@ -40,6 +42,12 @@ class GatheredPredictions(BaseModel):
         if results.keys() == {"prediction"}:
             return Output(**results)
         return super().to_network_output(**results)  # of a model derived from this one
+
+    def setup(self, stage: str) -> None:
+        """Check that every process has a window to predict."""
+        super().setup(stage)
+        if stage == "predict" and self.trainer.world_size > 1:
+            check_windows(self.trainer)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the network's output, for ``trainer.predict`` too."""
@@ -110,6 +118,28 @@ class GatheredPredictions(BaseModel):
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
             trainer.predict(self, data, return_predictions=False)
         return gather.result
+
+
+def check_windows(trainer: Any) -> None:
+    """Raise if there are more processes than windows: Lightning fails with a bare assertion.
+
+    In validation and tests Lightning repeats windows instead.
+    """
+    source = trainer.predict_loop._data_source
+    loaders = CombinedLoader(source.dataloader(), "sequential").flattened
+    for loader in loaders:
+        # Lightning splits a loader in the cases of this method
+        if isinstance(loader, DataLoader) and trainer._data_connector._requires_distributed_sampler(
+            loader
+        ):
+            windows, processes = len(loader.sampler), trainer.world_size  # type: ignore[arg-type]
+            if 0 < windows < processes:
+                raise ValueError(
+                    f"mLSTMTime: each process must have a window to predict, got {windows} "
+                    f"window(s) for {processes} processes; predict with a Trainer of "
+                    f"devices={windows} or fewer, in model.predict and forecast by "
+                    f"trainer_kwargs={{'devices': 1}}."
+                )
 
 
 def check_mode(mode: Any) -> None:

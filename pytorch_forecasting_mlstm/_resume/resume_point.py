@@ -1,0 +1,113 @@
+"""Lightning's counters, set to a point that a training can resume from.
+
+Lightning writes its counters as they are when the file is asked for: within a batch, before or
+after a validation, before or after the end of an epoch. On resume it guesses from them what is left
+to do, and leaves out validations, ends of epochs and counts. The functions here set the counters of
+a checkpoint, ``loops.fit_loop``, to one of four points whose remaining work is known:
+
+``AFTER_STEP``
+    The optimizer's step is done. Validation, if it is due, and all that follows is left.
+``BEFORE_BATCH``
+    Validation and schedulers are done, too. The next batch of the same epoch is left.
+``EPOCH_END``
+    All batches and validations of the epoch are done. The hooks of its end are left.
+``BEFORE_EPOCH``
+    The epoch is complete, or none has begun. The next epoch is left.
+"""
+
+from typing import Any
+
+__all__ = [
+    "AFTER_STEP",
+    "BEFORE_BATCH",
+    "BEFORE_EPOCH",
+    "EPOCH_END",
+    "find_resume_point",
+    "set_resume_point",
+]
+
+AFTER_STEP = "after step"
+BEFORE_BATCH = "before batch"
+EPOCH_END = "epoch end"
+BEFORE_EPOCH = "before epoch"
+
+_BATCHES = "epoch_loop.batch_progress"
+_VALIDATION = "epoch_loop.val_loop.batch_progress"
+
+
+def find_resume_point(loop: dict[str, Any], logged_step: int, stopping: bool) -> str:
+    """Find the last point that a training has passed.
+
+    Parameters
+    ----------
+    loop : dict
+        State of Lightning's fit loop.
+    logged_step : int
+        Lightning's number of the step for loggers when the last batch ended. It is increased after
+        the validation, which tells whether a validation is done.
+    stopping : bool
+        Whether the training is asked to stop. Then the last validation, which may have asked for
+        it, is repeated on resume.
+
+    Returns
+    -------
+    str
+        One of the four points.
+    """
+    epochs, batches = loop["epoch_progress"]["current"], loop[_BATCHES]["current"]
+    last = loop[_BATCHES]["is_last_batch"]
+    if epochs["ready"] == epochs["completed"] or epochs["started"] < epochs["ready"]:
+        return BEFORE_EPOCH
+    if epochs["processed"] == epochs["ready"]:
+        return EPOCH_END if last and not stopping else AFTER_STEP
+    if batches["processed"] == 0:
+        return BEFORE_EPOCH
+    if batches["ready"] > batches["processed"]:
+        return BEFORE_BATCH
+    validated = loop["epoch_loop.state_dict"]["_batches_that_stepped"] > logged_step
+    return BEFORE_BATCH if validated and not last else AFTER_STEP
+
+
+def set_resume_point(loop: dict[str, Any], point: str, logged_step: int) -> None:
+    """Set the counters to a point, in place.
+
+    Parameters
+    ----------
+    loop : dict
+        State of Lightning's fit loop.
+    point : str
+        One of the four points.
+    logged_step : int
+        Lightning's number of the step for loggers when the last batch ended.
+    """
+    # What Lightning makes of each combination is in `update_restart_stage`, `reset` and `advance`
+    # of its loops; tests/test_resume_points.py fails if that changes.
+    epoch = loop["epoch_progress"]["current"]["completed"]
+    begun = epoch if point == BEFORE_EPOCH else epoch + 1
+    for of in ("total", "current"):
+        counts = loop["epoch_progress"][of]
+        counts.update(ready=begun, started=begun, processed=epoch, completed=epoch)
+
+    batches = loop[_BATCHES]
+    done = 0 if point == BEFORE_EPOCH else batches["current"]["processed"]
+    # a batch that is not completed makes Lightning go on with the next one, without a validation
+    completed = -1 if point == BEFORE_BATCH else 0
+    for of, count in (("total", batches["total"]["processed"]), ("current", done)):
+        counts = dict.fromkeys(("ready", "started", "processed"), count)
+        batches[of].update(counts, completed=count + completed)
+    batches["is_last_batch"] = batches["is_last_batch"] and point in (AFTER_STEP, EPOCH_END)
+
+    # a validation that has begun, but not its first batch, is what Lightning runs again
+    validating = int(point == AFTER_STEP)
+    nothing = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+    loop[_VALIDATION].update(
+        total={**nothing, "ready": validating, "started": validating},
+        current=nothing,
+        is_last_batch=False,
+    )
+    if point in (AFTER_STEP, BEFORE_BATCH):
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = logged_step
+
+    loaders = loop["state_dict"].get("combined_loader", [])
+    if len(loaders) == 1 and loaders[0].keys() == {"epoch", "batches"}:
+        loaders[0]["batches"] = 0 if batches["is_last_batch"] else done

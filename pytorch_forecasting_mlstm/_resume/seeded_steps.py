@@ -1,0 +1,276 @@
+"""The callback that makes each step follow from its number, and files resume at whole steps."""
+
+import os
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from .epoch_means import gather_epoch_means, read_epoch_means, restore_epoch_means
+from .resume_point import (
+    AFTER_STEP,
+    BEFORE_EPOCH,
+    EPOCH_END,
+    find_resume_point,
+    set_resume_point,
+)
+from .seeds import mix_seeds
+
+__all__ = ["SeededSteps"]
+
+
+@dataclass
+class _Snapshot:
+    """What a checkpoint needs of an earlier moment, beside weights and optimizers."""
+
+    loop: dict[str, Any]
+    callbacks: dict[str, Any]
+    own: dict[str, Any]
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SeededSteps(Callback):
+    """Make a training resume exactly: seed each step by its number, save only whole steps.
+
+    What a step draws, for dropout for example, follows from the seed and the number of the step
+    alone, not from all that was drawn before. Processes of a distributed training draw differently.
+
+    A checkpoint describes the training as it was after the last whole step of the optimizer, even
+    if it is written within an accumulation of gradients, within a validation, at the end of an
+    epoch or after an exception. Resuming repeats what follows that step: the validation with early
+    stopping and schedulers, or the end of the epoch. However often a training is killed, it sees
+    the same batches, epochs, logged values of epochs and learning rates as one that is not. For
+    that, the callback moves itself to the front of the trainer's list.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the training.
+
+    Raises
+    ------
+    RuntimeError
+        A checkpoint is asked for while the optimizer changes the weights, by an exception there.
+
+    Examples
+    --------
+    >>> from lightning import Trainer
+    >>> trainer = Trainer(accelerator="cpu", logger=False, callbacks=[SeededSteps(seed=1)])
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._stepping = False  # the optimizer changes the weights
+        self._logged_step = 0  # Lightning's number of the step for loggers, when the batch ended
+        self._buffers: dict[str, Tensor] = {}
+        self._means: list[Any] = []
+        self._accumulation: _Snapshot | None = None  # before the first batch of an accumulation
+        self._stopped: _Snapshot | None = None  # after the last step of an epoch that was cut short
+        self._loaded: _Snapshot | None = None  # until the training goes on from it
+        self._at_step: dict[str, Any] | None = None  # states of callbacks after the step
+        self._at_epoch_end: dict[str, Any] | None = None
+
+    # Lightning's hooks, in the order of a training
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Move to the front, to see the states of all other callbacks before their hooks run."""
+        # not yet visited callbacks stay where they are, and Lightning is iterating over the list
+        trainer.callbacks.remove(self)  # type: ignore[attr-defined]
+        trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
+        self._loaded = self._accumulation = self._stopped = None
+        self._at_step = self._at_epoch_end = None
+        self._stepping = False
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep what Lightning does not restore."""
+        own = checkpoint["callbacks"].get(self.state_key)
+        if own and trainer.state.fn == TrainerFn.FITTING:
+            callbacks = {k: v for k, v in checkpoint["callbacks"].items() if k != self.state_key}
+            self._loaded = deepcopy(_Snapshot(checkpoint["loops"]["fit_loop"], callbacks, own))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lead Lightning's loops to the point that the file describes."""
+        loop: Any = trainer.fit_loop
+        self._logged_step = loop.epoch_loop._batches_that_stepped
+        if self._loaded is None:
+            return
+        own = self._loaded.own
+        self._restore_values(trainer, pl_module, own)
+        # Lightning would leave out schedulers that read a metric at the end of this epoch
+        loop._restarting = False
+        if own["point"] == BEFORE_EPOCH:
+            loop.epoch_loop.restarting = False
+        if own["point"] == EPOCH_END:
+            loop.epoch_loop.val_loop._has_run = True
+        if own["point"] == AFTER_STEP and not loop.epoch_loop._should_check_val_fx(
+            loop._data_fetcher
+        ):
+            # what follows a step without a validation; Lightning goes on with the next batch
+            loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=True)
+            loop.epoch_loop._batches_that_stepped += 1
+            loop.epoch_loop.val_loop._has_run = loop.epoch_loop._num_ready_batches_reached()
+
+    def _restore_values(
+        self, trainer: Trainer, pl_module: LightningModule, own: dict[str, Any]
+    ) -> None:
+        """Restore logged values, and which callbacks have saved this step."""
+        metrics = {name: value.to(pl_module.device) for name, value in own["metrics"].items()}
+        trainer.callback_metrics.update(metrics)
+        restore_epoch_means(trainer, own["means"])
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and (
+                callback.state_key in own["saved"] or _has_written(callback, trainer.ckpt_path)
+            ):
+                callback._last_global_step_saved = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what was before the epoch."""
+        self._forget()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the step, by its number over all epochs."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        torch.manual_seed(mix_seeds(self.seed, trainer.global_rank, progress.processed))
+        self._forget()
+        self._means = read_epoch_means(trainer)
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._buffers = {name: value.clone() for name, value in pl_module.named_buffers()}
+            self._accumulation = None
+            if trainer.accumulate_grad_batches > 1:
+                self._accumulation = self._take_snapshot(trainer)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        """Note that weights are changing."""
+        self._stepping = True
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note that the step is whole."""
+        self._stepping = False
+        self._logged_step = trainer.fit_loop.epoch_loop._batches_that_stepped
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the states of callbacks: the validation is repeated on resume."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._loaded = None
+            if self._at_step is None:
+                self._at_step = _read_callbacks(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the states of callbacks: the end of the epoch is repeated on resume."""
+        epoch_loop: Any = trainer.fit_loop.epoch_loop
+        if self._loaded is not None:  # the epoch has ended without a batch or a validation
+            self._loaded = None
+            epoch_loop.restarting = epoch_loop.val_loop._has_run = False
+        self._at_epoch_end = _read_callbacks(trainer)
+        if self._at_step is None:
+            self._at_step = self._at_epoch_end
+        self._stopped = None
+        if trainer.should_stop or not epoch_loop.batch_progress.is_last_batch:
+            self._stopped = self._take_snapshot(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the file describe the training after its last whole step."""
+        if self._stepping:
+            raise RuntimeError(
+                "SeededSteps: a checkpoint must hold the weights of a whole step, got asked for "
+                "one after an exception while the optimizer was changing them; resume from the "
+                "last file, which is left as it is."
+            )
+        snapshot = self._choose_snapshot(trainer)
+        own = {**snapshot.own, "saved": _read_saved(trainer)}
+        if snapshot is not self._loaded:
+            own["means"] = gather_epoch_means(trainer, own["means"])
+            own["metrics"] = {k: v.detach().cpu() for k, v in own["metrics"].items()}
+        files = {callback.state_key for callback in trainer.checkpoint_callbacks}
+        states = {k: v for k, v in checkpoint["callbacks"].items() if k in files}
+        checkpoint["callbacks"] = {**states, **snapshot.callbacks, self.state_key: own}
+        checkpoint["loops"]["fit_loop"] = snapshot.loop
+        checkpoint["epoch"] = snapshot.loop["epoch_progress"]["current"]["completed"]
+        checkpoint["state_dict"].update(
+            {k: v for k, v in snapshot.buffers.items() if k in checkpoint["state_dict"]}
+        )
+
+    # Snapshots
+
+    def _choose_snapshot(self, trainer: Trainer) -> _Snapshot:
+        """Find the snapshot that belongs to the weights as they are."""
+        if self._loaded is not None:
+            return self._loaded
+        current = trainer.fit_loop.epoch_progress.current
+        if self._stopped is not None and current.ready == current.completed:
+            return self._stopped
+        return self._take_snapshot(trainer)
+
+    def _take_snapshot(self, trainer: Trainer) -> _Snapshot:
+        """Take a snapshot of the last point that was passed with a whole step."""
+        loop = trainer.fit_loop.state_dict()
+        point = find_resume_point(loop, self._logged_step, trainer.should_stop)
+        progress = loop["epoch_loop.batch_progress"]
+        batches = progress["current"]
+        within = batches["ready"] > batches["processed"]
+        accumulating = batches["processed"] % trainer.accumulate_grad_batches > 0
+        if self._accumulation is not None and (
+            within or (accumulating and point != BEFORE_EPOCH and not progress["is_last_batch"])
+        ):
+            return self._accumulation
+        set_resume_point(loop, point, self._logged_step)
+        callbacks = {AFTER_STEP: self._at_step, EPOCH_END: self._at_epoch_end}.get(point)
+        means = self._means if within else read_epoch_means(trainer)
+        own = {
+            "point": point,
+            "metrics": dict(trainer.callback_metrics),
+            "means": [] if point == BEFORE_EPOCH else means,
+        }
+        return _Snapshot(
+            loop,
+            _read_callbacks(trainer) if callbacks is None else callbacks,
+            own,
+            self._buffers if within else {},
+        )
+
+    def _forget(self) -> None:
+        """Forget the step before."""
+        self._loaded = self._stopped = self._at_step = self._at_epoch_end = None
+
+
+def _read_callbacks(trainer: Trainer) -> dict[str, Any]:
+    """Copy the states of all callbacks but those that write files, which must know their files."""
+    callbacks = [own for own in trainer.callbacks if not isinstance(own, Checkpoint)]  # type: ignore[attr-defined]
+    states = {callback.state_key: callback.state_dict() for callback in callbacks}
+    return {key: deepcopy(state) for key, state in states.items() if state}
+
+
+def _read_saved(trainer: Trainer) -> list[str]:
+    """List the callbacks that have saved this step, and need not save it again on resume."""
+    return [
+        callback.state_key
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint)
+        and callback._last_global_step_saved == trainer.global_step
+    ]
+
+
+def _has_written(callback: Any, path: Any) -> bool:
+    """Say whether a file was written by a callback."""
+    own = (callback.best_model_path, callback.last_model_path, *callback.best_k_models)
+    return os.path.abspath(path) in [os.path.abspath(name) for name in own if name]

@@ -1,0 +1,347 @@
+"""A file is the old one or the new one, whoever writes to it and whenever a writer is killed."""
+
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytorch_forecasting_mlstm import _atomic_write
+from pytorch_forecasting_mlstm._atomic_write import atomic_write
+from pytorch_forecasting_mlstm.cli.errors import UserError
+from pytorch_forecasting_mlstm.cli.files import whole_files, writable_folder
+from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
+
+ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
+# none of the rights of root, who may write anywhere
+users = pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="root may write to any folder"
+)
+
+
+# without the package around it, which takes seconds to import
+LOAD = f"from runpy import run_path; atomic_write = run_path({_atomic_write.__file__!r})"
+LOAD += "['atomic_write']"
+
+
+def python(code: str, *arguments: Any) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{LOAD}\n{code}", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+WRITER = """
+import os, sys
+os.getpid = lambda: 1  # as in every container
+from pathlib import Path
+path, letter = Path(sys.argv[1]), sys.argv[2]
+for _ in range(50):
+    with atomic_write(path) as (part,), part.open("w") as file:
+        for _ in range(40):
+            file.write(letter * 1000)
+            file.flush()
+    text = path.read_text()
+    assert len(text) == 40_000 and len(set(text)) == 1
+"""
+
+
+def test_processes_that_write_one_path(tmp_path: Path) -> None:
+    """Of one process id, as two containers have: all files are whole, and no write fails."""
+    path = tmp_path / "last.ckpt"
+    writers = [python(WRITER, path, letter) for letter in "abc"]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors
+    assert list(tmp_path.iterdir()) == [path]
+
+
+STOPPED = """
+import sys, time
+from pathlib import Path
+with atomic_write(Path(sys.argv[1])) as (part,):
+    part.write_text("half")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def writing(path: Path) -> subprocess.Popen[str]:
+    """A process that is in the middle of a write."""
+    writer = python(STOPPED, path)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n"
+    return writer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells kernels apart")
+def test_leftovers_of_dead_writers_are_removed_and_files_of_living_ones_are_not(
+    tmp_path: Path,
+) -> None:
+    """A leftover of another file's writer, too."""
+    path = tmp_path / "last.ckpt"
+    path.write_text("old")
+    living, dead = writing(path), writing(tmp_path / "step=3.ckpt")
+    try:
+        assert len(list(tmp_path.iterdir())) == 3
+        dead.kill()
+        dead.communicate()
+        assert len(list(tmp_path.iterdir())) == 3
+        with atomic_write(path) as (part,):
+            part.write_text("new")
+        assert path.read_text() == "new"
+        assert len(list(tmp_path.iterdir())) == 2  # the living writer's
+    finally:
+        living.kill()
+        living.communicate()
+    with atomic_write(path) as (part,):
+        part.write_text("newer")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_files_of_other_machines_are_left_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    """Their locks may not be seen from here, and neither may those of some file systems."""
+    if not locks:
+        monkeypatch.setattr(_atomic_write, "fcntl", None)
+    kernel = "f" * 8 if locks else _atomic_write._kernel()
+    young, old = (tmp_path / f".last.ckpt.{kernel}-{letter * 16}.part" for letter in "ab")
+    for path, age in ((young, 23 * 3600), (old, 25 * 3600)):
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    mine = tmp_path / ".profile.part"
+    mine.touch()
+    with atomic_write(tmp_path / "last.ckpt") as (part,):
+        part.write_text("new")
+    assert sorted(tmp_path.iterdir()) == sorted([young, mine, tmp_path / "last.ckpt"])
+
+
+def test_a_file_that_was_taken_for_a_leftover_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its creation and its lock."""
+    taken: list[Path] = []
+    exists = Path.exists
+
+    def remove_first(path: Path) -> bool:
+        if path.suffix == ".part" and not taken:
+            taken.append(path)
+            path.unlink()
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", remove_first)
+    with atomic_write(tmp_path / "last.ckpt") as (part,):
+        part.write_text("new")
+    assert taken and taken != [part]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@posix
+def test_permissions(tmp_path: Path) -> None:
+    """Of a new file those that the umask leaves, of an old one its own."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.touch()
+    old.chmod(0o604)
+    mask = os.umask(0o027)
+    try:
+        for path in (new, old):
+            with atomic_write(path) as (part,):
+                part.write_text("text")
+    finally:
+        os.umask(mask)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o640, 0o604]
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """As long as the file system takes them."""
+    path = tmp_path / ("x" * 251 + ".csv")
+    with atomic_write(path) as (part,):
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+@posix
+def test_links(tmp_path: Path) -> None:
+    """A checkpoint takes the place of a link, as in Lightning; the command line follows one."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("old")
+    link.symlink_to(real)
+    with whole_files(link) as (part,):
+        part.write_text("new")
+    assert link.is_symlink() and real.read_text() == "new"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, link)
+    assert not link.is_symlink() and real.read_text() == "new"
+
+
+# Errors
+
+FULL = """
+import resource, sys, torch
+from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a disk that is full
+AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, sys.argv[1])
+"""
+
+
+@posix
+def test_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    before = path.read_bytes()
+    writer = python(FULL, path)
+    _, errors = writer.communicate(timeout=120)
+    assert writer.returncode == 1
+    assert "AtomicCheckpointIO: cannot write" in errors.splitlines()[-1]
+    assert "an earlier file of that name is unchanged" in errors.splitlines()[-1]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_below_a_file(tmp_path: Path) -> None:
+    """Fails for root, too."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write '.*last.ckpt'"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
+    with pytest.raises(UserError, match="cannot write to the folder '.*folder'"):
+        writable_folder(tmp_path / "file" / "folder")
+
+
+@users
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write .*Permission denied"):
+            AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
+        with pytest.raises(UserError, match="Permission denied"):
+            writable_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_errors_of_objects_that_cannot_be_pickled_are_torchs(tmp_path: Path) -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        AtomicCheckpointIO().save_checkpoint({"f": lambda: None}, tmp_path / "last.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Several files
+
+
+def test_a_new_forecast_never_stands_beside_an_old_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever rename the process is killed at, before or after it."""
+    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    replace = os.replace
+
+    def state() -> tuple[str | None, str | None]:
+        texts = [path.read_text() if path.exists() else None for path in (rows, picture)]
+        return texts[0], texts[1]
+
+    seen = []
+    for kill_at in range(1, 20):
+        for path in (rows, picture):
+            path.write_text("old")
+        calls = 0
+
+        def killed(old: Any, new: Any, kill_at: int = kill_at) -> None:
+            nonlocal calls
+            for _ in range(2):  # before and after
+                calls += 1
+                if calls == kill_at:
+                    seen.append(state())
+                if calls % 2:
+                    replace(old, new)
+
+        monkeypatch.setattr(os, "replace", killed)
+        with whole_files(rows, picture) as parts:
+            for part in parts:
+                part.write_text("new")
+        assert state() == ("new", "new")
+        if calls < kill_at:
+            break
+    assert seen[0] == ("old", "old")
+    assert ("new", "old") not in seen
+    assert ("new", None) in seen and ("old", None) in seen
+    assert sorted(tmp_path.iterdir()) == [rows, picture]
+
+
+@pytest.mark.parametrize("name", ["forecast.csv", "forecast.png"])
+def test_an_error_leaves_both_old_files(tmp_path: Path, name: str) -> None:
+    paths = [tmp_path / "forecast.csv", tmp_path / "forecast.png"]
+    for path in paths:
+        path.write_text("old")
+    with (
+        pytest.raises(UserError, match=r"cannot write '.*csv' and '.*png': No space left"),
+        whole_files(*paths) as parts,
+    ):
+        parts[paths.index(tmp_path / name)].write_text("half")
+        raise OSError(28, "No space left on device")
+    assert [path.read_text() for path in paths] == ["old", "old"]
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_a_first_file_that_cannot_be_replaced_leaves_the_second(tmp_path: Path) -> None:
+    """It is a folder here; on Windows, it is open in another program."""
+    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    rows.mkdir()
+    picture.write_text("old")
+    with (
+        pytest.raises(UserError, match="cannot write"),
+        whole_files(rows, picture) as parts,
+    ):
+        for part in parts:
+            part.write_text("new")
+    assert picture.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == [rows, picture]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+countdown, replace = int(sys.argv[2]), os.replace
+def killed(old, new):
+    global countdown
+    countdown -= 1
+    if countdown == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(old, new)
+os.replace = killed
+folder = Path(sys.argv[1])
+with atomic_write(folder / "forecast.csv", folder / "forecast.png") as parts:
+    for part in parts:
+        part.write_text("new")
+"""
+
+
+@posix
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_writer_killed_between_the_files(tmp_path: Path, at: int) -> None:
+    """And what it leaves does not stand in the way of the next."""
+    paths = [tmp_path / "forecast.csv", tmp_path / "forecast.png"]
+    for path in paths:
+        path.write_text("old")
+    writer = python(KILLED, tmp_path, at)
+    writer.communicate(timeout=120)
+    assert writer.returncode == -signal.SIGKILL
+    texts = [path.read_text() if path.exists() else None for path in paths]
+    assert texts == [["old", "old"], ["old", None], ["new", None]][at - 1]
+    with whole_files(*paths) as parts:
+        for part in parts:
+            part.write_text("newer")
+    assert [path.read_text() for path in paths] == ["newer", "newer"]
+    if sys.platform == "linux":
+        assert sorted(tmp_path.iterdir()) == paths
