@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import cut_spans
+
 __all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
 
 EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
@@ -25,6 +27,27 @@ def chunkwise(
     chunk_size: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return h, c, n and m of the chunkwise form, for inputs of one dtype and T of at least 1."""
+    pieces, state = [], [c, n, m]
+    for span in cut_spans(q.shape[2], chunk_size):
+        inputs = [x[:, :, span.steps] for x in (q, k, v, log_i, log_f)]
+        h, *state = _read_span(chunk_size, *inputs, *state)
+        pieces.append(h)
+    c, n, m = state
+    return torch.cat(pieces, dim=2), c, n, m
+
+
+def _read_span(
+    chunk_size: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return h, c, n and m of a span, whose chunks are joined by one matrix."""
     T, K, V = q.shape[2], q.shape[3], v.shape[3]
     L = min(chunk_size, T)
     N = -(-T // L)
