@@ -10,7 +10,15 @@ from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import cut_spans
 
-__all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
+__all__ = [
+    "EMPTY",
+    "at_least_tiny",
+    "chunkwise",
+    "denominator",
+    "normalise",
+    "one_at_scale",
+    "segment_sums",
+]
 
 EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
@@ -107,7 +115,13 @@ def segment_sums(x: Tensor) -> Tensor:
 
 def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
     """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
-    return numerator / torch.maximum(normaliser.abs(), one_at_scale(m))[..., None]
+    return numerator / denominator(normaliser, one_at_scale(m))[..., None]
+
+
+def denominator(normaliser: Tensor, one: Tensor) -> Tensor:
+    """Return ``max(|nᵀq|, 1)``, NaN where it overflows: a quotient of 0 would hide that."""
+    size = torch.maximum(normaliser.abs(), one)
+    return size + (size - size)
 
 
 def one_at_scale(m: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import (
     gated_backward,
     gated_forward,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
 
@@ -31,6 +32,8 @@ def gated_operator(
     with full_precision(p.device):
         function = partial(_forward, L, factors([p], m, padding, L))
         results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
+    given = {"the projected x": p, "state c": c, "state n": n}
+    refuse_overflow("mLSTMLayer", results[:3], lambda: given)
     output, *others = results
     c, n, m, h, normalizer, states, scales = (x.contiguous() for x in others)
     return output, c, n, m, h, normalizer, states, scales

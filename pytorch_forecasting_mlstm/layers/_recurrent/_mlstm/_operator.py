@@ -18,6 +18,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
     backward_by_blocks,
     forward_by_blocks,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
@@ -41,7 +42,12 @@ def chunkwise_operator(
     with full_precision(q.device):
         factored = _factored(log_i, log_f, L)
         inputs = (q, k, v, log_i, log_f, c, n, m)
-        h, c, n, m, normalizer, states, scales = forward_by_blocks(*inputs, L, factored)
+        results = forward_by_blocks(*inputs, L, factored)
+        names = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
+        refuse_overflow(
+            "mlstm_chunkwise", results[:4], lambda: dict(zip(names, inputs, strict=True))
+        )
+    h, c, n, m, normalizer, states, scales = results
     return (
         h.contiguous(),
         c.contiguous(),

@@ -1,7 +1,7 @@
 """Finite inputs give finite results, or an error: no NaN comes of an overflow in silence."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ def are_finite(*tensors: Tensor) -> bool:
 
 
 def refuse_overflow(
-    caller: str, results: tuple[Tensor, ...], inputs: Mapping[str, Tensor | None]
+    caller: str,
+    results: Sequence[Tensor],
+    inputs: Callable[[], Mapping[str, Tensor]],
 ) -> None:
-    """Raise if results are not finite although all inputs are, but for gates of -inf.
+    """Raise if results are not finite although all inputs are, but for logarithms of -inf.
 
     The results are read on the CPU only: an accelerator would have to wait for the answer, and a
     trace has none. Inputs that are not finite are handed on.
@@ -28,14 +30,19 @@ def refuse_overflow(
         return
     if all(bool(x.isfinite().all()) for x in results):  # only a sum was too large
         return
-    given = {name: x.detach() for name, x in inputs.items() if x is not None and x.numel()}
+    given = {name: x.detach() for name, x in inputs().items()}
     if not all(bool((x < torch.inf).all()) for x in given.values()):
         return
-    sizes = {name: x.abs().max().item() for name, x in given.items() if x.isfinite().all()}
-    largest = max(sizes, key=sizes.__getitem__)
-    dtype = results[0].dtype
+    # an empty memory and a shut gate are no large numbers
+    sizes = {
+        name: x.abs().max().item()
+        for name, x in given.items()
+        if x.numel() and not name.endswith(("log_i", "log_f", "state.m"))
+    }
+    name = max(sizes, key=sizes.__getitem__)
+    dtype = torch.promote_types(given[name].dtype, torch.float32)
     raise ValueError(
-        f"{caller}: finite inputs overflow {dtype}, which ends at {torch.finfo(dtype).max:.1e}: "
-        f"{largest} has magnitudes up to {sizes[largest]:.1e}; scale the inputs down"
-        f"{'' if dtype == torch.float64 else ', or pass float64'}."
+        f"{caller}: finite inputs overflow {dtype}, whose largest number is "
+        f"{torch.finfo(dtype).max:.1e}: {name} has magnitudes up to {sizes[name]:.1e}; scale the "
+        f"inputs down{'' if dtype == torch.float64 else ', or compute in float64'}."
     )

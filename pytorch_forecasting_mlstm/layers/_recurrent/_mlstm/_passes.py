@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import denominator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import Saved
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     Weights,
@@ -74,7 +75,7 @@ def read_chunks(
     entering = q if w.enter is None else q * w.enter
     normaliser = row_sums(attention) + row_sums(entering * entered[:, V:])
     h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
-    h /= torch.maximum(normaliser.abs(), w.one)[..., None]
+    h /= denominator(normaliser, w.one)[..., None]
 
     m = w.m_enter[:, -1].reshape(B, NH).clone()
     return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary

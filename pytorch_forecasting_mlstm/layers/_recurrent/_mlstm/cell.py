@@ -13,6 +13,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_size,
     check_tensor,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 
@@ -219,7 +220,8 @@ class mLSTMCell(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected.
+            If a tensor has another shape, dtype or device than expected, or finite inputs are so
+            large that their products overflow (on the CPU; elsewhere h is inf or NaN).
         """
         projection = self.projection
         if not self._takes(x, h_prev, c_prev, n_prev, projection.weight):
@@ -242,6 +244,16 @@ class mLSTMCell(nn.Module):
         read = (c * q.view(row)).sum(-1)
         h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
         h = o * h.view(B, NH * d)
+        refuse_overflow(  # what is not finite in c is not in h either
+            "mLSTMCell",
+            (h, n),
+            lambda: {
+                "x": x,
+                "c_prev": c_prev,
+                "n_prev": n_prev,
+                **dict(self.named_parameters()),
+            },
+        )
         if self.training:
             h = self.dropout(h)
         return h, c.view(c_prev.shape), n.view(B, NH * d)

@@ -20,6 +20,10 @@ Where this differs from the paper and from other implementations:
 3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give
    the tiny numbers they should, with finite gradients.
 4. q·k is not scaled here: the caller scales k by ``1/√K``.
+5. A NaN or infinity in k, v or a gate makes the read-outs of its sample and head NaN from its step
+   on, and reaches nothing before it. One in q makes that step's read-out NaN.
+6. Finite inputs give finite results or an error: where q·k, v kᵀ or what is read overflows, which
+   in float32 takes numbers of about 1e19 and more, the functions raise a ``ValueError``.
 
 References
 ----------
@@ -182,7 +186,9 @@ def mlstm_recurrent(
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h, last = [], state
         for t in range(q.shape[2]):
-            h_t, last = _step(*(x[:, :, t] for x in (q, k, v, log_i, log_f)), last)
+            h_t, last = _step(
+                q[:, :, t], k[:, :, t], v[:, :, t], log_i[:, :, t], log_f[:, :, t], last
+            )
             h.append(h_t)
         stacked = torch.stack(h, dim=2) if h else torch.zeros_like(v)
     return _finite("mlstm_recurrent", stacked.to(out_dtype), last, q, k, v, log_i, log_f, state)
@@ -340,7 +346,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
         weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
         weights = normalise(weights, weights.sum(-1), m)
         inputs = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
-        refuse_overflow("mlstm_read_weights", (weights,), inputs)
+        refuse_overflow("mlstm_read_weights", (weights,), lambda: inputs)
         return weights
 
 
@@ -375,7 +381,7 @@ def _finite(
     refuse_overflow(
         caller,
         (h, *last),
-        {
+        lambda: {
             "q": q,
             "k": k,
             "v": v,
