@@ -210,6 +210,18 @@ def test_a_quotient_of_zero_hides_no_overflow() -> None:
             form(q, k, v, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
 
 
+@pytest.mark.parametrize("chunk_size", [None, 7])
+def test_an_empty_memory_is_no_overflow(chunk_size: int | None) -> None:
+    """In float32, where 1 at the scale of an empty memory is infinite, and what is read is 0."""
+    q, k, v, log_i, log_f, *_ = make_problem(28, dtype=torch.float32)
+    for span in (slice(None, 14), slice(21, None)):
+        log_i[:, :, span], log_f[:, :, span] = -torch.inf, 0.0
+    h, state = mlstm_chunkwise(q, k, v, log_i, log_f, chunk_size=chunk_size)
+    expected = mlstm_recurrent(q, k, v, log_i, log_f)
+    assert_close((h, state), expected)
+    assert not h[:, :, :14].any()
+
+
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
 @pytest.mark.parametrize("size", [1e10, 1e20, 1e30, 3e38])
 def test_layer_and_cell_are_finite_or_refuse(size: float, norm: bool) -> None:

@@ -119,9 +119,8 @@ def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
 
 
 def denominator(normaliser: Tensor, one: Tensor) -> Tensor:
-    """Return ``max(|nᵀq|, 1)``, NaN where it overflows: a quotient of 0 would hide that."""
-    size = torch.maximum(normaliser.abs(), one)
-    return size + (size - size)
+    """Return ``max(|nᵀq|, 1)``, NaN where nᵀq overflows: a quotient of 0 would hide that."""
+    return torch.maximum(normaliser.abs(), one) + (normaliser - normaliser)
 
 
 def one_at_scale(m: Tensor) -> Tensor:

@@ -203,13 +203,14 @@ def mlstm_chunkwise(
     state: mLSTMState | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Tensor, mLSTMState]:
-    r"""Run a whole sequence at once, without a loop over time.
+    r"""Run a whole sequence chunk by chunk, without a loop over its steps.
 
     The numbers are those of :func:`mlstm_recurrent`.
 
     The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product,
-    as in attention. Across chunks, the memories that enter each chunk are one lower-triangular
-    matrix of decays times the chunks' summaries. Memory grows linearly with T.
+    as in attention. Across the chunks of a span, of which there are at most 64, the memories that
+    enter each chunk are one lower-triangular matrix of decays times the chunks' summaries; from
+    span to span the state is carried. Time and memory grow linearly with T.
 
     Parameters
     ----------
