@@ -38,6 +38,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -434,15 +435,23 @@ def measured_peaks(
         return [(case, peaks_of_both(case, cuda_peak, bench.device)) for case in cases]
     if not os.access("/proc/self/clear_refs", os.W_OK):
         return None
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # read by glibc when the process starts
+    with fresh_process(bench, returns_memory=True) as process:
+        peaks = process.map(partial(peaks_of_both, peak=resident_peak), cases)
+        return list(zip(cases, peaks, strict=True))
+
+
+@contextmanager
+def fresh_process(bench: Bench, *, returns_memory: bool) -> Iterator[ProcessPoolExecutor]:
+    """Give a process of its own, whose allocator may hand back every large block that is freed."""
+    if returns_memory:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # read by glibc when the process starts
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             process.submit(torch.set_num_threads, torch.get_num_threads()).result()
             process.submit(use_kernel, bench.kernel).result()
-            peaks = process.map(partial(peaks_of_both, peak=resident_peak), cases)
-            return list(zip(cases, peaks, strict=True))
+            yield process
     finally:
-        del os.environ["MALLOC_MMAP_THRESHOLD_"]
+        os.environ.pop("MALLOC_MMAP_THRESHOLD_", None)
 
 
 def peaks_of_both(
@@ -497,6 +506,48 @@ def time_scaling(bench: Bench) -> Iterator[Row]:
         for T, short, long in zip(lengths[1:], taken, taken[1:], strict=False):
             case = f"T {T}, batch 8, hidden {hidden}"
             yield Row(case, "mLSTMLayer", long, f"T {T // 2}", short, most=2.2)
+
+
+def measure_lengths(bench: Bench) -> Iterator[Row]:
+    """Measure time and memory per step, each figure in a process of its own."""
+    if bench.device.type == "cuda" or not os.access("/proc/self/clear_refs", os.W_OK):
+        print("lengths: not measured, for want of a CPU or of Linux's /proc/self/clear_refs")
+        return
+    lengths = bench.choose((10**4, 10**5, 10**6), (10**3, 10**4))
+    for name, unit, measure, returns_memory in (
+        ("time per step", "us", microseconds_per_step, False),
+        ("peak memory per step", "bytes", bytes_per_step, True),
+    ):
+        for what, with_gradients in (("forward", False), ("with gradients", True)):
+            figures = []
+            for T in lengths:
+                with fresh_process(bench, returns_memory=returns_memory) as process:
+                    figures.append(process.submit(measure, T, with_gradients).result())
+            for T, figure in zip(lengths, figures, strict=True):
+                case = f"T {T}, batch 1, hidden 64, {what}"
+                against = f"T {lengths[0]}"
+                yield Row(case, name, figure, against, figures[0], unit=unit, most=2.0)
+
+
+def work_of_length(T: int, with_gradients: bool) -> Work:
+    """Return the work of one pass of a layer over a single sequence."""
+    cpu = torch.device("cpu")
+    layer, x = our_layer(64, cpu), sequence(T, 1, 64, cpu)
+    if with_gradients:
+        return forward_backward(layer, x)
+    return torch.no_grad()(partial(layer, x))
+
+
+def microseconds_per_step(T: int, with_gradients: bool) -> float:
+    """Return the median of some passes, fewer where they are long."""
+    bench = Bench(torch.device("cpu"), quick=False)
+    (milliseconds,) = bench.medians(work_of_length(T, with_gradients), most=max(3, 150_000 // T))
+    return 1e3 * milliseconds / T
+
+
+def bytes_per_step(T: int, with_gradients: bool) -> float:
+    """Return the growth to the peak, beyond layer, input and gradient of the output."""
+    return 1e6 * resident_peak(work_of_length(T, with_gradients)) / T
 
 
 def time_cell(bench: Bench) -> Iterator[Row]:
@@ -676,6 +727,7 @@ SECTIONS = {
     "stock": Section("Stock layer, forward and backward", time_stock),
     "memory": Section("Peak memory of forward and backward", measure_memory),
     "scaling": Section("Doubling the time, forward and backward", time_scaling),
+    "lengths": Section("Time and memory per step of long sequences", measure_lengths),
     "cell": Section("One step of a cell, no gradient", time_cell),
     "step": Section("One training step of a model", time_training_step),
     "autocast": Section("The layer under autocast", time_autocast),

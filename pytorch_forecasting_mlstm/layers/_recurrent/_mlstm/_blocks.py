@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import PieceJoiner
+
 __all__ = [
     "by_blocks",
     "chunk_length",
@@ -68,19 +70,11 @@ def by_blocks(
     B = next(len(x) for x in inputs if x is not None)
     if samples >= B:
         return function(*inputs)
-    results: list[Tensor] = []
+    joiners: list[PieceJoiner] = []
     for start in range(0, B, samples):
         block = slice(start, start + samples)
         parts = function(*(None if x is None else x[block] for x in inputs))
-        results = results or [_empty_like(part, B) for part in parts]
-        for whole, part in zip(results, parts, strict=True):
-            whole[block] = part
-    return tuple(results)
-
-
-def _empty_like(part: Tensor, B: int) -> Tensor:
-    """Return an empty tensor for B samples, its dimensions in memory in the order of the part's."""
-    order = sorted(range(part.dim()), key=part.stride, reverse=True)
-    back = sorted(range(part.dim()), key=order.__getitem__)
-    shape = (B, *part.shape[1:])
-    return part.new_empty([shape[dim] for dim in order]).permute(back)
+        joiners = joiners or [PieceJoiner(0, B) for _ in parts]
+        for joiner, part in zip(joiners, parts, strict=True):
+            joiner.put(start, part)
+    return tuple(joiner.result() for joiner in joiners)

@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import cut_spans
+
+__all__ = [
+    "EMPTY",
+    "at_least_tiny",
+    "chunkwise",
+    "denominator",
+    "normalise",
+    "one_at_scale",
+    "segment_sums",
+]
 
 EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
@@ -25,6 +35,27 @@ def chunkwise(
     chunk_size: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return h, c, n and m of the chunkwise form, for inputs of one dtype and T of at least 1."""
+    pieces, state = [], [c, n, m]
+    for span in cut_spans(q.shape[2], chunk_size):
+        inputs = [x[:, :, span.steps] for x in (q, k, v, log_i, log_f)]
+        h, *state = _read_span(chunk_size, *inputs, *state)
+        pieces.append(h)
+    c, n, m = state
+    return torch.cat(pieces, dim=2), c, n, m
+
+
+def _read_span(
+    chunk_size: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return h, c, n and m of a span, whose chunks are joined by one matrix."""
     T, K, V = q.shape[2], q.shape[3], v.shape[3]
     L = min(chunk_size, T)
     N = -(-T // L)
@@ -84,7 +115,12 @@ def segment_sums(x: Tensor) -> Tensor:
 
 def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
     """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
-    return numerator / torch.maximum(normaliser.abs(), one_at_scale(m))[..., None]
+    return numerator / denominator(normaliser, one_at_scale(m))[..., None]
+
+
+def denominator(normaliser: Tensor, one: Tensor) -> Tensor:
+    """Return ``max(|nᵀq|, 1)``, NaN where nᵀq overflows: a quotient of 0 would hide that."""
+    return torch.maximum(normaliser.abs(), one) + (normaliser - normaliser)
 
 
 def one_at_scale(m: Tensor) -> Tensor:

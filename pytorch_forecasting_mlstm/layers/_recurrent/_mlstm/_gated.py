@@ -14,6 +14,7 @@ steps in whole chunks.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
     split,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._causality import read_causally
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
@@ -37,13 +39,20 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
     plain_norms,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
-    StateGradients,
     gradients_of_chunks,
     read_chunks,
     row_sums,
     through_division,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._scale_gradients import scale_gradients
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import (
+    PieceJoiner,
+    Saved,
+    Span,
+    carry_backward,
+    carry_forward,
+)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     Weights,
     can_factor,
@@ -70,17 +79,19 @@ class GatedChunkwise(torch.autograd.Function):
         with full_precision(p.device):
             parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
             ctx.factored = factors(parts, m, padding, L)
-            *results, h, normaliser, summary = gated_forward(
+            output, *last, h, normalizer, states, scales = gated_forward(
                 L, ctx.factored, parts, c, n, m, padding
             )
         ctx.eps, affine = norms[:1], norms[1:]
-        ctx.save_for_backward(p, c, n, m, padding, h, normaliser, summary, *affine)
+        saved = (h, *last[:2], normalizer, states, scales)
+        ctx.save_for_backward(p, c, n, m, padding, *saved, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        return tuple(results)
+        return output, *last
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, c, n, m, padding, h, normaliser, summary, *affine = ctx.saved_tensors
+        p, c, n, m, padding, *others = ctx.saved_tensors
+        saved, affine = others[:6], others[6:]
         norms = (*ctx.eps, *affine)
         no_grad = (None,) * len(ctx.eps)
         with full_precision(p.device):
@@ -91,7 +102,7 @@ class GatedChunkwise(torch.autograd.Function):
                 )
                 return of_p, of_c, of_n, of_m, None, *no_grad, *of_affine
             L = chunk_length(p.shape[1], c.shape[-1])
-            kept = m, padding, h, normaliser, summary
+            kept = m, padding, *saved
             if not norms:
                 (of_p,), *of_state = gated_backward(L, ctx.factored, [p], *kept, *grads)
                 return of_p, *of_state, None
@@ -111,21 +122,38 @@ def gated_forward(
     padding: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gated h, the last c, n and m, and what the backward pass needs."""
-    (B, T), NH, V = parts[0].shape[:2], c.shape[1], c.shape[2]
-    x = _prepare(parts, m, padding, L, factored)
-    h, last_c, last_n, last_m, *kept = read_chunks(x.q, x.key, x.v_hat, c, n, x.weights)
-    h = h.view(B, NH, -1, V)
-    output = h.new_empty(T, B, NH * V).transpose(0, 1)
-    torch.mul(torch.sigmoid(x.views.o), h[:, :, :T], out=_by_head(output, NH))
-    return output, last_c, last_n, last_m, h, *(part.view(B, NH, -1) for part in kept)
+    T, NH = parts[0].shape[1], m.shape[1]
+    read = partial(_read, L, factored)
+
+    def run(span: Span, *state: Tensor) -> Any:
+        views, log_i, log_f = _by_head(parts, NH, padding, span.steps)
+        results = read_causally(read, views.q, views.k, views.v, log_i, log_f, *state)
+        h, c, n, m, normalizer, states = results
+        B, _, steps, V = views.v.shape
+        output = h.new_empty(steps, B, NH * V).transpose(0, 1)
+        torch.mul(torch.sigmoid(views.o), h[:, :, :steps], out=_split_heads(output, NH))
+        return (output, h), (c, n, m), normalizer, states
+
+    output, h = PieceJoiner(1, T), PieceJoiner(2, T + -T % L)
+    last, saved = carry_forward(run, (c, n, m), T, L, [output, h])
+    return output.result(), *last, h.result(), *saved
+
+
+def _read(L: int, factored: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return h in whole chunks, the last c, n and m, the normalizer and the states."""
+    q, k, v, log_i, log_f, c, n, m = inputs
+    x = _prepare(q, k, v, log_i, log_f, m, L, factored)
+    h, last_c, last_n, last_m, normalizer, states = read_chunks(
+        x.q, x.key, x.v_hat, c, n, x.weights
+    )
+    (B, NH), V = m.shape, v.shape[3]
+    h, normalizer = h.view(B, NH, -1, V), normalizer.view(B, NH, -1)
+    return h, last_c, last_n, last_m, normalizer, states.view(B, NH, *states.shape[1:])
 
 
 class _Prepared(NamedTuple):
-    """Pre-activations as the chunkwise passes take them."""
+    """What the chunkwise passes take."""
 
-    views: Parts  # (B, NH, T, ...)
-    log_i: Tensor  # (B, NH, T)
-    log_f: Tensor
     q: Tensor  # (X, L, K)
     key: Tensor  # k ⊙ key_scale
     key_scale: Tensor  # (B, NH, T, 1), with the 1/√K
@@ -137,29 +165,34 @@ def factors(parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int) 
     """Whether weights are to be taken as factors."""
     if not is_eager_on_cpu(m):
         return False
-    views = _heads_first(parts, m.shape[1])
-    return can_factor(*_log_gates(views.i, views.f, padding), L)
+    _, log_i, log_f = _by_head(parts, m.shape[1], padding)
+    return can_factor(log_i, log_f, L)
 
 
 def _prepare(
-    parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int, factored: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    m: Tensor,
+    L: int,
+    factored: bool,
 ) -> _Prepared:
-    (B, NH), T = m.shape, parts[0].shape[1]
-    views = _heads_first(parts, NH)
-    K = views.k.shape[-1]
-    log_i, log_f = _log_gates(views.i, views.f, padding)
+    """Bring q, k, v (B, NH, T, K) and the gates (B, NH, T) into chunks."""
+    B, NH, T, K = q.shape
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
 
     S = T + -T % L
     key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
     key_scale = _steps(key_scale.contiguous(), B, NH, T)
-    q, key, v_hat = (_buffer(m, (B, NH, S, width), T) for width in (K, K, K + 1))
-    q[:, :, :T] = views.q
-    torch.mul(views.k, key_scale, out=key[:, :, :T])
-    v_hat[:, :, :T, :K] = views.v
+    query, key, v_hat = (_buffer(m, (B, NH, S, width), T) for width in (K, K, K + 1))
+    query[:, :, :T] = q
+    torch.mul(k, key_scale, out=key[:, :, :T])
+    v_hat[:, :, :T, :K] = v
     v_hat[:, :, :T, K] = 1
-    q, key, v_hat = (x.view(-1, L, x.shape[-1]) for x in (q, key, v_hat))
-    return _Prepared(views, log_i, log_f, q, key, key_scale, v_hat, w)
+    query, key, v_hat = (x.view(-1, L, x.shape[-1]) for x in (query, key, v_hat))
+    return _Prepared(query, key, key_scale, v_hat, w)
 
 
 def gated_backward(
@@ -169,48 +202,88 @@ def gated_backward(
     m: Tensor,
     padding: Tensor | None,
     h: Tensor,
-    normaliser: Tensor,
-    summary: Tensor,
+    last_c: Tensor,
+    last_n: Tensor,
+    normalizer: Tensor,
+    states: Tensor,
+    scales: Tensor,
     grad_output: Tensor | None,
     *grad_state: Tensor | None,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """Return the gradients of the parts, and those of c, n and m."""
-    x = _prepare(parts, m, padding, L, factored)
-    (B, NH, T), V = x.log_i.shape, h.shape[-1]
+    T, NH = parts[0].shape[1], m.shape[1]
     grad_parts = [torch.empty_like(part) for part in parts]
-    views = _heads_first(grad_parts, NH)
+    through_scale = None
+    if any(grad is not None for grad in grad_state):
+        _, log_i, log_f = _by_head(parts, NH, padding)
+        through_scale = scale_gradients(log_i, log_f, m, last_c, last_n, *grad_state)
 
-    # the output gate: output = o h
+    def run(
+        span: Span, saved: Saved, grad_c: Tensor | None, grad_n: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps = span.steps
+        views, log_i, log_f = _by_head(parts, NH, padding, steps)
+        x = _prepare(views.q, views.k, views.v, log_i, log_f, saved.scales, L, factored)
+        into = _heads_first([part[:, steps] for part in grad_parts], NH)
+        of_output = None if grad_output is None else grad_output[:, steps]
+        read = h[:, :, span.padded_steps]
+        grad_read = _through_output_gate(of_output, views.o, read, saved, x, into.o)
+        grad_q, grad_key, grad_v, grad_i, grad_f, *of_state = gradients_of_chunks(
+            x.q,
+            x.key,
+            x.v_hat,
+            grad_read.view_as(x.v_hat),
+            saved.states,
+            grad_c,
+            grad_n,
+            x.weights,
+        )
+        B, _, length = log_i.shape
+        grad_i, grad_f = grad_i[:, :, :length], grad_f[:, :, :length]
+        if through_scale is not None:
+            grad_i, grad_f = (
+                grad + of_scale[:, :, steps]
+                for grad, of_scale in zip((grad_i, grad_f), through_scale, strict=False)
+            )
+        into.q.copy_(_steps(grad_q, B, NH, length))
+        torch.mul(_steps(grad_key, B, NH, length), x.key_scale, out=into.k)
+        into.v.copy_(_steps(grad_v, B, NH, length))
+        torch.mul(grad_i, cap_slope(cap(views.i)), out=into.i)
+        torch.mul(grad_f, -torch.expm1(log_f), out=into.f)  # 1 - f, 0 at padding
+        grad_c, grad_n, grad_m = of_state
+        return grad_c, grad_n, grad_m
+
+    saved = Saved(normalizer, states, scales)
+    grad_c, grad_n, grad_m = carry_backward(run, saved, T, L, *grad_state[:2])
+    if through_scale is not None:
+        grad_m = grad_m + through_scale[2]
+    return grad_parts, grad_c, grad_n, grad_m
+
+
+def _through_output_gate(
+    grad_output: Tensor | None,
+    o: Tensor,
+    h: Tensor,
+    saved: Saved,
+    x: _Prepared,
+    into: Tensor,
+) -> Tensor:
+    """Go back through output = σ(o) h and the division, and write the gradient of o.
+
+    Returns that of what was read, (B, NH, N·L, V + 1), for h of whole chunks.
+    """
+    T, V = o.shape[2], h.shape[3]
     grad_read = _buffer(h, (*h.shape[:3], V + 1), T)
     if grad_output is None:
-        grad_read.zero_()
-        views.o.zero_()
-    else:
-        o, grad_h = torch.sigmoid(x.views.o), grad_read[:, :, :T, :V]
-        torch.mul(_by_head(grad_output, NH), o, out=grad_h)
-        product = grad_h * h[:, :, :T]
-        grad_read[:, :, :T, V] = row_sums(product)
-        views.o.copy_(product.addcmul_(product, o, value=-1))  # into a view it is ten times slower
-        through_division(grad_read, normaliser, x.weights)
-
-    grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n, grad_m = gradients_of_chunks(
-        x.q,
-        x.key,
-        x.v_hat,
-        grad_read.view_as(x.v_hat),
-        summary,
-        x.log_i,
-        x.log_f,
-        m,
-        StateGradients(*grad_state),
-        x.weights,
-    )
-    views.q.copy_(_steps(grad_q, B, NH, T))
-    torch.mul(_steps(grad_key, B, NH, T), x.key_scale, out=views.k)
-    views.v.copy_(_steps(grad_v, B, NH, T))
-    torch.mul(grad_i, cap_slope(cap(x.views.i)), out=views.i)
-    torch.mul(grad_f, -torch.expm1(x.log_f), out=views.f)  # 1 - f, 0 at padding
-    return grad_parts, grad_c, grad_n, grad_m
+        into.zero_()
+        return grad_read.zero_()
+    o, grad_h = torch.sigmoid(o), grad_read[:, :, :T, :V]
+    torch.mul(_split_heads(grad_output, o.shape[1]), o, out=grad_h)
+    product = grad_h * h[:, :, :T]
+    grad_read[:, :, :T, V] = row_sums(product)
+    into.copy_(product.addcmul_(product, o, value=-1))  # into a view it is ten times slower
+    through_division(grad_read, saved.normalizer, x.weights)
+    return grad_read
 
 
 def plain_gated(
@@ -221,20 +294,25 @@ def plain_gated(
     if norms:
         p = plain_norms(p, Norms.of(*norms))
     q, k, v, _, _, o = (x.transpose(1, 2) for x in activate(p, NH))
-    views = _heads_first([p], NH)
-    log_i, log_f = _log_gates(views.i, views.f, padding)
+    _, log_i, log_f = _by_head([p], NH, padding)
     L = chunk_length(p.shape[1], q.shape[-1])
     h, *last = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
     return (o * h).transpose(1, 2).flatten(-2), *last
 
 
-def _log_gates(i: Tensor, f: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the logarithms of both gates (B, NH, T), which leave the state as it is at padding."""
-    log_i, log_f = cap(i), F.logsigmoid(f)
-    if padding is None:
-        return log_i, log_f
-    padding = padding.mT
-    return log_i.masked_fill(padding, -torch.inf), log_f.masked_fill(padding, 0.0)
+def _by_head(
+    parts: Sequence[Tensor], NH: int, padding: Tensor | None, steps: slice = slice(None)
+) -> tuple[Parts, Tensor, Tensor]:
+    """View steps of pre-activations by head, with the logarithms of both gates (B, NH, T).
+
+    Gates leave the state as it is at padding.
+    """
+    views = _heads_first([part[:, steps] for part in parts], NH)
+    log_i, log_f = cap(views.i), F.logsigmoid(views.f)
+    if padding is not None:
+        padding = padding[:, steps].mT
+        log_i, log_f = log_i.masked_fill(padding, -torch.inf), log_f.masked_fill(padding, 0.0)
+    return views, log_i, log_f
 
 
 def _heads_first(parts: Sequence[Tensor], NH: int) -> Parts:
@@ -242,7 +320,7 @@ def _heads_first(parts: Sequence[Tensor], NH: int) -> Parts:
     return Parts(*(part.transpose(1, 2) for part in split(parts, NH)))
 
 
-def _by_head(x: Tensor, NH: int) -> Tensor:
+def _split_heads(x: Tensor, NH: int) -> Tensor:
     """View (B, T, H) as (B, NH, T, V)."""
     return x.unflatten(-1, (NH, -1)).transpose(1, 2)
 

@@ -16,7 +16,9 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import (
     gated_backward,
     gated_forward,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
 
 __all__ = ["gated_operator"]
 
@@ -24,30 +26,28 @@ __all__ = ["gated_operator"]
 @torch.library.custom_op("pytorch_forecasting_mlstm::gated_chunkwise", mutates_args=())
 def gated_operator(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, L: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return what ``gated_forward`` does."""
     p = p.contiguous()
     with full_precision(p.device):
         function = partial(_forward, L, factors([p], m, padding, L))
         results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
+    given = {"the projected x": p, "state c": c, "state n": n}
+    refuse_overflow("mLSTMLayer", results[:3], lambda: given)
     output, *others = results
-    last_c, last_n, last_m, h, normaliser, summary = (x.contiguous() for x in others)
-    return output, last_c, last_n, last_m, h, normaliser, summary
+    c, n, m, h, normalizer, states, scales = (x.contiguous() for x in others)
+    return output, c, n, m, h, normalizer, states, scales
 
 
 @gated_operator.register_fake
 def _(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, L: int
 ) -> tuple[Tensor, ...]:
-    (B, T), (_, NH, V, K) = p.shape[:2], c.shape
-    chunks = (T + L - 1) // L
+    (B, T), (_, NH, V, _) = p.shape[:2], c.shape
     output = p.new_empty(T, B, NH * V).transpose(0, 1)
-    kept = (
-        (B, NH, chunks * L, V),
-        (B, NH, chunks * L),
-        (B, NH, (chunks + 1) * (V + 1) * K),
-    )
-    return output, *(p.new_empty(shape) for shape in (c.shape, n.shape, m.shape, *kept))
+    normalizer, states, scales = saved_shapes(c, T, L)
+    saved = (*normalizer, V), normalizer, states, scales
+    return output, *(p.new_empty(shape) for shape in (c.shape, n.shape, m.shape, *saved))
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::gated_chunkwise_backward", mutates_args=())
@@ -56,8 +56,11 @@ def _backward_operator(
     m: Tensor,
     padding: Tensor | None,
     h: Tensor,
-    normaliser: Tensor,
-    summary: Tensor,
+    last_c: Tensor,
+    last_n: Tensor,
+    normalizer: Tensor,
+    states: Tensor,
+    scales: Tensor,
     grad_output: Tensor | None,
     grad_c: Tensor | None,
     grad_n: Tensor | None,
@@ -67,7 +70,8 @@ def _backward_operator(
     p = p.contiguous()
     with full_precision(p.device):
         function = partial(_backward_of_block, L, factors([p], m, padding, L))
-        inputs = (p, m, padding, h, normaliser, summary, grad_output, grad_c, grad_n, grad_m)
+        results = (h, last_c, last_n, normalizer, states, scales)
+        inputs = (p, m, padding, *results, grad_output, grad_c, grad_n, grad_m)
         found = by_blocks(function, inputs, _samples(p, m.shape[1], L))
     of_p, of_c, of_n, of_m = (x.contiguous() for x in found)
     return of_p, of_c, of_n, of_m
@@ -82,7 +86,8 @@ def _(p: Tensor, m: Tensor, padding: Tensor | None, h: Tensor, *others: Any) -> 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     p, _, _, m, padding, ctx.L = inputs
-    ctx.save_for_backward(p, m, padding, *output[4:])
+    _, c, n, _, h, *saved = output
+    ctx.save_for_backward(p, m, padding, h, c, n, *saved)
     ctx.set_materialize_grads(False)
 
 

@@ -18,7 +18,9 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
     backward_by_blocks,
     forward_by_blocks,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
 __all__ = ["chunkwise_operator"]
@@ -35,19 +37,25 @@ def chunkwise_operator(
     n: Tensor,
     m: Tensor,
     L: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return h, c, n, m and what the backward pass needs, for a multiple of L steps."""
     with full_precision(q.device):
         factored = _factored(log_i, log_f, L)
         inputs = (q, k, v, log_i, log_f, c, n, m)
-        h, c, n, m, normaliser, summary = forward_by_blocks(*inputs, L, factored)
+        results = forward_by_blocks(*inputs, L, factored)
+        names = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
+        refuse_overflow(
+            "mlstm_chunkwise", results[:4], lambda: dict(zip(names, inputs, strict=True))
+        )
+    h, c, n, m, normalizer, states, scales = results
     return (
         h.contiguous(),
         c.contiguous(),
         n.contiguous(),
         m.contiguous(),
-        normaliser.contiguous(),
-        summary.contiguous(),
+        normalizer.contiguous(),
+        states.contiguous(),
+        scales.contiguous(),
     )
 
 
@@ -63,9 +71,7 @@ def _(
     m: Tensor,
     L: int,
 ) -> tuple[Tensor, ...]:
-    (B, NH, T), V, K = log_i.shape, c.shape[2], c.shape[3]
-    summaries = (T // L + 1) * (V + 1) * K
-    shapes = (v.shape, c.shape, n.shape, m.shape, (B, NH, T), (B, NH, summaries))
+    shapes = (v.shape, c.shape, n.shape, m.shape, *saved_shapes(c, log_i.shape[2], L))
     return tuple(q.new_empty(shape) for shape in shapes)
 
 
@@ -80,8 +86,11 @@ def _backward_operator(
     n: Tensor,
     m: Tensor,
     h: Tensor,
-    normaliser: Tensor,
-    summary: Tensor,
+    last_c: Tensor,
+    last_n: Tensor,
+    normalizer: Tensor,
+    states: Tensor,
+    scales: Tensor,
     grad_h: Tensor | None,
     grad_c: Tensor | None,
     grad_n: Tensor | None,
@@ -89,7 +98,8 @@ def _backward_operator(
     L: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with full_precision(q.device):
-        saved = (q, k, v, log_i, log_f, c, n, m, h, normaliser, summary)
+        results = (h, last_c, last_n, normalizer, states, scales)
+        saved = (q, k, v, log_i, log_f, c, n, m, *results)
         grads = (grad_h, grad_c, grad_n, grad_m)
         found = backward_by_blocks(saved, grads, L, _factored(log_i, log_f, L))
     one, two, three, four, five, six, seven, eight = (x.contiguous() for x in found)
@@ -103,8 +113,8 @@ def _(q: Tensor, *others: Any) -> tuple[Tensor, ...]:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.L = inputs
-    h, _, _, _, *kept = output
-    ctx.save_for_backward(*tensors, h, *kept)
+    h, c, n, _, *saved = output
+    ctx.save_for_backward(*tensors, h, c, n, *saved)
     ctx.set_materialize_grads(False)
 
 

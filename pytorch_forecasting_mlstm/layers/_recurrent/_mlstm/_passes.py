@@ -7,14 +7,15 @@ derivation, with these names, is in docs/maths.md.
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import denominator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import Saved
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
     Weights,
     cut_gates,
@@ -22,15 +23,12 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
 )
 
 __all__ = [
-    "StateGradients",
     "backward_pass",
     "forward_pass",
-    "gradient_of_scale",
     "gradients_of_chunks",
     "read_chunks",
     "row_sums",
     "through_division",
-    "through_maximum",
 ]
 
 
@@ -50,9 +48,9 @@ def forward_pass(
     (B, NH, T, _), V = q.shape, v.shape[3]
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     key = _cut(k, L) * w.key_scale
-    h, c, n, m, *kept = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
+    h, c, n, m, normaliser, states = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
     h = h.view(B, NH, -1, V)[:, :, :T]
-    return h, c, n, m, *(x.view(B, NH, -1) for x in kept)
+    return h, c, n, m, normaliser.view(B, NH, -1), states.view(B, NH, *states.shape[1:])
 
 
 def read_chunks(
@@ -77,7 +75,7 @@ def read_chunks(
     entering = q if w.enter is None else q * w.enter
     normaliser = row_sums(attention) + row_sums(entering * entered[:, V:])
     h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
-    h /= torch.maximum(normaliser.abs(), w.one)[..., None]
+    h /= denominator(normaliser, w.one)[..., None]
 
     m = w.m_enter[:, -1].reshape(B, NH).clone()
     return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary
@@ -86,48 +84,33 @@ def read_chunks(
 def backward_pass(
     L: int,
     factored: bool,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    c: Tensor,
-    n: Tensor,
-    m: Tensor,
+    inputs: Sequence[Tensor],
     h: Tensor,
-    normaliser: Tensor,
-    summary: Tensor,
+    saved: Saved,
     grad_h: Tensor | None,
-    *grad_state: Tensor | None,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of the first eight, given those of h, c, n and m."""
+    """Return the gradients of q, k, v, log_i, log_f (the inputs), and of c, n and m."""
+    q, k, v, log_i, log_f = inputs
     (B, NH, T, _), V = q.shape, v.shape[3]
-    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
+    w = weigh(*cut_gates(log_i, log_f, L), saved.scales.reshape(-1, 1), factored=factored)
     v_hat = _with_ones(v, L)
     grad_read = v_hat.new_zeros(B, NH, v_hat.numel() // (B * NH * (V + 1)), V + 1)
     if grad_h is not None:
         grad_read[:, :, :T, :V] = grad_h
         grad_read[:, :, :T, V] = (grad_h * h).sum(-1)
-        through_division(grad_read, normaliser, w)
+        through_division(grad_read, saved.normalizer, w)
     key = _cut(k, L) * w.key_scale
-    state = StateGradients(*grad_state)
     grads = gradients_of_chunks(
-        _cut(q, L), key, v_hat, grad_read.view_as(v_hat), summary, log_i, log_f, m, state, w
+        _cut(q, L), key, v_hat, grad_read.view_as(v_hat), saved.states, grad_c, grad_n, w
     )
-    grad_q, grad_key, grad_v, *others = grads
+    grad_q, grad_key, grad_v, grad_i, grad_f, *of_state = grads
     grad_k = grad_key.mul_(w.key_scale)
     grad_q, grad_k, grad_v = (
         x.view(B, NH, -1, x.shape[-1])[:, :, :T] for x in (grad_q, grad_k, grad_v)
     )
-    return grad_q, grad_k, grad_v, *others
-
-
-class StateGradients(NamedTuple):
-    """Gradients of the last state, each None where it is zero."""
-
-    c: Tensor | None = None
-    n: Tensor | None = None
-    m: Tensor | None = None
+    return grad_q, grad_k, grad_v, grad_i[:, :, :T], grad_f[:, :, :T], *of_state
 
 
 def through_division(grad_read: Tensor, normaliser: Tensor, w: Weights) -> None:
@@ -148,20 +131,20 @@ def gradients_of_chunks(
     key: Tensor,
     v_hat: Tensor,
     grad_read: Tensor,
-    summary: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    m: Tensor,
-    grad_state: StateGradients,
+    states: Tensor,
+    grad_c: Tensor | None,
+    grad_n: Tensor | None,
     w: Weights,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of q, key and v in chunks, and of log_i, log_f, c, n and m.
+    """Return the gradients of q, key and v in chunks, of log_i and log_f, and of c, n and m.
 
-    q, key, v_hat and summary as in ``read_chunks``, gates as they were given; grad_read is used up.
+    q, key and v_hat as in ``read_chunks``; states (B, NH, N + 1, (V + 1)·K) as it returns them;
+    grad_c and grad_n of the last memory, m of which is a constant; grad_read is used up. The
+    gradients of the gates are (B, NH, N·L).
     """
-    (B, NH, T), (X, _, K), V = log_i.shape, q.shape, v_hat.shape[2] - 1
-    G, size = B * NH, (V + 1) * K
-    summary = summary.view(G, -1, size)
+    (X, _, K), V = q.shape, v_hat.shape[2] - 1
+    (B, NH), G, size = states.shape[:2], len(w.carry), (V + 1) * K
+    summary = states.reshape(G, -1, size)
     to_entered, to_last = w.carry[:, :-1], w.carry[:, -1:]
     added = key if w.add is None else key * w.add
 
@@ -183,12 +166,12 @@ def gradients_of_chunks(
     grad_first = torch.bmm(to_entered[:, :, :1].mT, grad_entered)
     grad_summary = torch.bmm(to_entered[:, :, 1:].mT, grad_entered)
     of_carry = torch.bmm(grad_entered, summary.mT).mul_(to_entered)
-    if grad_state.c is not None or grad_state.n is not None:
+    if grad_c is not None or grad_n is not None:
         grad_last = summary.new_zeros(B, NH, V + 1, K)
-        if grad_state.c is not None:
-            grad_last[:, :, :V] = grad_state.c
-        if grad_state.n is not None:
-            grad_last[:, :, V] = grad_state.n
+        if grad_c is not None:
+            grad_last[:, :, :V] = grad_c
+        if grad_n is not None:
+            grad_last[:, :, V] = grad_n
         grad_last = grad_last.view(G, 1, size)
         grad_first.baddbmm_(to_last[:, :, :1], grad_last)
         grad_summary.baddbmm_(to_last[:, :, 1:].mT, grad_last)
@@ -210,13 +193,8 @@ def gradients_of_chunks(
     outside = of_carry.sum(1)[:, 1:] + _through(of_carry)[:, 1:]
     grad_f += outside.reshape(X, 1)
 
-    grad_i, grad_f = (x.view(B, NH, -1)[:, :, :T] for x in (grad_i, grad_f))
+    grad_i, grad_f = grad_i.view(B, NH, -1), grad_f.view(B, NH, -1)
     grad_m = of_carry[:, :, 0].sum(-1).view(B, NH)
-    if any(grad is not None for grad in grad_state):
-        last = torch.bmm(to_last, summary).view(B, NH, V + 1, K)
-        to_m = gradient_of_scale(*grad_state, last)
-        to_i, to_f, to_initial = through_maximum(log_i, log_f, m, to_m)
-        grad_i, grad_f, grad_m = grad_i + to_i, grad_f + to_f, grad_m + to_initial
     grad_c, grad_n = grad_first.view(B, NH, V + 1, K).split((V, 1), dim=2)
     return grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n[:, :, 0], grad_m
 
@@ -253,30 +231,3 @@ def _through(of_carry: Tensor) -> Tensor:
     """
     before = F.pad(of_carry.cumsum(-1), (1, -1))  # [n, r]: all s < r
     return before.tril(0).sum(-2)
-
-
-def gradient_of_scale(
-    grad_c: Tensor | None, grad_n: Tensor | None, grad_m: Tensor | None, last: Tensor
-) -> Tensor:
-    """Return the gradient of the last m, by which the last c and n are divided."""
-    V = last.shape[2] - 1
-    total = last.new_zeros(last.shape[:2])
-    if grad_m is not None:
-        total = total + grad_m
-    if grad_c is not None:
-        total = total - (grad_c * last[:, :, :V]).sum((-2, -1))
-    if grad_n is not None:
-        total = total - (grad_n * last[:, :, V]).sum(-1)
-    return total
-
-
-def through_maximum(
-    log_i: Tensor, log_f: Tensor, m: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Hand the gradient of the last m, (B, NH), to the step that is the maximum, and its decays."""
-    kept = log_f.flip(-1).cumsum(-1).flip(-1)  # [t]: log_f from t to the end
-    log_i = torch.cat([m[..., None], log_i], dim=-1) + F.pad(kept, (0, 1))
-    top = log_i.amax(-1, keepdim=True)
-    chosen = (log_i == top) & (top > EMPTY)
-    share = grad[..., None] * chosen / chosen.sum(-1, keepdim=True).clamp_min(1)
-    return share[..., 1:], share.cumsum(-1)[..., :-1], share[..., 0]

@@ -1,11 +1,13 @@
 """The mLSTM cell: one time step of a recurrent network with a matrix memory."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate, cap
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_dropout,
     check_flag,
@@ -13,6 +15,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
     check_size,
     check_tensor,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 
@@ -219,7 +222,8 @@ class mLSTMCell(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected.
+            If a tensor has another shape, dtype or device than expected, or finite inputs are so
+            large that their products overflow (on the CPU; elsewhere h is inf or NaN).
         """
         projection = self.projection
         if not self._takes(x, h_prev, c_prev, n_prev, projection.weight):
@@ -242,13 +246,23 @@ class mLSTMCell(nn.Module):
         read = (c * q.view(row)).sum(-1)
         h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
         h = o * h.view(B, NH * d)
+        # one product to ask of h and n, a step being short; what is not finite in c is in h as well
+        if is_eager_on_cpu(x) and not math.isfinite(torch.dot(h.view(-1), n.view(-1)).item()):
+            self._refuse_overflow((h, n), x, c_prev, n_prev)
         if self.training:
             h = self.dropout(h)
         return h, c.view(c_prev.shape), n.view(B, NH * d)
 
+    def _refuse_overflow(
+        self, results: tuple[Tensor, Tensor], x: Tensor, c: Tensor, n: Tensor
+    ) -> None:
+        """Raise if results are not finite although all that they depend on is."""
+        given = {"x": x, "c_prev": c, "n_prev": n, **dict(self.named_parameters())}
+        refuse_overflow("mLSTMCell", results, lambda: given)
+
     def _takes(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
         """Whether a step can be taken: the checks of ``_explain`` at once, a step being short."""
-        if not all(type(part) is Tensor for part in (x, h, c, n)) or x.dim() != 2:
+        if not type(x) is type(h) is type(c) is type(n) is Tensor or x.dim() != 2:
             return False
         B, device, dtype = x.shape[0], weight.device, torch.float32
         return (

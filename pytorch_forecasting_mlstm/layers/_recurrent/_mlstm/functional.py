@@ -20,6 +20,10 @@ Where this differs from the paper and from other implementations:
 3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give
    the tiny numbers they should, with finite gradients.
 4. q·k is not scaled here: the caller scales k by ``1/√K``.
+5. A NaN or infinity in k, v or a gate makes the read-outs of its sample and head NaN from its step
+   on, and reaches nothing before it. One in q makes that step's read-out NaN.
+6. Finite inputs give finite results or an error: where q·k, v kᵀ or what is read overflows, which
+   in float32 takes numbers of about 1e19 and more, the functions raise a ``ValueError``.
 
 References
 ----------
@@ -51,6 +55,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
     kernel_suits,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
 
@@ -111,7 +116,8 @@ def mlstm_step(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, or ranks or sizes do not fit together.
+        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
     --------
@@ -127,8 +133,8 @@ def mlstm_step(
     out_dtype = v.dtype
     with full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
-        h, state = _step(q, k, v, log_i, log_f, state)
-    return h.to(out_dtype), state
+        h, last = _step(q, k, v, log_i, log_f, state)
+    return _finite("mlstm_step", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
 
 
 def mlstm_recurrent(
@@ -163,7 +169,8 @@ def mlstm_recurrent(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, or ranks or sizes do not fit together.
+        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
     --------
@@ -177,14 +184,14 @@ def mlstm_recurrent(
     out_dtype = v.dtype
     with full_precision(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
-        h = []
+        h, last = [], state
         for t in range(q.shape[2]):
-            h_t, state = _step(
-                q[:, :, t], k[:, :, t], v[:, :, t], log_i[:, :, t], log_f[:, :, t], state
+            h_t, last = _step(
+                q[:, :, t], k[:, :, t], v[:, :, t], log_i[:, :, t], log_f[:, :, t], last
             )
             h.append(h_t)
         stacked = torch.stack(h, dim=2) if h else torch.zeros_like(v)
-    return stacked.to(out_dtype), state
+    return _finite("mlstm_recurrent", stacked.to(out_dtype), last, q, k, v, log_i, log_f, state)
 
 
 def mlstm_chunkwise(
@@ -196,13 +203,14 @@ def mlstm_chunkwise(
     state: mLSTMState | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Tensor, mLSTMState]:
-    r"""Run a whole sequence at once, without a loop over time.
+    r"""Run a whole sequence chunk by chunk, without a loop over its steps.
 
     The numbers are those of :func:`mlstm_recurrent`.
 
     The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product,
-    as in attention. Across chunks, the memories that enter each chunk are one lower-triangular
-    matrix of decays times the chunks' summaries. Memory grows linearly with T.
+    as in attention. Across the chunks of a span, of which there are at most 64, the memories that
+    enter each chunk are one lower-triangular matrix of decays times the chunks' summaries; from
+    span to span the state is carried. Time and memory grow linearly with T.
 
     Parameters
     ----------
@@ -229,8 +237,9 @@ def mlstm_chunkwise(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or ``chunk_size`` is
-        below 1.
+        If a tensor is not floating point, ranks or sizes do not fit together, ``chunk_size`` is
+        below 1, or finite inputs are so large that their products overflow (on the CPU; elsewhere
+        the results are inf or NaN).
 
     Examples
     --------
@@ -263,7 +272,8 @@ def mlstm_chunkwise(
             size = min(chunk_size or chunk_length(T, K), T)
             factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
             h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
-    return h.to(out_dtype), mLSTMState(c, n, m)
+        last = mLSTMState(c, n, m)
+    return _finite("mlstm_chunkwise", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
 
 
 def _compiled(
@@ -309,7 +319,8 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, or ranks or sizes do not fit together.
+        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     References
     ----------
@@ -328,10 +339,16 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     with full_precision(q.device):
         q, k, _, log_i, log_f, _ = _widen(q, k, k, log_i, log_f, None)
         log_weights = segment_sums(log_f.clamp_min(EMPTY)) + log_i[..., None, :]
+        # nothing above the diagonal, whatever the later steps hold
+        later = torch.ones_like(log_weights, dtype=torch.bool).triu(1)
+        log_weights = log_weights.masked_fill(later, -torch.inf)
         # h does not depend on the scale it is computed at
         m = log_weights.detach().amax(-1).clamp_min(0)
-        weights = (q @ k.mT) * torch.exp(log_weights - m[..., None])
-        return normalise(weights, weights.sum(-1), m)
+        weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
+        weights = normalise(weights, weights.sum(-1), m)
+        inputs = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
+        refuse_overflow("mlstm_read_weights", (weights,), lambda: inputs)
+        return weights
 
 
 def _step(
@@ -348,6 +365,35 @@ def _step(
     numerator = (c @ scaled_q[..., None])[..., 0]
     normaliser = (n * scaled_q).sum(-1)
     return normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
+
+
+def _finite(
+    caller: str,
+    h: Tensor,
+    last: mLSTMState,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    first: mLSTMState,
+) -> tuple[Tensor, mLSTMState]:
+    """Return the results, unless finite inputs have overflowed on the way to them."""
+    refuse_overflow(
+        caller,
+        (h, *last),
+        lambda: {
+            "q": q,
+            "k": k,
+            "v": v,
+            "log_i": log_i,
+            "log_f": log_f,
+            "state.c": first.c,
+            "state.n": first.n,
+            "state.m": first.m,
+        },
+    )
+    return h, last
 
 
 def _widen(

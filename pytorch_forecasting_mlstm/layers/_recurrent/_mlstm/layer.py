@@ -26,6 +26,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
     kernel_operator,
     kernel_suits,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -162,7 +163,8 @@ class mLSTMLayer(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected.
+            If a tensor has another shape, dtype or device than expected, or finite inputs are so
+            large that their products overflow (on the CPU; elsewhere the output is inf or NaN).
         """
         x, mask = self._check(x, mask)
         h, c, n = self._initial_state(state, x.shape[1])
@@ -171,6 +173,7 @@ class mLSTMLayer(nn.Module):
             return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
         T, B, _ = x.shape
+        c_first, n_first = c, n
         samples = samples_per_block(x, B, T * self._width(x))
         if samples < B:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
@@ -179,7 +182,15 @@ class mLSTMLayer(nn.Module):
             output, h, c, n = (torch.cat(parts, dim=1) for parts in results)
         else:
             output, h, c, n = self._run(x, h, c, n, mask)
+        refuse_overflow(
+            "mLSTMLayer", (output, c, n), lambda: self._given(x, mask, c_first, n_first)
+        )
         return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
+
+    def _given(self, x: Tensor, mask: Tensor | None, c: Tensor, n: Tensor) -> dict[str, Tensor]:
+        """Return all that the output depends on."""
+        x = x if mask is None else x.masked_fill(~mask[..., None], 0)
+        return {"x": x, "state c": c, "state n": n, **dict(self.named_parameters())}
 
     def _width(self, x: Tensor) -> int:
         """Return the numbers per step in the largest of the tensors between input and output."""
@@ -241,7 +252,9 @@ class mLSTMLayer(nn.Module):
         for i, cell in enumerate(self.cells):
             q, k, v, log_i, log_f, o = _by_time(cell.project(u.contiguous()), padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
-            hidden = (o * (read @ v)).transpose(1, 2).flatten(-2).to(x.dtype)
+            # a value that is not finite reaches no step before it, whose weight of it is 0
+            values = read @ v.nan_to_num(0.0, 0.0, 0.0) + (v - v).cumsum(-2)
+            hidden = (o * values).transpose(1, 2).flatten(-2).to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
             if padding is not None:
                 read = read.masked_fill(padding[:, None], 0.0)

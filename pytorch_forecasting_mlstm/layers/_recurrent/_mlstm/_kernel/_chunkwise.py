@@ -23,11 +23,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface impor
     kernel_forward,
     stabilise,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
-    gradient_of_scale,
-    through_maximum,
-)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._scale_gradients import scale_gradients
 
 __all__ = ["ChunkwiseKernel"]
 
@@ -69,12 +66,11 @@ class ChunkwiseKernel(torch.autograd.Function):
 
 
 def _backward(
-    inputs: Sequence[Tensor], last: Sequence[Tensor], grads: Sequence[Tensor | None]
+    inputs: Sequence[Tensor], last: tuple[Tensor, Tensor], grads: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
     """Return the gradients of the eight inputs, given those of the results."""
     q, k, v, log_i, log_f, c, n, m = inputs
-    grad_h, *grad_state = grads
-    grad_c, grad_n, grad_m = grad_state
+    grad_h, grad_c, grad_n, grad_m = grads
     i, f, e, _ = stabilise(log_i, log_f, m)
     of_h = dense_rows(v.new_zeros(v.shape) if grad_h is None else grad_h)
     of_c, of_n = own_gradient(grad_c, c), own_gradient(grad_n, n)
@@ -90,11 +86,9 @@ def _backward(
     )
     # m is a constant to h, and scales the states
     of_m = (of_c * c).sum((-2, -1)) + (of_n * n).sum(-1)
-    if any(grad is not None for grad in grad_state):
-        last_c, last_n = last
-        memory = torch.cat([last_c, last_n[:, :, None]], dim=2)
-        total = gradient_of_scale(grad_c, grad_n, grad_m, memory)
-        to_i, to_f, to_m = through_maximum(log_i, log_f, m, total)
+    through_scale = scale_gradients(log_i, log_f, m, *last, grad_c, grad_n, grad_m)
+    if through_scale is not None:
+        to_i, to_f, to_m = through_scale
         of_i, of_f, of_m = of_i + to_i, of_f + to_f, of_m + to_m
     return of_q, of_k, of_v, of_i, of_f, of_c, of_n, of_m
 

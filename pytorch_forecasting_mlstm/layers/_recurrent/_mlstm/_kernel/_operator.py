@@ -9,6 +9,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
     gated_backward,
     gated_forward,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["kernel_operator"]
@@ -20,7 +21,10 @@ def kernel_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gated h and the last c and n, as ``GatedKernel`` without norms."""
     with full_precision(p.device):
-        return gated_forward([p], c, n, padding)
+        results = gated_forward([p], c, n, padding)
+    given = {"the projected x": p, "state c": c, "state n": n}
+    refuse_overflow("mLSTMLayer", results, lambda: given)
+    return results
 
 
 @kernel_operator.register_fake

@@ -107,6 +107,11 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
     static scalar at_least(scalar e, scalar x) { return x <= e ? e : x; }  // a NaN stays one
 
+    // 1 / max(|x|, e), NaN where x has overflowed: a quotient of 0 would hide that.
+    static scalar reciprocal(scalar x, scalar e) {
+        return 1 / at_least(e, std::fabs(x)) + (x - x);
+    }
+
     // 1 / (1 + exp(-x)): exp by 2^n and a series for what is left, |r| < ln(2) / 2.
     static vec sigmoid(vec x) {
         constexpr scalar round = scalar(1.5) * (typename N::integer(1) << N::mantissa);
@@ -184,7 +189,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 vec *memory = vecs(&s.by_key[(h - first) * size]);
                 if (open) update_and_read<true>(memory, f, k, v, q, read);
                 else update_and_read<false>(memory, f, k, v, q, read);
-                const scalar over = 1 / at_least(e_t[h], std::fabs(total(nq)));
+                const scalar over = reciprocal(total(nq), e_t[h]);
                 for (int l = 0; l < blocks; l++) {
                     vec y = read[l] * over;
                     if (o_t) y *= sigmoid(vecs(o_t + h * d)[l]);
@@ -249,7 +254,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 if (open) update_and_read<true>(vecs(&s.by_key[g * size]), f, k, iv, q, read);
                 else update_and_read<false>(vecs(&s.by_key[g * size]), f, k, iv, q, read);
 
-                const scalar y = total(nq), over = 1 / at_least(e_t[h], std::fabs(y));
+                const scalar y = total(nq), over = reciprocal(y, e_t[h]);
                 const bool divides = !(std::fabs(y) <= e_t[h]);
                 vec product = {};
                 for (int l = 0; l < blocks; l++) {
