@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import UserError
+from .errors import UserError, quoted, shown
 
 DESCRIPTION = """\
 Forecast with mLSTMTime. Without a table: fit and test it on real electricity demand, and draw a
@@ -48,7 +48,9 @@ def _at_least(least: int, text: str) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {least}, not {shown(text)}"
+        )
     return number
 
 
@@ -129,13 +131,13 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             raise UserError(
-                f"{given['table'].name} needs {' and '.join(missing)}, for example --time date "
-                "--target sales --horizon 28"
+                f"{shown(given['table'].name)} needs {' and '.join(missing)}, for example "
+                "--time date --target sales --horizon 28"
             )
     columns = [given["time"], given["target"], *given["group"], *given["known"]]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise UserError(f"column {twice[0]!r} is named twice: give each column one role")
+        raise UserError(f"column {quoted(twice[0])} is named twice: give each column one role")
     given["group"] = tuple(given["group"])
     given["known"] = tuple(given["known"])
     return Arguments(**given)

@@ -36,8 +36,12 @@ class ModelFrame:
 def model_frame(table: Table, split: Split) -> ModelFrame:
     """Lay out all series below one another, with their calendar and what else is known."""
     horizon = split.horizon
-    length = int((table.starts + table.lengths).max()) + horizon
-    calendar = calendar_features(table.axis, length, past=split.validation)
+    positions = [
+        start + np.arange(length + horizon)
+        for start, length in zip(table.starts, table.lengths, strict=True)
+    ]
+    calendar = calendar_features(table.axis, np.concatenate(positions), past=split.validation)
+    begins = np.cumsum([0, *map(len, positions)])
     held_out = split.end - split.validation
     trained = [values[: len(values) - held_out] for values in table.values]
     center = np.array([values.mean() for values in trained])
@@ -45,8 +49,7 @@ def model_frame(table: Table, split: Split) -> ModelFrame:
     parts = []
     for number, values in enumerate(table.values):
         rows = len(values) + horizon
-        start = table.starts[number]
-        part = calendar.iloc[start : start + rows].reset_index(drop=True)
+        part = calendar.iloc[begins[number] : begins[number + 1]].reset_index(drop=True)
         part["series"] = str(number)
         part["time_idx"] = np.arange(rows) + split.end - len(values)
         part["target"] = np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .errors import UserError
+from .errors import UserError, quoted
 from .table import Table
 from .training import QUANTILES
 
@@ -21,7 +21,9 @@ def check_names(table: Table) -> None:
     taken = {"step", "prediction", *_quantile_names()}
     for name in [*table.groups.columns, table.time]:
         if name in taken:
-            raise UserError(f"column {name!r} is also one of the forecast's own: rename yours")
+            raise UserError(
+                f"column {quoted(name)} is also one of the forecast's own: rename yours"
+            )
 
 
 def tidy_forecast(table: Table, quantiles: np.ndarray) -> pd.DataFrame:

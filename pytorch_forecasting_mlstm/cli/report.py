@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from .evaluation import Evaluation
@@ -81,5 +82,5 @@ def _period(table: Table, split: Split) -> str:
     """Name the first and the last test step, of the series that ends last."""
     last = int((table.starts + table.lengths).max()) - 1
     first = last - (split.end - split.test) + 1
-    begin, end = (show_time(time) for time in table.axis.grid(last + 1)[[first, last]])
+    begin, end = (show_time(time) for time in table.axis.at(np.array([first, last])))
     return f"{begin} to {end}"
