@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from .errors import shown
 from .evaluation import Evaluation
 from .split import Split
 from .table import Table
@@ -16,7 +17,7 @@ from .training import INTERVAL
 def error_table(table: Table, split: Split, evaluation: Evaluation) -> str:
     """Set out the errors of both forecasts, what they were measured on, and how to read them."""
     model, naive = evaluation.model, evaluation.naive
-    unit = _unit(table.target)
+    unit = _unit(shown(table.target))
     covered = f"coverage of {100 * (INTERVAL[1] - INTERVAL[0]):.0f} % interval"
     rows = [
         ("", "mLSTMTime", "seasonal naive", "change"),
@@ -75,7 +76,8 @@ def _season_name(table: Table, season: int) -> str:
 def _unit(target: str) -> str:
     """Take the part of a column's name in brackets: 'demand (MW)' has the unit MW."""
     before, bracket, unit = target.rpartition(" (")
-    return f" ({unit}" if bracket and before and unit.endswith(")") else ""
+    # A long one would push the columns out of sight.
+    return f" ({unit}" if bracket and before and unit.endswith(")") and len(unit) < 20 else ""
 
 
 def _period(table: Table, split: Split) -> str:

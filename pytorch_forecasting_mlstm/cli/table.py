@@ -15,6 +15,8 @@ from .errors import UserError, quoted, shown
 from .time_axis import TimeAxis, lay_on_axis
 from .times import read_times
 
+_LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite
+
 
 @dataclass(frozen=True)
 class Table:
@@ -237,6 +239,12 @@ def _check_values(
         raise UserError(
             f"{label}: column {quoted(target)} is {'infinite' if infinite else 'empty'} in "
             f"{_rows(rows[wrong])}: fill in a number, or drop leading and trailing rows"
+        )
+    wrong = np.flatnonzero(np.abs(values[:past]) > _LARGEST)
+    if len(wrong):
+        raise UserError(
+            f"{label}: column {quoted(target)} is {values[wrong[0]]:g} in {_rows(rows[wrong])}, "
+            f"too large to add up: give it in a unit in which it stays below {_LARGEST:g}"
         )
 
 

@@ -74,10 +74,12 @@ def _read_dates(text: pd.Series) -> pd.Series:
     utc = _WITH_OFFSET.fullmatch(str(text.iloc[0])) is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pandas warns where it would have to guess value by value
-        try:
-            times = pd.to_datetime(text, errors="coerce", utc=utc)
-        except (ValueError, UserWarning):
-            times = pd.to_datetime(text, errors="coerce", format="ISO8601", utc=True)
+        for form, as_utc in ((None, utc), ("ISO8601", utc), ("ISO8601", True)):
+            with suppress(ValueError, OverflowError, UserWarning):
+                times = pd.to_datetime(text, errors="coerce", format=form, utc=as_utc)
+                break
+        else:
+            return pd.Series(pd.NaT, text.index)
     if times.isna().any() and text.map(lambda value: _ISO.fullmatch(value) is not None).all():
         # pandas 2 reads text as nanoseconds, which end in 2262; NumPy has no such end.
         with suppress(ValueError):

@@ -73,7 +73,8 @@ def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None])
             loaded = _load(made, functions)
         except OSError as error:
             raise OSError(
-                f"what was compiled cannot be loaded ({error}); another compiler can be named in CXX"
+                f"what was compiled cannot be loaded ({error}); another compiler can be named in "
+                "CXX"
             ) from error
         made.replace(library)
         return loaded
