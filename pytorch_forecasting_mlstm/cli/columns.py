@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -45,9 +46,9 @@ def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Da
         raise UserError(
             f"{_show(path)}: is neither .csv nor .parquet: save the table as one of them"
         )
-    if not path.exists():
-        raise UserError(f"{_show(path)}: no such file")
     try:
+        if not path.exists():
+            raise UserError(f"{_show(path)}: no such file")
         frame = (_csv if kind == ".csv" else _parquet)(path, text, other)
     except UserError:
         raise
@@ -131,14 +132,32 @@ def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFr
         )
     from pyarrow.parquet import ParquetDataset
 
-    stored = ParquetDataset(path).schema.names
-    needed = [*text, *other]
+    schema = ParquetDataset(path).schema
+    stored, needed = schema.names, [*text, *other]
+    for name in needed:
+        if stored.count(name) == 1:
+            _check_zone(path, name, getattr(schema.field(name).type, "tz", None))
+        elif stored.count(name):
+            _check_names(path, stored, [name])
     # Times often live in the index, which pandas reads in any case.
     frame = pd.read_parquet(path, engine="pyarrow", columns=[n for n in needed if n in set(stored)])
     if frame.index.names != [None]:
         frame = frame.reset_index()
     _check_names(path, [*frame.columns, *(n for n in stored if n not in frame.columns)], needed)
     return frame
+
+
+def _check_zone(path: Path, name: str, zone: str | None) -> None:
+    """Refuse a time zone that nobody knows: pandas would ask for packages that are there."""
+    if zone is None or zone[:1] in "+-":
+        return
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, LookupError) as error:  # "Europe" is a folder of zones
+        raise UserError(
+            f"{_show(path)}: column {quoted(name)} is in the unknown time zone {quoted(zone)}: "
+            "write its times in UTC"
+        ) from error
 
 
 def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> None:

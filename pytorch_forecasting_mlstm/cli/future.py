@@ -81,6 +81,11 @@ def write_forecast(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) 
         for k, name in enumerate(forecast.columns):
             if not types.is_numeric_dtype(forecast[name].dtype):
                 forecast.isetitem(k, forecast[name].map(_quote_formula))
+    for k, column in enumerate(forecast.columns):
+        times = forecast[column]
+        if types.is_datetime64_any_dtype(times.dtype) and times.dt.year.min() < 1000:
+            # with four figures of the year, which pandas leaves out
+            forecast.isetitem(k, times.map(pd.Timestamp.isoformat))
     forecast.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
 
 

@@ -44,7 +44,8 @@ def error_table(table: Table, split: Split, evaluation: Evaluation) -> str:
 def show_time(time: object) -> str:
     """Write a time without the clock where that says midnight."""
     if isinstance(time, pd.Timestamp):
-        return time.strftime("%Y-%m-%d" if time == time.normalize() else "%Y-%m-%d %H:%M")
+        clock = time.hour, time.minute, time.second, time.microsecond, time.nanosecond
+        return time.strftime("%Y-%m-%d %H:%M" if any(clock) else "%Y-%m-%d")
     return str(time)
 
 

@@ -15,6 +15,7 @@ from .errors import UserError, quoted, shown
 from .time_axis import TimeAxis, lay_on_axis
 from .times import read_times
 
+_NO_NAMES = (bytes, list, dict, np.ndarray)  # what a parquet file may hold beside names
 _LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite
 
 
@@ -165,6 +166,13 @@ def _series(raw: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.DataFrame, np
     if not group:
         return pd.DataFrame(index=[0]), np.zeros(len(raw), dtype=int)
     for name in group:
+        strange = raw[name].map(lambda value: isinstance(value, _NO_NAMES)).to_numpy(bool)
+        if strange.any():
+            first = raw[name].iloc[int(strange.argmax())]
+            raise UserError(
+                f"group column {quoted(name)} holds {quoted(first)} in "
+                f"{_rows(strange.nonzero()[0])}: write names as text or numbers"
+            )
         empty = (raw[name].isna() | (raw[name].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
             raise UserError(
@@ -179,8 +187,13 @@ def _series(raw: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.DataFrame, np
 
 def _numbers(raw: pd.Series, where: str) -> np.ndarray:
     """Turn the column into float64, NaN where it is empty."""
-    if types.is_datetime64_any_dtype(raw.dtype):
-        raise UserError(f"{where}: holds dates, a target must be a number")
+    for is_kind, kind in (
+        (types.is_datetime64_any_dtype, "dates"),
+        (types.is_timedelta64_dtype, "durations"),
+        (types.is_complex_dtype, "complex numbers"),
+    ):
+        if is_kind(raw.dtype):
+            raise UserError(f"{where}: holds {kind}, a target must be a number")
     if types.is_numeric_dtype(raw.dtype):
         return raw.to_numpy(dtype=float, na_value=np.nan)
     numbers = pd.to_numeric(raw, errors="coerce")

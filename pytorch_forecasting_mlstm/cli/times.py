@@ -42,6 +42,7 @@ def read_times(raw: pd.Series, row: Callable[[int], str]) -> pd.Series:
     if types.is_datetime64_any_dtype(raw.dtype):
         times = raw.dt.tz_convert("UTC") if raw.dt.tz is not None else raw
         return _all_read(times, raw, column, row)
+    _raise_unread(raw.isna().to_numpy(), raw, column, row)
     text = raw.astype(str).str.strip()
     _raise_unread((text.str.len() > _LONGEST).to_numpy(), text, column, row)
     if text.map(lambda value: _WHOLE.fullmatch(value) is not None).all():
