@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from pytorch_forecasting_mlstm.cli.arguments import parse
 from pytorch_forecasting_mlstm.cli.errors import UserError
@@ -45,4 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, TextIOWrapper):  # names that the terminal cannot show are no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -46,7 +46,7 @@ def test_demo_data() -> None:
     split = split_table(table, horizon=48, history=336, held_out=672)
     assert (split.validation, split.test, split.end) == (2688, 3360, 4032)
     assert table.axis.seasons == {"1 week": 336, "1 day": 48}
-    assert str(table.axis.grid(4032)[-1]) == "2000-08-27 23:30:00"
+    assert str(table.axis.at(np.array([4031]))[0]) == "2000-08-27 23:30:00"
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,129 @@ def test_damaged_parquet(fail) -> None:
     assert "t.parquet: cannot be read: " in fail("t.parquet", *SALES)
 
 
+def test_parquet_of_other_kinds(fail) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    dates, numbers = pd.date_range("2024-01-01", periods=40), np.arange(40.0)
+    good = {"date": pyarrow.array(dates), "sales": numbers, "store": ["7"] * 40}
+    zones = {
+        zone: pyarrow.array(dates, pyarrow.timestamp("us", tz=zone))
+        for zone in ("Europe", "No/Where", "../etc")
+    }
+    far = pyarrow.array(np.arange(40) * 10**12, pyarrow.timestamp("s"))
+    for column, values, says in [
+        ("date", zones["Europe"], "'date' is in the unknown time zone 'Europe': write its times"),
+        ("date", zones["No/Where"], "'date' is in the unknown time zone 'No/Where'"),
+        ("date", zones["../etc"], "'date' is in the unknown time zone '../etc'"),
+        ("date", far, "'33658-09-27 01:46:40' in row 2 is not between the years 1 and 9999"),
+        ("date", pyarrow.nulls(40), "cannot read 'None' in row 1 and 39 more"),
+        ("date", np.arange(40, dtype=np.uint64) + 2**63, "'9223372036854775808' in row 1 does not"),
+        ("date", pyarrow.array(range(40), pyarrow.duration("s")), "cannot read '0 days 00:00:00'"),
+        (
+            "sales",
+            pyarrow.array(range(40), pyarrow.duration("s")),
+            "holds durations, a target must",
+        ),
+        ("sales", [[1]] * 40, "holds text such as '[1]' in rows 1, 2, 3"),
+        ("sales", [b"\xff"] * 40, "holds text such as"),
+        ("store", [[1]] * 40, "group column 'store' holds '[1]' in rows 1, 2, 3, ...: write names"),
+        ("store", [{"a": 1}] * 40, "group column 'store' holds"),
+        ("store", [b"\xff"] * 40, "group column 'store' holds"),
+    ]:
+        parquet.write_table(pyarrow.table({**good, column: values}), "t.parquet")
+        assert says in fail("t.parquet", *SALES, "--group", "store")
+    twice = pyarrow.table([good["date"], numbers, numbers], names=["date", "sales", "sales"])
+    parquet.write_table(twice, "t.parquet")
+    assert "has two columns 'sales': rename one" in fail("t.parquet", *SALES)
+
+
+LONG = "x" * 300_000
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (stores({LONG: 9, "8": 60}), "store=xxx"),
+        (stores({"\x1b[31mred\x07": 9, "8": 60}), r"store=\x1b[31mred\x07: 9 rows"),
+        (stores({"a\nb\u202e": 9, "8": 60}), r"store=a\nb\u202e: 9 rows"),
+        (pd.concat([stores({LONG: 60})] * 2), "store=xxx"),
+        (stores({LONG: 60}).drop(9), "store=xxx"),
+        (stores({"7": 60}).assign(sales=LONG), "holds text such as 'xxx"),
+        (stores({"7": 60}).assign(date=LONG), "cannot read 'xxx"),
+        (stores({"7": 60}).rename(columns={"date": LONG}), "its columns are: xxx"),
+        (stores({"7": 60}).rename(columns={"date": "da\x00te"}), r"did you mean 'da\x00te'?"),
+        (stores({"7": 60}).assign(sales=1e308), "is 1e+308 in rows 1, 2, 3, ..., too large"),
+    ],
+    ids=range(10),
+)
+def test_whatever_a_table_says_fits_into_the_line(fail, table: pd.DataFrame, says: str) -> None:
+    line = fail("sales.csv", *SALES, "--group", "store", table=table)
+    assert says in line
+    assert len(line) < 1000
+    assert line[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--horizon", "9" * 5000], "--horizon: must be a whole number of at least 1, not 999"),
+        (["--epochs", "1000000000000"], "--epochs: must be at most 100000, not 1000000000000"),
+        (["--seed", str(2**32)], "--seed: must be at most 4294967295, not 4294967296"),
+        (["--group", "z" * 100_000], "has no column 'zzz"),
+        (["--" + "z" * 100_000], "unrecognized arguments: --zzz"),
+        (["--horizon", "1000000000000"], "choose a smaller --horizon"),
+    ],
+    ids=range(6),
+)
+def test_options_of_any_size(fail, argv: list[str], says: str) -> None:
+    line = fail("sales.csv", *SALES, *argv, table=daily())
+    assert says in line
+    assert len(line) < 1100
+
+
+def test_name_of_a_file_that_is_too_long(fail) -> None:
+    assert "cannot be read: [Errno 36] File name too long" in fail("x" * 5000 + ".csv", *SALES)
+
+
+def wide(extra: str = "") -> str:
+    """40 rows of 100,000 columns, of which one row may have more."""
+    header = ",".join(["date", "sales", *(f"c{k}" for k in range(99_998))])
+    rows = [f"2024-01-{k + 1:02d},{k}" + ",1" * 99_998 for k in range(30)]
+    rows[20] += extra
+    return "\n".join([header, *rows, ""])
+
+
+def test_only_the_columns_named_are_read(
+    fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And still no row with more cells than the header is cut off."""
+    read, seen = pd.read_csv, []
+
+    def spy(*args: object, **kwargs: object) -> pd.DataFrame:
+        frame = read(*args, **kwargs)
+        seen.append(frame.shape)
+        return frame
+
+    monkeypatch.setattr(pd, "read_csv", spy)
+    (tmp_path / "wide.csv").write_text(wide())
+    frame = columns.read_columns(tmp_path / "wide.csv", ["date"], ["sales"])
+    assert frame["sales"].tolist() == list(range(30))
+    assert seen == [(30, 2)]
+    says = fail("sales.csv", *SALES, table=wide(",9"))
+    assert "sales.csv: row 21 has 100001 cells, the header 100000: correct one of them" in says
+    assert fail("sales.csv", *SALES, "--group", "c99998", table=wide()).count(",") < 20
+
+
+def test_cells_of_any_size_are_read(tmp_path: Path) -> None:
+    """Also in the header, and where the width of rows is checked."""
+    table = daily(30).assign(
+        **{"note" * 100_000: LONG[:1_000_000], **{f"c{k}": 1 for k in range(30)}}
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert columns.read_columns(tmp_path / "t.csv", ["date"], ["sales"]).shape == (30, 2)
+
+
 def test_folder_that_is_a_file(fail) -> None:
     Path("taken").touch()
     says = fail("sales.csv", *SALES, "--output", "taken", table=daily())

@@ -11,7 +11,9 @@ from matplotlib.image import imread
 from cli_tables import daily, noisy_season, stores
 from pytorch_forecasting_mlstm.__main__ import main
 from pytorch_forecasting_mlstm.cli import training
+from pytorch_forecasting_mlstm.cli.datasets import model_frame
 from pytorch_forecasting_mlstm.cli.future import tidy_forecast
+from pytorch_forecasting_mlstm.cli.split import split_table
 from pytorch_forecasting_mlstm.cli.table import read_table
 
 QUANTILES = ["q0.02", "q0.1", "q0.25", "q0.5", "q0.75", "q0.9", "q0.98"]
@@ -114,6 +116,50 @@ def test_offsets_from_utc(tmp_path: Path) -> None:
 def test_whole_numbers(tmp_path: Path, step: int, expected: list[str]) -> None:
     table = pd.DataFrame({"when": 100 + step * np.arange(60), "sold": noisy_season(60)})
     assert times_ahead(tmp_path / "t.csv", table.sample(frac=1, random_state=0), 2) == expected
+
+
+FORMULAS = ["=1+1", "+1", "-1", "@x", "\t=2", "'=1+1", "＝1"]
+
+
+def test_formulas_are_quoted_on_request(forecast: Forecast) -> None:
+    table = stores({name: 40 for name in [*FORMULAS, "plain=1"]}).rename(
+        columns={"store": "=store"}
+    )
+    table["sales"] -= 200
+    table.to_csv("t.csv", index=False)
+    argv = ["t.csv", "--time", "date", "--target", "sales", "--horizon", "3", "--epochs", "1"]
+    assert main([*argv, "--group", "=store"]) == 0
+    plain = pd.read_csv("forecast.csv")
+    assert plain["=store"].drop_duplicates().tolist() == [*FORMULAS, "plain=1"]
+    assert main([*argv, "--group", "=store", "--quote-formulas"]) == 0
+    quoted = pd.read_csv("forecast.csv")
+    names = ["'" + name for name in FORMULAS] + ["plain=1"]
+    assert quoted["'=store"].drop_duplicates().tolist() == names
+    assert (quoted["prediction"] < 0).all(), "numbers are left alone"
+    pd.testing.assert_frame_equal(quoted.drop(columns="'=store"), plain.drop(columns="=store"))
+
+
+def test_long_names_are_those_of_short_ones(tmp_path: Path) -> None:
+    """Names of megabytes, which arrays would give every row room for, stay in their order."""
+    found = []
+    for mark in ("", "x" * 1000):
+        table = stores({f"{mark}{name}": 40 for name in "cab"}).assign(promo=mark + "no")
+        table.loc[::5, "promo"] = mark + "yes"
+        table.loc[table["date"] > "2024-04-27", "sales"] = np.nan
+        table.to_csv(tmp_path / "t.csv", index=False)
+        read = read_table(
+            tmp_path / "t.csv",
+            time="date",
+            target="sales",
+            group=("store",),
+            known=("promo",),
+            horizon=3,
+        )
+        found.append(model_frame(read, split_table(read, 3)).rows)
+    for column in ("group_0", "known_0"):
+        codes = [frame[column].astype("category").cat.codes for frame in found]
+        assert (codes[0] == codes[1]).all()
+        assert found[1][column].str.len().max() < 10
 
 
 def test_groups_keep_their_names_and_order(forecast: Forecast) -> None:

@@ -41,6 +41,7 @@ from datasets import (
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.mlstm_time import _forecast
 from pytorch_forecasting_mlstm.models.mlstm_time._forecast_rows import horizon_rows
+from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import name_times
 
 pytestmark = [
     # the host hands arrays of pandas 3, which are read-only, to torch, and only reads them
@@ -300,6 +301,52 @@ def test_series_of_other_names_and_times(plain: tuple[mLSTMTime, pd.DataFrame]) 
     assert got["series"].tolist() == ("new" + expected["series"]).tolist()
     assert got["t"].tolist() == (expected["t"] + expected["series"].map(shift)).tolist()
     close(got["prediction"], expected["prediction"])
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64"])
+@pytest.mark.parametrize("last", [2**53 - HORIZON, -(2**52)])
+def test_times_as_far_as_steps_can_be_counted(
+    plain: tuple[mLSTMTime, pd.DataFrame], last: int, kind: str
+) -> None:
+    model, history = plain
+    expected = model.forecast(history)
+    shift = last - int(history["t"].max())
+    got = model.forecast(history.assign(t=(history["t"] + shift).astype(kind)))
+    got["t"] -= shift
+    pd.testing.assert_frame_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (2**53 - HORIZON + 1, "int64"),
+        (2**63 - 1, "int64"),
+        (2**63 - 1 - HORIZON, "Int64"),
+        (2**63, "uint64"),
+        (2**64 - 1, "UInt64"),
+        (-(2**63) + 100, "int64"),
+    ],
+)
+def test_times_beyond_that_are_refused(
+    plain: tuple[mLSTMTime, pd.DataFrame], last: int, kind: str
+) -> None:
+    """They would wrap around, or be told apart no longer, somewhere on the way."""
+    model, history = plain
+    times = [int(t) - int(history["t"].max()) + last for t in history["t"]]
+    wrong = history.assign(t=pd.array(times, dtype=kind))
+    with pytest.raises(ValueError, match=r"'t' of data must hold time indices between -2\*\*53"):
+        model.forecast(wrong)
+
+
+def test_long_gap_is_named_at_once(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+    """Its steps are not listed: there are 10^15."""
+    model, history = plain
+    one = history[history["series"] == "s0"]
+    one = pd.concat([one, one.tail(1).assign(t=10**15)])
+    last = one["t"].iloc[-2]
+    with pytest.raises(ValueError, match="every series must have at least|none for series='s0'"):
+        model.forecast(one)
+    assert name_times(range(last, 10**15)) == f"{last} to {10**15 - 1}"
 
 
 @pytest.mark.parametrize("kind", ["int64", "category"])

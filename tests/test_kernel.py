@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -763,6 +767,243 @@ def test_no_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
         _build._cache()
+
+
+@pytest.fixture
+def cached(nothing_built: Path, compiled: Path) -> Path:
+    """Return a library in the cache, compiled before and never loaded from there."""
+    nothing_built.mkdir(mode=0o700)
+    library = nothing_built / compiled.name
+    library.write_bytes(compiled.read_bytes())
+    library.chmod(0o600)
+    return library
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Path:
+    forget()
+    use_kernel()
+    use_kernel(False)
+    (library,) = _build._cache().glob("*.so")
+    return library
+
+
+@needs_compiler
+def test_a_library_of_ours_is_loaded_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch, cached: Path
+) -> None:
+    """Links of our own lead there, and folders with a sticky bit: nobody else can change them."""
+    (elsewhere := cached.parents[1] / "link").symlink_to(cached.parents[1])
+    cached.parents[1].chmod(0o1777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
+    monkeypatch.delattr(_build, "_compile")
+    try:
+        use_kernel()
+    finally:
+        use_kernel(False)
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o777])
+def test_a_library_that_others_may_write_to_is_not_loaded(
+    no_load: None, cached: Path, mode: int
+) -> None:
+    cached.chmod(mode)
+    message = refusal()
+    assert f"others may write to {cached} (mode {mode:04o})" in message and "delete it" in message
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
+def test_a_cache_that_others_may_write_to_is_not_used(
+    no_load: None, cached: Path, mode: int
+) -> None:
+    cached.parent.chmod(mode)
+    message = refusal()
+    assert f"others may write to {cached.parent} (mode {mode:04o})" in message
+    assert "delete it" in message and "XDG_CACHE_HOME" in message
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_cache_that_others_may_rename_is_not_used(no_load: None, cached: Path, mode: int) -> None:
+    above = cached.parents[1]
+    above.chmod(mode)
+    message = refusal()
+    assert f"others may write to {above} (mode {mode:04o})" in message
+    assert f"chmod go-w {above}" in message
+    cached.parent.rename(above / "away")
+    assert f"chmod go-w {above}" in refusal()
+    assert not cached.parent.exists(), "nothing is put there either"
+
+
+@needs_compiler
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["library", "folder", "folder above"])
+def test_what_belongs_to_somebody_else_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, no_load: None, cached: Path, part: int
+) -> None:
+    path, lstat = (cached, *cached.parents)[part], Path.lstat
+
+    def of_another(self: Path) -> os.stat_result:
+        found = list(lstat(self))
+        if self == path:
+            found[stat.ST_UID] = 4711
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    assert f"{path} belongs to the user 4711, not to {os.getuid()}" in refusal()
+
+
+@needs_compiler
+def test_links_in_the_cache_are_not_followed(no_load: None, cached: Path) -> None:
+    """They may lead to what somebody else puts there later."""
+    away = cached.rename(cached.parents[1] / "away.so")
+    cached.symlink_to(away)
+    assert f"{cached} is no file" in refusal()
+    folder = cached.parent.rename(cached.parents[1] / "folder")
+    cached.parent.symlink_to(folder)
+    assert f"{cached.parent} is no folder" in refusal()
+
+
+@needs_compiler
+def test_a_link_of_somebody_else_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch, no_load: None, cached: Path
+) -> None:
+    link, lstat = cached.parents[1] / "link", Path.lstat
+    link.symlink_to(cached.parents[1])
+
+    def of_another(self: Path) -> os.stat_result:
+        found = list(lstat(self))
+        if self == link:
+            found[stat.ST_UID] = 4711
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(link))
+    assert f"{link} belongs to the user 4711" in refusal()
+
+
+@pytest.fixture
+def no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a library is loaded: the code in it would run at once."""
+
+    def load(path: str) -> None:
+        pytest.fail(f"{path} was loaded")
+
+    monkeypatch.setattr(_build.ctypes, "CDLL", load)
+
+
+@needs_compiler
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_what_is_written_is_for_its_user_alone(
+    monkeypatch: pytest.MonkeyPatch, nothing_built: Path, compiled: Path, umask: int
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(nothing_built.parent / "a" / "b"))
+    monkeypatch.setattr(_build, "_compile", lambda _, made: made.write_bytes(compiled.read_bytes()))
+    before = os.umask(umask)
+    try:
+        use_kernel()
+        (library,) = _build._cache().iterdir()
+        forget()
+        use_kernel()
+    finally:
+        os.umask(before)
+        use_kernel(False)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (library, *library.parents[:3])]
+    assert modes == [0o600, 0o700, 0o700, 0o700]
+
+
+def compiler_that(tmp_path: Path, script: str) -> str:
+    """Write a compiler that says what it is, and then does this with the file ``$made``."""
+    compiler = tmp_path / "my-compiler"
+    compiler.write_text(
+        '#!/bin/sh\nfor made; do :; done\n[ "$made" = /dev/null ] && exit\n' + script
+    )
+    compiler.chmod(0o700)
+    return str(compiler)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="refused for another reason")
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("printf 'gr\\374n' >&2; exit 1", "gr\ufffdn"),
+        ("head -c 5000000 /dev/zero | tr '\\0' x >&2; exit 1", "xxx..."),
+        ("printf 'one\\ntwo\\033[2J' >&2; exit 1", "one two?[2J"),
+        ("kill -9 $$", "SIGKILL"),
+        ("exit 0", "wrote no library"),
+        (": > $made", "wrote no library"),
+        ("mkdir $made", "wrote no library"),
+        ("echo text > $made", "what was compiled cannot be loaded"),
+        ("head -c 100 /bin/sh > $made", "what was compiled cannot be loaded"),
+        ("exec sleep 60", "timed out"),
+    ],
+    ids=["bytes", "long", "escapes", "signal", "none", "empty", "folder", "text", "part", "hangs"],
+)
+def test_whatever_a_compiler_does_gets_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nothing_built: Path, script: str, says: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler_that(tmp_path, script))
+    monkeypatch.setattr(_build, "_SECONDS", 2)
+    message = refusal()
+    assert says in message
+    assert len(message) < 2000 and message.isprintable()
+    assert "CXX" in message or "XDG_CACHE_HOME" in message
+    assert not list(nothing_built.glob("*")), "nothing that cannot be used is kept"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="refused for another reason")
+@pytest.mark.parametrize("given", ["'", '"c++', "c++ \\"])
+def test_a_compiler_that_cannot_be_parsed_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, nothing_built: Path, given: str
+) -> None:
+    monkeypatch.setenv("CXX", given)
+    message = refusal()
+    assert f"CXX must name a C++ compiler, got {given!r}" in message
+
+
+@needs_compiler
+def test_a_library_without_the_functions_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nothing_built: Path
+) -> None:
+    source = tmp_path / "other.cpp"
+    source.write_text('extern "C" int run_float() { return 0; }')
+    monkeypatch.setattr(_build, "_SOURCE", source)
+    assert "lacks the function run_double" in refusal()
+    assert not list(nothing_built.glob("*"))
+
+
+@needs_compiler
+def test_a_library_in_the_cache_without_the_functions_is_named(
+    tmp_path: Path, cached: Path
+) -> None:
+    """Whole, by its digest."""
+    (tmp_path / "other.cpp").write_text("int other() { return 0; }")
+    command = next(name for name in ("c++", "g++", "clang++") if shutil.which(name))
+    made = tmp_path / "other.so"
+    subprocess.run([command, "-shared", "-fPIC", "other.cpp", "-o", made], cwd=tmp_path, check=True)
+    cached.write_bytes(made.read_bytes() + hashlib.sha256(made.read_bytes()).digest())
+    message = refusal()
+    assert "lacks the function run_float" in message and f"delete {cached}" in message
+
+
+@needs_compiler
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, nothing_built: Path) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_build, "_compile", full)
+    assert "No space left on device" in refusal()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="refused for another reason")
+def test_a_home_that_is_nowhere_is_said(
+    monkeypatch: pytest.MonkeyPatch, nothing_built: Path
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "relative/home")
+    monkeypatch.setenv("CXX", compiler_that(nothing_built.parent, "exit 1"))
+    assert "HOME is not an absolute path: 'relative/home'" in refusal()
 
 
 @needs_compiler

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import UserError
+from .errors import UserError, quoted, shown
+
+_MOST_EPOCHS = 100_000  # each has a learning rate of its own
+_LARGEST_SEED = 2**32 - 1  # of NumPy
 
 DESCRIPTION = """\
 Forecast with mLSTMTime. Without a table: fit and test it on real electricity demand, and draw a
@@ -35,6 +38,7 @@ class Arguments:
     epochs: int
     seed: int
     output: Path
+    quote_formulas: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +52,9 @@ def _at_least(least: int, text: str) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {least}, not {shown(text)}"
+        )
     return number
 
 
@@ -56,8 +62,18 @@ def _positive(text: str) -> int:
     return _at_least(1, text)
 
 
-def _not_negative(text: str) -> int:
-    return _at_least(0, text)
+def _at_most(most: int, number: int) -> int:
+    if number > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most}, not {shown(number)}")
+    return number
+
+
+def _epochs(text: str) -> int:
+    return _at_most(_MOST_EPOCHS, _positive(text))
+
+
+def _seed(text: str) -> int:
+    return _at_most(_LARGEST_SEED, _at_least(0, text))
 
 
 def _parser() -> _Parser:
@@ -98,9 +114,15 @@ def _parser() -> _Parser:
         type=_positive,
         help="steps the model looks back (default: two seasons or three horizons, as they fit)",
     )
-    add("--epochs", type=_positive, default=40, help="at most so many (default: 40)")
-    add("--seed", type=_not_negative, default=0, help="of all random numbers (default: 0)")
+    add("--epochs", type=_epochs, default=40, help="at most so many (default: 40)")
+    add("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
     add("--output", metavar="FOLDER", type=Path, default=Path(), help="default: here")
+    add(
+        "--quote-formulas",
+        action="store_true",
+        help="for spreadsheets: put an apostrophe before text in forecast.csv that they would run "
+        "as a formula",
+    )
     return parser
 
 
@@ -122,6 +144,7 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
     if given["table"] is None:
         extra = [name for name, value in needed.items() if value is not None]
         extra += [f"--{name}" for name in ("group", "known", "history") if given[name]]
+        extra += ["--quote-formulas"] if given["quote_formulas"] else []
         if extra:
             raise UserError(f"{', '.join(extra)} needs a table: name the file first (try --help)")
         given.update(time="", target="", horizon=0)
@@ -129,13 +152,13 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             raise UserError(
-                f"{given['table'].name} needs {' and '.join(missing)}, for example --time date "
-                "--target sales --horizon 28"
+                f"{shown(given['table'].name)} needs {' and '.join(missing)}, for example "
+                "--time date --target sales --horizon 28"
             )
     columns = [given["time"], given["target"], *given["group"], *given["known"]]
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise UserError(f"column {twice[0]!r} is named twice: give each column one role")
+        raise UserError(f"column {quoted(twice[0])} is named twice: give each column one role")
     given["group"] = tuple(given["group"])
     given["known"] = tuple(given["known"])
     return Arguments(**given)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .steps import PER_DAY
 from .time_axis import TimeAxis
 
-_DAY = pd.Timedelta(days=1)
 
-
-def calendar_features(axis: TimeAxis, length: int, past: int) -> pd.DataFrame:
+def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:
     """Sines and cosines of the cycles of day, week and year that the spacing resolves.
 
     A cycle that the past has not shown twice is left out: nothing could be learnt about it.
@@ -19,27 +18,27 @@ def calendar_features(axis: TimeAxis, length: int, past: int) -> pd.DataFrame:
     ----------
     axis : TimeAxis
         The table's times.
-    length : int
-        Rows of the result: the axis' first `length` times.
+    positions : numpy.ndarray
+        Which of the axis' times, one per row of the result.
     past : int
-        Steps of these that have been observed.
+        Steps that have been observed.
 
     Returns
     -------
     pandas.DataFrame
-        One row per time; without columns where the times are whole numbers.
+        One row per position; without columns where the times are whole numbers.
     """
     if axis.counts:
-        return pd.DataFrame(index=range(length))
-    times = pd.DatetimeIndex(axis.grid(length))
-    spacing = axis.spacing()
+        return pd.DataFrame(index=range(len(positions)))
+    unique, place = np.unique(positions, return_inverse=True)  # series share most of their times
+    times = pd.DatetimeIndex(axis.at(unique))
+    spacing, whole_day = axis.spacing, PER_DAY[axis.unit]
     seen = past * spacing
-    midnight = times.normalize()
-    day = (times - midnight) / _DAY
+    day = times.asi8 % whole_day / whole_day
     phases = {
-        "day": (1 * _DAY, day, 2),
-        "week": (7 * _DAY, (times.dayofweek + day) / 7, 3),
-        "year": (365.25 * _DAY, (times.dayofyear - 1 + day) / 365.25, 2),
+        "day": (whole_day, day, 2),
+        "week": (7 * whole_day, (times.dayofweek + day) / 7, 3),
+        "year": (365.25 * whole_day, (times.dayofyear - 1 + day) / 365.25, 2),
     }
     columns = {}
     for cycle, (period, phase, harmonics) in phases.items():
@@ -47,6 +46,6 @@ def calendar_features(axis: TimeAxis, length: int, past: int) -> pd.DataFrame:
             for k in range(1, harmonics + 1):
                 if 2 * k * spacing <= period:
                     angle = 2 * np.pi * k * np.asarray(phase, dtype=float)
-                    columns[f"{cycle}_sin_{k}"] = np.sin(angle)
-                    columns[f"{cycle}_cos_{k}"] = np.cos(angle)
-    return pd.DataFrame(columns, index=range(length))
+                    columns[f"{cycle}_sin_{k}"] = np.sin(angle)[place]
+                    columns[f"{cycle}_cos_{k}"] = np.cos(angle)[place]
+    return pd.DataFrame(columns, index=range(len(positions)))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import sys
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from .errors import UserError
+from .errors import UserError, quoted, shown
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
+_MANY = 10  # times the columns asked for: then picking these out is faster than reading all
+_MOST_NAMES, _LONGEST_NAME = 1000, 100  # that are compared with one that is missing
+_LONGEST_PATH = 300
 
 
 def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
@@ -35,49 +43,46 @@ def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Da
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise UserError(f"{path}: is neither .csv nor .parquet: save the table as one of them")
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
+        raise UserError(
+            f"{_show(path)}: is neither .csv nor .parquet: save the table as one of them"
+        )
     try:
-        frame = _csv(path, text, other) if kind == ".csv" else _parquet(path)
+        if not path.exists():
+            raise UserError(f"{_show(path)}: no such file")
+        frame = (_csv if kind == ".csv" else _parquet)(path, text, other)
     except UserError:
         raise
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text: save it as CSV in UTF-8") from error
-    # pandas' and pyarrow's own errors are ValueErrors
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    _check_names(path, list(frame.columns), [*text, *other])
+        raise UserError(f"{_show(path)}: is not UTF-8 text: save it as CSV in UTF-8") from error
+    # A damaged file makes pandas, pyarrow and what they call raise whatever they like.
+    except Exception as error:
+        raise UserError(
+            f"{_show(path)}: cannot be read: {error or type(error).__name__}"
+        ) from error
     if frame.empty:
-        raise UserError(f"{path}: has column names but no rows")
+        raise UserError(f"{_show(path)}: has column names but no rows")
     return frame[[*text, *other]]
 
 
 def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    if not header.strip():
-        raise UserError(f"{path}: is empty")
-    separator = max(",;\t", key=header.count)
-    layout = {
-        "sep": separator,
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,
-        "index_col": False,
-    }
-    written = next(csv.reader([header.rstrip("\n")], delimiter=separator))
-    twice = [name for name in (*text, *other) if written.count(name) > 1]
-    if twice:  # pandas would rename the second
-        raise UserError(f"{path}: has two columns {twice[0]!r}: rename one of them")
-    names = list(pd.read_csv(path, nrows=0, **layout).columns)
-    _check_names(path, names, [*text, *other])
+    separator, header = _header(path)
+    _check_names(path, header, [*text, *other])
+    layout: dict[str, Any] = {}
+    if len(header) > _MANY * (len(text) + len(other)):
+        _check_widths(path, separator, len(header))
+        layout["usecols"] = [*text, *other]
     with warnings.catch_warnings():
-        # Rows longer than the header, from decimal commas for example, must not be cut off: hence
-        # also no `usecols`, with which pandas cuts them off in silence.
+        # Rows longer than the header, from decimal commas for example, must not be cut off, as
+        # pandas does in silence with `usecols`: hence not without a check, which takes longer than
+        # reading a column.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             path,
+            sep=separator,
+            encoding="utf-8-sig",
+            index_col=False,
             dtype=dict.fromkeys(text, str),
+            keep_default_na=False,
             na_values={name: _EMPTY for name in other},
             decimal="," if separator == ";" else ".",
             low_memory=False,  # one type per column, also of a large file
@@ -85,18 +90,92 @@ def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
         )
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def _header(path: Path) -> tuple[str, list[str]]:
+    """Find out the separator and the column names."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        line = next((line for line in file if line.strip()), "")
+    if not line:
+        raise UserError(f"{_show(path)}: is empty")
+    separator = max(",;\t", key=line.count)
+    with _rows(path, separator) as rows:
+        names = next(row for row in rows if row)
+    # pandas' name for a column without any
+    return separator, [name or f"Unnamed: {k}" for k, name in enumerate(names)]
+
+
+def _check_widths(path: Path, separator: str, width: int) -> None:
+    """Refuse rows with more cells than the header."""
+    with _rows(path, separator) as rows:
+        for number, row in enumerate(row for row in rows if row):
+            if len(row) > width:
+                raise UserError(
+                    f"{_show(path)}: row {number} has {len(row)} cells, the header {width}: "
+                    "correct one of them"
+                )
+
+
+@contextmanager
+def _rows(path: Path, separator: str) -> Iterator[Iterator[list[str]]]:
+    """Open a CSV row by row; cells may be of any size."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield csv.reader(file, delimiter=separator)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
     if find_spec("pyarrow") is None:
-        raise UserError(f"{path}: needs pyarrow: pip install pyarrow, or save the table as .csv")
-    frame = pd.read_parquet(path, engine="pyarrow")
-    # Times often live in the index.
-    return frame if frame.index.names == [None] else frame.reset_index()
+        raise UserError(
+            f"{_show(path)}: needs pyarrow: pip install pyarrow, or save the table as .csv"
+        )
+    from pyarrow.parquet import ParquetDataset
+
+    schema = ParquetDataset(path).schema
+    stored, needed = schema.names, [*text, *other]
+    for name in needed:
+        if stored.count(name) == 1:
+            _check_zone(path, name, getattr(schema.field(name).type, "tz", None))
+        elif stored.count(name):
+            _check_names(path, stored, [name])
+    # Times often live in the index, which pandas reads in any case.
+    frame = pd.read_parquet(path, engine="pyarrow", columns=[n for n in needed if n in set(stored)])
+    if frame.index.names != [None]:
+        frame = frame.reset_index()
+    _check_names(path, [*frame.columns, *(n for n in stored if n not in frame.columns)], needed)
+    return frame
+
+
+def _check_zone(path: Path, name: str, zone: str | None) -> None:
+    """Refuse a time zone that nobody knows: pandas would ask for packages that are there."""
+    if zone is None or zone[:1] in "+-":
+        return
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, LookupError) as error:  # "Europe" is a folder of zones
+        raise UserError(
+            f"{_show(path)}: column {quoted(name)} is in the unknown time zone {quoted(zone)}: "
+            "write its times in UTC"
+        ) from error
 
 
 def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> None:
+    count = Counter(present)
     for name in needed:
-        if name not in present:
-            close = get_close_matches(name, [str(column) for column in present], n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            some = ", ".join(map(str, present[:12])) + (", ..." if len(present) > 12 else "")
-            raise UserError(f"{path}: has no column {name!r}{hint}; its columns are: {some}")
+        if count[name] > 1:  # pandas would rename the second
+            raise UserError(f"{_show(path)}: has two columns {quoted(name)}: rename one of them")
+        if not count[name]:
+            # Looking for a similar name takes time for each: among some thousands it would be long.
+            some = [str(column)[:_LONGEST_NAME] for column in present[:_MOST_NAMES]]
+            close = get_close_matches(name[:_LONGEST_NAME], some, n=1)
+            hint = f" (did you mean {quoted(close[0])}?)" if close else ""
+            listed = ", ".join(map(shown, some[:12])) + (", ..." if len(present) > 12 else "")
+            raise UserError(
+                f"{_show(path)}: has no column {quoted(name)}{hint}; its columns are: {listed}"
+            )
+
+
+def _show(path: Path) -> str:
+    """Write a path so that its end can be seen."""
+    return shown(path, _LONGEST_PATH)

@@ -14,6 +14,8 @@ from .calendar_features import calendar_features
 from .split import Split
 from .table import Table
 
+_LONGEST_NAME = 100  # characters of a group or category, as the host is given it
+
 
 @dataclass(frozen=True)
 class ModelFrame:
@@ -36,23 +38,27 @@ class ModelFrame:
 def model_frame(table: Table, split: Split) -> ModelFrame:
     """Lay out all series below one another, with their calendar and what else is known."""
     horizon = split.horizon
-    length = int((table.starts + table.lengths).max()) + horizon
-    calendar = calendar_features(table.axis, length, past=split.validation)
+    positions = [
+        start + np.arange(length + horizon)
+        for start, length in zip(table.starts, table.lengths, strict=True)
+    ]
+    calendar = calendar_features(table.axis, np.concatenate(positions), past=split.validation)
+    begins = np.cumsum([0, *map(len, positions)])
     held_out = split.end - split.validation
     trained = [values[: len(values) - held_out] for values in table.values]
     center = np.array([values.mean() for values in trained])
     spread = np.array([_spread(values) for values in trained])
+    group_names = [_short_names(list(map(str, table.groups[n]))) for n in table.groups]
     parts = []
     for number, values in enumerate(table.values):
         rows = len(values) + horizon
-        start = table.starts[number]
-        part = calendar.iloc[start : start + rows].reset_index(drop=True)
+        part = calendar.iloc[begins[number] : begins[number + 1]].reset_index(drop=True)
         part["series"] = str(number)
         part["time_idx"] = np.arange(rows) + split.end - len(values)
         part["target"] = np.nan
         part.loc[: len(values) - 1, "target"] = (values - center[number]) / spread[number]
-        for k, value in enumerate(table.groups.iloc[number]):
-            part[f"group_{k}"] = str(value)
+        for k, names in enumerate(group_names):
+            part[f"group_{k}"] = names[number]
         if table.known is not None:
             for k, name in enumerate(table.known[number].columns):
                 part[f"known_{k}"] = table.known[number][name]
@@ -60,6 +66,9 @@ def model_frame(table: Table, split: Split) -> ModelFrame:
     rows = pd.concat(parts, ignore_index=True)
     known = [name for name in rows if name.startswith("known_")]
     reals = [name for name in known if types.is_numeric_dtype(rows[name].dtype)]
+    for name in known:
+        if name not in reals:
+            rows[name] = _short_names(rows[name].tolist())
     ahead = rows["time_idx"] >= split.end
     return ModelFrame(
         rows=rows[~ahead],
@@ -70,6 +79,15 @@ def model_frame(table: Table, split: Split) -> ModelFrame:
         known_reals=[*calendar.columns, *reals],
         known_categoricals=[name for name in known if name not in reals],
     )
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Replace long names by numbers in their order: arrays give each row room for the longest."""
+    if max(map(len, names)) <= _LONGEST_NAME:
+        return names
+    order = sorted(set(names))
+    number = {name: f"{k:0{len(str(len(order)))}}" for k, name in enumerate(order)}
+    return [number[name] for name in names]
 
 
 def _spread(values: np.ndarray) -> float:

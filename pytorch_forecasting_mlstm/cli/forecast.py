@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from .arguments import Arguments
 from .datasets import held_out_set, model_frame, training_set
+from .errors import shown
 from .evaluation import evaluate
 from .extras import require
 from .files import whole_files, writable_folder
-from .future import check_names, tidy_forecast
+from .future import check_names, tidy_forecast, write_forecast
 from .plot import plot_future
 from .report import error_table
 from .split import split_table
 from .table import read_table
 from .training import fit, predict_future, predict_quantiles
+
+_MOST_NAMED = 5  # values that were never seen so far
 
 
 def run_forecast(arguments: Arguments) -> None:
@@ -38,12 +41,14 @@ def run_forecast(arguments: Arguments) -> None:
     split = split_table(table, arguments.horizon, arguments.history)
     count, lengths = len(table.values), table.lengths
     print(
-        f"{arguments.table.name}: {lengths.sum():,} rows, {count} series, spacing "
+        f"{shown(arguments.table.name)}: {lengths.sum():,} rows, {count} series, spacing "
         f"{table.axis.name}; looks back {split.history} steps"
     )
     if unseen := table.unseen(arguments.horizon):
         print(
-            f"Known in advance, but never seen so far: {', '.join(unseen)}; its effect is unknown"
+            f"Known in advance, but never seen so far: {', '.join(unseen[:_MOST_NAMED])}"
+            f"{f' and {len(unseen) - _MOST_NAMED} more' if len(unseen) > _MOST_NAMED else ''}; its "
+            "effect is unknown"
         )
     print("1. Train without the last rows, choose the epoch on them, test on the very last")
     frame = model_frame(table, split)
@@ -63,6 +68,6 @@ def run_forecast(arguments: Arguments) -> None:
     if floor == 0:
         print("The target is never negative: nor are the forecasts")
     with whole_files(folder / "forecast.csv", folder / "forecast.png") as (rows, picture):
-        forecast.to_csv(rows, index=False, lineterminator="\n")
+        write_forecast(forecast, rows, quote_formulas=arguments.quote_formulas)
         plot_future(table, split.horizon, quantiles, picture)
     print(f"Wrote {folder / 'forecast.csv'} ({len(forecast):,} rows) and {folder / 'forecast.png'}")

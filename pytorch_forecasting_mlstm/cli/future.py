@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from pandas.api import types
 
-from .errors import UserError
+from .errors import UserError, quoted
 from .table import Table
 from .training import QUANTILES
+
+# What OWASP lists as the begin of a formula, the wide forms of Chinese and Japanese text included.
+_FORMULA = re.compile("'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def check_names(table: Table) -> None:
@@ -21,7 +30,9 @@ def check_names(table: Table) -> None:
     taken = {"step", "prediction", *_quantile_names()}
     for name in [*table.groups.columns, table.time]:
         if name in taken:
-            raise UserError(f"column {name!r} is also one of the forecast's own: rename yours")
+            raise UserError(
+                f"column {quoted(name)} is also one of the forecast's own: rename yours"
+            )
 
 
 def tidy_forecast(table: Table, quantiles: np.ndarray) -> pd.DataFrame:
@@ -47,6 +58,40 @@ def tidy_forecast(table: Table, quantiles: np.ndarray) -> pd.DataFrame:
     for k, name in enumerate(_quantile_names()):
         columns[name] = quantiles[..., k].ravel()
     return pd.DataFrame(columns)
+
+
+def write_forecast(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) -> None:
+    """Write the forecast as CSV.
+
+    Parameters
+    ----------
+    forecast : pandas.DataFrame
+        As of `tidy_forecast`.
+    path : pathlib.Path
+        The file.
+    quote_formulas : bool
+        Put an apostrophe before text that a spreadsheet would run as a formula, in column names
+        too, and quotes around all text. An apostrophe before such text is doubled: different names
+        stay different.
+    """
+    quoting = csv.QUOTE_MINIMAL
+    if quote_formulas:
+        quoting = csv.QUOTE_NONNUMERIC
+        forecast = forecast.rename(columns=_quote_formula)
+        for k, name in enumerate(forecast.columns):
+            if not types.is_numeric_dtype(forecast[name].dtype):
+                forecast.isetitem(k, forecast[name].map(_quote_formula))
+    for k, column in enumerate(forecast.columns):
+        times = forecast[column]
+        if types.is_datetime64_any_dtype(times.dtype) and times.dt.year.min() < 1000:
+            # with four figures of the year, which pandas leaves out
+            forecast.isetitem(k, times.map(pd.Timestamp.isoformat))
+    forecast.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
+
+
+def _quote_formula(cell: Any) -> Any:
+    formula = isinstance(cell, str) and _FORMULA.match(cell)
+    return f"'{cell}" if formula else cell
 
 
 def _seven_figures(values: np.ndarray) -> np.ndarray:

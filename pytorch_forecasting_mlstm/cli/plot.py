@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .errors import shown
 from .evaluation import Evaluation
 from .split import Split
 from .table import Table
@@ -39,6 +40,7 @@ _MOST_PANELS = 6
 _HISTORY_SHOWN = 2  # horizons
 _LEAST_SHOWN = 12  # steps, for short horizons
 _LONGEST_TITLE = 44  # characters, of a panel
+_MOST_AS_FLOAT = 2**50  # well below 2 ** 53, so that ticks between two steps exist, too
 
 
 def plot_test_window(
@@ -56,7 +58,7 @@ def plot_test_window(
     axes.plot(ahead, windows.actual[window], **_TRUTH)
     axes.plot(ahead, evaluation.naive_point[window], **_NAIVE)
     axes.set_ylabel(_plain(table.target))
-    _finish(figure, axes, title, path)
+    _finish(figure, axes, _plain(title), path)
 
 
 def plot_future(table: Table, horizon: int, quantiles: np.ndarray, path: Path) -> None:
@@ -73,12 +75,10 @@ def plot_future(table: Table, horizon: int, quantiles: np.ndarray, path: Path) -
         before, ahead = _times(table, first, len(past), horizon)
         _draw(axes, before, past, ahead, quantiles[number])
         if not table.groups.columns.empty:
-            label = table.label(number)
-            label = label if len(label) <= _LONGEST_TITLE else label[: _LONGEST_TITLE - 1] + "…"
-            axes.set_title(_plain(label), loc="left", fontsize=10)
+            axes.set_title(_plain(table.label(number), _LONGEST_TITLE), loc="left", fontsize=10)
         if number % columns == 0:
             axes.set_ylabel(_plain(table.target))
-    title = f"{table.name}: {horizon} steps ahead"
+    title = f"{_plain(table.name)}: {horizon} steps ahead"
     if shown < len(table.values):
         title += f", first {shown} of {len(table.values):,} series"
     _finish(figure, panels[0], title, path)
@@ -104,8 +104,13 @@ def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
 
 
 def _times(table: Table, first: int, past: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the times of the history before position `first`, and of the forecast from it on."""
+    """Give the times of the history before position `first`, and of the forecast from it on.
+
+    Whole numbers that matplotlib, which draws floats, cannot tell apart count from the forecast on.
+    """
     times = table.axis.at(np.arange(first - past, first + ahead))
+    if table.axis.counts and max(abs(int(times[0])), abs(int(times[-1]))) > _MOST_AS_FLOAT:
+        times = times - times[past]
     if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
         times = times.tz_localize(None)
     return times[:past].to_numpy(), times[past:].to_numpy()
@@ -135,14 +140,14 @@ def _draw(
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
 
 
-def _plain(text: str) -> str:
-    """Show the text as it is: a dollar sign starts no formula."""
-    return text.replace("$", r"\$")
+def _plain(text: str, longest: int = 80) -> str:
+    """Show the text as it is, but cut: a dollar sign starts no formula."""
+    return shown(text, longest).replace("$", r"\$")
 
 
 def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
     """Add title and legend, and write a PNG file, whatever the name ends in."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=13)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
     figure.savefig(path, format="png")

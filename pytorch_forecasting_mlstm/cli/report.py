@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
+from .errors import shown
 from .evaluation import Evaluation
 from .split import Split
 from .table import Table
@@ -15,7 +17,7 @@ from .training import INTERVAL
 def error_table(table: Table, split: Split, evaluation: Evaluation) -> str:
     """Set out the errors of both forecasts, what they were measured on, and how to read them."""
     model, naive = evaluation.model, evaluation.naive
-    unit = _unit(table.target)
+    unit = _unit(shown(table.target))
     covered = f"coverage of {100 * (INTERVAL[1] - INTERVAL[0]):.0f} % interval"
     rows = [
         ("", "mLSTMTime", "seasonal naive", "change"),
@@ -42,7 +44,8 @@ def error_table(table: Table, split: Split, evaluation: Evaluation) -> str:
 def show_time(time: object) -> str:
     """Write a time without the clock where that says midnight."""
     if isinstance(time, pd.Timestamp):
-        return time.strftime("%Y-%m-%d" if time == time.normalize() else "%Y-%m-%d %H:%M")
+        clock = time.hour, time.minute, time.second, time.microsecond, time.nanosecond
+        return time.strftime("%Y-%m-%d %H:%M" if any(clock) else "%Y-%m-%d")
     return str(time)
 
 
@@ -74,12 +77,13 @@ def _season_name(table: Table, season: int) -> str:
 def _unit(target: str) -> str:
     """Take the part of a column's name in brackets: 'demand (MW)' has the unit MW."""
     before, bracket, unit = target.rpartition(" (")
-    return f" ({unit}" if bracket and before and unit.endswith(")") else ""
+    # A long one would push the columns out of sight.
+    return f" ({unit}" if bracket and before and unit.endswith(")") and len(unit) < 20 else ""
 
 
 def _period(table: Table, split: Split) -> str:
     """Name the first and the last test step, of the series that ends last."""
     last = int((table.starts + table.lengths).max()) - 1
     first = last - (split.end - split.test) + 1
-    begin, end = (show_time(time) for time in table.axis.grid(last + 1)[[first, last]])
+    begin, end = (show_time(time) for time in table.axis.at(np.array([first, last])))
     return f"{begin} to {end}"

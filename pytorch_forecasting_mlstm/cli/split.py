@@ -122,7 +122,8 @@ def _raise_too_short(table: Table, horizon: int, least: int) -> None:
     short = np.flatnonzero(lengths < least)
     worst = short[lengths[short].argmin()]
     others = f" ({len(short)} of {len(lengths)} series are too short)" if len(short) > 1 else ""
-    possible = max((h for h in range(1, horizon) if min_rows(h) <= lengths.min()), default=0)
+    fewer = range(1, min(horizon, int(lengths.min())))
+    possible = max((h for h in fewer if min_rows(h) <= lengths.min()), default=0)
     mend = f"choose --horizon {possible} or less" if possible else "add rows"
     if len(short) < len(lengths):
         mend += ", or drop such series"

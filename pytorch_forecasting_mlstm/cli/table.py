@@ -11,9 +11,12 @@ import pandas as pd
 from pandas.api import types
 
 from .columns import read_columns
-from .errors import UserError
+from .errors import UserError, quoted, shown
 from .time_axis import TimeAxis, lay_on_axis
 from .times import read_times
+
+_NO_NAMES = (bytes, list, dict, np.ndarray)  # what a parquet file may hold beside names
+_LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Table:
             if not types.is_numeric_dtype(self.known[0][name].dtype):
                 past = {value for own in self.known for value in own[name].iloc[:-horizon]}
                 ahead = {value for own in self.known for value in own[name].iloc[-horizon:]}
-                lines += [f"{name}={value}" for value in sorted(ahead - past)]
+                lines += [f"{shown(name)}={shown(value)}" for value in sorted(ahead - past)]
         return lines
 
     def floor(self) -> float:
@@ -82,7 +85,7 @@ class Table:
 def _label(groups: pd.DataFrame, series: int) -> str:
     if groups.columns.empty:
         return "the series"
-    return ", ".join(f"{name}={value}" for name, value in groups.iloc[series].items())
+    return ", ".join(f"{shown(n)}={shown(value)}" for n, value in groups.iloc[series].items())
 
 
 def read_table(
@@ -118,15 +121,19 @@ def read_table(
     raw = raw.reset_index(drop=True)
     groups, series = _series(raw, group)
 
+    file = shown(path.name)
+
     def label(number: int) -> str:
-        return f"{path.name}, {_label(groups, number)}" if group else path.name
+        return f"{file}, {_label(groups, number)}" if group else file
 
     times = read_times(raw[time], _row)
-    values = _numbers(raw[target], f"{path.name}, column {target!r}")
+    values = _numbers(raw[target], f"{file}, column {quoted(target)}")
     order = pd.DataFrame({"series": series, "time": times}).sort_values(["series", "time"]).index
     times, series = times.loc[order], series[order]
     _check_duplicates(times, series, label, bool(group))
     axis, positions = lay_on_axis(times.reset_index(drop=True), series, label)
+    if not known:  # with them, the horizon is in the table
+        axis.check(int(positions.max()) + horizon)
 
     bounds = np.flatnonzero(np.diff(series)) + 1
     rows = np.split(order.to_numpy(), bounds)  # of the file, in time order, per series
@@ -141,7 +148,7 @@ def read_table(
         groups=groups,
         values=[values[own[: len(own) - ahead]] for own in rows],
         starts=positions[np.concatenate([[0], bounds])],
-        known=_known(raw, known, rows, path.name) if known else None,
+        known=_known(raw, known, rows, file) if known else None,
     )
 
 
@@ -159,11 +166,18 @@ def _series(raw: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.DataFrame, np
     if not group:
         return pd.DataFrame(index=[0]), np.zeros(len(raw), dtype=int)
     for name in group:
+        strange = raw[name].map(lambda value: isinstance(value, _NO_NAMES)).to_numpy(bool)
+        if strange.any():
+            first = raw[name].iloc[int(strange.argmax())]
+            raise UserError(
+                f"group column {quoted(name)} holds {quoted(first)} in "
+                f"{_rows(strange.nonzero()[0])}: write names as text or numbers"
+            )
         empty = (raw[name].isna() | (raw[name].astype(str).str.strip() == "")).to_numpy()
         if empty.any():
             raise UserError(
-                f"group column {name!r} is empty in {_rows(empty.nonzero()[0])}: name the series "
-                "there, or drop the rows"
+                f"group column {quoted(name)} is empty in {_rows(empty.nonzero()[0])}: name the "
+                "series there, or drop the rows"
             )
     columns = list(group)
     series = raw.groupby(columns, sort=False, observed=True).ngroup().to_numpy()
@@ -173,8 +187,13 @@ def _series(raw: pd.DataFrame, group: tuple[str, ...]) -> tuple[pd.DataFrame, np
 
 def _numbers(raw: pd.Series, where: str) -> np.ndarray:
     """Turn the column into float64, NaN where it is empty."""
-    if types.is_datetime64_any_dtype(raw.dtype):
-        raise UserError(f"{where}: holds dates, a target must be a number")
+    for is_kind, kind in (
+        (types.is_datetime64_any_dtype, "dates"),
+        (types.is_timedelta64_dtype, "durations"),
+        (types.is_complex_dtype, "complex numbers"),
+    ):
+        if is_kind(raw.dtype):
+            raise UserError(f"{where}: holds {kind}, a target must be a number")
     if types.is_numeric_dtype(raw.dtype):
         return raw.to_numpy(dtype=float, na_value=np.nan)
     numbers = pd.to_numeric(raw, errors="coerce")
@@ -184,12 +203,12 @@ def _numbers(raw: pd.Series, where: str) -> np.ndarray:
             numbers = pd.to_numeric(raw.astype(str).str.replace(",", "."), errors="coerce")
             if (numbers.notna() | raw.isna()).all():
                 raise UserError(
-                    f"{where}: {raw.loc[text].iloc[0]!r} may have a decimal comma or a mark of "
-                    "thousands: write decimals with a point"
+                    f"{where}: {quoted(raw.loc[text].iloc[0])} may have a decimal comma or a mark "
+                    "of thousands: write decimals with a point"
                 )
         first = text.nonzero()[0]
         raise UserError(
-            f"{where}: holds text such as {str(raw.iloc[first[0]])!r} in {_rows(first)}: a target "
+            f"{where}: holds text such as {quoted(raw.iloc[first[0]])} in {_rows(first)}: a target "
             "must be a number"
         )
     return numbers.to_numpy(dtype=float, na_value=np.nan)
@@ -224,15 +243,21 @@ def _check_values(
     ):
         found = len(values) - 1 - np.flatnonzero(~np.isnan(values)).max(initial=-1)
         raise UserError(
-            f"{label}: ends with {found} rows without {target!r}, but --known needs exactly "
+            f"{label}: ends with {found} rows without {quoted(target)}, but --known needs exactly "
             f"{ahead}, one per step of --horizon, to hold what is known in advance"
         )
     wrong = np.flatnonzero(~np.isfinite(values[:past]))
     if len(wrong):
         infinite = np.isinf(values[wrong[0]])
         raise UserError(
-            f"{label}: column {target!r} is {'infinite' if infinite else 'empty'} in "
+            f"{label}: column {quoted(target)} is {'infinite' if infinite else 'empty'} in "
             f"{_rows(rows[wrong])}: fill in a number, or drop leading and trailing rows"
+        )
+    wrong = np.flatnonzero(np.abs(values[:past]) > _LARGEST)
+    if len(wrong):
+        raise UserError(
+            f"{label}: column {quoted(target)} is {values[wrong[0]]:g} in {_rows(rows[wrong])}, "
+            f"too large to add up: give it in a unit in which it stays below {_LARGEST:g}"
         )
 
 
@@ -248,8 +273,8 @@ def _known(
         wrong = np.flatnonzero(~np.isfinite(values) if numeric else column.isna())
         if len(wrong):
             raise UserError(
-                f"{file}: column {name!r} is empty or infinite in {_rows(wrong)}: --known columns "
-                "must be filled in everywhere, over the horizon too"
+                f"{file}: column {quoted(name)} is empty or infinite in {_rows(wrong)}: --known "
+                "columns must be filled in everywhere, over the horizon too"
             )
         columns[name] = values if numeric else column.astype(str)
     frame = pd.DataFrame(columns)

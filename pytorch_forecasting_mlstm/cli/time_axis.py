@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +12,25 @@ import pandas as pd
 from pandas.tseries import frequencies, offsets
 
 from .errors import UserError
+from .steps import PER_DAY, Stepper, fixed_width, stepper
 
-_DAY = pd.Timedelta(days=1)
 _LONGEST_GRID = 20  # times the rows of the table: beyond that, the times have no common step
+_TYPICAL = 100  # steps that tell the typical length of one
+_FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
 
 
 @dataclass(frozen=True)
 class TimeAxis:
     """Evenly spaced times, counted from 0.
 
+    Only the times that are asked for are worked out: series may lie a billion steps apart.
+
     Attributes
     ----------
     start
         Time 0: a whole number or a timestamp.
     step
-        From one time to the next: a whole number or a pandas offset.
+        From one time to the next: a whole number, or a Timedelta or offset of pandas.
     name
         The spacing in words, such as "daily" or "30 minutes".
     seasons
@@ -47,37 +52,113 @@ class TimeAxis:
         """Whether the times are whole numbers."""
         return isinstance(self.step, int)
 
-    def grid(self, length: int) -> pd.Index:
-        """List the first `length` times."""
-        if self.counts:
-            return pd.RangeIndex(self.start, self.start + length * self.step, self.step)
-        return pd.date_range(self.start, periods=length, freq=self.step)
+    @property
+    def unit(self) -> str:
+        """Unit of the times: microseconds, or nanoseconds where they need them."""
+        fine = not self.counts and (
+            self.start.nanosecond or (fixed_width(self.step, "ns") or 0) % 1000
+        )
+        return "ns" if fine else "us"
 
     def at(self, positions: np.ndarray) -> pd.Index:
-        """List the times at `positions`, beyond the end of the table too."""
-        return self.grid(int(positions.max()) + 1)[positions]
+        """List the times at `positions`, beyond the end of the table too.
 
-    def spacing(self) -> pd.Timedelta:
-        """Take the typical time between two steps; not for axes that count."""
-        return pd.Series(self.grid(100)).diff().median()
+        Raises
+        ------
+        UserError
+            There is no such time: 64 bits or the calendar end before.
+        """
+        first, last = self._bounds
+        try:
+            times = self._stepper.times(positions)
+        except OverflowError:
+            times = None
+        if times is None or (len(times) and not first <= times.min() <= times.max() <= last):
+            raise UserError(
+                f"the forecast would go on beyond {self._written(last)}, the last time there is: "
+                "choose a smaller --horizon, or earlier times"
+            )
+        if self.counts:
+            return pd.Index(times)
+        dates = pd.DatetimeIndex(times.view(f"datetime64[{self.unit}]"))
+        return dates if self.start.tz is None else dates.tz_localize("UTC")
+
+    def check(self, position: int) -> None:
+        """Raise a UserError unless there is a time at `position`, of any size."""
+        self.at(np.array([min(position, np.iinfo(np.int64).max)]))
+
+    def positions(self, times: pd.Series) -> np.ndarray:
+        """Count the steps from the start to `times`; -1 for those that fall beside the axis.
+
+        Raises
+        ------
+        OverflowError
+            There are more steps than can be counted.
+        """
+        values = as_integers(times, self.unit)
+        start = self._first
+        return np.where(values < start, -1, self._stepper.positions(np.maximum(values, start)))
+
+    @property
+    def spacing(self) -> int:
+        """The typical length of a step, in units of time."""
+        width = fixed_width(self.step, self.unit)
+        if width is not None:
+            return width
+        for steps in (_TYPICAL, 2):  # two must do where the calendar ends
+            with suppress(OverflowError):
+                return int(np.median(np.diff(self._stepper.times(np.arange(steps)))))
+        return PER_DAY[self.unit]
+
+    @property
+    def _first(self) -> int:
+        return (
+            self.start if self.counts else int(as_integers(pd.Series([self.start]), self.unit)[0])
+        )
+
+    @property
+    def _stepper(self) -> Stepper:
+        return stepper(self._first, self.step, self.unit)
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        bounds = np.iinfo(np.int64)
+        if self.counts:
+            return bounds.min, bounds.max
+        if self.unit == "ns":
+            return bounds.min + 1, bounds.max
+        first, last = (int(day.astype(np.int64)) for day in (_FIRST_DAY, _LAST_DAY))
+        return first * PER_DAY["us"], (last + 1) * PER_DAY["us"] - 1
+
+    def _written(self, time: int) -> object:
+        return time if self.counts else pd.Timestamp(time, unit=self.unit)
+
+
+def as_integers(times: pd.Series, unit: str) -> np.ndarray:
+    """Write times as integers: whole numbers as they are, timestamps in units since 1970."""
+    if times.dtype.kind == "i":
+        return times.to_numpy(np.int64)
+    if getattr(times.dtype, "tz", None) is not None:
+        times = times.dt.tz_localize(None)
+    return times.dt.as_unit(unit).to_numpy().view(np.int64)
 
 
 def _describe(axis: TimeAxis) -> tuple[str, dict[str, int]]:
     """Name the spacing, and the seasons worth expecting at it."""
     if axis.counts:
         return "1 step" if axis.step == 1 else f"{axis.step} steps", {}
-    spacing = axis.spacing()
-    if spacing < _DAY:
+    spacing, day = axis.spacing, PER_DAY[axis.unit]
+    if spacing < day:
         seasons = {
-            name: int(length / spacing)
-            for name, length in (("1 week", 7 * _DAY), ("1 day", _DAY))
-            if length % spacing == pd.Timedelta(0) and length > spacing
+            name: length // spacing
+            for name, length in (("1 week", 7 * day), ("1 day", day))
+            if length % spacing == 0
         }
-        minutes = spacing / pd.Timedelta(minutes=1)
+        minutes = spacing / (day // 1440)
         if minutes == 60:
             return "hourly", seasons
         return (f"{minutes:g} minutes" if minutes < 60 else f"{minutes / 60:g} hours"), seasons
-    days = spacing / _DAY
+    days = spacing / day
     if isinstance(axis.step, offsets.BusinessDay):
         return "business days", {"52 weeks": 260, "1 week": 5}
     for name, shortest, longest, seasons in (
@@ -112,19 +193,23 @@ def lay_on_axis(
         There is no common spacing, or times are missing.
     """
     same = series[1:] == series[:-1]
-    steps = times.diff().iloc[1:][same]
-    if steps.empty:
+    unit = "us" if times.dtype.kind == "i" else times.dt.unit
+    # Without a sign: from one end of 64 bits to the other, too.
+    steps = np.diff(as_integers(times, unit).view(np.uint64))[same]
+    if not len(steps):
         hint = ": does --group name too many columns?" if series[-1] else ""
         raise UserError(
             f"{label(0)}: a single row is too short to forecast from{hint or ': add rows'}"
         )
+    values, counts = np.unique(steps, return_counts=True)
+    common = int(values[counts.argmax()])
     if times.dtype.kind == "i":
-        candidates: list[Any] = [int(steps.mode().iloc[0])]
+        candidates: list[Any] = [common]
     else:
-        candidates = _candidates(times, series, steps)
+        candidates = _candidates(times, series, steps, common)
     best = None
     for step in candidates:
-        axis, positions = _positions(times, step)
+        axis, positions = _lay(times, step)
         off = positions < 0
         gaps = same & (np.diff(positions) != 1)
         faults = int(off.sum() + gaps.sum())
@@ -141,8 +226,8 @@ def lay_on_axis(
     return axis, positions
 
 
-def _candidates(times: pd.Series, series: np.ndarray, steps: pd.Series) -> list[Any]:
-    """Offsets worth trying: what pandas infers from the longest series, then the common step."""
+def _candidates(times: pd.Series, series: np.ndarray, steps: np.ndarray, common: int) -> list[Any]:
+    """List steps worth trying: what pandas infers from the longest series, then the common step."""
     found = {}
     numbers, starts, lengths = np.unique(series, return_index=True, return_counts=True)
     for k in np.argsort(-lengths, kind="stable")[:20]:
@@ -152,35 +237,42 @@ def _candidates(times: pd.Series, series: np.ndarray, steps: pd.Series) -> list[
             )
             if alias is not None:
                 found[alias] = frequencies.to_offset(alias)
-    common = steps.mode().iloc[0]
-    days = common / _DAY
     every = list(found.values())
+    unit = times.dt.unit
+    days, rest = divmod(common, PER_DAY[unit])
     months = {28: 1, 29: 1, 30: 1, 31: 1, 90: 3, 91: 3, 92: 3, 89: 3, 365: 12, 366: 12}.get(days)
-    if months is not None:
+    if months is not None and not rest:
         ends = bool(times.dt.is_month_end.all())
         every.append(offsets.MonthEnd(months) if ends else pd.DateOffset(months=months))
-    else:
-        if days == 1 and times.dt.dayofweek.max() < 5:
-            every.append(offsets.BusinessDay())
-        every.append(frequencies.to_offset(common))
-        span = (times.max() - times.min()) / common
-        if not found and span > _LONGEST_GRID * len(times) + 1000:
-            raise UserError(
-                f"the times have no common step (most often {common}, over {span:,.0f} steps for "
-                f"{len(times):,} rows): add them up to hours, days or months first"
-            )
+        return every
+    if days == 1 and not rest and times.dt.dayofweek.max() < 5:
+        every.append(offsets.BusinessDay())
+    if common > np.iinfo(np.int64).max:
+        raise UserError("the times lie further apart than can be counted: add the times between")
+    every.append(pd.Timedelta(np.timedelta64(common, unit)))
+    span = sum(map(int, steps)) / common
+    if not found and span > _LONGEST_GRID * len(times) + 1000:
+        raise UserError(
+            f"the times have no common step (most often {every[-1]}, over {span:,.0f} steps for "
+            f"{len(times):,} rows): add them up to hours, days or months first"
+        )
     return every
 
 
-def _positions(times: pd.Series, step: Any) -> tuple[TimeAxis, np.ndarray]:
-    """Lay `times` along an axis of the given step; -1 for those that fall beside it."""
+def _lay(times: pd.Series, step: Any) -> tuple[TimeAxis, np.ndarray]:
+    """Lay `times` along an axis of the given step, from the first that it has a place for."""
     start = times.min()
-    if isinstance(step, int):
-        away = (times - start).to_numpy()
-        return TimeAxis(int(start), step), np.where(away % step == 0, away // step, -1)
-    axis = TimeAxis(start, step)
-    grid = pd.date_range(start, times.max(), freq=step)
-    return axis, grid.get_indexer(pd.DatetimeIndex(times))
+    try:
+        if isinstance(step, int):
+            start = int(start)
+        elif not isinstance(step, pd.Timedelta):
+            start = step.rollforward(start)
+        axis = TimeAxis(start, step)
+        return axis, axis.positions(times)
+    except (OverflowError, pd.errors.OutOfBoundsDatetime) as error:
+        raise UserError(
+            "the times lie further apart than can be counted: forecast the series in several tables"
+        ) from error
 
 
 def _raise_off_axis(

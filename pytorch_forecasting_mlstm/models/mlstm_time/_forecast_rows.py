@@ -194,7 +194,7 @@ def _check_gaps(schema: Schema, times: np.ndarray, series: np.ndarray, names: li
     gaps = (np.diff(times) > 1) & (np.diff(series) == 0)
     if gaps.any() and not schema.allow_gaps:
         first = int(gaps.argmax())
-        missing = range(times[first] + 1, times[first + 1])
+        missing = range(int(times[first]) + 1, int(times[first + 1]))
         others = len(np.unique(series[:-1][gaps])) - 1
         raise ValueError(
             f"{WHO}: data must have a row for every time index, got none for "

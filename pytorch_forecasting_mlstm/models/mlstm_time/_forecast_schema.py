@@ -16,6 +16,8 @@ __all__ = ["WHO", "Schema", "is_real", "more", "name_series", "name_times"]
 
 WHO = "mLSTMTime.forecast"
 
+MOST_TIME = 2**53  # pytorch-forecasting takes differences of time indices as 64-bit floats
+
 
 @dataclass(frozen=True)
 class Schema:
@@ -176,6 +178,14 @@ class Schema:
                 f"{WHO}: {argument} must have a time index in every row, got "
                 f"{int(table[self.time].isna().sum())} without {self.time!r}; fill it in."
             )
+        ends = (int(table[self.time].min()), int(table[self.time].max())) if len(table) else ()
+        beyond = [time for time in ends if abs(time) + self.horizon > MOST_TIME]
+        if beyond:
+            raise ValueError(
+                f"{WHO}: column {self.time!r} of {argument} must hold time indices between "
+                f"-2**53 and 2**53, the horizon included, got {beyond[0]}; count from another "
+                f"start."
+            )
         table[self.time] = table[self.time].astype("int64")
         keys = [*self.groups, self.time]
         again = table.duplicated(keys)
@@ -267,10 +277,10 @@ def name_series(groups: list[str], key: Iterable[Any]) -> str:
 def name_times(times: Iterable[int]) -> str:
     """Name time indices for a message.
 
-    >>> name_times([3, 4, 5]), name_times([7]), name_times([1, 3])
-    ('3 to 5', '7', '1, 3')
+    >>> name_times([3, 4, 5]), name_times([7]), name_times([1, 3]), name_times(range(2**62))
+    ('3 to 5', '7', '1, 3', '0 to 4611686018427387903')
     """
-    times = sorted(map(int, times))
+    times = times if isinstance(times, range) else sorted(map(int, times))  # a range may be long
     if len(times) > 2 and times[-1] - times[0] == len(times) - 1:
         return f"{times[0]} to {times[-1]}"
     return ", ".join(map(str, times[:5])) + (", ..." if len(times) > 5 else "")

@@ -7,15 +7,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._cache import load_cached
 
 __all__ = ["build"]
 
 _SOURCE = Path(__file__).with_name("recurrence.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+_FUNCTIONS = ("run_float", "run_double", "stabilise_float", "stabilise_double")
 _SECONDS = 300
-_DIGEST = hashlib.sha256().digest_size
+_LONGEST = 1000  # characters of a message
 
 
 def build() -> ctypes.CDLL:
@@ -26,47 +29,21 @@ def build() -> ctypes.CDLL:
     made_of = "\0".join([about, *_FLAGS, _SOURCE.read_text(encoding="utf-8")])
     name = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     folder = _cache()
-    library = folder / f"recurrence-{name}.so"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise PermissionError("it belongs to another user, who could put anything there")
-        if not _is_whole(library):
-            _compile(compiler, library)
-        return ctypes.CDLL(str(library))
+        return load_cached(folder, f"recurrence-{name}.so", _FUNCTIONS, partial(_compile, compiler))
     except OSError as error:
         raise RuntimeError(
-            f"use_kernel: cannot keep the kernel in {folder}, or load it from there: {error}. "
-            "Another folder can be named in XDG_CACHE_HOME; without a kernel the layers compute in "
-            "PyTorch."
+            f"use_kernel: cannot keep the kernel in {folder}, or load it from there: "
+            f"{_one_line(error)}. Another folder can be named in XDG_CACHE_HOME; without a kernel "
+            "the layers compute in PyTorch."
         ) from error
 
 
-def _compile(compiler: list[str], library: Path) -> None:
-    """Compile the kernel, with its digest at the end.
-
-    Processes may do this at once: each writes a file of its own, and the last one stays.
-    """
-    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        made = Path(scratch) / library.name
-        _run([*compiler, *_FLAGS, str(_SOURCE), "-o", str(made)])
-        with made.open("ab") as file:
-            file.write(_digest(made.read_bytes()))
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(library)
-
-
-def _is_whole(library: Path) -> bool:
-    """Whether the library is there, and nothing of it is missing: to load a part would be fatal."""
-    if not library.exists():
-        return False
-    content = library.read_bytes()
-    return content[-_DIGEST:] == _digest(content[:-_DIGEST])
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
+def _compile(compiler: list[str], made: Path) -> None:
+    """Compile the kernel into the file ``made``."""
+    _run([*compiler, *_FLAGS, str(_SOURCE), "-o", str(made)])
+    if not made.is_file() or not made.stat().st_size:
+        raise _failure(compiler[0], "it reported success, but wrote no library")
 
 
 def _compiler() -> list[str]:
@@ -79,7 +56,13 @@ def _compiler() -> list[str]:
     given = os.environ.get("CXX", "").strip()
     if given and shutil.which(given):
         return [given]
-    commands = [shlex.split(given)] if given else [["c++"], ["g++"], ["clang++"]]
+    try:
+        commands = [shlex.split(given)] if given else [["c++"], ["g++"], ["clang++"]]
+    except ValueError as error:
+        raise RuntimeError(
+            f"use_kernel: CXX must name a C++ compiler, got {given[:_LONGEST]!r}: {error}. Correct "
+            "or unset it; without a kernel the layers compute in PyTorch."
+        ) from error
     for command in commands:
         if shutil.which(command[0]):
             return command
@@ -96,6 +79,8 @@ def _cache() -> Path:
     if not above.is_absolute():
         try:
             above = Path.home() / ".cache"
+            if not above.is_absolute():
+                raise RuntimeError(f"HOME is not an absolute path: {str(Path.home())!r}.")
         except RuntimeError as error:
             raise RuntimeError(
                 f"use_kernel: there is no folder to keep the kernel in: {error} Name one in "
@@ -105,13 +90,34 @@ def _cache() -> Path:
 
 
 def _run(command: list[str]) -> str:
+    """Run a compiler, and return what it prints."""
     try:
-        return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_SECONDS
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
-        raise RuntimeError(
-            f"use_kernel: {command[0]} could not compile the kernel. Another compiler can be named "
-            f"in CXX; without a kernel the layers compute in PyTorch. It says:\n{said}"
+        done = subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a compiler may print in any encoding
+            timeout=_SECONDS,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        stderr = getattr(error, "stderr", None)
+        raise _failure(
+            command[0], stderr if isinstance(stderr, str) and stderr else error
         ) from None
+    return done.stdout
+
+
+def _failure(compiler: str, reason: object) -> RuntimeError:
+    return RuntimeError(
+        f"use_kernel: {compiler} could not compile the kernel. Another compiler can be named in "
+        f"CXX; without a kernel the layers compute in PyTorch. It says: {_one_line(reason)}"
+    )
+
+
+def _one_line(reason: object) -> str:
+    """Put a message into one line: the first words of a long one say what is wrong."""
+    line = " ".join(str(reason).split())
+    line = line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return "".join(mark if mark.isprintable() else "?" for mark in line)
