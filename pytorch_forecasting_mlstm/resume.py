@@ -1,6 +1,6 @@
 """Training that is cut off, and goes on as if it had not been.
 
-Lightning saves weights, optimisers, schedulers and counters. Which windows the rest of the epoch
+Lightning saves weights, optimizers, schedulers and counters. Which windows the rest of the epoch
 has, and what dropout draws, it leaves to the data loader and to torch's generators: the two pieces
 here make both follow from a seed and from the number of the step, so that nothing else need be
 saved::

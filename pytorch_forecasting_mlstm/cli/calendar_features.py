@@ -13,7 +13,7 @@ _DAY = pd.Timedelta(days=1)
 def calendar_features(axis: TimeAxis, length: int, past: int) -> pd.DataFrame:
     """Sines and cosines of the cycles of day, week and year that the spacing resolves.
 
-    A cycle that the past has not shown twice is left out: nothing could be learnt about it.
+    A cycle that the past has not shown twice is left out: nothing could be learned about it.
 
     Parameters
     ----------

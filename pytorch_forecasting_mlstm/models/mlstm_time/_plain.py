@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torchmetrics import Metric
 
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, path_of
+from ._allowed import allowed, path_of
 
 __all__ = ["CannotBeWrittenError", "describe", "rebuild"]
 

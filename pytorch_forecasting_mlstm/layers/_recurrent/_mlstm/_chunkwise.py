@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalise", "one_at_scale", "segment_sums"]
+__all__ = ["EMPTY", "at_least_tiny", "chunkwise", "normalize", "one_at_scale", "segment_sums"]
 
 EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
@@ -35,7 +35,7 @@ def chunkwise(
     log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
     v = F.pad(
         v, (0, 1), value=1.0
-    )  # a column of ones: the normaliser comes out of the same products
+    )  # a column of ones: the normalizer comes out of the same products
 
     decay = segment_sums(
         log_f
@@ -64,7 +64,7 @@ def chunkwise(
     attention = (q @ k.mT) * torch.exp(weights - m_read[..., None])
     read = attention @ v
     read = read + (q * torch.exp(log_enter - m_read)[..., None]) @ memory[:, :, :-1].mT
-    h = normalise(read[..., :V], read[..., V], m_read)
+    h = normalize(read[..., :V], read[..., V], m_read)
     h = h.flatten(2, 3)[:, :, :T]
     return h, memory[:, :, -1, :V], memory[:, :, -1, V], m_enter[..., -1]
 
@@ -82,9 +82,9 @@ def segment_sums(x: Tensor) -> Tensor:
     return columns.cumsum(-2).masked_fill(above, -torch.inf)
 
 
-def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
+def normalize(numerator: Tensor, normalizer: Tensor, m: Tensor) -> Tensor:
     """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
-    return numerator / torch.maximum(normaliser.abs(), one_at_scale(m))[..., None]
+    return numerator / torch.maximum(normalizer.abs(), one_at_scale(m))[..., None]
 
 
 def one_at_scale(m: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ copies between their layouts: every part of the pre-activations is brought into 
 that scales it, and the backward pass writes all gradients into one tensor. Layer norms come first
 where there are any; what they give is not kept.
 
-Pre-activations come in parts: whole, (B, T, 4 H + 2 NH), or normalised, q, k and v (B, T, H) and
+Pre-activations come in parts: whole, (B, T, 4 H + 2 NH), or normalized, q, k and v (B, T, H) and
 the gates (B, T, H + 2 NH).
 
 Dimensions: B batch, T time, NH heads, V value and K key (both H/NH here), L steps of a chunk, S
@@ -20,31 +20,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
+from ._activations import (
     Parts,
     activate,
     cap,
     cap_slope,
     split,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
+from ._blocks import chunk_length, is_eager_on_cpu
+from ._chunkwise import chunkwise
+from ._derivatives import gradients
+from ._layer_norms import (
     Norms,
-    normalise,
-    normalise_gradients,
+    normalize,
+    normalize_gradients,
     plain_norms,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
+from ._passes import (
     StateGradients,
     gradients_of_chunks,
     read_chunks,
     row_sums,
     through_division,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+from ._precision import full_precision
+from ._weights import (
     Weights,
     can_factor,
     cut_gates,
@@ -68,19 +68,19 @@ class GatedChunkwise(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         L = chunk_length(p.shape[1], c.shape[-1])
         with full_precision(p.device):
-            parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
+            parts = normalize(p, Norms.of(*norms))[0] if norms else [p]
             ctx.factored = factors(parts, m, padding, L)
-            *results, h, normaliser, summary = gated_forward(
+            *results, h, normalizer, summary = gated_forward(
                 L, ctx.factored, parts, c, n, m, padding
             )
         ctx.eps, affine = norms[:1], norms[1:]
-        ctx.save_for_backward(p, c, n, m, padding, h, normaliser, summary, *affine)
+        ctx.save_for_backward(p, c, n, m, padding, h, normalizer, summary, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        p, c, n, m, padding, h, normaliser, summary, *affine = ctx.saved_tensors
+        p, c, n, m, padding, h, normalizer, summary, *affine = ctx.saved_tensors
         norms = (*ctx.eps, *affine)
         no_grad = (None,) * len(ctx.eps)
         with full_precision(p.device):
@@ -91,13 +91,13 @@ class GatedChunkwise(torch.autograd.Function):
                 )
                 return of_p, of_c, of_n, of_m, None, *no_grad, *of_affine
             L = chunk_length(p.shape[1], c.shape[-1])
-            kept = m, padding, h, normaliser, summary
+            kept = m, padding, h, normalizer, summary
             if not norms:
                 (of_p,), *of_state = gated_backward(L, ctx.factored, [p], *kept, *grads)
                 return of_p, *of_state, None
-            parts, means, inverses = normalise(p, Norms.of(*norms))
+            parts, means, inverses = normalize(p, Norms.of(*norms))
             of_parts, *of_state = gated_backward(L, ctx.factored, parts, *kept, *grads)
-            of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            of_norms = normalize_gradients(of_parts, p, means, inverses, Norms.of(*norms))
             return of_norms[0], *of_state, None, None, *of_norms[1]
 
 
@@ -169,7 +169,7 @@ def gated_backward(
     m: Tensor,
     padding: Tensor | None,
     h: Tensor,
-    normaliser: Tensor,
+    normalizer: Tensor,
     summary: Tensor,
     grad_output: Tensor | None,
     *grad_state: Tensor | None,
@@ -191,7 +191,7 @@ def gated_backward(
         product = grad_h * h[:, :, :T]
         grad_read[:, :, :T, V] = row_sums(product)
         views.o.copy_(product.addcmul_(product, o, value=-1))  # into a view it is ten times slower
-        through_division(grad_read, normaliser, x.weights)
+        through_division(grad_read, normalizer, x.weights)
 
     grad_q, grad_key, grad_v, grad_i, grad_f, grad_c, grad_n, grad_m = gradients_of_chunks(
         x.q,

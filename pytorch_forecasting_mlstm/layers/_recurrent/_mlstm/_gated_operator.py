@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import (
+from ._blocks import by_blocks, samples_per_block
+from ._gated import (
     factors,
     gated_backward,
     gated_forward,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from ._precision import full_precision
 
 __all__ = ["gated_operator"]
 
@@ -31,8 +31,8 @@ def gated_operator(
         function = partial(_forward, L, factors([p], m, padding, L))
         results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
     output, *others = results
-    last_c, last_n, last_m, h, normaliser, summary = (x.contiguous() for x in others)
-    return output, last_c, last_n, last_m, h, normaliser, summary
+    last_c, last_n, last_m, h, normalizer, summary = (x.contiguous() for x in others)
+    return output, last_c, last_n, last_m, h, normalizer, summary
 
 
 @gated_operator.register_fake
@@ -56,7 +56,7 @@ def _backward_operator(
     m: Tensor,
     padding: Tensor | None,
     h: Tensor,
-    normaliser: Tensor,
+    normalizer: Tensor,
     summary: Tensor,
     grad_output: Tensor | None,
     grad_c: Tensor | None,
@@ -67,7 +67,7 @@ def _backward_operator(
     p = p.contiguous()
     with full_precision(p.device):
         function = partial(_backward_of_block, L, factors([p], m, padding, L))
-        inputs = (p, m, padding, h, normaliser, summary, grad_output, grad_c, grad_n, grad_m)
+        inputs = (p, m, padding, h, normalizer, summary, grad_output, grad_c, grad_n, grad_m)
         found = by_blocks(function, inputs, _samples(p, m.shape[1], L))
     of_p, of_c, of_n, of_m = (x.contiguous() for x in found)
     return of_p, of_c, of_n, of_m

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+from ._blocks import is_eager_on_cpu
+from ._chunkwise_grad import (
     backward_by_blocks,
     forward_by_blocks,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
+from ._precision import full_precision
+from ._weights import can_factor
 
 __all__ = ["chunkwise_operator"]
 
@@ -40,13 +40,13 @@ def chunkwise_operator(
     with full_precision(q.device):
         factored = _factored(log_i, log_f, L)
         inputs = (q, k, v, log_i, log_f, c, n, m)
-        h, c, n, m, normaliser, summary = forward_by_blocks(*inputs, L, factored)
+        h, c, n, m, normalizer, summary = forward_by_blocks(*inputs, L, factored)
     return (
         h.contiguous(),
         c.contiguous(),
         n.contiguous(),
         m.contiguous(),
-        normaliser.contiguous(),
+        normalizer.contiguous(),
         summary.contiguous(),
     )
 
@@ -80,7 +80,7 @@ def _backward_operator(
     n: Tensor,
     m: Tensor,
     h: Tensor,
-    normaliser: Tensor,
+    normalizer: Tensor,
     summary: Tensor,
     grad_h: Tensor | None,
     grad_c: Tensor | None,
@@ -89,7 +89,7 @@ def _backward_operator(
     L: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with full_precision(q.device):
-        saved = (q, k, v, log_i, log_f, c, n, m, h, normaliser, summary)
+        saved = (q, k, v, log_i, log_f, c, n, m, h, normalizer, summary)
         grads = (grad_h, grad_c, grad_n, grad_m)
         found = backward_by_blocks(saved, grads, L, _factored(log_i, log_f, L))
     one, two, three, four, five, six, seven, eight = (x.contiguous() for x in found)

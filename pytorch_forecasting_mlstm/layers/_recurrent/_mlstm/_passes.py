@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+from ._blocks import is_eager
+from ._chunkwise import EMPTY
+from ._weights import (
     Weights,
     cut_gates,
     weigh,
@@ -58,7 +58,7 @@ def forward_pass(
 def read_chunks(
     q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: Weights
 ) -> tuple[Tensor, ...]:
-    """Read at every step: h (X, L, V), the last c, n, m, the normaliser (X, L), the summaries.
+    """Read at every step: h (X, L, V), the last c, n, m, the normalizer (X, L), the summaries.
 
     q and the weighted key are (X, L, K), v_hat (X, L, V + 1), c and n the first memory.
     """
@@ -75,12 +75,12 @@ def read_chunks(
     # the column of ones is summed by itself: products of V + 1 columns, or of one, are slow
     attention = torch.bmm(q, key.mT).mul_(w.decay)
     entering = q if w.enter is None else q * w.enter
-    normaliser = row_sums(attention) + row_sums(entering * entered[:, V:])
+    normalizer = row_sums(attention) + row_sums(entering * entered[:, V:])
     h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
-    h /= torch.maximum(normaliser.abs(), w.one)[..., None]
+    h /= torch.maximum(normalizer.abs(), w.one)[..., None]
 
     m = w.m_enter[:, -1].reshape(B, NH).clone()
-    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary
+    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normalizer, summary
 
 
 def backward_pass(
@@ -95,7 +95,7 @@ def backward_pass(
     n: Tensor,
     m: Tensor,
     h: Tensor,
-    normaliser: Tensor,
+    normalizer: Tensor,
     summary: Tensor,
     grad_h: Tensor | None,
     *grad_state: Tensor | None,
@@ -108,7 +108,7 @@ def backward_pass(
     if grad_h is not None:
         grad_read[:, :, :T, :V] = grad_h
         grad_read[:, :, :T, V] = (grad_h * h).sum(-1)
-        through_division(grad_read, normaliser, w)
+        through_division(grad_read, normalizer, w)
     key = _cut(k, L) * w.key_scale
     state = StateGradients(*grad_state)
     grads = gradients_of_chunks(
@@ -130,16 +130,16 @@ class StateGradients(NamedTuple):
     m: Tensor | None = None
 
 
-def through_division(grad_read: Tensor, normaliser: Tensor, w: Weights) -> None:
+def through_division(grad_read: Tensor, normalizer: Tensor, w: Weights) -> None:
     """Go back through the division by max(|nᵀq|, 1), in place.
 
     grad_read (B, NH, N·L, V + 1) comes with the gradient of h, and its last column with that
     gradient times h.
     """
-    normaliser, one = (x.view(grad_read.shape[:-1]) for x in (normaliser, w.one))
-    size = normaliser.abs()
+    normalizer, one = (x.view(grad_read.shape[:-1]) for x in (normalizer, w.one))
+    size = normalizer.abs()
     factor = torch.maximum(size, one).reciprocal_()
-    grad_read[..., -1] *= normaliser.sign().neg_() * (size >= one)
+    grad_read[..., -1] *= normalizer.sign().neg_() * (size >= one)
     grad_read *= factor[..., None]
 
 
@@ -238,7 +238,7 @@ def _cut(x: Tensor, L: int) -> Tensor:
 
 
 def _with_ones(v: Tensor, L: int) -> Tensor:
-    """Cut v, with a column of ones: numerator and normaliser in one product. (X, L, V + 1)."""
+    """Cut v, with a column of ones: numerator and normalizer in one product. (X, L, V + 1)."""
     B, NH, T, V = v.shape
     v_hat = v.new_zeros(B, NH, T + -T % L, V + 1)
     v_hat[:, :, :T, :V] = v

@@ -6,28 +6,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import Parts
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+from .._activations import Parts
+from .._blocks import chunk_length
+from .._chunkwise_grad import (
     gradients_to_differentiate,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+from .._passes import (
+    gradient_of_scale,
+    through_maximum,
+)
+from .._precision import full_precision
+from ._gated import (
     dense_rows,
     own,
     own_gradient,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
+from ._interface import (
     Gradients,
     Steps,
     kernel_backward,
     kernel_forward,
-    stabilise,
+    stabilize,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
-    gradient_of_scale,
-    through_maximum,
-)
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["ChunkwiseKernel"]
 
@@ -50,7 +50,7 @@ class ChunkwiseKernel(torch.autograd.Function):
         n: Tensor,
         m: Tensor,
     ) -> tuple[Tensor, ...]:
-        i, f, e, last_m = stabilise(log_i, log_f, m)
+        i, f, e, last_m = stabilize(log_i, log_f, m)
         last_c, last_n = own(c), own(n)
         h = v.new_empty(v.shape)
         kernel_forward(_steps(q, k, v, i, f, e), _rows(h)[:, :, 0], *_heads(last_c, last_n))
@@ -75,7 +75,7 @@ def _backward(
     q, k, v, log_i, log_f, c, n, m = inputs
     grad_h, *grad_state = grads
     grad_c, grad_n, grad_m = grad_state
-    i, f, e, _ = stabilise(log_i, log_f, m)
+    i, f, e, _ = stabilize(log_i, log_f, m)
     of_h = dense_rows(v.new_zeros(v.shape) if grad_h is None else grad_h)
     of_c, of_n = own_gradient(grad_c, c), own_gradient(grad_n, n)
     of_q, of_k, of_v = (v.new_empty(v.shape) for _ in range(3))
