@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all notebooks lint check docs plots benchmark clean
+.PHONY: help venv demo test test-all matrix notebooks lint check docs plots benchmark clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -34,8 +34,11 @@ test: $(VENV)/.stamp-test ## the tests and docstring examples
 test-all: $(VENV)/.stamp-test ## the same, the whole matrix of losses and datasets, and more random ones
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
 
+matrix: $(VENV)/.stamp-test ## write the page of what works with what anew, minutes
+	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python tests/helpers/write_compatibility_matrix.py
+
 notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps what they show
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m notebooks tests/test_notebooks.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m notebooks tests/docs/test_notebooks.py $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## style and formatting
 	$(BIN)/ruff check .

@@ -147,7 +147,7 @@ COMPETITORS = {
     ),
     "mse-loss": Competitor("- trained on squared errors", _ours(loss=RMSE(reduction="mean"))),
     "no-instance-norm": Competitor(
-        "- without instance normalisation", _ours(instance_normalization=False)
+        "- without instance normalization", _ours(instance_normalization=False)
     ),
     "one-head": Competitor("- one head", _ours(num_heads=1)),
     "two-layers": Competitor("- two layers", _ours(num_layers=2)),

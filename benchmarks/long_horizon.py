@@ -6,7 +6,7 @@
     python benchmarks/long_horizon.py --data weather.csv --split 0.7 0.1 0.2
 
 The table has a date column and one column per series. It is cut by time into training, validation
-and test data (by default the 12, 4 and 4 months of ETTh1) and standardised by the training data.
+and test data (by default the 12, 4 and 4 months of ETTh1) and standardized by the training data.
 The series are groups of one dataset, which sees one series at a time. A forecast is made from every
 step of the validation and of the test data on, as far as the horizon fits; histories reach back
 across the cuts. Errors are means over all windows, steps and series, in standard deviations.
@@ -96,7 +96,7 @@ class Split:
 
 
 def read_table(path: Path, split: Split | list[float], date: str) -> tuple[pd.DataFrame, Split]:
-    """Read a table, standardise it by its training rows, and put its series below each other."""
+    """Read a table, standardize it by its training rows, and put its series below each other."""
     wide = pd.read_csv(path)
     if date not in wide:
         raise ValueError(f"--date: no column {date!r} in {path}, which has {list(wide)}")

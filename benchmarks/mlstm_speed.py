@@ -270,7 +270,7 @@ def plain_chunkwise(
     q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (N, L)) for x in (q, k, v))
     log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (N, L))
     log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
-    v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)  # the last column gives the normaliser
+    v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)  # the last column gives the normalizer
 
     # b_j: what is left of the chunk's first memory; D_jl: what is left at step j of step l
     b = log_f.cumsum(-1)

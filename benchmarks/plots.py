@@ -35,7 +35,7 @@ PUBLISHED = {
     336: (0.422, 0.437),
     720: (0.441, 0.465),
 }
-#: Okabe and Ito's colours, told apart by the colour-blind, with marks that tell them apart in grey.
+#: Okabe and Ito's colors, told apart by the color-blind, with marks that tell them apart in gray.
 STYLES = [
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#E69F00", "marker": "s", "linestyle": "--"},
@@ -73,7 +73,7 @@ def plot_horizons(table: pd.DataFrame) -> Figure:
             draw_range(axes, at, rows, name, style)
         axes.set_xticks(range(len(horizons)), [str(horizon) for horizon in horizons])
         axes.set_xlabel("horizon (hours)")
-        axes.set_ylabel(f"{column.upper()} (standardised)")
+        axes.set_ylabel(f"{column.upper()} (standardized)")
     panels[0].legend(frameon=False, fontsize=9)
     return figure
 

@@ -6,12 +6,12 @@
 A sequence holds pairs: a cue, a random direction in ``--cue-size`` columns, and in the step after
 it a value, drawn from a normal distribution. Then follow ``--distance`` steps of noise, and one of
 the cues once more: the forecast is the value that followed it. No cue or value is ever seen in two
-sequences, so that nothing can be learnt by heart. The error is the mean squared error of new
+sequences, so that nothing can be learned by heart. The error is the mean squared error of new
 sequences, divided by that of the mean: 1 is no recall, 0 is perfect.
 
 Steps are read in patches of four, as mLSTMTime reads a long history. Every layer stands between the
 same projection to tokens and the same head, has its width chosen for an equal number of
-parameters, and trains for an equal time, by default of the processor, with the same optimiser.
+parameters, and trains for an equal time, by default of the processor, with the same optimizer.
 """
 
 import argparse
@@ -113,19 +113,19 @@ def train(
 ) -> int:
     """Train for a time; the learning rate falls to zero over it. Return the number of steps."""
     now = CLOCKS[clock]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     start = now()
     for step, (x, y) in enumerate(batches(task, 64, seed)):
         progress = (now() - start) / seconds
         if progress >= 1:
             return step
         warm = min(1.0, (step + 1) / 50)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm * (1 + math.cos(math.pi * progress)) / 2
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
     raise AssertionError
 
 

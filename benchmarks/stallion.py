@@ -6,7 +6,7 @@
 The set-up is that of pytorch-forecasting's tutorial "Demand forecasting with the Temporal Fusion
 Transformer": 350 series of monthly sales, up to 24 months of history, six months ahead, its
 covariates, `QuantileLoss`, early stopping on the loss of the last six months, with the tutorial's
-sizes and its optimiser's stand-in, Adam. The loss is the best that validation saw; both models are
+sizes and its optimizer's stand-in, Adam. The loss is the best that validation saw; both models are
 stopped by it, so that it is a little too good for both. Seconds are those of fitting, validation
 included: until it stops by itself, until its best loss, and until it is as good as the
 transformer's best.

@@ -1,8 +1,8 @@
 """A working mLSTM for pytorch-forecasting: the cell, the layer, the forecasting model."""
 
-from pytorch_forecasting_mlstm._registry import register, unregister
-from pytorch_forecasting_mlstm.layers import mLSTMCell, mLSTMLayer, use_kernel
-from pytorch_forecasting_mlstm.models import mLSTMTime, mLSTMTime_pkg
+from ._registry import register, unregister
+from .layers import mLSTMCell, mLSTMLayer, use_kernel
+from .models import mLSTMTime, mLSTMTime_pkg
 
 __version__ = "0.1.0"
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from pytorch_forecasting_mlstm.cli.arguments import parse
-from pytorch_forecasting_mlstm.cli.errors import UserError
-from pytorch_forecasting_mlstm.cli.quiet import quiet
+from .cli.arguments import parse
+from .cli.errors import UserError
+from .cli.quiet import quiet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imported late: a wrong option is answered at once, and Ctrl-C is heeded meanwhile.
         with quiet():
             if arguments.table is None:
-                from pytorch_forecasting_mlstm.cli.demo import run_demo
+                from .cli.demo import run_demo
 
                 run_demo(arguments)
             else:
-                from pytorch_forecasting_mlstm.cli.forecast import run_forecast
+                from .cli.forecast import run_forecast
 
                 run_forecast(arguments)
     except UserError as error:

@@ -59,8 +59,8 @@ def register(*, replace_stock_cell: bool = False) -> None:
     """
     global _stock_cell
     # imported here, so that reading this module loads neither the host nor the models
-    from pytorch_forecasting_mlstm.layers import mLSTMCell
-    from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag
+    from .layers import mLSTMCell
+    from .layers._recurrent._mlstm._checks import check_flag
 
     check_flag("register", "replace_stock_cell", replace_stock_cell)
     models = import_module(_MODELS)
@@ -103,7 +103,7 @@ def unregister() -> None:
     'pytorch_forecasting.layers._recurrent._mlstm.cell'
     """
     global _stock_cell
-    from pytorch_forecasting_mlstm.layers import mLSTMCell
+    from .layers import mLSTMCell
 
     models = import_module(_MODELS)
     for cls in _our_models():
@@ -121,7 +121,7 @@ def unregister() -> None:
 
 def _our_models() -> tuple[type, type]:
     """Return the model and its package container."""
-    from pytorch_forecasting_mlstm.models import mLSTMTime, mLSTMTime_pkg
+    from .models import mLSTMTime, mLSTMTime_pkg
 
     return mLSTMTime, mLSTMTime_pkg
 

@@ -9,8 +9,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from torch.utils.data import DataLoader
 
-from pytorch_forecasting_mlstm.resume import SeededSteps, resumable
-from resume_training import (
+from helpers.resume_training import (
     SAVES,
     STOPPINGS,
     Kill,
@@ -24,6 +23,7 @@ from resume_training import (
     draw,
     run,
 )
+from pytorch_forecasting_mlstm.resume import SeededSteps, resumable
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists:UserWarning"),

@@ -12,7 +12,7 @@ from .time_axis import TimeAxis
 def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:
     """Sines and cosines of the cycles of day, week and year that the spacing resolves.
 
-    A cycle that the past has not shown twice is left out: nothing could be learnt about it.
+    A cycle that the past has not shown twice is left out: nothing could be learned about it.
 
     Parameters
     ----------

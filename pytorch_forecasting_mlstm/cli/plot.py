@@ -14,7 +14,7 @@ from .split import Split
 from .table import Table
 from .training import QUANTILES
 
-# Okabe and Ito's colours, told apart by the colour-blind; lines and marks tell them apart in grey.
+# Okabe and Ito's colors, told apart by the color-blind; lines and marks tell them apart in gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
 _TRUTH = {
     "label": "what happened",
@@ -124,9 +124,9 @@ def _draw(
 
     axes.plot(before, past, **_HISTORY)
     axes.plot(ahead, quantiles[:, QUANTILES.index(0.5)], **_MEDIAN)
-    for low, high, colour, label in _BANDS:
+    for low, high, color, label in _BANDS:
         edges = (quantiles[:, QUANTILES.index(level)] for level in (low, high))
-        axes.fill_between(ahead, *edges, color=colour, linewidth=0, label=label, zorder=1)
+        axes.fill_between(ahead, *edges, color=color, linewidth=0, label=label, zorder=1)
     axes.axvline(ahead[0], color="#555555", linewidth=0.8, linestyle=":")
     axes.margins(x=0.01)
     if np.issubdtype(before.dtype, np.datetime64):

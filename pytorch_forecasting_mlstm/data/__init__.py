@@ -1,5 +1,5 @@
 """Data sets that hand out whole batches at memory speed."""
 
-from pytorch_forecasting_mlstm.data._batched import BatchedTimeSeriesDataSet
+from ._batched import BatchedTimeSeriesDataSet
 
 __all__ = ["BatchedTimeSeriesDataSet"]

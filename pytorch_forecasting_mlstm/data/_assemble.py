@@ -10,13 +10,13 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pytorch_forecasting_mlstm.data._encoder_scales import (
+from ._encoder_scales import (
     encoder_scales,
     leave_fitted,
     scaled,
 )
-from pytorch_forecasting_mlstm.data._gather import Columns, Steps, cut, padded_steps, take
-from pytorch_forecasting_mlstm.data._windows import BoolArray, Windows, sample_windows
+from ._gather import Columns, Steps, cut, padded_steps, take
+from ._windows import BoolArray, Windows, sample_windows
 
 Batch = tuple[dict[str, Any], tuple[Any, Tensor | None]]
 
@@ -47,7 +47,7 @@ def assemble(
     Parameters
     ----------
     dataset : BatchedTimeSeriesDataSet
-        settings, index and normalisers
+        settings, index and normalizers
     numbers : sequence of int
         samples of the batch
     data : dict
@@ -246,7 +246,7 @@ def _scale_covariates(
 ) -> None:
     """Scale covariates by their encoders, then lags by what was found for the variable itself."""
     lagged = dataset.lagged_variables
-    # Of a normaliser that serves several variables, lags see what it was fitted to last.
+    # Of a normalizer that serves several variables, lags see what it was fitted to last.
     fitted = {
         id(normalizer): scale
         for normalizer, scale in zip(dataset.target_normalizers, target_scales, strict=True)
@@ -277,7 +277,7 @@ def _scale_covariates(
 
 
 def _with_equal_settings(by_encoder: dict[str, Any]) -> list[list[str]]:
-    """Group variables whose normalisers do the same: one pass serves them all."""
+    """Group variables whose normalizers do the same: one pass serves them all."""
     groups: list[tuple[Any, list[str]]] = []
     for name, normalizer in by_encoder.items():
         settings = (
@@ -295,7 +295,7 @@ def _with_equal_settings(by_encoder: dict[str, Any]) -> list[list[str]]:
 
 
 def encoder_normalizers(dataset: Any) -> dict[str, Any]:
-    """List the normalisers that are fitted to every encoder, those of the targets apart.
+    """List the normalizers that are fitted to every encoder, those of the targets apart.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def encoder_normalizers(dataset: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        normaliser by the name of the covariate or lag, in the order of ``dataset.reals``
+        normalizer by the name of the covariate or lag, in the order of ``dataset.reals``
     """
     targets, lagged = dataset.target_names, dataset.lagged_variables
     found = {

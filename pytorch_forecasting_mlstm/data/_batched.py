@@ -12,11 +12,11 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from pytorch_forecasting_mlstm.data._assemble import Batch, assemble, encoder_normalizers
-from pytorch_forecasting_mlstm.data._index import construct_index
-from pytorch_forecasting_mlstm.data._label_encoders import vectorised_label_encoders
-from pytorch_forecasting_mlstm.data._pending import PendingBatch
-from pytorch_forecasting_mlstm.data._series_scales import SeriesScales
+from ._assemble import Batch, assemble, encoder_normalizers
+from ._index import construct_index
+from ._label_encoders import vectorized_label_encoders
+from ._pending import PendingBatch
+from ._series_scales import SeriesScales
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
@@ -332,7 +332,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return tables[target]
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
-        with vectorised_label_encoders(self, data):
+        with vectorized_label_encoders(self, data):
             return super()._preprocess_data(data)
 
     def _construct_index(self, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pytorch_forecasting_mlstm.data._windows import BoolArray, IntArray, all_equal
+from ._windows import BoolArray, IntArray, all_equal
 
 # torch.quantile refuses inputs of more elements than this.
 _MOST_FOR_QUANTILE = 2**24
@@ -34,7 +34,7 @@ _SERIAL = 2**15
 def encoder_scales(
     normalizer: Any, values: Tensor, lengths: IntArray, strided: BoolArray | None = None
 ) -> Tensor:
-    """Fit a normaliser to each encoder of a batch.
+    """Fit a normalizer to each encoder of a batch.
 
     On the CPU the result is the host's to the last bit. On other devices, where many small steps
     would be slow and rounding differs anyway, sums are taken over all encoders at once; and nothing
@@ -73,7 +73,7 @@ def encoder_scales(
 
 
 def leave_fitted(normalizer: Any, scales: Tensor) -> None:
-    """Leave a normaliser fitted to the last sample, as the host does (on the CPU).
+    """Leave a normalizer fitted to the last sample, as the host does (on the CPU).
 
     Parameters
     ----------

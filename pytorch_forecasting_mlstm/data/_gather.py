@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.data._gaps import source_of_each_step
-from pytorch_forecasting_mlstm.data._windows import IntArray, Windows
+from ._gaps import source_of_each_step
+from ._windows import IntArray, Windows
 
 
 class Part(NamedTuple):

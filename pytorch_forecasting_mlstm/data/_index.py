@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.timeseries import _timeseries as host
 
-from pytorch_forecasting_mlstm.data._windows import IntArray
+from ._windows import IntArray
 
 
 def find_end_indices(

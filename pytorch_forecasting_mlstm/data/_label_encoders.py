@@ -13,10 +13,10 @@ from pytorch_forecasting.data.encoders import (
 )
 
 
-class VectorisedNaNLabelEncoder(NaNLabelEncoder):
+class VectorizedNaNLabelEncoder(NaNLabelEncoder):
     """`NaNLabelEncoder` that leaves repeated labels to pandas; the classes are the same."""
 
-    def fit(self, y: Any, overwrite: bool = False) -> "VectorisedNaNLabelEncoder":
+    def fit(self, y: Any, overwrite: bool = False) -> "VectorizedNaNLabelEncoder":
         """Learn the classes.
 
         Parameters
@@ -24,11 +24,11 @@ class VectorisedNaNLabelEncoder(NaNLabelEncoder):
         y : Series or ndarray
             labels
         overwrite : bool
-            whether to forget classes learnt before
+            whether to forget classes learned before
 
         Returns
         -------
-        VectorisedNaNLabelEncoder
+        VectorizedNaNLabelEncoder
             self
         """
         distinct = y.drop_duplicates() if isinstance(y, pd.Series) else pd.unique(y)
@@ -61,8 +61,8 @@ class VectorisedNaNLabelEncoder(NaNLabelEncoder):
 
 
 @contextmanager
-def vectorised_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
-    """Let vectorised encoders stand in for those that a dataset uses while it is built.
+def vectorized_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
+    """Let vectorized encoders stand in for those that a dataset uses while it is built.
 
     Encoders that the host would make itself are put in place beforehand, in its order. Afterwards
     all are plain `NaNLabelEncoder` objects again, so that nothing that is saved with a dataset or
@@ -77,11 +77,11 @@ def vectorised_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None
     """
     encoders = dataset._categorical_encoders
     for name in dataset._group_ids_mapping.values():
-        encoders.setdefault(name, VectorisedNaNLabelEncoder())
+        encoders.setdefault(name, VectorizedNaNLabelEncoder())
     encodes_groups = isinstance(dataset.target_normalizer, GroupNormalizer | MultiNormalizer)
     for name in dict.fromkeys((dataset.group_ids if encodes_groups else []) + dataset.categoricals):
         if name not in encoders and name not in dataset.lagged_variables:
-            encoders[name] = VectorisedNaNLabelEncoder()
+            encoders[name] = VectorizedNaNLabelEncoder()
             if name in dataset.target_names:  # of these the host fits only what it made itself
                 encoders[name].fit(data[name])
 
@@ -91,9 +91,9 @@ def vectorised_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None
     try:
         for encoder in in_use():
             if type(encoder) is NaNLabelEncoder:
-                encoder.__class__ = VectorisedNaNLabelEncoder
+                encoder.__class__ = VectorizedNaNLabelEncoder
         yield
     finally:
         for encoder in in_use():
-            if type(encoder) is VectorisedNaNLabelEncoder:
+            if type(encoder) is VectorizedNaNLabelEncoder:
                 encoder.__class__ = NaNLabelEncoder

@@ -10,16 +10,16 @@ import torch
 from pytorch_forecasting.data.encoders import GroupNormalizer
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.data._windows import IntArray
+from ._windows import IntArray
 
 
 class SeriesScales:
-    """Parameters of a normaliser for each series, by the row of the data.
+    """Parameters of a normalizer for each series, by the row of the data.
 
     Parameters
     ----------
     normalizer : TorchNormalizer or NaNLabelEncoder
-        fitted normaliser
+        fitted normalizer
     groups : Tensor
         encoded group ids of every row of the data, shape ``(N, G)``; series lie one after another
     group_names : sequence of str
@@ -33,7 +33,7 @@ class SeriesScales:
         self._scales = _scales(normalizer, groups[self._first_rows], group_names)
 
     def still_hold(self, normalizer: Any, groups: Tensor) -> bool:
-        """Tell whether normaliser and data are those that the scales were taken from."""
+        """Tell whether normalizer and data are those that the scales were taken from."""
         *objects, version = _identity(normalizer, groups)
         *sources, then = self._source
         return then == version and all(
@@ -51,14 +51,14 @@ class SeriesScales:
         Returns
         -------
         Tensor
-            shape ``(B, 2)``; float32, or the dtype of the normaliser where it gives tensors
+            shape ``(B, 2)``; float32, or the dtype of the normalizer where it gives tensors
         """
         series = np.searchsorted(self._first_rows, rows, side="right") - 1
         return self._scales[torch.from_numpy(series)]
 
 
 def _identity(normalizer: Any, groups: Tensor) -> tuple[Any, ...]:
-    # To fit a normaliser again gives it new objects, as does assignment.
+    # To fit a normalizer again gives it new objects, as does assignment.
     fitted = (
         getattr(normalizer, name, None) for name in ("norm_", "missing_", "center_", "scale_")
     )

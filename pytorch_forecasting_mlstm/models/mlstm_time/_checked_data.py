@@ -7,8 +7,8 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 
-from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
-from pytorch_forecasting_mlstm.models.mlstm_time._same_data import (
+from ._finite import check_finite
+from ._same_data import (
     check_dataset,
     make_dataset,
     require_batch,

@@ -11,20 +11,20 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.models.mlstm_time._archive import (
+from ._archive import (
     Archive,
     device_of,
     first_line,
     read_archive,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._hparams_file import read_hparams
-from pytorch_forecasting_mlstm.models.mlstm_time._limits import (
+from ._hparams_file import read_hparams
+from ._limits import (
     check_extent,
     check_finite,
     check_sizes,
     check_weights,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._plain import describe, rebuild
+from ._plain import describe, rebuild
 
 __all__ = ["SafeCheckpoints"]
 
@@ -40,17 +40,17 @@ _NEVER_WRITTEN = ("hparams", "module_arguments", BaseModel.CHECKPOINT_HYPER_PARA
 class SafeCheckpoints(BaseModel):
     """A model of the host whose checkpoints hold plain data and tensors alone.
 
-    The host pickles loss, metrics, normalisers and the parameters of the dataset into the
+    The host pickles loss, metrics, normalizers and the parameters of the dataset into the
     hyper-parameters, so that ``torch.load`` refuses the file unless it may run what the file says.
     Here they are written as plain data and made again from an explicit list of classes.
 
     A model that goes on from a checkpoint, by ``trainer.fit(model, ckpt_path=...)``,
-    ``trainer.test`` or ``Tuner.lr_find``, keeps its own loss, normalisers and parameters of the
+    ``trainer.test`` or ``Tuner.lr_find``, keeps its own loss, normalizers and parameters of the
     dataset; it takes weights and states from the file.
     """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write loss, metrics, normalisers and so on as plain data."""
+        """Write loss, metrics, normalizers and so on as plain data."""
         super().on_save_checkpoint(checkpoint)
         values = checkpoint[_PARAMETERS] | checkpoint.pop(_SPECIAL)
         values["dataset_parameters"] = checkpoint.pop("dataset_parameters")

@@ -9,15 +9,15 @@ from pytorch_forecasting.data import GroupNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
-from pytorch_forecasting_mlstm.models.mlstm_time._fills import target_fills
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
+from ._alignment import valid_steps
+from ._fills import target_fills
+from ._losses import normalizers_of
 
 __all__ = ["check_centers", "check_finite", "check_transformations"]
 
 _GIVEN = "correct the table, or what was changed after the dataset was made of it"
 _SCALED = "correct the table, or give the dataset another scaler for it"
-_NORMALISED = "make the dataset with another target_normalizer"
+_NORMALIZED = "make the dataset with another target_normalizer"
 
 
 class _Part(NamedTuple):
@@ -69,7 +69,7 @@ def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None
 
 
 def check_transformations(dataset: TimeSeriesDataSet) -> None:
-    """Raise if a target has values that its normaliser's transformation is not defined for.
+    """Raise if a target has values that its normalizer's transformation is not defined for.
 
     What the host fills its gaps with is among them.
 
@@ -92,7 +92,7 @@ def check_transformations(dataset: TimeSeriesDataSet) -> None:
                 f"mLSTMTime: transformation {normalizer.transformation!r} must be defined for all "
                 f"values of target {name!r}, got {fills[name]:g}, which constant_fill_strategy "
                 f"puts into its gaps; leave {name!r} out of constant_fill_strategy, or "
-                f"{_NORMALISED}."
+                f"{_NORMALIZED}."
             )
         wrong = ~torch.isfinite(_transformed(normalizer, values))
         if wrong.any():
@@ -103,14 +103,14 @@ def check_transformations(dataset: TimeSeriesDataSet) -> None:
                 f"mLSTMTime: transformation {normalizer.transformation!r} must be defined for all "
                 f"values of target {name!r}, got {values[first].item():g} for "
                 f"{_series(dataset.get_parameters(), codes)} at {time} ({int(wrong.sum())} of "
-                f"{len(values)} values); {_NORMALISED}, 'log1p' in the place of 'log' for example."
+                f"{len(values)} values); {_NORMALIZED}, 'log1p' in the place of 'log' for example."
             )
 
 
 def check_centers(dataset: TimeSeriesDataSet) -> None:
-    """Raise if the host has the wrong centre for a target, or none.
+    """Raise if the host has the wrong center for a target, or none.
 
-    With ``scale_by_group`` it takes the geometric mean of a series' centres over its groups: of -5
+    With ``scale_by_group`` it takes the geometric mean of a series' centers over its groups: of -5
     and -5 that is 5, and of -5 and 5 NaN.
 
     Parameters
@@ -184,13 +184,13 @@ def _parts(
     ):
         if _transforms(normalizer):
             what = f"transformation {normalizer.transformation!r} of target {name!r}"
-            yield _Part(what, _transformed(normalizer, history), *past, _NORMALISED)
+            yield _Part(what, _transformed(normalizer, history), *past, _NORMALIZED)
     for name, normalizer, scale in zip(names, normalizers, to_list(x["target_scale"]), strict=True):
         if not isinstance(normalizer, NaNLabelEncoder):
             one = torch.ones_like(scale[:, :1], dtype=torch.bool), ahead
-            yield _Part(f"center of target {name!r}", scale[:, :1], *one, _NORMALISED)
+            yield _Part(f"center of target {name!r}", scale[:, :1], *one, _NORMALIZED)
             inverse = scale[:, 1:].reciprocal() + scale[:, 1:]
-            yield _Part(f"scale and 1 / scale of target {name!r}", inverse, *one, _NORMALISED)
+            yield _Part(f"scale and 1 / scale of target {name!r}", inverse, *one, _NORMALIZED)
     read = {name for name in hparams.time_varying_reals_encoder if name not in names}
     for part, steps, own in (
         ("encoder_cont", past, read),

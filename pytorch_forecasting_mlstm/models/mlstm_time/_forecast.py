@@ -9,16 +9,16 @@ from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast_rows import (
+from ...data import BatchedTimeSeriesDataSet
+from ...layers._recurrent._mlstm._checks import check_size
+from ._forecast_rows import (
     History,
     horizon_rows,
     read_history,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import WHO, Schema
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import losses_of, normalizers_of
-from pytorch_forecasting_mlstm.models.mlstm_time._same_data import HOST_ERRORS
+from ._forecast_schema import WHO, Schema
+from ._losses import losses_of, normalizers_of
+from ._same_data import HOST_ERRORS
 
 __all__ = ["forecast"]
 

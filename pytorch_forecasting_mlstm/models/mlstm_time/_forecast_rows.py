@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import (
+from ._forecast_schema import (
     WHO,
     Schema,
     more,

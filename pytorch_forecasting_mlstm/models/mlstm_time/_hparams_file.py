@@ -9,8 +9,8 @@ import yaml
 from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import load_hparams_from_tags_csv
 
-from pytorch_forecasting_mlstm.models.mlstm_time._archive import first_line
-from pytorch_forecasting_mlstm.models.mlstm_time._limits import check_extent
+from ._archive import first_line
+from ._limits import check_extent
 
 __all__ = ["read_hparams"]
 

@@ -4,7 +4,7 @@ import torch
 from pytorch_forecasting.models.nn import MultiEmbedding
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import fold
+from ._alignment import fold
 
 __all__ = ["ColumnEmbedding", "StepFeatures", "Tokens"]
 

@@ -12,7 +12,7 @@ __all__ = ["Interpretation", "interpret", "plot_interpretation"]
 
 Parts = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
 
-# Okabe and Ito's colours, told apart by the colour-blind; line styles tell them apart in grey
+# Okabe and Ito's colors, told apart by the color-blind; line styles tell them apart in gray
 _LINES: dict[str, dict[str, Any]] = {
     "forecast": {"color": "black", "linewidth": 2.0},
     "trend": {"color": "#0072B2", "linestyle": "--"},
@@ -26,7 +26,7 @@ class Interpretation(NamedTuple):
     """What a forecast is made of.
 
     The parts are in the space in which the model adds them up: of a sample brought to its own
-    scale, before a transformation of the normaliser is undone, with one number for each quantile,
+    scale, before a transformation of the normalizer is undone, with one number for each quantile,
     parameter or class. ``transform_output(trend + cycle + season + memory, target_scale)`` is
     the prediction.
 

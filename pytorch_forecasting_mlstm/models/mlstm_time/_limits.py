@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.models.mlstm_time._plain import referred
+from ._plain import referred
 
 __all__ = ["check_extent", "check_finite", "check_sizes", "check_weights"]
 
 _DEPTH = 150  # levels of nesting, of which a loss of losses of losses takes five each
-_TIMES = 4  # how often data may be referred to: a normaliser is in two hyper-parameters
+_TIMES = 4  # how often data may be referred to: a normalizer is in two hyper-parameters
 _FREE = 1 << 18  # what any file may ask for, in bytes and in elements
 _LONGEST = 100_000  # characters of a text
 _LARGEST = 1024  # bits of a number

@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
-from pytorch_forecasting_mlstm.models.mlstm_time._fills import target_fills
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from ._fills import target_fills
+from ._losses import (
     fresh_loss,
     link_of,
     metrics_of,
@@ -47,7 +47,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
 
 __all__ = ["check_logged_metrics", "check_losses", "try_loss"]
 
-#: What distributions need of the normaliser: one of these transformations, and a center or none.
+#: What distributions need of the normalizer: one of these transformations, and a center or none.
 _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (
         NegativeBinomialDistributionLoss,
@@ -132,7 +132,7 @@ def _check_composite(loss: CompositeMetric, normalizer: Any, multi_target: bool)
 
 
 def _check_loss(loss: Any, normalizer: Any) -> None:
-    """Raise if the loss of one target cannot work with the target's normaliser."""
+    """Raise if the loss of one target cannot work with the target's normalizer."""
     categorical = isinstance(normalizer, NaNLabelEncoder)
     if categorical != isinstance(loss, CrossEntropy):
         kinds = ("real", "categorical")

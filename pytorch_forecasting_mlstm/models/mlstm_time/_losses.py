@@ -72,8 +72,8 @@ _WAYS_BACK: dict[str, Callable[[Tensor], Tensor]] = {"log1p": torch.expm1, "coun
 class Link(Enum):
     """How a loss goes from the network's output, at a scale of about 1, to the data."""
 
-    AFFINE = "times scale, plus centre"
-    SCALE = "times scale; there is no centre"  # a count's mean
+    AFFINE = "times scale, plus center"
+    SCALE = "times scale; there is no center"  # a count's mean
     LOG_RATE = "the logarithm of a rate"  # the loss takes the exponential itself
     CLASSES = "logits of classes"
 
@@ -105,7 +105,7 @@ def metrics_of(part: Any) -> list[Any]:
 
 
 def normalizers_of(output_transformer: Any) -> list[Any]:
-    """Return the host's normaliser of every target."""
+    """Return the host's normalizer of every target."""
     if isinstance(output_transformer, MultiNormalizer):
         return list(output_transformer.normalizers)
     return [output_transformer]

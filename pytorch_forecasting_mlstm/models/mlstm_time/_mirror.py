@@ -11,12 +11,12 @@ import torch
 from pytorch_forecasting.metrics import MAE, MASE, RMSE
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from ._losses import (
     metrics_of,
     normalizers_of,
     parts_of,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast
+from ._targets import TargetPast
 
 __all__ = ["check_can_be_turned", "draw_turned", "mirrored", "mirrored_past", "one_sided_part"]
 

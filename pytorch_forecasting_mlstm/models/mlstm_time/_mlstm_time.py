@@ -12,40 +12,40 @@ from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size, to_list
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag, check_size
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
+from ...layers import mLSTMLayer
+from ...layers._recurrent._mlstm._checks import check_flag, check_size
+from ._alignment import (
     align_right,
     pad_steps,
     unfold,
     valid_steps,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._checked_data import CheckedData
-from pytorch_forecasting_mlstm.models.mlstm_time._checkpoints import SafeCheckpoints
-from pytorch_forecasting_mlstm.models.mlstm_time._exact_fit import (
+from ._checked_data import CheckedData
+from ._checkpoints import SafeCheckpoints
+from ._exact_fit import (
     check_loss,
     divergence_told,
     keep_exact_fits,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_centers, check_transformations
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast import forecast
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import (
+from ._finite import check_centers, check_transformations
+from ._forecast import forecast
+from ._inputs import (
     ColumnEmbedding,
     StepFeatures,
     Tokens,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._interpretation import (
+from ._interpretation import (
     Interpretation,
     interpret,
     plot_interpretation,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import PATHS
-from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import (
+from ._linear_paths import PATHS
+from ._loss_checks import (
     check_logged_metrics,
     check_losses,
     try_loss,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from ._losses import (
     choose_loss,
     fresh_loss,
     logged_metrics,
@@ -59,22 +59,22 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     tell_transformations,
     whole_horizon,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._mirror import (
+from ._mirror import (
     check_can_be_turned,
     draw_turned,
     mirrored,
     mirrored_past,
     one_sided_part,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._plots import PlottedPredictions
-from pytorch_forecasting_mlstm.models.mlstm_time._predictions import GatheredPredictions
-from pytorch_forecasting_mlstm.models.mlstm_time._same_data import check_batch, check_samples
-from pytorch_forecasting_mlstm.models.mlstm_time._sizes import (
+from ._plots import PlottedPredictions
+from ._predictions import GatheredPredictions
+from ._same_data import check_batch, check_samples
+from ._sizes import (
     default_moving_averages,
     default_patch_length,
     default_random_signs,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._targets import TargetPast, make_target
+from ._targets import TargetPast, make_target
 
 __all__ = ["mLSTMTime"]
 
@@ -361,7 +361,7 @@ class mLSTMTime(
     @classmethod
     def _pkg(cls) -> type:
         """Package container of the model."""
-        from pytorch_forecasting_mlstm.models.mlstm_time._mlstm_time_pkg import mLSTMTime_pkg
+        from ._mlstm_time_pkg import mLSTMTime_pkg
 
         return mLSTMTime_pkg
 
@@ -705,7 +705,7 @@ class mLSTMTime(
             return reals
         parts = list(reals.unbind(-1))
         for column, scale in columns.items():
-            parts[column] = scale.normalise(parts[column])
+            parts[column] = scale.normalize(parts[column])
         return torch.stack(parts, dim=-1)
 
     def transform_output(
@@ -714,14 +714,14 @@ class mLSTMTime(
         """Bring the network's output to the scale of the data.
 
         As the host does it, but for composite metrics, which the host cannot rescale, and for
-        losses that take the exponential themselves, whose rate no normaliser must touch.
+        losses that take the exponential themselves, whose rate no normalizer must touch.
 
         Parameters
         ----------
         prediction : Tensor or list of Tensor
             Output of the network, (B, steps, output_size), for each target.
         target_scale : Tensor or list of Tensor
-            Centre and scale, (B, 2), for each target.
+            Center and scale, (B, 2), for each target.
         loss : Metric, optional
             Default: the model's loss.
 

@@ -34,7 +34,7 @@ class mLSTMTime_pkg(_BasePtForecaster):
     @classmethod
     def get_cls(cls) -> type:
         """Return the model class."""
-        from pytorch_forecasting_mlstm.models.mlstm_time._mlstm_time import mLSTMTime
+        from ._mlstm_time import mLSTMTime
 
         return mLSTMTime
 
@@ -50,6 +50,6 @@ class mLSTMTime_pkg(_BasePtForecaster):
     @classmethod
     def _get_test_dataloaders_from(cls, params: dict[str, Any]) -> dict[str, Any]:
         """Return train, validation and test loaders for the host's conformance suite."""
-        from pytorch_forecasting_mlstm.models.mlstm_time._conformance import make_dataloaders
+        from ._conformance import make_dataloaders
 
         return make_dataloaders(params)

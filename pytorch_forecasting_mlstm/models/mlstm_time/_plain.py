@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import allowed, is_listed, path_of
-from pytorch_forecasting_mlstm.models.mlstm_time._archive import first_line
-from pytorch_forecasting_mlstm.models.mlstm_time._values import (
+from ._allowed import allowed, is_listed, path_of
+from ._archive import first_line
+from ._values import (
     JOIN_BY_NAME,
     VALUES,
     CannotBeWrittenError,

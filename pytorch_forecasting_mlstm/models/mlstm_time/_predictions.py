@@ -23,7 +23,7 @@ from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import valid_steps
+from ._alignment import valid_steps
 
 __all__ = ["GatheredPredictions", "Output"]
 

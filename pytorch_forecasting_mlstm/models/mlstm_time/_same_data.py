@@ -8,9 +8,9 @@ from pandas.api import types
 from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast_schema import is_real
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import normalizers_of
+from ...data import BatchedTimeSeriesDataSet
+from ._forecast_schema import is_real
+from ._losses import normalizers_of
 
 __all__ = [
     "HOST_ERRORS",
@@ -100,12 +100,12 @@ def _check_target(model: Any, dataset: TimeSeriesDataSet) -> None:
         if named[0] != named[1] or labels[0] != labels[1]:
             raise ValueError(
                 f"mLSTMTime: the model was made for a target_normalizer of {name!r} with "
-                f"{_normalisation(kinds[0], labels[0])}, got a dataset with "
-                f"{_normalisation(kinds[1], labels[1])}; {_CURE}."
+                f"{_normalization(kinds[0], labels[0])}, got a dataset with "
+                f"{_normalization(kinds[1], labels[1])}; {_CURE}."
             )
 
 
-def _normalisation(transformation: Any, labels: dict[Any, int] | None) -> str:
+def _normalization(transformation: Any, labels: dict[Any, int] | None) -> str:
     if labels is not None:
         return f"the labels {list(labels)}"
     return f"transformation {transformation!r}"
@@ -278,7 +278,7 @@ def check_samples(dataset: TimeSeriesDataSet) -> None:
 
 
 def _check_real(dataset: TimeSeriesDataSet) -> None:
-    """Raise if a target is no real one to its normaliser, but has to be."""
+    """Raise if a target is no real one to its normalizer, but has to be."""
     targets = zip(dataset.target_names, normalizers_of(dataset.target_normalizer), strict=True)
     for (name, normalizer), values in zip(targets, dataset.data["target"], strict=True):
         if isinstance(normalizer, NaNLabelEncoder) and name in dataset.reals:

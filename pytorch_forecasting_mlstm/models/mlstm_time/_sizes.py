@@ -37,7 +37,7 @@ def default_random_signs(max_encoder_length: int) -> bool:
     """Return whether to train with random signs, where that can be done.
 
     From 64 steps on: training data hold few long windows that do not overlap, and which way those
-    drift is learnt by heart. Of short ones they hold many, and the direction is worth knowing.
+    drift is learned by heart. Of short ones they hold many, and the direction is worth knowing.
 
     >>> [default_random_signs(steps) for steps in (24, 63, 64, 512)]
     [False, False, True, True]

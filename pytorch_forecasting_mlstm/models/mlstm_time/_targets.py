@@ -8,12 +8,12 @@ from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import (
+from ._instance_scale import (
     InstanceScale,
     measure_instance,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import LinearPaths
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import Link, link_of
+from ._linear_paths import LinearPaths
+from ._losses import Link, link_of
 
 __all__ = ["CategoricalTarget", "RealTarget", "TargetPast", "make_target"]
 
@@ -43,12 +43,12 @@ class TargetPast(NamedTuple):
 
 
 class RealTarget(nn.Module):
-    """A real target: normalised sample by sample, with linear paths to the horizon.
+    """A real target: normalized sample by sample, with linear paths to the horizon.
 
     Parameters
     ----------
     normalizer : TorchNormalizer
-        Normaliser of the host.
+        Normalizer of the host.
     loss : Metric
         Loss of this target.
     history, horizon, moving_averages
@@ -56,7 +56,7 @@ class RealTarget(nn.Module):
     output_size : int
         Numbers per step that the loss takes. The linear paths start as a point and as every
         quantile, or as the location of a distribution, the first of its parameters.
-    normalise : bool
+    normalize : bool
         Whether every sample is brought to its own scale.
     """
 
@@ -70,12 +70,12 @@ class RealTarget(nn.Module):
         horizon: int,
         moving_averages: tuple[int, int],
         output_size: int,
-        normalise: bool,
+        normalize: bool,
     ) -> None:
         super().__init__()
         self.normalizer = normalizer
         self.link = link_of(loss)
-        self.normalise = normalise
+        self.normalize = normalize
         self.linear = LinearPaths(history, horizon, moving_averages)
         gain = torch.ones(output_size)
         if isinstance(loss, DistributionLoss):
@@ -88,11 +88,11 @@ class RealTarget(nn.Module):
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
-        scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalise)
+        scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalize)
         if self.link is Link.LOG_RATE:
-            y, scale = _in_log_space(raw, mask, scale, self.normalise)
+            y, scale = _in_log_space(raw, mask, scale, self.normalize)
         else:
-            y = scale.normalise(y)
+            y = scale.normalize(y)
         y = y.masked_fill(~mask, 0)
         paths = self.linear(y, mask)[..., None, :] * self.gain[:, None]
         return TargetPast(y[..., None], scale, paths)
@@ -139,7 +139,7 @@ class CategoricalTarget(nn.Module):
 
 
 def _in_log_space(
-    raw: Tensor, mask: Tensor, scale: InstanceScale, normalise: bool
+    raw: Tensor, mask: Tensor, scale: InstanceScale, normalize: bool
 ) -> tuple[Tensor, InstanceScale]:
     """Bring a history to the space of a loss that takes the logarithm of a rate.
 
@@ -152,20 +152,20 @@ def _in_log_space(
     mask : Tensor
         Valid steps, (B, T).
     scale : InstanceScale
-        Scale of every sample, with the logarithm of its mean rate as centre.
-    normalise : bool
+        Scale of every sample, with the logarithm of its mean rate as center.
+    normalize : bool
         Whether every sample is brought to its own scale.
 
     Returns
     -------
     tuple of Tensor and InstanceScale
-        The history, of mean 0 and deviation 1 if it is normalised, and the scale that leads from
+        The history, of mean 0 and deviation 1 if it is normalized, and the scale that leads from
         there to log rates.
     """
     log_rate = scale.target_scale[:, :1]
     count = mask.sum(1, keepdim=True).clamp_min(1)
     y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _ZERO_COUNT).masked_fill(~mask, 0)
-    if not normalise:
+    if not normalize:
         return y, scale
     center = y.sum(1, keepdim=True) / count
     spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
@@ -180,10 +180,10 @@ def make_target(
     horizon: int,
     moving_averages: tuple[int, int],
     output_size: int,
-    normalise: bool,
+    normalize: bool,
     width: int | None,
 ) -> RealTarget | CategoricalTarget:
-    """Choose by the normaliser of the host: it encodes the labels of a categorical target."""
+    """Choose by the normalizer of the host: it encodes the labels of a categorical target."""
     if isinstance(normalizer, NaNLabelEncoder):
         return CategoricalTarget(len(normalizer.classes_), history, horizon, moving_averages, width)
-    return RealTarget(normalizer, loss, history, horizon, moving_averages, output_size, normalise)
+    return RealTarget(normalizer, loss, history, horizon, moving_averages, output_size, normalize)

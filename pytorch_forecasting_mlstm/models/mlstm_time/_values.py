@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import is_listed
+from ._allowed import is_listed
 
 __all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError"]
 

@@ -1,15 +1,15 @@
 """mLSTM: the maths, the cell, the layer."""
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+from ._kernel import use_kernel
+from .cell import mLSTMCell
+from .functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mlstm_recurrent,
     mlstm_step,
     mLSTMState,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.layer import mLSTMLayer
+from .layer import mLSTMLayer
 
 __all__ = [
     "mLSTMCell",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import PieceJoiner
+from ._spans import PieceJoiner
 
 __all__ = [
     "by_blocks",

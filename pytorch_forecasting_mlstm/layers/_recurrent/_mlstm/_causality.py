@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import are_finite
+from ._blocks import is_eager_on_cpu
+from ._chunkwise import EMPTY
+from ._overflow import are_finite
 
 __all__ = ["read_causally"]
 

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import has_autocast
+from ._precision import has_autocast
 
 _AUTOCAST = {torch.float32, torch.bfloat16, torch.float16}
 

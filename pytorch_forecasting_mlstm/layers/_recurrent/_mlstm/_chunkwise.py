@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import cut_spans
+from ._spans import cut_spans
 
 __all__ = [
     "EMPTY",
     "at_least_tiny",
     "chunkwise",
     "denominator",
-    "normalise",
+    "normalize",
     "one_at_scale",
     "segment_sums",
 ]
@@ -66,7 +66,7 @@ def _read_span(
     log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
     v = F.pad(
         v, (0, 1), value=1.0
-    )  # a column of ones: the normaliser comes out of the same products
+    )  # a column of ones: the normalizer comes out of the same products
 
     decay = segment_sums(
         log_f
@@ -95,7 +95,7 @@ def _read_span(
     attention = (q @ k.mT) * torch.exp(weights - m_read[..., None])
     read = attention @ v
     read = read + (q * torch.exp(log_enter - m_read)[..., None]) @ memory[:, :, :-1].mT
-    h = normalise(read[..., :V], read[..., V], m_read)
+    h = normalize(read[..., :V], read[..., V], m_read)
     h = h.flatten(2, 3)[:, :, :T]
     return h, memory[:, :, -1, :V], memory[:, :, -1, V], m_enter[..., -1]
 
@@ -113,14 +113,14 @@ def segment_sums(x: Tensor) -> Tensor:
     return columns.cumsum(-2).masked_fill(above, -torch.inf)
 
 
-def normalise(numerator: Tensor, normaliser: Tensor, m: Tensor) -> Tensor:
+def normalize(numerator: Tensor, normalizer: Tensor, m: Tensor) -> Tensor:
     """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
-    return numerator / denominator(normaliser, one_at_scale(m))[..., None]
+    return numerator / denominator(normalizer, one_at_scale(m))[..., None]
 
 
-def denominator(normaliser: Tensor, one: Tensor) -> Tensor:
+def denominator(normalizer: Tensor, one: Tensor) -> Tensor:
     """Return ``max(|nᵀq|, 1)``, NaN where nᵀq overflows: a quotient of 0 would hide that."""
-    return torch.maximum(normaliser.abs(), one) + (normaliser - normaliser)
+    return torch.maximum(normalizer.abs(), one) + (normalizer - normalizer)
 
 
 def one_at_scale(m: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._causality import read_causally
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import backward_pass, forward_pass
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._scale_gradients import scale_gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import (
+from ._blocks import by_blocks, samples_per_block
+from ._causality import read_causally
+from ._chunkwise import chunkwise
+from ._derivatives import gradients
+from ._passes import backward_pass, forward_pass
+from ._precision import full_precision
+from ._scale_gradients import scale_gradients
+from ._spans import (
     PieceJoiner,
     Saved,
     Span,

@@ -5,7 +5,7 @@ copies between their layouts: every part of the pre-activations is brought into 
 that scales it, and the backward pass writes all gradients into one tensor. Layer norms come first
 where there are any; what they give is not kept.
 
-Pre-activations come in parts: whole, (B, T, 4 H + 2 NH), or normalised, q, k and v (B, T, H) and
+Pre-activations come in parts: whole, (B, T, 4 H + 2 NH), or normalized, q, k and v (B, T, H) and
 the gates (B, T, H + 2 NH).
 
 Dimensions: B batch, T time, NH heads, V value and K key (both H/NH here), L steps of a chunk, S
@@ -21,39 +21,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
+from ._activations import (
     Parts,
     activate,
     cap,
     cap_slope,
     split,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length, is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._causality import read_causally
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
+from ._blocks import chunk_length, is_eager_on_cpu
+from ._causality import read_causally
+from ._chunkwise import chunkwise
+from ._derivatives import gradients
+from ._layer_norms import (
     Norms,
-    normalise,
-    normalise_gradients,
+    normalize,
+    normalize_gradients,
     plain_norms,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._passes import (
+from ._passes import (
     gradients_of_chunks,
     read_chunks,
     row_sums,
     through_division,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._scale_gradients import scale_gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import (
+from ._precision import full_precision
+from ._scale_gradients import scale_gradients
+from ._spans import (
     PieceJoiner,
     Saved,
     Span,
     carry_backward,
     carry_forward,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+from ._weights import (
     Weights,
     can_factor,
     cut_gates,
@@ -77,7 +77,7 @@ class GatedChunkwise(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         L = chunk_length(p.shape[1], c.shape[-1])
         with full_precision(p.device):
-            parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
+            parts = normalize(p, Norms.of(*norms))[0] if norms else [p]
             ctx.factored = factors(parts, m, padding, L)
             output, *last, h, normalizer, states, scales = gated_forward(
                 L, ctx.factored, parts, c, n, m, padding
@@ -106,9 +106,9 @@ class GatedChunkwise(torch.autograd.Function):
             if not norms:
                 (of_p,), *of_state = gated_backward(L, ctx.factored, [p], *kept, *grads)
                 return of_p, *of_state, None
-            parts, means, inverses = normalise(p, Norms.of(*norms))
+            parts, means, inverses = normalize(p, Norms.of(*norms))
             of_parts, *of_state = gated_backward(L, ctx.factored, parts, *kept, *grads)
-            of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            of_norms = normalize_gradients(of_parts, p, means, inverses, Norms.of(*norms))
             return of_norms[0], *of_state, None, None, *of_norms[1]
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import by_blocks, samples_per_block
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import (
+from ._blocks import by_blocks, samples_per_block
+from ._gated import (
     factors,
     gated_backward,
     gated_forward,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
+from ._overflow import refuse_overflow
+from ._precision import full_precision
+from ._spans import saved_shapes
 
 __all__ = ["gated_operator"]
 

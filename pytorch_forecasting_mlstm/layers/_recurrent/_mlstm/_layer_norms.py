@@ -3,7 +3,7 @@
 Torch's own norms, part by part, and their derivatives: inside a function of autograd nothing has to
 be concatenated for them, whose memory would cost more time than the norms.
 
-Pre-activations are (..., W); q, k, v, and all gates are normalised apart.
+Pre-activations are (..., W); q, k, v, and all gates are normalized apart.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Norms", "normalise", "normalise_gradients", "plain_norms"]
+__all__ = ["Norms", "normalize", "normalize_gradients", "plain_norms"]
 
 
 class Norms(NamedTuple):
@@ -34,8 +34,8 @@ class Norms(NamedTuple):
         return p.split([len(weight) for weight in self.weights], dim=-1)
 
 
-def normalise(p: Tensor, norms: Norms) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the normalised parts, and their means and inverse deviations (..., 1)."""
+def normalize(p: Tensor, norms: Norms) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return the normalized parts, and their means and inverse deviations (..., 1)."""
     found = [
         torch.native_layer_norm(part, weight.shape, weight, bias, norms.eps)
         for part, weight, bias in zip(norms.split(p), norms.weights, norms.biases, strict=True)
@@ -44,7 +44,7 @@ def normalise(p: Tensor, norms: Norms) -> tuple[list[Tensor], list[Tensor], list
     return parts, means, inverses
 
 
-def normalise_gradients(
+def normalize_gradients(
     grads: Sequence[Tensor],
     p: Tensor,
     means: Sequence[Tensor],
@@ -74,6 +74,6 @@ def normalise_gradients(
 
 
 def plain_norms(p: Tensor, norms: Norms) -> Tensor:
-    """Return all normalised parts in one, by plain operations."""
+    """Return all normalized parts in one, by plain operations."""
     parts = zip(norms.split(p), norms.weights, norms.biases, strict=True)
     return torch.cat([F.layer_norm(part, w.shape, w, b, norms.eps) for part, w, b in parts], dim=-1)

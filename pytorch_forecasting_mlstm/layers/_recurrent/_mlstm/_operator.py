@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+from ._blocks import is_eager_on_cpu
+from ._chunkwise_grad import (
     backward_by_blocks,
     forward_by_blocks,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import saved_shapes
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
+from ._overflow import refuse_overflow
+from ._precision import full_precision
+from ._spans import saved_shapes
+from ._weights import can_factor
 
 __all__ = ["chunkwise_operator"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
+from ._blocks import is_eager_on_cpu
 
 __all__ = ["are_finite", "refuse_overflow"]
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import denominator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._spans import Saved
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import (
+from ._blocks import is_eager
+from ._chunkwise import denominator
+from ._spans import Saved
+from ._weights import (
     Weights,
     cut_gates,
     weigh,
@@ -48,15 +48,15 @@ def forward_pass(
     (B, NH, T, _), V = q.shape, v.shape[3]
     w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     key = _cut(k, L) * w.key_scale
-    h, c, n, m, normaliser, states = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
+    h, c, n, m, normalizer, states = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
     h = h.view(B, NH, -1, V)[:, :, :T]
-    return h, c, n, m, normaliser.view(B, NH, -1), states.view(B, NH, *states.shape[1:])
+    return h, c, n, m, normalizer.view(B, NH, -1), states.view(B, NH, *states.shape[1:])
 
 
 def read_chunks(
     q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: Weights
 ) -> tuple[Tensor, ...]:
-    """Read at every step: h (X, L, V), the last c, n, m, the normaliser (X, L), the summaries.
+    """Read at every step: h (X, L, V), the last c, n, m, the normalizer (X, L), the summaries.
 
     q and the weighted key are (X, L, K), v_hat (X, L, V + 1), c and n the first memory.
     """
@@ -73,12 +73,12 @@ def read_chunks(
     # the column of ones is summed by itself: products of V + 1 columns, or of one, are slow
     attention = torch.bmm(q, key.mT).mul_(w.decay)
     entering = q if w.enter is None else q * w.enter
-    normaliser = row_sums(attention) + row_sums(entering * entered[:, V:])
+    normalizer = row_sums(attention) + row_sums(entering * entered[:, V:])
     h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
-    h /= denominator(normaliser, w.one)[..., None]
+    h /= denominator(normalizer, w.one)[..., None]
 
     m = w.m_enter[:, -1].reshape(B, NH).clone()
-    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normaliser, summary
+    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normalizer, summary
 
 
 def backward_pass(
@@ -113,16 +113,16 @@ def backward_pass(
     return grad_q, grad_k, grad_v, grad_i[:, :, :T], grad_f[:, :, :T], *of_state
 
 
-def through_division(grad_read: Tensor, normaliser: Tensor, w: Weights) -> None:
+def through_division(grad_read: Tensor, normalizer: Tensor, w: Weights) -> None:
     """Go back through the division by max(|nᵀq|, 1), in place.
 
     grad_read (B, NH, N·L, V + 1) comes with the gradient of h, and its last column with that
     gradient times h.
     """
-    normaliser, one = (x.view(grad_read.shape[:-1]) for x in (normaliser, w.one))
-    size = normaliser.abs()
+    normalizer, one = (x.view(grad_read.shape[:-1]) for x in (normalizer, w.one))
+    size = normalizer.abs()
     factor = torch.maximum(size, one).reciprocal_()
-    grad_read[..., -1] *= normaliser.sign().neg_() * (size >= one)
+    grad_read[..., -1] *= normalizer.sign().neg_() * (size >= one)
     grad_read *= factor[..., None]
 
 
@@ -216,7 +216,7 @@ def _cut(x: Tensor, L: int) -> Tensor:
 
 
 def _with_ones(v: Tensor, L: int) -> Tensor:
-    """Cut v, with a column of ones: numerator and normaliser in one product. (X, L, V + 1)."""
+    """Cut v, with a column of ones: numerator and normalizer in one product. (X, L, V + 1)."""
     B, NH, T, V = v.shape
     v_hat = v.new_zeros(B, NH, T + -T % L, V + 1)
     v_hat[:, :, :T, :V] = v

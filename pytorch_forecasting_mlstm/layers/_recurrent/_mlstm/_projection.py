@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+from ._blocks import (
     is_compiled_whole,
     is_eager,
 )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import EMPTY
+from ._chunkwise import EMPTY
 
 __all__ = ["scale_gradients"]
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
+from ._chunkwise import (
     EMPTY,
     at_least_tiny,
     one_at_scale,

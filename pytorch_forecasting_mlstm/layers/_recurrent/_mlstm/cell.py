@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate, cap
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import is_eager_on_cpu
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
+from ._activations import activate, cap
+from ._blocks import is_eager_on_cpu
+from ._checks import (
     check_dropout,
     check_flag,
     check_input,
     check_size,
     check_tensor,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
+from ._overflow import refuse_overflow
+from ._projection import Projection
+from .functional import mLSTMState
 
 __all__ = ["mLSTMCell"]
 
@@ -34,7 +34,7 @@ class mLSTMCell(nn.Module):
         C' = f C + i v kᵀ              n' = f n + i k
         h' = o ⊙ C' q / max(|n'ᵀ q|, 1)
 
-    with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normaliser n'.
+    with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normalizer n'.
     Nothing of h feeds back into the cell: ``h_prev`` is checked and has no influence, which is why
     a whole sequence can be computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
 
@@ -51,7 +51,7 @@ class mLSTMCell(nn.Module):
     dropout : float, default 0.2
         Probability of dropout, on the input and on the hidden state that is returned.
     layer_norm : bool, default True
-        Normalise q, k and v over H (k before it is scaled), and the pre-activations of all gates
+        Normalize q, k and v over H (k before it is scaled), and the pre-activations of all gates
         together. A norm over one or two values would leave nothing of them: where H is below 3,
         q, k and v stay as they are.
     num_heads : int, optional
@@ -212,7 +212,7 @@ class mLSTMCell(nn.Module):
         c_prev : Tensor
             Previous memory, (B, H), or with ``num_heads`` (B, NH, H/NH, H/NH).
         n_prev : Tensor
-            Previous normaliser, (B, H).
+            Previous normalizer, (B, H).
 
         Returns
         -------
@@ -230,11 +230,11 @@ class mLSTMCell(nn.Module):
             self._explain(x, h_prev, c_prev, n_prev)
         if self.training:
             x = self.dropout(x)
-        q, k, v, i, f_and_o = self._normalised(projection(x))
+        q, k, v, i, f_and_o = self._normalized(projection(x))
         B, NH, d = x.shape[0], self.heads, self.head_dim
         vector, column, row, number = (B, NH, d), (B, NH, d, 1), (B, NH, 1, d), (B, NH, 1)
         f, o = torch.sigmoid(f_and_o).split((NH, NH * d), dim=-1)
-        # the soft cap bounds i, so the recurrence needs no stabiliser here; i takes k's 1/√d
+        # the soft cap bounds i, so the recurrence needs no stabilizer here; i takes k's 1/√d
         i = (torch.exp(cap(i)) * d**-0.5).view(number)
         f = f.view(number)
 
@@ -284,8 +284,8 @@ class mLSTMCell(nn.Module):
                 "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
             )
 
-    def _normalised(self, p: Tensor) -> tuple[Tensor, ...]:
-        """Part pre-activations, normalised, float32 or wider: q, k, v, i, and f and o together."""
+    def _normalized(self, p: Tensor) -> tuple[Tensor, ...]:
+        """Part pre-activations, normalized, float32 or wider: q, k, v, i, and f and o together."""
         H, NH = self.hidden_size, self.heads
         if self.layer_norm:
             q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
@@ -299,11 +299,11 @@ class mLSTMCell(nn.Module):
     # What mLSTMLayer needs of a cell, to compute a sequence at a time.
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """Project x (..., input_size): (..., 4 H + 2 NH), normalised, float32 or wider."""
+        """Project x (..., input_size): (..., 4 H + 2 NH), normalized, float32 or wider."""
         p = self.projection(x)
-        return self._all_normalised(p) if self.layer_norm else p.to(self.state_dtype)
+        return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
-    def unnormalised(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Project x, and return what of the layer norms is left to do, as ``Norms`` takes it.
 
         That is eps, all weights and all biases; or nothing, where they are done or there are none.
@@ -315,12 +315,12 @@ class mLSTMCell(nn.Module):
         norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
         # of what is rounded, the norms are rounded as well
         if p.dtype != self.state_dtype or len(norms) < len(modules):
-            return self._all_normalised(p), ()
+            return self._all_normalized(p), ()
         weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
         return p, (norms[0].eps, *weights, *biases)
 
-    def _all_normalised(self, p: Tensor) -> Tensor:
-        return torch.cat(self._normalised(p), dim=-1)
+    def _all_normalized(self, p: Tensor) -> Tensor:
+        return torch.cat(self._normalized(p), dim=-1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).

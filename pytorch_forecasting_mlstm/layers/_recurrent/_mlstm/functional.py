@@ -3,10 +3,10 @@ r"""The mLSTM recurrence as pure functions: one step, step by step, and chunk by
 Per head, with query and key of size K and value of size V [1]_::
 
     C_t = f_t C_{t-1} + i_t v_t k_tᵀ          (V, K)   the matrix memory
-    n_t = f_t n_{t-1} + i_t k_t               (K)      the normaliser
+    n_t = f_t n_{t-1} + i_t k_t               (K)      the normalizer
     h_t = C_t q_t / max(|n_tᵀ q_t|, 1)        (V)      the read-out
 
-Gates come in as logarithms. Memory and normaliser are kept divided by ``exp(m)``, where ``m`` is
+Gates come in as logarithms. Memory and normalizer are kept divided by ``exp(m)``, where ``m`` is
 the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
 
 Dimensions, everywhere: B batch, NH heads, T time, K key, V value; inside the chunkwise form also
@@ -37,27 +37,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+from ._blocks import (
     chunk_length,
     compiled_chunk,
     is_compiled_whole,
     is_eager_on_cpu,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_size
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import (
+from ._checks import check_size
+from ._chunkwise import (
     EMPTY,
-    normalise,
+    normalize,
     segment_sums,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import Chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
+from ._chunkwise_grad import Chunkwise
+from ._kernel import (
     ChunkwiseKernel,
     kernel_suits,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._weights import can_factor
+from ._operator import chunkwise_operator
+from ._overflow import refuse_overflow
+from ._precision import full_precision
+from ._weights import can_factor
 
 __all__ = [
     "mLSTMState",
@@ -69,16 +69,16 @@ __all__ = [
 
 
 class mLSTMState(NamedTuple):
-    """The memory of every head, stabilised.
+    """The memory of every head, stabilized.
 
-    The true memory is ``c * exp(m)``, the true normaliser ``n * exp(m)``.
+    The true memory is ``c * exp(m)``, the true normalizer ``n * exp(m)``.
 
     Attributes
     ----------
     c : Tensor
         Matrix memory, (B, NH, V, K).
     n : Tensor
-        Normaliser, (B, NH, K).
+        Normalizer, (B, NH, K).
     m : Tensor
         Logarithm of the scale that ``c`` and ``n`` were divided by, (B, NH). ``-inf`` is read as
         "empty".
@@ -345,7 +345,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
         # h does not depend on the scale it is computed at
         m = log_weights.detach().amax(-1).clamp_min(0)
         weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
-        weights = normalise(weights, weights.sum(-1), m)
+        weights = normalize(weights, weights.sum(-1), m)
         inputs = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
         refuse_overflow("mlstm_read_weights", (weights,), lambda: inputs)
         return weights
@@ -363,8 +363,8 @@ def _step(
     m_read = m.clamp_min(0)
     scaled_q = q * torch.exp(m - m_read)[..., None]
     numerator = (c @ scaled_q[..., None])[..., 0]
-    normaliser = (n * scaled_q).sum(-1)
-    return normalise(numerator, normaliser, m_read), mLSTMState(c, n, m)
+    normalizer = (n * scaled_q).sum(-1)
+    return normalize(numerator, normalizer, m_read), mLSTMState(c, n, m)
 
 
 def _finite(

@@ -5,30 +5,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import activate
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import (
+from ._activations import activate
+from ._blocks import (
     chunk_length,
     compiled_chunk,
     is_compiled_whole,
     is_eager,
     samples_per_block,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import (
+from ._checks import (
     check_flag,
     check_input,
     check_size,
     check_tensor,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
+from ._gated import GatedChunkwise
+from ._gated_operator import gated_operator
+from ._kernel import (
     GatedKernel,
     kernel_operator,
     kernel_suits,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+from ._overflow import refuse_overflow
+from .cell import mLSTMCell
+from .functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mLSTMState,
@@ -57,7 +57,7 @@ class mLSTMLayer(nn.Module):
     dropout : float, default 0.2
         Probability of dropout, on the input and the hidden state of every cell.
     layer_norm : bool, default True
-        Layer normalisation inside the cells, see :class:`mLSTMCell`.
+        Layer normalization inside the cells, see :class:`mLSTMCell`.
     residual_conn : bool, default True
         Add to the hidden state of every cell but the first its input. The states that are returned
         are the cells' own, without what was added.
@@ -211,8 +211,8 @@ class mLSTMLayer(nn.Module):
             u = u.masked_fill(padding, 0)
         last = []
         for i, cell in enumerate(self.cells):
-            hidden, memory, normaliser = _run_cell(cell, u, c[i], n[i], padding)
-            last.append((_last_valid(hidden, h[i], mask), memory, normaliser))
+            hidden, memory, normalizer = _run_cell(cell, u, c[i], n[i], padding)
+            last.append((_last_valid(hidden, h[i], mask), memory, normalizer))
             # the states are float32 at least, the next projection expects the dtype of the input
             hidden = hidden.to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
@@ -314,7 +314,7 @@ def _recurrence(
 ) -> tuple[Tensor, ...]:
     """Return the gated h (B, T, H), and the last c, n and m by head."""
     if x.numel() > 0 and is_eager():
-        p, norms = cell.unnormalised(x)
+        p, norms = cell.unnormalized(x)
         if kernel_suits(p, cell.head_dim):
             return *GatedKernel.apply(p, state.c, state.n, padding, *norms), state.m
         return GatedChunkwise.apply(p, *state, padding, *norms)

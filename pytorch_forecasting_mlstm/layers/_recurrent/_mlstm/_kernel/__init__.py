@@ -1,9 +1,9 @@
 """The recurrence of a layer in C++, compiled where it runs, for those who ask for it."""
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._chunkwise import ChunkwiseKernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import GatedKernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._operator import kernel_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._switch import (
+from ._chunkwise import ChunkwiseKernel
+from ._gated import GatedKernel
+from ._operator import kernel_operator
+from ._switch import (
     kernel_suits,
     use_kernel,
 )

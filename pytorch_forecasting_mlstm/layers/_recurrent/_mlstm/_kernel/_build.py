@@ -10,13 +10,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._cache import load_cached
+from ._cache import load_cached
 
 __all__ = ["build"]
 
 _SOURCE = Path(__file__).with_name("recurrence.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-_FUNCTIONS = ("run_float", "run_double", "stabilise_float", "stabilise_double")
+_FUNCTIONS = ("run_float", "run_double", "stabilize_float", "stabilize_double")
 _SECONDS = 300
 _LONGEST = 1000  # characters of a message
 

@@ -6,25 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import Parts
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks import chunk_length
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise_grad import (
+from .._activations import Parts
+from .._blocks import chunk_length
+from .._chunkwise_grad import (
     gradients_to_differentiate,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+from .._precision import full_precision
+from .._scale_gradients import scale_gradients
+from ._gated import (
     dense_rows,
     own,
     own_gradient,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
+from ._interface import (
     Gradients,
     Steps,
     kernel_backward,
     kernel_forward,
-    stabilise,
+    stabilize,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._scale_gradients import scale_gradients
 
 __all__ = ["ChunkwiseKernel"]
 
@@ -47,7 +47,7 @@ class ChunkwiseKernel(torch.autograd.Function):
         n: Tensor,
         m: Tensor,
     ) -> tuple[Tensor, ...]:
-        i, f, e, last_m = stabilise(log_i, log_f, m)
+        i, f, e, last_m = stabilize(log_i, log_f, m)
         last_c, last_n = own(c), own(n)
         h = v.new_empty(v.shape)
         kernel_forward(_steps(q, k, v, i, f, e), _rows(h)[:, :, 0], *_heads(last_c, last_n))
@@ -71,7 +71,7 @@ def _backward(
     """Return the gradients of the eight inputs, given those of the results."""
     q, k, v, log_i, log_f, c, n, m = inputs
     grad_h, grad_c, grad_n, grad_m = grads
-    i, f, e, _ = stabilise(log_i, log_f, m)
+    i, f, e, _ = stabilize(log_i, log_f, m)
     of_h = dense_rows(v.new_zeros(v.shape) if grad_h is None else grad_h)
     of_c, of_n = own_gradient(grad_c, c), own_gradient(grad_n, n)
     of_q, of_k, of_v = (v.new_empty(v.shape) for _ in range(3))

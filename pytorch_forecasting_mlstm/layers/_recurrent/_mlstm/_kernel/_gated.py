@@ -7,25 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import (
+from .._activations import (
     cap,
     cap_slope,
     split,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._derivatives import gradients
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import plain_gated
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import (
+from .._derivatives import gradients
+from .._gated import plain_gated
+from .._layer_norms import (
+    Norms,
+    normalize,
+    normalize_gradients,
+)
+from .._precision import full_precision
+from ._interface import (
     Gradients,
     Steps,
     kernel_backward,
     kernel_forward,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._layer_norms import (
-    Norms,
-    normalise,
-    normalise_gradients,
-)
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = [
     "GatedKernel",
@@ -53,7 +53,7 @@ class GatedKernel(torch.autograd.Function):
         ctx.save_for_backward(p, c, n, padding, *affine)
         ctx.set_materialize_grads(False)
         with full_precision(p.device):
-            parts = normalise(p, Norms.of(*norms))[0] if norms else [p]
+            parts = normalize(p, Norms.of(*norms))[0] if norms else [p]
             return gated_forward(parts, c, n, padding)
 
     @staticmethod
@@ -68,9 +68,9 @@ class GatedKernel(torch.autograd.Function):
             if not norms:
                 (of_p,), *of_state = gated_backward([p], c, n, padding, *grads)
                 return of_p, *of_state, None
-            parts, means, inverses = normalise(p, Norms.of(*norms))
+            parts, means, inverses = normalize(p, Norms.of(*norms))
             of_parts, *of_state = gated_backward(parts, c, n, padding, *grads)
-            of_p, of_norms = normalise_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            of_p, of_norms = normalize_gradients(of_parts, p, means, inverses, Norms.of(*norms))
         return of_p, *of_state, None, None, *of_norms
 
 
@@ -128,7 +128,7 @@ def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Steps:
     if padding is not None:
         i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
     i, f = i.contiguous(), f.contiguous()
-    # the input gate is capped: the true memory stays in bounds, and nothing needs a stabiliser
+    # the input gate is capped: the true memory stays in bounds, and nothing needs a stabilizer
     e = i.new_ones(NH).expand_as(i)
     return Steps(x.q, x.k, x.v, x.o, i, f, e, 1 / math.sqrt(x.q.shape[-1]))
 

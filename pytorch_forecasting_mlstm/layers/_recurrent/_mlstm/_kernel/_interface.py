@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._activations import Parts
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._build import build
+from .._activations import Parts
+from ._build import build
 
 __all__ = [
     "HEAD_SIZES",
@@ -17,7 +17,7 @@ __all__ = [
     "kernel_backward",
     "kernel_forward",
     "load_kernel",
-    "stabilise",
+    "stabilize",
 ]
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
@@ -111,14 +111,14 @@ def kernel_backward(x: Steps, c: Tensor, n: Tensor, grads: Gradients, into: Part
     _run(problem, c.dtype, back=True)
 
 
-def stabilise(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return i, f and e (B, NH, T) at the scale of exp(m), and the last m (B, NH)."""
     log_i, log_f = log_i.contiguous(), log_f.contiguous()
     i, f, e = (torch.empty_like(log_i) for _ in range(3))
     m = m.clone(memory_format=torch.contiguous_format)
     library = load_kernel()
     single = m.dtype == torch.float32
-    function = library.stabilise_float if single else library.stabilise_double
+    function = library.stabilize_float if single else library.stabilize_double
     threads = torch.get_num_threads() if log_i.numel() > _FEW_GATES else 1
     pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, e))
     function(*pointers, m.numel(), log_i.shape[-1], threads)
@@ -158,7 +158,7 @@ def load_kernel() -> ctypes.CDLL:
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
         function.restype = ctypes.c_int
-    for function in (library.stabilise_float, library.stabilise_double):
+    for function in (library.stabilize_float, library.stabilize_double):
         function.argtypes = [*[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 2, ctypes.c_int]
         function.restype = None
     return library

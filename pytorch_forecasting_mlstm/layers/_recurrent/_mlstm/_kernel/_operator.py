@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+from .._overflow import refuse_overflow
+from .._precision import full_precision
+from ._gated import (
     gated_backward,
     gated_forward,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._overflow import refuse_overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
 
 __all__ = ["kernel_operator"]
 

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._checks import check_flag
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._chunkwise import ChunkwiseKernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._gated import (
+from .._checks import check_flag
+from .._chunkwise import chunkwise
+from .._precision import full_precision
+from ._chunkwise import ChunkwiseKernel
+from ._gated import (
     GatedKernel,
     plain_form,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel._interface import HEAD_SIZES
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._precision import full_precision
+from ._interface import HEAD_SIZES
 
 __all__ = ["kernel_suits", "use_kernel"]
 

@@ -6,7 +6,7 @@
 //     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, e)    h = C q / D
 //
 // and h times σ(o) where there is an output gate. C and n are the true ones and e is 1; or both are
-// kept divided by a scale, as stabilise() chooses it, and e is 1 divided by that.
+// kept divided by a scale, as stabilize() chooses it, and e is 1 divided by that.
 //
 // Where f is above a half, f - 1 is given in its place, with its sign bit set, be it 0: the memory
 // of an open gate lasts for 1 / (1 - f) steps, of which f itself would keep few digits.
@@ -160,7 +160,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
     // Memory to compute in, of one thread. Matrices have a row for each value, or for each key.
     struct Scratch {
-        Numbers<scalar> by_value, by_key, normaliser, grad_by_key, grad_f, kept, of_reads, of_norms;
+        Numbers<scalar> by_value, by_key, normalizer, grad_by_key, grad_f, kept, of_reads, of_norms;
     };
 
     static void forward(const Problem<scalar> &x, int64_t b, int64_t first, int64_t end,
@@ -208,9 +208,9 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
         const int64_t heads = end - first, start = b * x.NH + first;
         const int64_t checkpoints = (x.T + CHECKPOINT - 1) / CHECKPOINT;
         const scalar key_scale = scalar(x.key_scale);
-        scalar *of_values = x.grad_c + start * size, *of_normaliser = x.grad_n + start * d;
+        scalar *of_values = x.grad_c + start * size, *of_normalizer = x.grad_n + start * d;
         s.by_value.assign(x.c + start * size, heads * size);
-        s.normaliser.assign(x.n + start * d, heads * d);
+        s.normalizer.assign(x.n + start * d, heads * d);
         s.by_key.resize(heads * size);
         s.grad_by_key.resize(heads * size);
         s.grad_f.resize(heads);
@@ -242,7 +242,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
                 const bool open = std::signbit(f);
                 scalar *grad_read = of_read(t, g);
-                vec *n = vecs(&s.normaliser[g * d]), iv[blocks], ik[blocks];
+                vec *n = vecs(&s.normalizer[g * d]), iv[blocks], ik[blocks];
                 vec read[blocks], gq[blocks], nq = {};
                 for (int l = 0; l < blocks; l++) {
                     iv[l] = vecs(v)[l] * i;
@@ -296,7 +296,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
                 const scalar i = i_t[h] * key_scale, f = f_t[h];
                 const bool open = std::signbit(f);
                 scalar *of_value = of_values + g * size;
-                vec *of_n = vecs(of_normaliser + g * d), gk[blocks], gv[blocks], qs[blocks];
+                vec *of_n = vecs(of_normalizer + g * d), gk[blocks], gv[blocks], qs[blocks];
                 if (is_last_of_chunk(t)) {  // afresh, so that no rounding error goes on for long
                     const vec *c = vecs(checkpoint(t, g));
                     vec sum = {};
@@ -372,7 +372,7 @@ int dispatch(const Problem<scalar> &x, bool back, int64_t together, int threads)
 // the weights' logarithms: i = exp(log i - m), f = exp(log f + m before - m), less 1 where it is
 // above a half, and e = exp(-m). m becomes the last one.
 template <typename scalar>
-void stabilise(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f, scalar *e,
+void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f, scalar *e,
                int64_t rows, int64_t T, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < rows; row++) {
@@ -399,14 +399,14 @@ void stabilise(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, s
 
 }  // namespace
 
-extern "C" void stabilise_float(const float *log_i, const float *log_f, float *m, float *i,
+extern "C" void stabilize_float(const float *log_i, const float *log_f, float *m, float *i,
                                 float *f, float *e, int64_t rows, int64_t T, int threads) {
-    stabilise(log_i, log_f, m, i, f, e, rows, T, threads);
+    stabilize(log_i, log_f, m, i, f, e, rows, T, threads);
 }
 
-extern "C" void stabilise_double(const double *log_i, const double *log_f, double *m, double *i,
+extern "C" void stabilize_double(const double *log_i, const double *log_f, double *m, double *i,
                                  double *f, double *e, int64_t rows, int64_t T, int threads) {
-    stabilise(log_i, log_f, m, i, f, e, rows, T, threads);
+    stabilize(log_i, log_f, m, i, f, e, rows, T, threads);
 }
 
 extern "C" int run_float(const Problem<float> *x, int back, int64_t together, int threads) {

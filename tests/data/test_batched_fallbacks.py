@@ -1,0 +1,196 @@
+"""What cannot be gathered comes the stock way, and says so: once, by name."""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
+from torch.utils.data import ConcatDataset, DataLoader
+
+from helpers.batched_configurations import CONFIGURATIONS, Configuration
+from helpers.identical import assert_identical
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, _batched
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The given NumPy array is not writable:UserWarning",
+    "ignore:X does not have valid feature names:UserWarning",
+)
+
+
+class OwnEncoderNormalizer(EncoderNormalizer):
+    pass
+
+
+class OwnMultiNormalizer(MultiNormalizer):
+    pass
+
+
+class OwnDataset(BatchedTimeSeriesDataSet):
+    def __getitem__(self, number: int) -> Any:
+        x, y = super().__getitem__(number)
+        return x | dict(x_cont=x["x_cont"] * 2), y
+
+
+CASES = {
+    "OwnEncoderNormalizer, the normalizer of 'y', is no plain EncoderNormalizer": dict(
+        target_normalizer=OwnEncoderNormalizer()
+    ),
+    "OwnEncoderNormalizer, the normalizer of 'rain', is no plain EncoderNormalizer": dict(
+        time_varying_unknown_reals=["y", "rain"], scalers={"rain": OwnEncoderNormalizer()}
+    ),
+    "OwnMultiNormalizer, the target normalizer, is no plain MultiNormalizer": dict(
+        target=["y"], target_normalizer=OwnMultiNormalizer([EncoderNormalizer()])
+    ),
+    "the scaler of 'y_scale' is an EncoderNormalizer": dict(
+        target_normalizer=EncoderNormalizer(),
+        add_target_scales=True,
+        scalers={"y_scale": EncoderNormalizer()},
+    ),
+}
+
+
+# Before pandas 3, the host cannot do that itself: to it, the deviation of a table is no number.
+OLD = pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="the host needs pandas 3")
+
+
+@pytest.mark.parametrize(
+    "reason", [pytest.param(each, marks=[OLD] if "y_scale" in each else []) for each in CASES]
+)
+def test_setting_is_named_once_and_batches_are_right(reason: str) -> None:
+    configuration = Configuration(reason, lambda: CASES[reason])
+    stock, batched = (
+        configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
+    )
+    with pytest.warns(UserWarning) as told:
+        loader = batched.to_dataloader(train=True, batch_size=16)
+        torch.manual_seed(0)
+        actual = list(loader) + list(loader)
+    messages = [str(each.message) for each in told if "one by one" in str(each.message)]
+    assert messages == [
+        "BatchedTimeSeriesDataSet fetches samples one by one, at the speed of TimeSeriesDataSet: "
+        + reason
+    ]
+    torch.manual_seed(0)
+    loader = stock.to_dataloader(train=True, batch_size=16)
+    assert_identical(actual, list(loader) + list(loader))
+
+
+def test_getitem_of_a_derived_class_is_used() -> None:
+    dataset = CONFIGURATIONS[0].build(OwnDataset)
+    with pytest.warns(UserWarning, match="OwnDataset has a __getitem__ of its own"):
+        actual = next(iter(dataset.to_dataloader(train=False)))
+    plain = next(iter(CONFIGURATIONS[0].build(TimeSeriesDataSet).to_dataloader(train=False)))
+    assert torch.equal(actual[0]["encoder_cont"], 2 * plain[0]["encoder_cont"])
+
+
+def test_decoder_length_of_a_derived_class_is_used() -> None:
+    class Short(BatchedTimeSeriesDataSet):
+        def calculate_decoder_length(self, time_last: Any, sequence_length: Any) -> Any:
+            return super().calculate_decoder_length(time_last, sequence_length).clip(max=2)
+
+    configuration = Configuration("short", lambda: dict(min_prediction_length=1))
+    x, _ = next(iter(configuration.build(Short).to_dataloader(train=False)))
+    assert x["decoder_lengths"].max() == 2
+    assert x["decoder_cont"].shape[1] == 2
+
+
+def test_positions_given_as_a_slice() -> None:
+    dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
+    dataset.set_overwrite_values(1.0, "time")
+    dataset._overwrite_values |= dict(variable="y", target=slice(-2, None))
+    with pytest.warns(UserWarning, match="overwritten at a slice of positions"):
+        actual = next(iter(dataset.to_dataloader(train=False)))
+    assert (actual[0]["decoder_cont"][:, -2:, 0] == 1.0).all()
+
+
+def test_collate_function_that_reads_samples() -> None:
+    dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
+    expected = list(dataset.to_dataloader(train=False, batch_size=16))
+
+    def first_only(samples: Any) -> Any:
+        assert len(samples) <= 16
+        return TimeSeriesDataSet._collate_fn(list(samples))[0]
+
+    with pytest.warns(UserWarning, match="the collate_fn asks for single"):
+        actual = list(dataset.to_dataloader(train=False, batch_size=16, collate_fn=first_only))
+    assert_identical(actual, [x for x, _ in expected])
+
+
+def test_collate_function_around_that_of_the_dataset_is_gathered() -> None:
+    dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
+    expected = list(dataset.to_dataloader(train=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader = DataLoader(dataset, 64, collate_fn=lambda numbers: dataset._collate_fn(numbers)[0])
+        assert_identical(list(loader), [x for x, _ in expected])
+
+
+def test_dataset_around_it_that_passes_no_batches_on() -> None:
+    stock, batched = (
+        CONFIGURATIONS[3].build(c) for c in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
+    )
+
+    def loader(dataset: TimeSeriesDataSet) -> DataLoader:
+        both = ConcatDataset([dataset, dataset])
+        return DataLoader(both, batch_size=16, collate_fn=dataset._collate_fn)
+
+    _batched._tell_of_single_samples.cache_clear()
+    with pytest.warns(UserWarning) as told:
+        actual = list(loader(batched))
+    assert_identical(actual, list(loader(stock)))
+    assert ["as torch's ConcatDataset" in str(each.message) for each in told] == [True]
+
+
+def test_sample_that_is_not_there_is_an_error_either_way() -> None:
+    dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
+    pending = dataset.__getitems__([0, len(dataset)])
+    with pytest.raises(IndexError):
+        pending.collate()
+    with pytest.warns(UserWarning, match="asks for single samples"), pytest.raises(IndexError):
+        list(pending)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "covariates of all kinds",
+        "covariates scaled by encoders, variable lengths",
+        "several targets",
+    ],
+)
+def test_single_samples_are_those_of_the_host(name: str) -> None:
+    """To the last bit; how they lie in memory is another matter."""
+    configuration = next(each for each in CONFIGURATIONS if each.name == name)
+    stock, batched = (
+        configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
+    )
+
+    def laid_out(sample: Any) -> Any:
+        if isinstance(sample, dict):
+            return {key: laid_out(value) for key, value in sample.items()}
+        if isinstance(sample, (list, tuple)):
+            return [laid_out(value) for value in sample]
+        return None if sample is None else torch.as_tensor(sample).contiguous()
+
+    for number in (*range(0, len(stock), 7), -1):
+        assert_identical(laid_out(batched[number]), laid_out(stock[number]))
+    with pytest.raises(IndexError):
+        batched[len(batched)]
+
+
+def test_second_reason_is_named_as_well() -> None:
+    dataset = CONFIGURATIONS[3].build(BatchedTimeSeriesDataSet)
+    dataset.set_overwrite_values(1.0, "time")
+    dataset._overwrite_values["target"] = slice(0, 1)
+    with pytest.warns(UserWarning, match="at a slice of positions"):
+        next(iter(dataset.to_dataloader(train=False)))
+    dataset.reset_overwrite_values()
+    loader = DataLoader(dataset, batch_size=4, collate_fn=lambda samples: len(list(samples)))
+    with pytest.warns(UserWarning, match="the collate_fn asks for single samples"):
+        next(iter(loader))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(iter(loader))

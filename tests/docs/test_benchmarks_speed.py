@@ -1,0 +1,80 @@
+"""The speed benchmark refuses to time a fast form that is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pytorch_forecasting_mlstm import mLSTMLayer
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import mlstm_chunkwise, mLSTMState
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "mlstm_speed.py"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mlstm_speed", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def wrong_values(*inputs: Any) -> tuple[Tensor, mLSTMState]:
+    h, state = mlstm_chunkwise(*inputs)
+    return h * 1.001, state
+
+
+def wrong_state(*inputs: Any) -> tuple[Tensor, mLSTMState]:
+    h, (c, n, m) = mlstm_chunkwise(*inputs)
+    return h, mLSTMState(c, n + 1e-3, m)
+
+
+def wrong_gradient(q: Tensor, *others: Any) -> tuple[Tensor, mLSTMState]:
+    return mlstm_chunkwise(q.detach() + 1.01 * (q - q.detach()), *others)
+
+
+def not_a_number(*inputs: Any) -> tuple[Tensor, mLSTMState]:
+    h, state = mlstm_chunkwise(*inputs)
+    return h * torch.nan, state
+
+
+def test_a_right_form_passes(benchmark: ModuleType) -> None:
+    benchmark.require_right(mlstm_chunkwise, CPU, benchmark.AWKWARD[:3])
+    benchmark.require_plain_right(CPU)
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        (wrong_values, "h of"),
+        (wrong_state, "n of"),
+        (wrong_gradient, "gradient of q of"),
+        (not_a_number, "h of"),
+    ],
+)
+def test_a_wrong_form_is_refused(benchmark: ModuleType, form: Any, named: str) -> None:
+    with pytest.raises(SystemExit, match=f"wrong, nothing is timed: {named}"):
+        benchmark.require_right(form, CPU, benchmark.AWKWARD[1:2])
+
+
+def test_a_wrong_layer_is_refused(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark.require_right_layer(CPU)
+    forward = mLSTMLayer.forward
+    monkeypatch.setattr(mLSTMLayer, "forward", lambda *x: (forward(*x)[0] * 1.001, None))
+    with pytest.raises(SystemExit, match="The layer is wrong, nothing is timed: 70 steps"):
+        benchmark.require_right_layer(CPU)
+
+
+def test_a_target_is_met_or_missed(benchmark: ModuleType) -> None:
+    row = benchmark.Row("case", "ours", 3.0, "theirs", 4.0, most=0.75)
+    assert row.cells[-3:] == ("0.75", "≤ 0.75", "yes")
+    assert row._replace(figure=3.1).cells[-1] == "NO"
+    assert row._replace(most=float("inf"), least=2.0).cells[-2:] == ("≥ 2", "NO")

@@ -1,0 +1,149 @@
+"""Every example of README and docs runs, every command exists, every link leads somewhere.
+
+MkDocs itself checks the links of the site, anchors too (``make docs``).
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: A page with this sentence is read after the start page, whose examples run before its own.
+GOES_ON = re.compile(r"go\s+on\s+from\s+the\s+\[first\s+forecast\]")
+#: The first words of a block that is only compiled; the reason follows.
+NOT_RUN = "# not run by the tests: "
+
+_BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks_of(page: Path) -> list[Any]:
+    """Compile the Python blocks of a page so that errors name its lines."""
+    text = page.read_text(encoding="utf-8")
+    compiled = []
+    for found in _BLOCK.finditer(text):
+        indent, source = found.groups()
+        source = re.sub(rf"^{indent}", "", source, flags=re.MULTILINE)
+        above = "\n" * text.count("\n", 0, found.start(2))
+        code = compile(above + source, str(page), "exec")
+        if not source.startswith(NOT_RUN):
+            compiled.append(code)
+    return compiled
+
+
+WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # of the host's models
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("page")  # a class that a page defines can be found, as in a script
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    before = [ROOT / "docs/index.md"] if GOES_ON.search(page.read_text(encoding="utf-8")) else []
+    try:
+        for source in (*before, page):
+            for block in blocks_of(source):
+                exec(block, vars(module))
+    finally:
+        _tidy_up()
+
+
+def _tidy_up() -> None:
+    from matplotlib import pyplot
+
+    from pytorch_forecasting_mlstm import unregister
+
+    pyplot.close("all")
+    unregister()
+
+
+def test_most_pages_have_examples() -> None:
+    assert len(WITH_BLOCKS) > 10  # the pattern of a block finds them
+
+
+def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nraise KeyError\n```\n\n  ```python\n  x = 1 +\n  ```\n")
+    with pytest.raises(SyntaxError, match="line 8"):
+        blocks_of(page)
+    page.write_text(f"```python\n{NOT_RUN}needs a GPU\nraise KeyError\n```\n\n```python\n1\n```\n")
+    assert len(blocks_of(page)) == 1
+
+
+def commands_of(page: Path) -> list[str]:
+    """Find the command lines of a page, those that go on over several lines in one."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    starts = r"(?:make |(?:\w+=\S+ )*python (?:-m pytorch_forecasting_mlstm|benchmarks/|tests/))"
+    return re.findall(rf"(?:^ *|`)({starts}[^`\n#]*)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_exist(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in commands_of(page):
+        if command.startswith("make "):
+            words = [word for word in command.split()[1:] if re.fullmatch(r"[a-z-]+", word)]
+            unknown = [word for word in words[:1] if word not in targets]
+        else:
+            unknown = [o for o in _OPTION.findall(command) if o not in options_of(command)]
+        assert not unknown, f"{name_of(page)}: {command}"
+
+
+def options_of(command: str) -> set[str]:
+    """Read the options of a script from its source."""
+    script = re.search(r"python (?:-m )?(\S+)", command)
+    assert script is not None
+    path = ROOT / script[1]
+    source = path / "cli/arguments.py" if path.is_dir() else path
+    return {"--help", *re.findall(r'"(--[a-z-]+)"', source.read_text(encoding="utf-8"))}
+
+
+def test_commands_are_found() -> None:
+    found = {command.split()[0] for page in PAGES for command in commands_of(page)}
+    assert found >= {"make", "python"}
+    assert "--horizon" in options_of("python -m pytorch_forecasting_mlstm")
+
+
+def links_of(page: Path) -> list[str]:
+    """Find the links of a page to files and headings of this repository."""
+    text = page.read_text(encoding="utf-8")
+    if page in NOTEBOOKS:
+        cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", text))
+    return [link for link in _LINK.findall(text) if not re.match(r"[a-z]+:", link)]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Slugs of the headings, as MkDocs and GitHub make them of plain ones."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {
+        re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+        for heading in headings
+    }
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=name_of)
+def test_links_hold_in_the_repository(page: Path) -> None:
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        base = ROOT if path.startswith("/") else page.parent
+        target = (base / path.lstrip("/")) if path else page
+        assert target.exists(), f"{name_of(page)} links to {link}"
+        if anchor and target.suffix == ".md" and target.name != "api.md":
+            assert anchor in anchors_of(target), f"{name_of(page)} links to {link}"

@@ -1,0 +1,81 @@
+"""Two processes that are killed and restarted by torchrun: what ``test_ddp.py`` runs."""
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from helpers.datasets import QUIET
+from helpers.resume_training import Metrics, Numbers, Tiny
+from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO, SeededSteps, resumable
+
+#: Batches, counted over epochs of 4, in which a process is killed once.
+KILLS = (4, 6, 9)
+
+
+class KilledInBatches(Callback):
+    """Kills the second process in the middle of batches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+        batch = trainer.fit_loop.total_batch_idx
+        done = self.folder / f"killed {batch}"
+        if trainer.global_rank == 1 and batch in KILLS and not done.exists():
+            done.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(folder: Path, *callbacks: Callback) -> dict[str, Any]:
+    seed_everything(1, verbose=False)
+    model = Tiny("plateau of training")
+    model.norm = torch.nn.Identity()  # type: ignore[assignment]
+    saves: list[dict[str, Any]] = [{"every_n_train_steps": 1, "save_last": True}, {}]
+    logged: dict[Any, float] = {}
+    trainer = Trainer(
+        max_epochs=3,
+        devices=2,
+        strategy="ddp",
+        accumulate_grad_batches=2,
+        num_sanity_val_steps=0,
+        callbacks=[SeededSteps(2), *(ModelCheckpoint(folder, **save) for save in saves)]
+        + list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        **{**QUIET, "logger": Metrics(logged)},
+    )
+    last = folder / "last.ckpt"
+    data = Numbers(16)
+    trainer.fit(
+        model,
+        resumable(DataLoader(data, batch_size=2, shuffle=True), seed=3),
+        DataLoader(data, batch_size=8),
+        ckpt_path=last if last.exists() else None,
+    )
+    return {
+        "weights": dict(model.state_dict()),
+        "steps": trainer.global_step,
+        "epoch": trainer.current_epoch,
+        "rate": trainer.optimizers[0].param_groups[0]["lr"],
+        "last epoch": [v for (_, name), v in sorted(logged.items()) if name.endswith("_epoch")][-1],
+        "rank": trainer.global_rank,
+    }
+
+
+def main(folder: Path) -> None:
+    cut = train(folder / "cut", KilledInBatches(folder))
+    whole = train(folder / f"whole {os.environ['TORCHELASTIC_RESTART_COUNT']}")
+    torch.save({"cut": cut, "whole": whole}, folder / f"resumed{cut['rank']}.pt")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,88 @@
+"""Every loss, target, normalizer and dataset of the host: each works, or is refused at once."""
+
+from pathlib import Path
+
+import pytest
+
+from helpers.compatibility_matrix import (
+    LOSSES,
+    NORMALIZERS,
+    PASS,
+    SETTINGS,
+    TARGETS,
+    Cell,
+    by_normalizer,
+    by_setting,
+    by_targets,
+    product_of,
+    run_quietly,
+)
+from helpers.write_compatibility_matrix import PAGE, documented, mark_of, row_of
+
+#: Takes a package that this project does not ask for.
+OPTIONAL = {"MQF2DistributionLoss(horizon)": "cpflows"}
+
+
+def _some_cells() -> list[Cell]:
+    """Pick cells in which every loss, normalizer, dataset and set of targets takes part."""
+    losses = [loss for loss in LOSSES if loss not in OPTIONAL]
+    normalizers, settings, targets = list(NORMALIZERS), list(SETTINGS), list(TARGETS)
+    # steps that share no factor with the number of losses visit all pairs in the long run
+    return [
+        *(Cell(losses[(3 * n) % len(losses)], name) for n, name in enumerate(normalizers)),
+        *(Cell(losses[(7 * n + 1) % len(losses)], setting=s) for n, s in enumerate(settings)),
+        *(Cell(losses[(11 * n + 2) % len(losses)], targets=t) for n, t in enumerate(targets)),
+    ]
+
+
+def _name(cell: Cell) -> str:
+    special = (cell.normalizer, cell.targets, cell.setting)
+    return ", ".join([cell.loss, *(part for part in special if part not in (None, "one"))])
+
+
+def _columns(cell: Cell) -> list[str]:
+    """Name the columns of the page in which a cell's parts stand."""
+    special = [part for part in (cell.normalizer, cell.setting) if part is not None]
+    return [cell.targets, *special]
+
+
+@pytest.mark.parametrize("cell", _some_cells(), ids=_name)
+def test_a_step_of_training_works_or_is_refused_as_documented(cell: Cell) -> None:
+    marks = {documented()[cell.loss, column] for column in _columns(cell)}
+    expected = marks - {mark_of(PASS)} or marks
+    assert {mark_of(run_quietly(cell, thoroughly=False))} == expected
+
+
+@pytest.mark.parametrize("loss", ["QuantileLoss([0.9, 0.2])", "PoissonLoss()"])
+def test_cell_fits_tests_predicts_plots_and_reloads(loss: str) -> None:
+    assert run_quietly(Cell(loss)) == PASS
+
+
+@pytest.mark.slow
+@pytest.mark.slow_matrix
+@pytest.mark.parametrize("loss", LOSSES)
+def test_row_of_the_table_is_as_documented(loss: str) -> None:
+    """Fit, test, predict, plot and reload in every cell of the loss's rows."""
+    if loss in OPTIONAL:
+        pytest.importorskip(OPTIONAL[loss])
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for cells in (by_normalizer, by_setting, by_targets):
+        row, _ = row_of(loss, [run_quietly(cell) for cell in cells(loss)])
+        assert row in lines, f"not in {Path(PAGE).name}, see its head: {row}"
+
+
+@pytest.mark.slow
+@pytest.mark.slow_matrix
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_works_alone_works_together(loss: str) -> None:
+    """In the product of normalizers or targets and datasets; what does not is refused."""
+    if loss in OPTIONAL:
+        pytest.importorskip(OPTIONAL[loss])
+    works, host, padding = mark_of(PASS), "h", "6"
+    for cell in product_of(loss):
+        marks = {documented()[loss, column] for column in _columns(cell)}
+        got = mark_of(run_quietly(cell, thoroughly=False))
+        # a transformation may be the reason why a loss cannot leave out padding
+        expected = marks | {host, padding} if "horizons" in cell.setting else marks | {host}
+        assert got in expected, f"{got} for {_name(cell)}, {marks} for its parts"
+        assert got != works or marks == {works}, f"{_name(cell)} works, but not all its parts"

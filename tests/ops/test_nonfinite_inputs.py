@@ -1,0 +1,261 @@
+"""A NaN reaches nothing before it, and finite inputs give finite results or an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.problems import FORMS, Form, make_problem
+from helpers.tolerances import assert_close
+from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
+    _causality,
+    _overflow,
+    _spans,
+    functional,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+    mlstm_chunkwise,
+    mlstm_read_weights,
+    mlstm_recurrent,
+)
+
+STEPS, T = (0, 13, 40), 41
+each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+def spoil(x: Tensor, t: int, value: float) -> Tensor:
+    """Put a value at step t of the second sample's first head (and its second number)."""
+    x = x.clone()
+    x[(1, 0, t, 1) if x.dim() == 4 else (1, 0, t)] = value
+    return x
+
+
+# --- a NaN reaches nothing before it
+
+
+@each_form
+@pytest.mark.parametrize("t", STEPS)
+@pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_only_later_steps_of_its_head_are_reached(
+    form: Form, name: str, t: int, value: float
+) -> None:
+    problem = make_problem(T)
+    expected, _ = form(*problem[:5], problem.state)
+    problem = problem.replace(**{name: spoil(getattr(problem, name), t, value)})
+    h, state = form(*problem[:5], problem.state)
+    untouched = torch.ones_like(h, dtype=torch.bool)
+    untouched[1, 0, t:] = False
+    assert_close(h[untouched], expected[untouched])
+    assert not h[1, 0, t].isfinite().all()
+    assert (not state.c.isfinite().all()) == (name != "q")
+
+
+@pytest.mark.parametrize("t", STEPS)
+@pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
+@pytest.mark.parametrize("chunks", [1, 64], ids=["many spans", "one span"])
+def test_the_same_numbers_are_nan_as_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, name: str, t: int, chunks: int
+) -> None:
+    """A NaN in v, for instance, is one in one row of the memory, and in one number of h."""
+    monkeypatch.setattr(_spans, "_CHUNKS", chunks)
+    problem = make_problem(T)
+    problem = problem.replace(**{name: spoil(getattr(problem, name), t, math.nan)})
+    h, state = mlstm_chunkwise(*problem[:5], problem.state, chunk_size=7)
+    expected = mlstm_recurrent(*problem[:5], problem.state)
+    for found, other in zip((h, *state), (expected[0], *expected[1]), strict=True):
+        assert torch.equal(found.isnan(), other.isnan())
+
+
+@pytest.mark.parametrize("name", ["c", "n", "m"])
+def test_a_nan_of_the_first_state_stays_in_its_head(name: str) -> None:
+    problem = make_problem(T)
+    expected, _ = mlstm_chunkwise(*problem[:5], problem.state)
+    part = getattr(problem, name).clone()
+    part.view(4, -1)[2, 0] = math.nan
+    problem = problem.replace(**{name: part})
+    h, state = mlstm_chunkwise(*problem[:5], problem.state)
+    stepped, last = mlstm_recurrent(*problem[:5], problem.state)
+    for found, other in zip((h, *state), (stepped, *last), strict=True):
+        assert torch.equal(found.isnan(), other.isnan())
+    untouched = torch.tensor([0, 1, 3])
+    assert_close(h.flatten(0, 1)[untouched], expected.flatten(0, 1)[untouched])
+
+
+@pytest.mark.parametrize("name", ["k", "v", "log_i", "log_f"])
+def test_where_the_data_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As on an accelerator: without a question, the same numbers, NaN or not."""
+    problem = make_problem(T)
+    spoiled = problem.replace(**{name: spoil(getattr(problem, name), 13, math.nan)})
+    expected = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
+    for module in (functional, _causality, _overflow):
+        monkeypatch.setattr(module, "is_eager_on_cpu", lambda x: False)
+    monkeypatch.setattr(_causality, "are_finite", None)
+    found = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
+    assert_close(found[0], expected[0])
+    pairs = zip((found[1][0], *found[1][1]), (expected[1][0], *expected[1][1]), strict=True)
+    for one, other in pairs:
+        assert torch.equal(one.isnan(), other.isnan())
+        assert_close(one.nan_to_num(0.0), other.nan_to_num(0.0))
+
+
+# vmap has no batched form of some operations in place, and says so
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_under_vmap() -> None:
+    problem = make_problem(T)
+    spoiled = problem.replace(k=spoil(problem.k, 13, math.nan))
+
+    def read(*inputs: Tensor) -> Tensor:
+        return mlstm_chunkwise(*(part[None] for part in inputs))[0][0]
+
+    h = torch.func.vmap(read)(*spoiled[:5])
+    expected, _ = mlstm_chunkwise(*spoiled[:5])
+    assert torch.equal(h.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize("name", ["q", "k", "log_i", "log_f"])
+def test_read_weights_before_a_nan(name: str) -> None:
+    problem = make_problem(T)
+    inputs = {part: getattr(problem, part) for part in ("q", "k", "log_i", "log_f")}
+    expected = mlstm_read_weights(**inputs)
+    inputs[name] = spoil(inputs[name], 13, math.nan)
+    weights = mlstm_read_weights(**inputs)
+    untouched = torch.ones_like(weights, dtype=torch.bool)
+    untouched[1, 0, 13:] = False
+    assert_close(weights[untouched], expected[untouched])
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
+@pytest.mark.parametrize("t", STEPS)
+def test_the_layer_before_a_nan(t: int, norm: bool) -> None:
+    torch.manual_seed(0)
+    layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0, layer_norm=norm).double()
+    x = torch.randn(T, 3, 3, dtype=torch.float64)
+    expected, (weights, _) = layer(x)[0], layer.read_weights(x)
+    x[t, 1, 0] = math.nan
+    output, (spoiled_weights, _) = layer(x)[0], layer.read_weights(x)
+    assert output[t:, 1].isnan().all()
+    assert_close(output[:, [0, 2]], expected[:, [0, 2]])
+    assert_close(output[:t], expected[:t])
+    assert_close(spoiled_weights[:, :, :, :t], weights[:, :, :, :t])
+
+
+def test_a_nan_under_the_mask_reaches_nothing() -> None:
+    torch.manual_seed(0)
+    layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0).double()
+    x, mask = torch.randn(T, 3, 3, dtype=torch.float64), torch.rand(T, 3) < 0.6
+    expected = layer(x, mask=mask)
+    assert_close(layer(x.masked_fill(~mask[..., None], math.nan), mask=mask), expected)
+
+
+# --- finite inputs give finite results, or an error
+
+SIZES = [1e10, 1e19, 1e20, 1e30, 3e37]
+PARTS = ["q", "k", "v", "qk", "qv", "kv", "qkv", "c", "n", "cn", "qcn"]
+
+
+def is_finite(results: Any) -> bool:
+    h, state = results
+    return all(bool(part.isfinite().all()) for part in (h, *state))
+
+
+@each_form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("names", PARTS)
+def test_results_are_right_or_refused(
+    form: Form, names: str, size: float, dtype: torch.dtype
+) -> None:
+    problem = make_problem(T, dtype=torch.float32)
+    problem = problem.replace(**{name: getattr(problem, name) * size for name in names})
+    inputs = [part.to(dtype) for part in problem[:5]]
+    exact, last = mlstm_recurrent(
+        *(part.double() for part in inputs), type(problem.state)(*(x.double() for x in problem[5:]))
+    )
+    try:
+        h, state = form(*inputs, problem.state)
+    except ValueError as error:
+        assert "overflow torch.float32" in str(error) and "state.m" not in str(error)
+        assert size > 1e10
+        return
+    assert is_finite((h, state))
+    assert_close(h.double(), exact, 2e-2 if dtype == torch.bfloat16 else 1e-3)
+    assert_close(state.c.double(), last.c, 1e-5)
+
+
+@each_form
+@pytest.mark.parametrize("size", [1e10, 1e150, 1e200])
+def test_float64_takes_more(form: Form, size: float) -> None:
+    problem = make_problem(T)
+    problem = problem.replace(q=problem.q * size, k=problem.k * size)
+    if size < 1e154:
+        assert is_finite(form(*problem[:5], problem.state))
+        return
+    with pytest.raises(ValueError, match="overflow torch.float64, whose largest number is 1.8e"):
+        form(*problem[:5], problem.state)
+
+
+def test_a_quotient_of_zero_hides_no_overflow() -> None:
+    """Where only nᵀq overflows, C q / inf would be 0."""
+    q = k = torch.full((1, 1, 1, 2), 1.5e19)
+    v = torch.full((1, 1, 1, 1), 0.5)
+    for form in (mlstm_recurrent, mlstm_chunkwise):
+        with pytest.raises(ValueError, match="finite inputs overflow"):
+            form(q, k, v, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+
+
+@pytest.mark.parametrize("chunk_size", [None, 7])
+def test_an_empty_memory_is_no_overflow(chunk_size: int | None) -> None:
+    """In float32, where 1 at the scale of an empty memory is infinite, and what is read is 0."""
+    q, k, v, log_i, log_f, *_ = make_problem(28, dtype=torch.float32)
+    for span in (slice(None, 14), slice(21, None)):
+        log_i[:, :, span], log_f[:, :, span] = -torch.inf, 0.0
+    h, state = mlstm_chunkwise(q, k, v, log_i, log_f, chunk_size=chunk_size)
+    expected = mlstm_recurrent(q, k, v, log_i, log_f)
+    assert_close((h, state), expected)
+    assert not h[:, :, :14].any()
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
+@pytest.mark.parametrize("size", [1e10, 1e20, 1e30, 3e38])
+def test_layer_and_cell_are_finite_or_refuse(size: float, norm: bool) -> None:
+    torch.manual_seed(0)
+    layer = mLSTMLayer(3, 32, dropout=0.0, layer_norm=norm)
+    x = torch.randn(T, 2, 3).clamp(-1, 1) * size
+
+    def step_through() -> Tensor:
+        state = tuple(part[0] for part in layer.init_hidden(2))
+        outputs = []
+        for step in x:
+            state = layer.cells[0](step, *state)
+            outputs.append(state[0])
+        return torch.stack(outputs)
+
+    runs: dict[str, Callable[[], Tensor]] = {
+        "mLSTMLayer": lambda: layer(x)[0],
+        "mLSTMCell": step_through,
+    }
+    for caller, run in runs.items():
+        if size == 1e10:
+            assert run().isfinite().all()
+            continue
+        with pytest.raises(ValueError, match=rf"{caller}: finite inputs overflow.*x has") as error:
+            run()
+        assert len(str(error.value)) < 200
+
+
+def test_weights_that_are_not_finite_are_no_overflow() -> None:
+    """A training that diverged is told by the model, in its own words."""
+    for module in (mLSTMLayer(3, 8), mLSTMCell(3, 8)):
+        with torch.no_grad():
+            next(module.parameters()).fill_(math.nan)
+        if isinstance(module, mLSTMLayer):
+            assert module(torch.randn(5, 2, 3))[0].isnan().any()
+        else:
+            assert module(torch.randn(2, 3), *module.init_hidden(2))[0].isnan().any()
