@@ -1,4 +1,4 @@
-"""Write docs/matrix.md from a run of the matrix."""
+"""Write docs/compatibility.md from a run of the matrix."""
 
 import logging
 import re
@@ -27,7 +27,7 @@ from helpers.compatibility_matrix import (
 )
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-PAGE = Path(__file__).parents[2] / "docs" / "matrix.md"
+PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 _HEAD = """\
 # What works with what
