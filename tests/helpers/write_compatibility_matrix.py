@@ -50,6 +50,7 @@ _TABLES: tuple[tuple[str, Iterable[str], Callable[..., Iterable[Cell]]], ...] = 
     ("Losses and datasets", SETTINGS, by_setting),
     ("Losses and targets", TARGETS, by_targets),
 )
+_KINDS = {"✓": "pass", "h": "impossible in pytorch-forecasting"}
 #: The text that identifies each kind of error, in the order of their numbers.
 _REASONS = (
     r"is a loss for a",
@@ -116,7 +117,7 @@ def main() -> None:
             row, marks = row_of(loss, results[number])
             lines.append(row)
             for mark, result in zip(marks, results[number], strict=True):
-                counts[{"✓": "pass", "h": "impossible in pytorch-forecasting"}.get(mark, "refused")] += 1
+                counts[_KINDS.get(mark, "refused")] += 1
                 examples.setdefault(mark, result)
         tables.append("\n".join(lines))
     reasons = range(1, len(_REASONS) + 1)
