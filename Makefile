@@ -10,7 +10,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot install twice at a time
-.PHONY: help venv demo test test-all matrix notebooks lint check docs plots benchmark clean
+.PHONY: help venv demo test test-all compatibility notebooks lint check docs plots benchmark clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -34,7 +34,7 @@ test: $(VENV)/.stamp-test ## the tests and docstring examples
 test-all: $(VENV)/.stamp-test ## the same, the whole matrix of losses and datasets, and more random ones
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
 
-matrix: $(VENV)/.stamp-test ## write the page of what works with what anew, minutes
+compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md, minutes
 	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python tests/helpers/write_compatibility_matrix.py
 
 notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps what they show
@@ -47,9 +47,10 @@ lint: $(VENV)/.stamp-dev ## style and formatting
 check: $(VENV)/.stamp-dev ## types
 	$(BIN)/mypy
 
-docs: $(VENV)/.stamp-docs ## the site, in site/; links and anchors are checked
+docs: $(VENV)/.stamp-docs ## build the site in site/, and check its links and anchors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
-	@echo "open site/index.html"
+	@echo "Built site/. Open site/index.html, or serve it: $(BIN)/python -m http.server -d site"
+	@echo "Preview while you write: $(BIN)/mkdocs serve"
 
 # Without DATA, a synthetic table of ETTh1's shape for the loader, and no forecast errors.
 benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DATA=ETTh1.csv for forecast errors

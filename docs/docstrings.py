@@ -1,4 +1,4 @@
-"""Docstrings are numpydoc in reStructuredText; this turns them into the Markdown of the site."""
+"""Griffe extension that converts numpydoc docstrings in reStructuredText to Markdown."""
 
 import re
 
@@ -8,7 +8,7 @@ _SUBSTITUTIONS = [
     (re.compile(r":(?:class|meth|func|attr):`~(?:[\w.]+\.)?(\w+)`"), r"`\1`"),
     (re.compile(r":(?:class|meth|func|attr):`([\w.]+)`"), r"`\1`"),
     (re.compile(r"``(.+?)``", re.DOTALL), r"`\1`"),
-    (re.compile(r" ?::(?=\n|$)"), ":"),  # what is indented below is code in Markdown, too
+    (re.compile(r" ?::(?=\n|$)"), ":"),  # Markdown also treats the indented block below as code
     (re.compile(r" \[(\d+)\]_"), r" [\1]"),
     (re.compile(r"^\.\. \[(\d+)\] ", re.MULTILINE), r"\1. "),
 ]

@@ -1,4 +1,4 @@
-"""What MkDocs needs beyond its plugins: the notebooks, and formulas without a network."""
+"""MkDocs hooks: add the notebooks, and render formulas without a network."""
 
 import html
 import re
@@ -23,9 +23,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-@event_priority(100)  # before mkdocs-jupyter looks for notebooks
+@event_priority(100)  # before mkdocs-jupyter searches for notebooks
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the notebooks, which lie beside docs/ and not inside it."""
+    """Add the notebooks, which are not inside docs/."""
     for path in _notebooks(config):
         name, root = f"notebooks/{path.name}", str(path.parents[1])
         files.append(File(name, root, config.site_dir, config.use_directory_urls))
@@ -37,10 +37,10 @@ def _notebooks(config: MkDocsConfig) -> list[Path]:
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn LaTeX into MathML, which browsers set without a script, and mend notebooks' links."""
+    """Convert LaTeX to MathML, which needs no script, and fix the links of notebooks."""
     if page.file.src_uri.endswith(".ipynb"):
-        return _NOTEBOOK_TEXT.sub(lambda found: _notebook_text(found[0]), content)
-    return _FORMULA.sub(lambda found: _from_arithmatex(found[1]), content)
+        return _NOTEBOOK_TEXT.sub(lambda match: _notebook_text(match[0]), content)
+    return _FORMULA.sub(lambda match: _from_arithmatex(match[1]), content)
 
 
 def _from_arithmatex(text: str) -> str:
@@ -49,16 +49,16 @@ def _from_arithmatex(text: str) -> str:
 
 
 def _notebook_text(text: str) -> str:
-    """Set formulas, and point links from files to pages."""
+    """Render formulas, and make links to files link to pages."""
     text = re.sub(r'(href="[\w.-]+)\.ipynb\b', r"\1.html", text)
     text = re.sub(r'(href="\.\./)docs/([\w/.-]+)\.md\b', r"\1\2.html", text)
     return _NOTEBOOK_FORMULA.sub(
-        lambda found: _to_mathml(html.unescape(found[1] or found[2]), block=bool(found[1])), text
+        lambda match: _to_mathml(html.unescape(match[1] or match[2]), block=bool(match[1])), text
     )
 
 
 def _to_mathml(latex: str, *, block: bool) -> str:
-    # MathML has no space of its own after a function
+    # MathML adds no space after a function
     formula = latex.strip().replace(r"\log ", r"\log\,")
     if block:
         return f'<div class="formula">{convert(formula, display="block")}</div>'

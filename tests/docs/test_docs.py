@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: A page with this sentence is read after the start page, whose examples run before its own.
-GOES_ON = re.compile(r"go\s+on\s+from\s+the\s+\[first\s+forecast\]")
+GOES_ON = re.compile(r"(?:go\s+on|continue)\s+from\s+the\s+\[first\s+forecast\]")
 #: The first words of a block that is only compiled; the reason follows.
 NOT_RUN = "# not run by the tests: "
 
