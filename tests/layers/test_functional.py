@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers.forms import FORMS, INF, stepped
 from helpers.problems import Form, Problem, make_problem, with_gradients
 from helpers.reference import collapsed_mlstm, decimal_mlstm, reference_mlstm, running_maximum
 from helpers.tolerances import assert_close, assert_complains, assert_identical
@@ -25,8 +26,6 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 
-INF = math.inf
-
 
 def empty_state(problem: Problem) -> mLSTMState:
     """Return the memory that holds nothing, written as the mathematics has it: m = -inf."""
@@ -35,21 +34,6 @@ def empty_state(problem: Problem) -> mLSTMState:
         torch.zeros_like(problem.n),
         torch.full_like(problem.m, -INF),
     )
-
-
-def stepped(
-    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState | None = None
-) -> tuple[Tensor, mLSTMState]:
-    """Loop over ``mlstm_step``."""
-    if state is None:
-        B, NH, _, K = k.shape
-        zeros = v.new_zeros
-        state = mLSTMState(zeros(B, NH, v.shape[-1], K), zeros(B, NH, K), zeros(B, NH) - INF)
-    outputs = []
-    for t in range(q.shape[2]):
-        h, state = mlstm_step(*(part[:, :, t] for part in (q, k, v, log_i, log_f)), state)
-        outputs.append(h)
-    return torch.stack(outputs, dim=2), state
 
 
 def paper(
@@ -64,16 +48,6 @@ def paper(
     m = running_maximum(log_i, log_f, m)
     scale = (-m).exp()
     return h, mLSTMState(c * scale[..., None, None], n * scale[..., None], m)
-
-
-FORMS: dict[str, Form] = {
-    "step": stepped,
-    "recurrent": mlstm_recurrent,
-    "chunkwise": mlstm_chunkwise,
-    "chunks-of-1": partial(mlstm_chunkwise, chunk_size=1),
-    "chunks-of-7": partial(mlstm_chunkwise, chunk_size=7),
-    "chunks-of-1000": partial(mlstm_chunkwise, chunk_size=1000),
-}
 
 
 def attention(

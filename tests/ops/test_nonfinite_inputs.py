@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.problems import FORMS, Form, make_problem
+from helpers.forms import FORMS
+from helpers.problems import Form, make_problem
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
