@@ -365,7 +365,9 @@ BOMBS: dict[str, Callable[[Any], None]] = {
     "weights of another kind": _weight([1.0]),
     "weights of no name": lambda checkpoint: checkpoint["state_dict"].update({3: torch.ones(3)}),
     "an index of wide type": _index("<U100000000"),
-    "a zone that is a folder": _object("Timestamp", {"array": 1, "zone": "Europe"}),
+    "a zone that is a folder": _object(
+        "datetime", {"iso": "2020-01-01", "fold": 0, "zone": "Europe"}
+    ),
     "a zone that is a path": _index("datetime64[ns, ../../../etc/passwd]"),
     "a zone that is a file": _index("datetime64[ns, dateutil//dev/stdin]"),
     "a zone within a type": _index("interval[datetime64[ns, dateutil//dev/stdin], right]"),
@@ -438,6 +440,7 @@ print("kB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path]) -> None:
     """All of them in one process: its highest memory, against that of a loaded honest file."""
     command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted.values())]
@@ -501,6 +504,15 @@ def test_archives_are_looked_through_before_they_are_read(
     assert_refused(lambda: mLSTMTime.load_from_checkpoint(path))
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken * 1024 < 100e6
+
+
+@pytest.mark.parametrize("zone", ["Europe", "../../etc/passwd", "/etc/passwd", "Mars/Base"])
+def test_zones_that_are_none_are_named(zone: str, honest: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(honest)
+    _object("datetime", {"iso": "2020-01-01", "fold": 0, "zone": zone})(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match=f"mLSTMTime: .*time zone '{zone}'"):
+        mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
 
 
 class Changing(io.BytesIO):
