@@ -450,11 +450,11 @@ def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path])
     assert taken * 1024 < 100e6 + largest
 
 
-def _pickled(operations: bytes) -> bytes:
+def _pickled(operations: bytes, name: str = "data.pkl") -> bytes:
     """Write an archive whose data are the operations of a pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02" + operations + b".")
+        archive.writestr(f"archive/{name}", b"\x80\x02" + operations + b".")
         archive.writestr("archive/version", "3\n")
     return file.getvalue()
 
@@ -475,6 +475,7 @@ def _deflated(honest: bytes) -> bytes:
 
 
 _HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # the number 10^12
+_MANY = b"\x8a\x04" + (4 * 10**8).to_bytes(4, "little")  # which any machine has
 ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "half of the file": lambda honest: honest[: len(honest) // 2],
     "without the end": lambda honest: honest[:-30],
@@ -482,7 +483,10 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "nothing": lambda honest: b"",
     "an archive of nothing": lambda honest: b"PK\x05\x06" + bytes(18),
     "deflated": _deflated,
-    "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _HUGE + b"\x85R"),
+    "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _MANY + b"\x85R"),
+    "bytes by number, spelt otherwise": lambda honest: _pickled(
+        b"cbuiltins\nbytearray\n" + _MANY + b"\x85R", "DATA.PKL"
+    ),
     "a tensor by number": lambda honest: _pickled(b"ctorch\nFloatTensor\n" + _HUGE + b"\x85R"),
     "a storage by number": lambda honest: _pickled(
         b"ctorch.storage\nUntypedStorage\n" + _HUGE + b"\x85R"

@@ -153,7 +153,7 @@ class SafeCheckpoints(BaseModel):
                 raise
             raise ValueError(
                 f"{cls.__name__}: the weights in the checkpoint are not those of the model, "
-                f"{' '.join(str(error).split())}; take another one."
+                f"{' '.join(str(error).split()):.500}; take another one."
             ) from error
         if _is_double(weights):
             model.double().load_state_dict(weights, strict=strict is not False)
