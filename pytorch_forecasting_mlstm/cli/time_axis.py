@@ -112,9 +112,10 @@ class TimeAxis:
 
     @property
     def _first(self) -> int:
-        return (
-            self.start if self.counts else int(as_integers(pd.Series([self.start]), self.unit)[0])
-        )
+        if self.counts:
+            return int(self.start)
+        start = self.start.tz_localize(None).to_datetime64()
+        return int(start.astype(f"datetime64[{self.unit}]").astype(np.int64))
 
     @property
     def _stepper(self) -> Stepper:
@@ -131,7 +132,11 @@ class TimeAxis:
         return first * PER_DAY["us"], (last + 1) * PER_DAY["us"] - 1
 
     def _written(self, time: int) -> object:
-        return time if self.counts else pd.Timestamp(time, unit=self.unit)
+        return (
+            time
+            if self.counts
+            else pd.DatetimeIndex(np.array([time]).view(f"datetime64[{self.unit}]"))[0]
+        )
 
 
 def as_integers(times: pd.Series, unit: str) -> np.ndarray:

@@ -73,14 +73,16 @@ def _read_whole_numbers(text: pd.Series, column: str, row: Callable[[int], str])
 def _read_dates(text: pd.Series) -> pd.Series:
     """Read dates in any form that means one thing only; what cannot be read is left empty."""
     utc = _WITH_OFFSET.fullmatch(str(text.iloc[0])) is not None
+    times = pd.Series(pd.NaT, text.index, dtype="datetime64[us]")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # pandas warns where it would have to guess value by value
         for form, as_utc in ((None, utc), ("ISO8601", utc), ("ISO8601", True)):
             with suppress(ValueError, OverflowError, UserWarning):
-                times = pd.to_datetime(text, errors="coerce", format=form, utc=as_utc)
-                break
-        else:
-            return pd.Series(pd.NaT, text.index)
+                found = pd.to_datetime(text, errors="coerce", format=form, utc=as_utc)
+                # Of mixed zones, pandas 2 makes a column of objects.
+                if types.is_datetime64_any_dtype(found.dtype):
+                    times = found
+                    break
     if times.isna().any() and text.map(lambda value: _ISO.fullmatch(value) is not None).all():
         # pandas 2 reads text as nanoseconds, which end in 2262; NumPy has no such end.
         with suppress(ValueError):

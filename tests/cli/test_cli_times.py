@@ -81,11 +81,11 @@ def business_days(start: str, length: int) -> list[str]:
 )
 def test_positions_and_times_are_those_of_a_list(freq: str, start: str) -> None:
     step = pd.DateOffset(months=int(freq[1])) if freq in ("m1", "m3") else to_offset(freq)
-    listed = pd.date_range(start, periods=300, freq=step)
+    listed = pd.date_range(start, periods=100, freq=step)
     axis = TimeAxis(listed[0], step)
-    for positions in (np.arange(300), np.array([299, 0, 7, 7]), np.array([], dtype=int)):
-        pd.testing.assert_index_equal(axis.at(positions), listed[positions], exact=False)
-    assert (axis.positions(pd.Series(listed)) == np.arange(300)).all()
+    for positions in (np.arange(100), np.array([99, 0, 7, 7]), np.array([], dtype=int)):
+        assert axis.at(positions).tolist() == listed[positions].tolist()
+    assert (axis.positions(pd.Series(listed)) == np.arange(100)).all()
     # Times between two, and before the first.
     beside = pd.Series(listed + (listed[1] - listed[0]) / 2).drop_duplicates()
     beside = beside[~beside.isin(listed)]
@@ -229,7 +229,7 @@ def test_times_go_on_to_the_end(tmp_path: Path, times: Any, ahead: list[str]) ->
         ({"a": ["1:11" * 50_000] * 40}, "cannot read '1:11"),
         ({"a": ["2024-01-01 " + "1:11:" * 50_000] * 40}, "cannot read '2024-01-01 1:11"),
         ({"a": iso("0000-01-01", 40, 1, "D")}, "row 1 is not between the years 1 and 9999"),
-        ({"a": iso("9999-12-20", 40, 1, "D")}, "cannot read '10000-01-01T00:00:00.000000'"),
+        ({"a": iso("9999-12-20", 40, 1, "D")}, "as a date or whole number: write dates"),
         (
             {"a": iso("1700-01-01", 40, 1, "m") + iso("2200-01-01", 40, 1, "m")},
             "no common step",

@@ -365,7 +365,9 @@ BOMBS: dict[str, Callable[[Any], None]] = {
     "weights of another kind": _weight([1.0]),
     "weights of no name": lambda checkpoint: checkpoint["state_dict"].update({3: torch.ones(3)}),
     "an index of wide type": _index("<U100000000"),
-    "a zone that is a folder": _object("Timestamp", {"array": 1, "zone": "Europe"}),
+    "a zone that is a folder": _object(
+        "datetime", {"iso": "2020-01-01", "fold": 0, "zone": "Europe"}
+    ),
     "a zone that is a path": _index("datetime64[ns, ../../../etc/passwd]"),
     "a zone that is a file": _index("datetime64[ns, dateutil//dev/stdin]"),
     "a zone within a type": _index("interval[datetime64[ns, dateutil//dev/stdin], right]"),
@@ -438,6 +440,7 @@ print("kB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path]) -> None:
     """All of them in one process: its highest memory, against that of a loaded honest file."""
     command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted.values())]
@@ -447,11 +450,11 @@ def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path])
     assert taken * 1024 < 100e6 + largest
 
 
-def _pickled(operations: bytes) -> bytes:
+def _pickled(operations: bytes, name: str = "data.pkl") -> bytes:
     """Write an archive whose data are the operations of a pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02" + operations + b".")
+        archive.writestr(f"archive/{name}", b"\x80\x02" + operations + b".")
         archive.writestr("archive/version", "3\n")
     return file.getvalue()
 
@@ -472,6 +475,7 @@ def _deflated(honest: bytes) -> bytes:
 
 
 _HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # the number 10^12
+_MANY = b"\x8a\x04" + (4 * 10**8).to_bytes(4, "little")  # which any machine has
 ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "half of the file": lambda honest: honest[: len(honest) // 2],
     "without the end": lambda honest: honest[:-30],
@@ -479,7 +483,10 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "nothing": lambda honest: b"",
     "an archive of nothing": lambda honest: b"PK\x05\x06" + bytes(18),
     "deflated": _deflated,
-    "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _HUGE + b"\x85R"),
+    "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _MANY + b"\x85R"),
+    "bytes by number, spelt otherwise": lambda honest: _pickled(
+        b"cbuiltins\nbytearray\n" + _MANY + b"\x85R", "DATA.PKL"
+    ),
     "a tensor by number": lambda honest: _pickled(b"ctorch\nFloatTensor\n" + _HUGE + b"\x85R"),
     "a storage by number": lambda honest: _pickled(
         b"ctorch.storage\nUntypedStorage\n" + _HUGE + b"\x85R"
@@ -501,6 +508,15 @@ def test_archives_are_looked_through_before_they_are_read(
     assert_refused(lambda: mLSTMTime.load_from_checkpoint(path))
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken * 1024 < 100e6
+
+
+@pytest.mark.parametrize("zone", ["Europe", "../../etc/passwd", "/etc/passwd", "Mars/Base"])
+def test_zones_that_are_none_are_named(zone: str, honest: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(honest)
+    _object("datetime", {"iso": "2020-01-01", "fold": 0, "zone": zone})(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    with pytest.raises(ValueError, match=f"mLSTMTime: .*time zone '{zone}'"):
+        mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
 
 
 class Changing(io.BytesIO):

@@ -282,6 +282,21 @@ def test_a_nan_is_handed_on() -> None:
         assert grad[1].isnan().any()
 
 
+@needs_compiler
+@pytest.mark.parametrize("v_size", [1.0, 1e-3], ids=["C q overflows", "only nq overflows"])
+def test_overflow_is_refused(calls: list[str], chunkwise_calls: list[str], v_size: float) -> None:
+    """As without the kernel; where nᵀq alone overflows, a quotient of 0 would hide it."""
+    problem = [part.detach() for part in draw_problem(30, 8, torch.float32)]
+    problem[0], problem[1] = problem[0] * 1e21, problem[1] * 1e21
+    problem[2] = problem[2] * v_size * 1e-6
+    with pytest.raises(ValueError, match="mlstm_chunkwise: finite inputs overflow torch.float32"):
+        mlstm_chunkwise(*problem[:5])
+    layer = mLSTMLayer(3, 32, dropout=0.0, layer_norm=False)
+    with pytest.raises(ValueError, match="mLSTMLayer: finite inputs overflow torch.float32"):
+        layer(torch.randn(20, 2, 3) * 1e21)
+    assert calls and chunkwise_calls
+
+
 # --- without an output gate, and with gates of any size
 
 
@@ -796,7 +811,7 @@ def test_a_library_of_ours_is_loaded_from_the_cache(
     (elsewhere := cached.parents[1] / "link").symlink_to(cached.parents[1])
     cached.parents[1].chmod(0o1777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
-    monkeypatch.delattr(_build, "_compile")
+    monkeypatch.setattr(_build, "_compile", lambda *_: pytest.fail("compiled again"))
     try:
         use_kernel()
     finally:

@@ -251,6 +251,16 @@ def test_layer_and_cell_are_finite_or_refuse(size: float, norm: bool) -> None:
         assert len(str(error.value)) < 200
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch
+def test_a_compiled_layer_refuses_too() -> None:
+    torch.manual_seed(0)
+    layer = mLSTMLayer(3, 32, dropout=0.0, layer_norm=False)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with pytest.raises(ValueError, match="mLSTMLayer: finite inputs overflow.*projected x has"):
+        compiled(torch.randn(T, 2, 3) * 1e20)
+
+
 def test_weights_that_are_not_finite_are_no_overflow() -> None:
     """A training that diverged is told by the model, in its own words."""
     for module in (mLSTMLayer(3, 8), mLSTMCell(3, 8)):

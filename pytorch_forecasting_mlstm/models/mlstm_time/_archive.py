@@ -116,7 +116,9 @@ def _check_archive(written: bytes, whose: str) -> None:
                 )
             if not entries:
                 raise zipfile.BadZipFile("no entries")
-            pickles = [archive.read(e) for e in entries if e.filename.split("/")[-1] == "data.pkl"]
+            # torch finds entries by their names in any case
+            names = {entry: entry.filename.lower() for entry in entries}
+            pickles = [archive.read(e) for e, name in names.items() if name.endswith("data.pkl")]
     except (EOFError, NotImplementedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{whose} must be a checkpoint, it is cut off or damaged; take another one."

@@ -153,7 +153,7 @@ class SafeCheckpoints(BaseModel):
                 raise
             raise ValueError(
                 f"{cls.__name__}: the weights in the checkpoint are not those of the model, "
-                f"{' '.join(str(error).split())}; take another one."
+                f"{' '.join(str(error).split()):.500}; take another one."
             ) from error
         if _is_double(weights):
             model.double().load_state_dict(weights, strict=strict is not False)
@@ -225,7 +225,8 @@ class SafeCheckpoints(BaseModel):
                 return  # a class of the user's may read tensors while it is made
             raise ValueError(
                 f"{cls.__name__}: no model can be made of the hyper-parameters in the checkpoint, "
-                f"{type(error).__name__}: {first_line(error)}; it is damaged, take another one."
+                f"{type(error).__name__}: {first_line(error)}; it is damaged, or an argument given "
+                f"to load_from_checkpoint does not fit it."
             ) from error
 
     @classmethod

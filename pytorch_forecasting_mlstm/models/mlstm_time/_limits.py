@@ -22,9 +22,8 @@ _FREE = 1 << 18  # what any file may ask for, in bytes and in elements
 _LONGEST = 100_000  # characters of a text
 _LARGEST = 1024  # bits of a number
 
-#: Hyper-parameters that the model is built by.
+#: Hyper-parameters that layers are counted by, or that tensors are as long as when it forecasts.
 _SIZES = (
-    "embedding_sizes",
     "hidden_size",
     "max_encoder_length",
     "max_prediction_length",

@@ -47,8 +47,8 @@ def use_kernel(enabled: bool = True) -> None:
     TypeError
         If ``enabled`` is not a bool.
     RuntimeError
-        If this is not Linux, there is no C++ compiler, it fails, the user's cache cannot be used,
-        or what was compiled computes something else than PyTorch.
+        If this is not Linux, there is no C++ compiler, it fails, the user's cache cannot be used
+        or others may write to it, or what was compiled computes something else than PyTorch.
 
     Examples
     --------
