@@ -15,10 +15,10 @@ from pytorch_forecasting.data.timeseries import _timeseries as host
 
 from helpers.batched_configurations import Configuration, panel
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.data._gaps import source_of_each_step
-from pytorch_forecasting_mlstm.data._index import find_end_indices
-from pytorch_forecasting_mlstm.data._label_encoders import VectorizedNaNLabelEncoder
-from pytorch_forecasting_mlstm.data._series_scales import SeriesScales
+from pytorch_forecasting_mlstm.data.group_normalization import SeriesScales
+from pytorch_forecasting_mlstm.data.label_encoding import VectorizedNaNLabelEncoder
+from pytorch_forecasting_mlstm.data.missing_steps import source_of_each_step
+from pytorch_forecasting_mlstm.data.sample_index import find_end_indices
 
 series_of_diffs = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=4)
 

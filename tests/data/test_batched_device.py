@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration
 from helpers.identical import assert_identical
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, _encoder_scales
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, encoder_normalization
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning"),
@@ -81,7 +81,7 @@ def test_scales_computed_at_once_are_those_of_the_host(
 ) -> None:
     """What an accelerator computes, on the CPU: other sums, so other last bits."""
     expected = batches(configuration.build(TimeSeriesDataSet))
-    monkeypatch.setattr(_encoder_scales, "_rounds_as_the_host", lambda values: False)
+    monkeypatch.setattr(encoder_normalization, "_rounds_as_the_host", lambda values: False)
     actual = batches(configuration.build(BatchedTimeSeriesDataSet))
     for one, other in zip(tensors(actual), tensors(expected), strict=True):
         torch.testing.assert_close(one, other, **ROUNDING)
@@ -106,10 +106,10 @@ def test_scales_computed_at_once_are_those_of_the_host(
 def test_masked_formulas_in_float64(
     normalizer: EncoderNormalizer, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_encoder_scales, "_rounds_as_the_host", lambda values: exact)
+    monkeypatch.setattr(encoder_normalization, "_rounds_as_the_host", lambda values: exact)
     values = torch.rand(7, 12, dtype=torch.float64) + 0.1
     lengths = np.array([2, 11, 7, 7, 3, 10, 5])
-    actual = _encoder_scales._masked_scales(normalizer, values, lengths)
+    actual = encoder_normalization._masked_scales(normalizer, values, lengths)
     for sample, length in enumerate(lengths.tolist()):
         expected = normalizer.fit(values[sample, :length]).get_parameters()
         torch.testing.assert_close(actual[sample], expected, rtol=1e-12, atol=1e-14)

@@ -12,7 +12,8 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration
 from helpers.identical import assert_identical
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, _batched
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.data import batched as batched_module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The given NumPy array is not writable:UserWarning",
@@ -137,7 +138,7 @@ def test_dataset_around_it_that_passes_no_batches_on() -> None:
         both = ConcatDataset([dataset, dataset])
         return DataLoader(both, batch_size=16, collate_fn=dataset._collate_fn)
 
-    _batched._tell_of_single_samples.cache_clear()
+    batched_module._tell_of_single_samples.cache_clear()
     with pytest.warns(UserWarning) as told:
         actual = list(loader(batched))
     assert_identical(actual, list(loader(stock)))

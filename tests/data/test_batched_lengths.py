@@ -10,8 +10,8 @@ from torch.distributions import Beta
 from helpers.batched_configurations import Configuration, panel
 from helpers.identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales
-from pytorch_forecasting_mlstm.data._windows import randomized_lengths
+from pytorch_forecasting_mlstm.data.encoder_normalization import encoder_scales
+from pytorch_forecasting_mlstm.data.windows import randomized_lengths
 
 DRAWS = 40_000
 

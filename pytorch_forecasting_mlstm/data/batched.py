@@ -12,11 +12,11 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from ._assemble import Batch, assemble, encoder_normalizers
-from ._index import construct_index
-from ._label_encoders import vectorized_label_encoders
-from ._pending import PendingBatch
-from ._series_scales import SeriesScales
+from .collate import Batch, assemble, encoder_normalizers
+from .group_normalization import SeriesScales
+from .label_encoding import vectorized_label_encoders
+from .lazy_batch import PendingBatch
+from .sample_index import construct_index
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.timeseries import _timeseries as host
 
-from ._windows import IntArray
+from .windows import IntArray
 
 
 def find_end_indices(

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._gaps import source_of_each_step
-from ._windows import IntArray, Windows
+from .missing_steps import source_of_each_step
+from .windows import IntArray, Windows
 
 
 class Part(NamedTuple):

@@ -10,13 +10,13 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ._encoder_scales import (
+from .encoder_normalization import (
     encoder_scales,
     leave_fitted,
     scaled,
 )
-from ._gather import Columns, Steps, cut, padded_steps, take
-from ._windows import BoolArray, Windows, sample_windows
+from .gather import Columns, Steps, cut, padded_steps, take
+from .windows import BoolArray, Windows, sample_windows
 
 Batch = tuple[dict[str, Any], tuple[Any, Tensor | None]]
 

@@ -10,7 +10,7 @@ import torch
 from pytorch_forecasting.data.encoders import GroupNormalizer
 from torch import Tensor
 
-from ._windows import IntArray
+from .windows import IntArray
 
 
 class SeriesScales:

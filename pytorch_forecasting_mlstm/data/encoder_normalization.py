@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._windows import BoolArray, IntArray, all_equal
+from .windows import BoolArray, IntArray, all_equal
 
 # torch.quantile refuses inputs of more elements than this.
 _MOST_FOR_QUANTILE = 2**24
