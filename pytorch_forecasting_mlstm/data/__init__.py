@@ -1,4 +1,4 @@
-"""Data sets that hand out whole batches at memory speed."""
+"""A `TimeSeriesDataSet` that loads whole batches at memory speed."""
 
 from .batched import BatchedTimeSeriesDataSet
 

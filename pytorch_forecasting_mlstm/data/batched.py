@@ -1,4 +1,4 @@
-"""`TimeSeriesDataSet` with whole batches gathered at once."""
+"""`BatchedTimeSeriesDataSet`: a `TimeSeriesDataSet` that gathers whole batches at once."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,39 +12,43 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from .collate import Batch, assemble, encoder_normalizers
+from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
-from .label_encoding import vectorized_label_encoders
-from .lazy_batch import PendingBatch
-from .sample_index import construct_index
+from .label_encoding import distinct_label_encoders
+from .lazy_batch import LazyBatch
+from .sample_index import build_sample_index
+from .scaling import encoder_normalizers
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
-    r"""A `TimeSeriesDataSet` whose data loader gathers whole batches: the same batches, sooner.
+    r"""A `TimeSeriesDataSet` whose data loader gathers whole batches at once.
 
-    Constructor, methods and batches are those of ``pytorch_forecasting.TimeSeriesDataSet``: keys,
-    order, dtypes and values agree to the last bit, for every model of pytorch-forecasting. The
-    difference is the time: the stock class cuts, scales and stacks sample by sample in Python,
-    this one fetches a batch with a handful of gathers over the tensors of the dataset. No sample is
-    kept, so memory stays what it was, and ``filter``, ``set_overwrite_values`` and changes of the
-    index act at once. It is faster to build, too.
+    The constructor, the methods and the batches are those of
+    ``pytorch_forecasting.TimeSeriesDataSet``, so every model of pytorch-forecasting can use it. The
+    keys of a batch, their order, dtypes and values are the same. What an ``EncoderNormalizer``
+    scales is equal to rounding; everything else is equal to the last bit.
+
+    The difference is speed. `TimeSeriesDataSet` slices, scales and stacks sample by sample in
+    Python; this class fetches a batch with a few gathers over the tensors of the dataset. It keeps
+    no samples, so it needs no more memory, and ``filter``, ``set_overwrite_values`` and changes of
+    the index take effect at once. It is also faster to build.
 
     Parameters
     ----------
     data, time_idx, target, group_ids, ...
-        as for ``pytorch_forecasting.TimeSeriesDataSet``
+        As for ``pytorch_forecasting.TimeSeriesDataSet``.
 
     Warns
     -----
     UserWarning
-        once, where samples are needed one by one (for an ``EncoderNormalizer`` of your own, a
-        ``__getitem__`` of your own, a ``collate_fn`` that reads samples, a ``ConcatDataset``); the
-        reason is named, and batches come the stock way
+        Once for each setting that needs single samples, and thus the speed of `TimeSeriesDataSet`:
+        a subclass of ``EncoderNormalizer``, a ``__getitem__`` of your own, a ``collate_fn`` that
+        reads samples, a ``ConcatDataset``. The message names the setting.
 
     See Also
     --------
-    wrap : turn a stock dataset into this one without building it again
-    to : gather on an accelerator
+    wrap : Turn a `TimeSeriesDataSet` into this class without building it again.
+    to : Gather on an accelerator.
 
     Examples
     --------
@@ -69,30 +73,30 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             [5., 6.]])
     """
 
-    _copy_on_device: dict[str, Any] | None = None
-    _told_of_stock_path: tuple[str, ...] = ()
+    _data_on_device: dict[str, Any] | None = None
+    _warned_reasons: tuple[str, ...] = ()
 
     @classmethod
     def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":
-        """Turn a stock dataset into this one, without building it again.
+        """Turn a `TimeSeriesDataSet` into this class without building it again.
 
         Parameters
         ----------
         dataset : TimeSeriesDataSet
-            dataset. Its data are shared, not copied, and it can be used on. They are stored row by
-            row from then on, unless encoders scale covariates, which takes no more memory and
-            changes no number.
+            Dataset. It can still be used afterwards. Its data are shared, not copied; its tables of
+            reals and categoricals are stored row by row from then on. That takes no more memory,
+            and changes its batches by rounding at most, where encoders scale covariates.
 
         Returns
         -------
         BatchedTimeSeriesDataSet
-            dataset with the same samples
+            Dataset with the same samples.
 
         Raises
         ------
         TypeError
-            if ``dataset`` is no `TimeSeriesDataSet`, or of a class derived from it, whose own
-            methods would be lost
+            If ``dataset`` is not a `TimeSeriesDataSet`, or is an instance of a subclass, whose own
+            methods would be lost.
 
         Examples
         --------
@@ -105,45 +109,42 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             )
         if type(dataset) not in (TimeSeriesDataSet, BatchedTimeSeriesDataSet, cls):
             raise TypeError(
-                f"{cls.__name__}.wrap expects a TimeSeriesDataSet, got {type(dataset).__name__}, "
-                f"a class derived from it, whose own methods would be lost; derive that class "
-                f"from {cls.__name__} instead"
+                f"{cls.__name__}.wrap expects a plain TimeSeriesDataSet, got "
+                f"{type(dataset).__name__}, a subclass whose own methods would be lost; derive "
+                f"that class from {cls.__name__} instead"
             )
-        by_column = _is_by_column(dataset.data["reals"])
-        if not encoder_normalizers(dataset):  # these would round otherwise in the stock dataset
-            _store_by_row(dataset.data)
+        _store_by_row(dataset.data)
         wrapped = cls.__new__(cls)
         wrapped.__dict__.update(dataset.__dict__)
         wrapped.data = dict(dataset.data)
-        wrapped.__dict__.setdefault("_stock_by_column", by_column)
         if dataset._overwrite_values is not None:
             wrapped._overwrite_values = dict(dataset._overwrite_values)
         return wrapped
 
     def to(self, device: torch.device | str | int) -> "BatchedTimeSeriesDataSet":
-        """Put a copy of the data on a device, where batches are then gathered.
+        """Copy the data to a device, where batches are then gathered.
 
-        Only a few numbers per sample cross the bus for each batch. The data also stay in main
-        memory, for the index, samplers and ``filter``; pickles, files and deep copies hold those
-        alone, so that a dataset comes back from them on the CPU.
+        A batch then moves only a few numbers per sample to the device. The data also stay in main
+        memory for the index, samplers and ``filter``. Pickles, files and deep copies hold only
+        those, so a dataset comes back from them on the CPU.
 
         Parameters
         ----------
         device : torch.device, str or int
-            where batches shall be gathered, for example ``"cuda"``; ``"cpu"`` undoes it
+            Where to gather batches, for example ``"cuda"``. ``"cpu"`` undoes it.
 
         Returns
         -------
         BatchedTimeSeriesDataSet
-            dataset with the same samples; this one is left as it is
+            Dataset with the same samples; this one is left unchanged.
 
         Notes
         -----
         Use ``num_workers=0`` and ``pin_memory=False``: worker processes would only bring batches
-        back to the CPU. Gathered values are the same bits as on the CPU; scales that an
-        ``EncoderNormalizer`` computes on another device differ by rounding. With
-        ``add_target_scales`` and an ``EncoderNormalizer`` the scales of each batch visit the CPU,
-        where the host's scikit-learn scalers live.
+        back to the CPU. Gathered values are equal to those on the CPU to the last bit. What an
+        ``EncoderNormalizer`` computes on another device is equal to rounding. With
+        ``add_target_scales`` and an ``EncoderNormalizer``, the scales of each batch visit the CPU,
+        where the scikit-learn scalers of pytorch-forecasting work.
 
         Examples
         --------
@@ -153,18 +154,13 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         if self._overwrite_values is not None:
             moved._overwrite_values = dict(self._overwrite_values)
         device = torch.device(device)
-        moved._copy_on_device = (
-            None
-            if device.type == "cpu"
-            else {name: _moved(values, device) for name, values in self.data.items()}
-        )
+        moved._data_on_device = None if device.type == "cpu" else _to_device(self.data, device)
         return moved
 
     @property
     def device(self) -> torch.device:
-        """Device that batches are gathered on."""
-        data = self.data if self._copy_on_device is None else self._copy_on_device
-        return data["time"].device
+        """Device on which batches are gathered."""
+        return (self._data_on_device or self.data)["time"].device
 
     def to_dataloader(
         self,
@@ -173,24 +169,24 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         batch_sampler: Any = None,
         **kwargs: Any,
     ) -> DataLoader:
-        """Construct a data loader: the host's method, with batches gathered at once.
+        """Create a data loader whose batches are gathered at once.
 
         Parameters
         ----------
         train, batch_size, batch_sampler, **kwargs
-            as for ``pytorch_forecasting.TimeSeriesDataSet.to_dataloader``
+            As for ``pytorch_forecasting.TimeSeriesDataSet.to_dataloader``.
 
         Returns
         -------
         DataLoader
-            loader of ``x, (target, weight)``
+            Loader of ``x, (target, weight)``.
 
         Raises
         ------
         ValueError
-            if the data are on an accelerator and workers or pinned memory are asked for
+            If the data are on an accelerator and ``num_workers`` or ``pin_memory`` is set.
         """
-        if self._copy_on_device is not None:
+        if self._data_on_device is not None:
             for name in ("num_workers", "pin_memory"):
                 if kwargs.get(name):
                     raise ValueError(
@@ -198,149 +194,123 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                         f" for data on {self.device}, got {kwargs[name]}: batches are gathered "
                         'there; leave it out, or go back to the CPU with .to("cpu")'
                     )
-        reason = self._why_stock_path(encoder_normalizers(self))
+        reason = self._fallback_reason(encoder_normalizers(self))
         if reason is not None:
-            self._tell_of_stock_path(reason)
+            self._warn_fallback(reason)
         return super().to_dataloader(
             train=train, batch_size=batch_size, batch_sampler=batch_sampler, **kwargs
         )
 
     @classmethod
     def load(cls, fname: str) -> "BatchedTimeSeriesDataSet":
-        """Load a dataset that was saved with ``save``, by this class or the stock one.
+        """Load a dataset that was saved by ``save`` of this class or of `TimeSeriesDataSet`.
 
         Parameters
         ----------
         fname : str
-            file. As with any pickle, load only what you trust.
+            File. Like any pickle, it can run code: load only files that you trust.
 
         Returns
         -------
         BatchedTimeSeriesDataSet
-            the dataset, on the CPU
+            The dataset, on the CPU.
 
         Raises
         ------
         TypeError
-            if the file holds something else
+            If the file holds something else.
         """
         loaded = torch.load(fname, weights_only=False)
         return loaded if isinstance(loaded, cls) else cls.wrap(loaded)
 
-    def __getitem__(self, idx: int) -> Any:
-        """Take a single sample: the host's method.
+    def __getitems__(self, positions: Sequence[int]) -> LazyBatch:
+        """Return the samples of a batch; the data loader of torch calls it if it is there.
 
         Parameters
         ----------
-        idx : int
-            position in the index
+        positions : sequence of int
+            Positions in the index.
 
         Returns
         -------
-        tuple
-            ``x, (target, weight)``, not padded
+        LazyBatch
+            The samples, gathered by ``_collate_fn``.
         """
-        if self._stock_by_column == _is_by_column(self.data["reals"]) or not (
-            encoder_normalizers(self)
-        ):
-            return super().__getitem__(idx)
-        # How the numbers lie in memory decides on the last bit of what an encoder is scaled by.
-        index = self.index.iloc[[idx]]
-        first, last = int(index["index_start"].iloc[0]), int(index["index_end"].iloc[0])
-        alone = self.__copy__()
-        alone.index = index.assign(index_start=0, index_end=last - first)
-        alone.data = {name: _rows(values, first, last) for name, values in self.data.items()}
-        alone.data["reals"] = alone.data["reals"].t().contiguous().t()
-        return TimeSeriesDataSet.__getitem__(alone, 0)
-
-    def __getitems__(self, numbers: Sequence[int]) -> PendingBatch:
-        """Take a batch of samples: torch's data loader asks for it, if it is there.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            positions in the index
-
-        Returns
-        -------
-        PendingBatch
-            the samples, gathered by ``_collate_fn``
-        """
-        return PendingBatch(self, numbers)
+        return LazyBatch(self, positions)
 
     @staticmethod
     def _collate_fn(batches: Any) -> Batch:
-        if isinstance(batches, PendingBatch):
+        if isinstance(batches, LazyBatch):
             return batches.collate()
         if isinstance(batches, list) and len(batches) > 1:
-            _tell_of_single_samples()
+            _warn_single_samples()
         return TimeSeriesDataSet._collate_fn(batches)
 
-    def _collated(self, numbers: Sequence[int]) -> Batch:
-        on_device = self._copy_on_device is not None
+    def _collate(self, positions: Sequence[int]) -> Batch:
+        on_device = self._data_on_device is not None
         if on_device and get_worker_info() is not None:
             raise ValueError(
                 f"{type(self).__name__} on {self.device} expects a DataLoader with num_workers=0, "
                 'since batches are gathered there; set it, or go back to the CPU with .to("cpu")'
             )
-        by_encoder = encoder_normalizers(self)
-        reason = self._why_stock_path(by_encoder)
+        by_history = encoder_normalizers(self)
+        reason = self._fallback_reason(by_history)
         if reason is None:
-            return assemble(self, numbers, self._copy_on_device or self.data, by_encoder)
-        self._tell_of_stock_path(reason)
-        batch = TimeSeriesDataSet._collate_fn([self[number] for number in numbers])
-        return _moved(batch, self.device) if on_device else batch
+            return collate_batch(self, positions, self._data_on_device or self.data, by_history)
+        self._warn_fallback(reason)
+        batch = TimeSeriesDataSet._collate_fn([self[position] for position in positions])
+        return _to_device(batch, self.device) if on_device else batch
 
-    def _why_stock_path(self, by_encoder: dict[str, Any]) -> str | None:
-        """Name the setting that rules out gathering, if there is one."""
-        if type(self).__getitem__ is not BatchedTimeSeriesDataSet.__getitem__:
-            return f"{type(self).__name__} has a __getitem__ of its own"
+    def _fallback_reason(self, by_history: dict[str, EncoderNormalizer]) -> str | None:
+        """Name the setting that requires single samples, if there is one."""
+        if type(self).__getitem__ is not TimeSeriesDataSet.__getitem__:
+            return f"{type(self).__name__} has its own __getitem__"
         targets = dict(zip(self.target_names, self.target_normalizers, strict=True))
-        for name, normalizer in (targets | by_encoder).items():
+        for name, normalizer in (targets | by_history).items():
             kind = type(normalizer)
             if issubclass(kind, EncoderNormalizer) and kind is not EncoderNormalizer:
-                return f"{kind.__name__}, the normalizer of {name!r}, is no plain EncoderNormalizer"
+                return f"the normalizer of {name!r}, {kind.__name__}, subclasses EncoderNormalizer"
         kind = type(self.target_normalizer)
         if issubclass(kind, MultiNormalizer) and kind is not MultiNormalizer:
-            return f"{kind.__name__}, the target normalizer, is no plain MultiNormalizer"
+            return f"the target normalizer, {kind.__name__}, subclasses MultiNormalizer"
         if self.add_target_scales:
             for target in targets:
                 for name in (f"{target}_center", f"{target}_scale"):
-                    if name in by_encoder:
+                    if name in by_history:
                         return f"the scaler of {name!r} is an EncoderNormalizer"
         overwritten = self._overwrite_values
         if overwritten is not None and isinstance(overwritten["target"], slice):
             return "values are overwritten at a slice of positions"
         return None
 
-    def _tell_of_stock_path(self, reason: str) -> None:
-        if reason not in self._told_of_stock_path:
-            self._told_of_stock_path = (*self._told_of_stock_path, reason)
+    def _warn_fallback(self, reason: str) -> None:
+        """Warn, once for each reason."""
+        if reason not in self._warned_reasons:
+            self._warned_reasons = (*self._warned_reasons, reason)
             warnings.warn(
-                f"{type(self).__name__} fetches samples one by one, at the speed of "
+                f"{type(self).__name__} loads samples one by one, at the speed of "
                 f"TimeSeriesDataSet: {reason}",
                 UserWarning,
                 stacklevel=3,
             )
 
     def _series_scales(self, target: int, normalizer: Any) -> SeriesScales:
-        """Scales by series of a target that is not scaled by its encoder."""
+        """Return the scales by series of a target that is not scaled by its history."""
         tables: dict[int, SeriesScales] = self.__dict__.setdefault("_scale_tables", {})
         groups = self.data["groups"]
-        if target not in tables or not tables[target].still_hold(normalizer, groups):
+        if target not in tables or not tables[target].is_current(normalizer, groups):
             tables[target] = SeriesScales(normalizer, groups, self.group_ids)
         return tables[target]
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
-        with vectorized_label_encoders(self, data):
+        with distinct_label_encoders(self, data):
             return super()._preprocess_data(data)
 
     def _construct_index(self, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
-        return construct_index(self, data, predict_mode)
+        return build_sample_index(self, data, predict_mode)
 
     def _data_to_tensors(self, data: pd.DataFrame) -> dict[str, Any]:
         tensors: dict[str, Any] = super()._data_to_tensors(data)
-        self._stock_by_column = _is_by_column(tensors["reals"])
         _store_by_row(tensors)
         return tensors
 
@@ -350,43 +320,34 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_copy_on_device", "_scale_tables")
+        left_out = ("_data_on_device", "_scale_tables")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
 
 @cache
-def _tell_of_single_samples() -> None:
-    """Warn, once: whoever fetched these samples keeps the dataset from seeing the batch."""
+def _warn_single_samples() -> None:
+    """Warn, once in a process, that a dataset around this one hides the batches from it."""
     warnings.warn(
-        "BatchedTimeSeriesDataSet was asked for samples one by one, at the speed of "
-        "TimeSeriesDataSet: the loader's dataset passes no batches on, as torch's ConcatDataset; "
-        "build one dataset of all tables instead",
+        "BatchedTimeSeriesDataSet was asked for single samples, at the speed of TimeSeriesDataSet: "
+        "the dataset of the loader passes no batches on, like torch's ConcatDataset; build one "
+        "dataset of all tables instead",
         UserWarning,
         stacklevel=3,
     )
 
 
-def _is_by_column(values: Tensor) -> bool:
-    return values.stride(0) == 1
-
-
 def _store_by_row(data: dict[str, Any]) -> None:
-    """Store tables as batches need them, so that a window is one run of memory."""
+    """Store tables row by row, so that a window is one run of memory."""
     for name in ("reals", "categoricals"):
         data[name] = data[name].contiguous()
 
 
-def _rows(values: Any, first: int, last: int) -> Any:
-    if isinstance(values, list):
-        return [_rows(each, first, last) for each in values]
-    return None if values is None else values[first : last + 1]
-
-
-def _moved(values: Any, device: torch.device) -> Any:
+def _to_device(values: Any, device: torch.device) -> Any:
+    """Move all tensors of nested dicts, lists and tuples."""
     if isinstance(values, Tensor):
         return values.to(device)
     if isinstance(values, dict):
-        return {name: _moved(value, device) for name, value in values.items()}
+        return {name: _to_device(value, device) for name, value in values.items()}
     if isinstance(values, (list, tuple)):
-        return type(values)(_moved(value, device) for value in values)
+        return type(values)(_to_device(value, device) for value in values)
     return values

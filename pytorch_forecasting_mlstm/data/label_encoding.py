@@ -1,4 +1,4 @@
-"""Label encoders that look at every distinct label once, for the time a dataset is built."""
+"""Label encoders that look at each distinct label once, for the time a dataset is built."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,26 +13,43 @@ from pytorch_forecasting.data.encoders import (
 )
 
 
-class VectorizedNaNLabelEncoder(NaNLabelEncoder):
-    """`NaNLabelEncoder` that leaves repeated labels to pandas; the classes are the same."""
+class DistinctLabelEncoder(NaNLabelEncoder):
+    """Adapter that passes each distinct label to a `NaNLabelEncoder` once.
 
-    def fit(self, y: Any, overwrite: bool = False) -> "VectorizedNaNLabelEncoder":
+    pytorch-forecasting looks up the labels of a table row by row in Python. Here pandas finds the
+    distinct labels, and the codes of the encoder are spread over the rows. The classes and codes
+    are the same, and it is the given encoder that is fitted.
+
+    Parameters
+    ----------
+    encoder : NaNLabelEncoder
+        Encoder that does the work.
+    """
+
+    def __init__(self, encoder: NaNLabelEncoder):
+        self.encoder = encoder
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self.encoder, "classes_")
+
+    def fit(self, y: Any, overwrite: bool = False) -> "DistinctLabelEncoder":
         """Learn the classes.
 
         Parameters
         ----------
         y : Series or ndarray
-            labels
+            Labels.
         overwrite : bool
-            whether to forget classes learned before
+            Whether to forget the classes learned before.
 
         Returns
         -------
-        VectorizedNaNLabelEncoder
+        DistinctLabelEncoder
             self
         """
         distinct = y.drop_duplicates() if isinstance(y, pd.Series) else pd.unique(y)
-        return super().fit(distinct, overwrite=overwrite)
+        self.encoder.fit(distinct, overwrite=overwrite)
+        return self
 
     def transform(
         self,
@@ -46,54 +63,71 @@ class VectorizedNaNLabelEncoder(NaNLabelEncoder):
         Parameters
         ----------
         y, return_norm, target_scale, ignore_na
-            as for `NaNLabelEncoder.transform`
+            As for `NaNLabelEncoder.transform`.
 
         Returns
         -------
         ndarray or Tensor
-            integers; with ``return_norm`` a tuple of them and the parameters
+            Codes; with ``return_norm`` a tuple of the codes and the parameters.
         """
         if not isinstance(y, pd.Series | np.ndarray) or y.ndim != 1:
-            return super().transform(y, return_norm, target_scale, ignore_na)
-        codes, distinct = pd.factorize(y, use_na_sentinel=False)
-        encoded = super().transform(distinct, ignore_na=ignore_na)[codes]
-        return (encoded, self.get_parameters()) if return_norm else encoded
+            return self.encoder.transform(y, return_norm, target_scale, ignore_na)
+        rows, distinct = pd.factorize(y, use_na_sentinel=False)
+        codes = self.encoder.transform(distinct, ignore_na=ignore_na)[rows]
+        return (codes, self.encoder.get_parameters()) if return_norm else codes
 
 
 @contextmanager
-def vectorized_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
-    """Let vectorized encoders stand in for those that a dataset uses while it is built.
+def distinct_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
+    """Put adapters around the label encoders of a dataset while its data are preprocessed.
 
-    Encoders that the host would make itself are put in place beforehand, in its order. Afterwards
-    all are plain `NaNLabelEncoder` objects again, so that nothing that is saved with a dataset or
-    a model asks for this package.
+    Afterwards the dataset holds its plain encoders again, fitted, so that nothing that is saved
+    with a dataset or a model needs this package.
 
     Parameters
     ----------
     dataset : TimeSeriesDataSet
-        dataset that is being built
+        Dataset that is being built.
     data : DataFrame
-        its data before preprocessing
+        Its data before preprocessing.
     """
+    encoders, target_normalizer = dataset._categorical_encoders, dataset.target_normalizer
+    _add_default_encoders(dataset, data)
+    for name, encoder in encoders.items():
+        encoders[name] = _wrap(encoder)
+    multi = isinstance(target_normalizer, MultiNormalizer)
+    if multi:
+        normalizers = target_normalizer.normalizers
+        target_normalizer.normalizers = [_wrap(normalizer) for normalizer in normalizers]
+    else:
+        dataset.target_normalizer = _wrap(target_normalizer)
+    try:
+        yield
+    finally:
+        for name, encoder in encoders.items():
+            encoders[name] = _unwrap(encoder)
+        dataset.target_normalizer = target_normalizer
+        if multi:
+            target_normalizer.normalizers = normalizers
+
+
+def _add_default_encoders(dataset: Any, data: pd.DataFrame) -> None:
+    """Add the encoders that pytorch-forecasting would create itself, in its order."""
     encoders = dataset._categorical_encoders
     for name in dataset._group_ids_mapping.values():
-        encoders.setdefault(name, VectorizedNaNLabelEncoder())
+        encoders.setdefault(name, NaNLabelEncoder())
     encodes_groups = isinstance(dataset.target_normalizer, GroupNormalizer | MultiNormalizer)
     for name in dict.fromkeys((dataset.group_ids if encodes_groups else []) + dataset.categoricals):
         if name not in encoders and name not in dataset.lagged_variables:
-            encoders[name] = VectorizedNaNLabelEncoder()
-            if name in dataset.target_names:  # of these the host fits only what it made itself
-                encoders[name].fit(data[name])
+            encoders[name] = NaNLabelEncoder()
+            if name in dataset.target_names:
+                # pytorch-forecasting fits the encoder of a target only if it has created it.
+                _wrap(encoders[name]).fit(data[name])
 
-    def in_use() -> list[Any]:
-        return [*encoders.values(), *dataset.target_normalizers]
 
-    try:
-        for encoder in in_use():
-            if type(encoder) is NaNLabelEncoder:
-                encoder.__class__ = VectorizedNaNLabelEncoder
-        yield
-    finally:
-        for encoder in in_use():
-            if type(encoder) is VectorizedNaNLabelEncoder:
-                encoder.__class__ = NaNLabelEncoder
+def _wrap(encoder: Any) -> Any:
+    return DistinctLabelEncoder(encoder) if type(encoder) is NaNLabelEncoder else encoder
+
+
+def _unwrap(encoder: Any) -> Any:
+    return encoder.encoder if isinstance(encoder, DistinctLabelEncoder) else encoder

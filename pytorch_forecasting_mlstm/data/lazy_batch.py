@@ -1,38 +1,38 @@
-"""Samples of a batch that are fetched when the batch is collated."""
+"""A batch that is gathered when it is collated."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 
-class PendingBatch(Sequence):
-    """What ``__getitems__`` returns: the numbers of the samples, and where to fetch them.
+class LazyBatch(Sequence):
+    """The result of ``__getitems__``: the positions of the samples, and their dataset.
 
-    The dataset's own collate function gathers all of them at once. To any other it is the sequence
-    of samples that it expects.
+    The collate function of the dataset gathers all samples at once. Any other collate function sees
+    the sequence of single samples that it expects.
 
     Parameters
     ----------
     dataset : BatchedTimeSeriesDataSet
-        dataset that the samples belong to
-    numbers : sequence of int
-        positions of the samples in the index of the dataset
+        Dataset of the samples.
+    positions : sequence of int
+        Positions of the samples in the index of the dataset.
     """
 
-    def __init__(self, dataset: Any, numbers: Sequence[int]):
+    def __init__(self, dataset: Any, positions: Sequence[int]):
         self._dataset = dataset
-        self._numbers = numbers
+        self._positions = positions
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._positions)
 
     def __getitem__(self, item: Any) -> Any:
-        self._dataset._tell_of_stock_path("the collate_fn asks for single samples")
-        return self._dataset[self._numbers[item]]
+        self._dataset._warn_fallback("the collate_fn reads single samples")
+        return self._dataset[self._positions[item]]
 
     def __iter__(self) -> Iterator[Any]:
-        # Not the one of Sequence: that would take an IndexError of the dataset for the end.
+        # Sequence.__iter__ would take an IndexError of the dataset for the end of the batch.
         return (self[item] for item in range(len(self)))
 
     def collate(self) -> Any:
         """Gather the batch."""
-        return self._dataset._collated(self._numbers)
+        return self._dataset._collate(self._positions)

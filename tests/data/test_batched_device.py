@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, encoder_normalization
 
 pytestmark = [

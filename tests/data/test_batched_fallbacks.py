@@ -11,7 +11,7 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.data import batched as batched_module
 

@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, panel
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 # scikit-learn, whenever the host hands arrays to a scaler that was fitted to a table

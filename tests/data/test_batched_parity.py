@@ -6,7 +6,7 @@ from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder
 
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, panel
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [

@@ -16,7 +16,7 @@ from pytorch_forecasting.data.encoders import (
 )
 
 from helpers.batched_configurations import panel
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 encoder_normalizers = st.builds(

@@ -8,7 +8,7 @@ from scipy import stats
 from torch.distributions import Beta
 
 from helpers.batched_configurations import Configuration, panel
-from helpers.identical import assert_identical
+from helpers.batch_comparison import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.data.encoder_normalization import encoder_scales
 from pytorch_forecasting_mlstm.data.windows import randomized_lengths
