@@ -1,4 +1,4 @@
-"""Make this package's classes known to pytorch-forecasting, and take that back."""
+"""Register the classes of this package with pytorch-forecasting, and unregister them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["register", "unregister"]
 _MODELS = "pytorch_forecasting.models"
 _CELL = "mLSTMCell"
 _STOCK_CELL = "pytorch_forecasting.layers._recurrent._mlstm.cell"
-#: The host's modules that name its mLSTM cell: where it is defined, used and re-exported.
-_CELL_HOLDERS = (
+#: Modules of pytorch-forecasting that hold its mLSTM cell: its definition, its use, its re-exports.
+_CELL_MODULES = (
     _STOCK_CELL,
     "pytorch_forecasting.layers._recurrent._mlstm.layer",
     "pytorch_forecasting.layers._recurrent._mlstm",
@@ -19,36 +19,37 @@ _CELL_HOLDERS = (
     "pytorch_forecasting.layers",
 )
 
-#: The host's own cell, while this package's stands in for it.
+#: The cell of pytorch-forecasting while the cell of this package replaces it.
 _stock_cell: type | None = None
 
 
 def register(*, replace_stock_cell: bool = False) -> None:
     """Make ``mLSTMTime`` a model of pytorch-forecasting for the rest of the process.
 
-    Afterwards ``from pytorch_forecasting.models import mLSTMTime`` works, and the host's
-    ``all_objects()`` lists ``mLSTMTime_pkg``, also where it had been called before. Without this
-    call nothing in the host is changed. Calling it again does no harm.
+    Afterwards ``from pytorch_forecasting.models import mLSTMTime`` works, and ``all_objects()`` of
+    pytorch-forecasting lists ``mLSTMTime_pkg``, even if it was called before. Without this call
+    nothing in pytorch-forecasting is changed. Calling it again does no harm.
 
     Parameters
     ----------
     replace_stock_cell : bool, default False
-        Put this package's :class:`~pytorch_forecasting_mlstm.mLSTMCell` in the place of the host's
-        as well, wherever the host names it. Its ``mLSTMLayer``, ``mLSTMNetwork`` and ``xLSTMTime``
-        use it when they are built afterwards. False leaves the cell as it is, replaced or not.
+        Whether to replace the mLSTM cell of pytorch-forecasting by this package's
+        :class:`~pytorch_forecasting_mlstm.mLSTMCell`, too. The ``mLSTMLayer``, ``mLSTMNetwork`` and
+        ``xLSTMTime`` of pytorch-forecasting use it if they are built afterwards. False leaves the
+        cell as it is, replaced or not.
 
     Raises
     ------
     RuntimeError
-        If one of these names holds something that neither the host nor this package put there.
-        Nothing is changed then.
+        If one of these names holds something that is neither pytorch-forecasting's nor this
+        package's. Nothing is changed then.
     TypeError
         If ``replace_stock_cell`` is not a bool.
 
     Notes
     -----
-    The two cells have different parameters: a stock cell's ``state_dict`` does not fit this
-    package's, and while the stock cell is replaced its instances cannot be pickled.
+    The two cells have different parameters, so the ``state_dict`` of one does not fit the other.
+    While the cell of pytorch-forecasting is replaced, its instances cannot be pickled.
 
     Examples
     --------
@@ -58,7 +59,7 @@ def register(*, replace_stock_cell: bool = False) -> None:
     >>> unregister()
     """
     global _stock_cell
-    # imported here, so that reading this module loads neither the host nor the models
+    # Imported here, so that importing this module loads neither pytorch-forecasting nor the models.
     from .layers import mLSTMCell
     from .layers._recurrent._mlstm._checks import check_flag
 
@@ -68,30 +69,30 @@ def register(*, replace_stock_cell: bool = False) -> None:
     for cls in ours:
         held = getattr(models, cls.__name__, cls)
         if held is not cls:
-            raise _taken(models, cls.__name__, held, "free")
-    holders = [import_module(name) for name in _CELL_HOLDERS] if replace_stock_cell else []
-    for holder in holders:
-        held = getattr(holder, _CELL)
+            raise _name_conflict(models, cls.__name__, held, "free")
+    cell_modules = [import_module(name) for name in _CELL_MODULES] if replace_stock_cell else []
+    for module in cell_modules:
+        held = getattr(module, _CELL)
         if held is not mLSTMCell and getattr(held, "__module__", None) != _STOCK_CELL:
-            raise _taken(holder, _CELL, held, "the host's own cell")
+            raise _name_conflict(module, _CELL, held, "pytorch-forecasting's own cell")
 
     for cls in ours:
         setattr(models, cls.__name__, cls)
-    model = ours[0].__name__  # as for the host's own models, the container is not in __all__
+    model = ours[0].__name__  # pytorch-forecasting has no package containers in __all__, either
     if model not in models.__all__:
         models.__all__.append(model)
-    for holder in holders:
-        if getattr(holder, _CELL) is not mLSTMCell:
-            _stock_cell = getattr(holder, _CELL)
-            setattr(holder, _CELL, mLSTMCell)
-    _forget_listing()
+    for module in cell_modules:
+        if getattr(module, _CELL) is not mLSTMCell:
+            _stock_cell = getattr(module, _CELL)
+            setattr(module, _CELL, mLSTMCell)
+    _clear_lookup_cache()
 
 
 def unregister() -> None:
-    """Undo :func:`register`: every name in pytorch-forecasting is as it was before.
+    """Undo :func:`register`: restore every name in pytorch-forecasting.
 
-    Objects already built keep the classes that they were built from. A name that has been given to
-    something else since is left alone, and without a call of :func:`register` nothing happens.
+    Objects that exist keep their classes. A name that was assigned to something else in the
+    meantime is left alone. Without a previous :func:`register` nothing happens.
 
     Examples
     --------
@@ -112,11 +113,11 @@ def unregister() -> None:
             if cls.__name__ in models.__all__:
                 models.__all__.remove(cls.__name__)
     if _stock_cell is not None:
-        for holder in map(import_module, _CELL_HOLDERS):
-            if getattr(holder, _CELL) is mLSTMCell:
-                setattr(holder, _CELL, _stock_cell)
+        for module in map(import_module, _CELL_MODULES):
+            if getattr(module, _CELL) is mLSTMCell:
+                setattr(module, _CELL, _stock_cell)
         _stock_cell = None
-    _forget_listing()
+    _clear_lookup_cache()
 
 
 def _our_models() -> tuple[type, type]:
@@ -126,19 +127,19 @@ def _our_models() -> tuple[type, type]:
     return mLSTMTime, mLSTMTime_pkg
 
 
-def _taken(holder: ModuleType, name: str, held: object, expected: str) -> RuntimeError:
-    """Build the error for a name that belongs to somebody else."""
+def _name_conflict(module: ModuleType, name: str, held: object, expected: str) -> RuntimeError:
+    """Build the error for a name that something else holds."""
     return RuntimeError(
-        f"register: {holder.__name__}.{name} must be {expected} or this package's class, "
-        f"got {held!r}. Undo whatever set it, or go without register() and import "
+        f"register: {module.__name__}.{name} must be {expected} or this package's class, "
+        f"got {held!r}. Undo whatever set it, or do not call register() and import "
         f"{name} from pytorch_forecasting_mlstm."
     )
 
 
-def _forget_listing() -> None:
-    """Let the host's ``all_objects`` look again: scikit-base keeps what its first walk found."""
+def _clear_lookup_cache() -> None:
+    """Let ``all_objects`` search again: scikit-base caches the result of its first search."""
     from skbase.lookup import _lookup
 
     walk = getattr(_lookup, "_walk_and_retrieve_all_objs", None)
-    if walk is not None and hasattr(walk, "cache_clear"):  # else nothing is kept
+    if walk is not None and hasattr(walk, "cache_clear"):  # otherwise nothing is cached
         walk.cache_clear()

@@ -1,4 +1,4 @@
-"""What register() gives the host, what it refuses, and that unregister() takes all of it back."""
+"""What register() adds to pytorch-forecasting, what it refuses, and that unregister() undoes it."""
 
 import copy
 import importlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from inspect import ismodule
 
 import pytest
-import pytorch_forecasting.models as host_models
+import pytorch_forecasting.models as upstream_models
 import torch
 from pytorch_forecasting._registry import all_objects
 from torch import nn
@@ -20,8 +20,8 @@ from pytorch_forecasting_mlstm import register, unregister
 from pytorch_forecasting_mlstm.layers import mLSTMCell
 from pytorch_forecasting_mlstm.models import mLSTMTime, mLSTMTime_pkg
 
-# every module of the host that has the name: where the cell is defined, used and re-exported
-CELL_HOLDERS = [
+# Modules of pytorch-forecasting that hold the cell: its definition, its use, its re-exports.
+CELL_MODULES = [
     importlib.import_module(f"pytorch_forecasting.layers{tail}")
     for tail in (
         "",
@@ -31,7 +31,7 @@ CELL_HOLDERS = [
         "._recurrent._mlstm.layer",
     )
 ]
-STOCK_CELL = CELL_HOLDERS[0].mLSTMCell
+STOCK_CELL = CELL_MODULES[0].mLSTMCell
 OPERATIONS = {
     "register": register,
     "replace": lambda: register(replace_stock_cell=True),
@@ -39,16 +39,17 @@ OPERATIONS = {
 }
 
 
-def host_state() -> list[object]:
-    """Every name in the host's modules that register() may touch, with the very object it holds.
+def upstream_state() -> list[object]:
+    """List the names that register() may touch, with the identity of the object that each holds.
 
-    Modules are left out: a listing imports all of the host, which hangs them into their parents.
+    Modules are left out: a listing imports all of pytorch-forecasting, which adds each module to
+    its parent.
     """
     names = [
         {name: id(value) for name, value in vars(module).items() if not ismodule(value)}
-        for module in (host_models, *CELL_HOLDERS)
+        for module in (upstream_models, *CELL_MODULES)
     ]
-    return [names, id(host_models.__all__), list(host_models.__all__)]
+    return [names, id(upstream_models.__all__), list(upstream_models.__all__)]
 
 
 def listed() -> set[str]:
@@ -56,30 +57,30 @@ def listed() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def restored_host() -> Iterator[None]:
-    before = host_state()
+def restored_upstream() -> Iterator[None]:
+    before = upstream_state()
     yield
     unregister()
-    assert host_state() == before
+    assert upstream_state() == before
 
 
-def test_the_host_hands_out_model_and_container() -> None:
+def test_register_adds_model_and_container() -> None:
     register()
     namespace: dict[str, object] = {}
     exec("from pytorch_forecasting.models import mLSTMTime", namespace)
     assert namespace["mLSTMTime"] is mLSTMTime
-    assert host_models.mLSTMTime_pkg is mLSTMTime_pkg
+    assert upstream_models.mLSTMTime_pkg is mLSTMTime_pkg
 
 
-def test_star_import_brings_the_model() -> None:
+def test_register_adds_the_model_to_star_imports() -> None:
     register()
     namespace: dict[str, object] = {}
     exec("from pytorch_forecasting.models import *", namespace)
     assert namespace["mLSTMTime"] is mLSTMTime
-    assert "mLSTMTime_pkg" not in namespace  # nor do the host's own containers come this way
+    assert "mLSTMTime_pkg" not in namespace  # as for the containers of pytorch-forecasting
 
 
-def test_listing_follows_register_and_unregister() -> None:
+def test_all_objects_follows_register_and_unregister() -> None:
     stock = listed()
     assert "mLSTMTime_pkg" not in stock
     register()  # after a first listing
@@ -92,7 +93,7 @@ def test_listing_follows_register_and_unregister() -> None:
     assert listed() == stock | {"mLSTMTime_pkg"}
 
 
-def test_listing_can_be_filtered_by_the_containers_tags() -> None:
+def test_all_objects_filters_by_the_tags_of_the_container() -> None:
     register()
     names = all_objects(
         object_types="forecaster_pytorch_v1",
@@ -103,72 +104,76 @@ def test_listing_can_be_filtered_by_the_containers_tags() -> None:
 
 
 @pytest.mark.parametrize("operations", list(itertools.product(OPERATIONS, repeat=3)), ids="-".join)
-def test_any_order_of_calls_leaves_the_state_that_the_calls_ask_for(
+def test_register_and_unregister_in_any_order_give_the_state_asked_for(
     operations: tuple[str, ...],
 ) -> None:
-    before = host_state()
+    before = upstream_state()
     for operation in operations:
         OPERATIONS[operation]()
     since = operations[::-1]
     if "unregister" in since:
         since = since[: since.index("unregister")]
-    assert hasattr(host_models, "mLSTMTime") is bool(since)
-    assert hasattr(host_models, "mLSTMTime_pkg") is bool(since)
-    assert host_models.__all__.count("mLSTMTime") == bool(since)
+    assert hasattr(upstream_models, "mLSTMTime") is bool(since)
+    assert hasattr(upstream_models, "mLSTMTime_pkg") is bool(since)
+    assert upstream_models.__all__.count("mLSTMTime") == bool(since)
     cell = mLSTMCell if "replace" in since else STOCK_CELL
-    assert [holder.mLSTMCell for holder in CELL_HOLDERS] == [cell] * len(CELL_HOLDERS)
+    assert [module.mLSTMCell for module in CELL_MODULES] == [cell] * len(CELL_MODULES)
     unregister()
-    assert host_state() == before
+    assert upstream_state() == before
 
 
 @pytest.mark.parametrize("name", ["mLSTMTime", "mLSTMTime_pkg"])
 @pytest.mark.parametrize("foreign", [type("mLSTMTime", (), {}), None], ids=["class", "None"])
-def test_refuses_to_shadow_a_foreign_name(
+def test_register_refuses_to_shadow_a_foreign_name(
     name: str, foreign: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_models, name, foreign, raising=False)
-    before = host_state()
+    monkeypatch.setattr(upstream_models, name, foreign, raising=False)
+    before = upstream_state()
     with pytest.raises(RuntimeError) as error:
         register(replace_stock_cell=True)
-    assert host_state() == before
+    assert upstream_state() == before
     unregister()
-    assert host_state() == before  # nor is it removed
+    assert upstream_state() == before  # nor is it removed
     message = str(error.value)
     assert f"register: pytorch_forecasting.models.{name} must be free" in message
     assert f"got {foreign!r}" in message
     assert f"import {name} from pytorch_forecasting_mlstm" in message
 
 
-@pytest.mark.parametrize("holder", CELL_HOLDERS, ids=lambda module: module.__name__)
-def test_refuses_to_replace_a_foreign_cell(holder: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", CELL_MODULES, ids=lambda module: module.__name__)
+def test_register_refuses_to_replace_a_foreign_cell(
+    module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Foreign(STOCK_CELL):
         pass
 
-    monkeypatch.setattr(holder, "mLSTMCell", Foreign)
-    before = host_state()
-    with pytest.raises(RuntimeError, match="must be the host's own cell .* got .*Foreign"):
+    monkeypatch.setattr(module, "mLSTMCell", Foreign)
+    before = upstream_state()
+    with pytest.raises(
+        RuntimeError, match="must be pytorch-forecasting's own cell .* got .*Foreign"
+    ):
         register(replace_stock_cell=True)
-    assert host_state() == before
-    register()  # the model alone is no trouble
+    assert upstream_state() == before
+    register()  # the model alone conflicts with nothing
 
 
-def test_a_name_given_away_after_register_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unregister_leaves_a_name_that_was_reassigned(monkeypatch: pytest.MonkeyPatch) -> None:
     register(replace_stock_cell=True)
     foreign = type("Foreign", (), {})
     with monkeypatch.context() as patch:
-        patch.setattr(host_models, "mLSTMTime", foreign)
-        patch.setattr(CELL_HOLDERS[0], "mLSTMCell", foreign)
+        patch.setattr(upstream_models, "mLSTMTime", foreign)
+        patch.setattr(CELL_MODULES[0], "mLSTMCell", foreign)
         unregister()
-        assert host_models.mLSTMTime is foreign
-        assert CELL_HOLDERS[0].mLSTMCell is foreign
-        assert CELL_HOLDERS[1].mLSTMCell is STOCK_CELL
-    # leaving the context gave back what it had found: our classes
-    host_models.__all__.remove("mLSTMTime")
-    del host_models.mLSTMTime
-    CELL_HOLDERS[0].mLSTMCell = STOCK_CELL
+        assert upstream_models.mLSTMTime is foreign
+        assert CELL_MODULES[0].mLSTMCell is foreign
+        assert CELL_MODULES[1].mLSTMCell is STOCK_CELL
+    # Leaving the context has restored the classes of this package.
+    upstream_models.__all__.remove("mLSTMTime")
+    del upstream_models.mLSTMTime
+    CELL_MODULES[0].mLSTMCell = STOCK_CELL
 
 
-def test_replace_stock_cell_must_be_a_flag() -> None:
+def test_register_refuses_a_replace_stock_cell_that_is_no_flag() -> None:
     with pytest.raises(TypeError, match="register: replace_stock_cell must be True or False"):
         register(replace_stock_cell="yes")
     with pytest.raises(TypeError, match="positional"):
@@ -176,23 +181,23 @@ def test_replace_stock_cell_must_be_a_flag() -> None:
 
 
 @pytest.mark.parametrize("cls", [mLSTMTime, mLSTMTime_pkg, mLSTMCell])
-def test_classes_pickle_by_their_home_in_this_package(cls: type) -> None:
+def test_registered_classes_pickle_by_their_home_in_this_package(cls: type) -> None:
     plain = pickle.dumps(cls)
     register(replace_stock_cell=True)
     assert pickle.dumps(cls) == plain
     assert pickle.loads(plain) is cls
 
 
-def test_the_documented_import_gives_the_working_cell() -> None:
+def test_replaced_cell_is_what_the_documented_import_gives() -> None:
     register(replace_stock_cell=True)
     namespace: dict[str, object] = {}
     exec("from pytorch_forecasting.layers._recurrent._mlstm.cell import mLSTMCell", namespace)
     assert namespace["mLSTMCell"] is mLSTMCell
 
 
-def test_stock_layer_with_this_cell_is_the_loop_over_its_cells() -> None:
+def test_replaced_cell_makes_the_stock_layer_a_loop_over_its_cells() -> None:
     register(replace_stock_cell=True)
-    layer = CELL_HOLDERS[0].mLSTMLayer(3, 8, 2, 0.0).double()
+    layer = CELL_MODULES[0].mLSTMLayer(3, 8, 2, 0.0).double()
     x = torch.randn(20, 4, 3, dtype=torch.float64)
     output, _ = layer(x)
 
@@ -204,10 +209,10 @@ def test_stock_layer_with_this_cell_is_the_loop_over_its_cells() -> None:
 
 
 @pytest.mark.parametrize("layer_norm", [True, False])
-def test_stock_layer_has_a_living_memory_with_this_cell(layer_norm: bool) -> None:
-    """The last output hangs on the first input, and every weight that works on memory learns."""
+def test_replaced_cell_gives_the_stock_layer_a_memory(layer_norm: bool) -> None:
+    """The last output depends on the first input, and all weights of the memory get gradients."""
     register(replace_stock_cell=True)
-    layer = CELL_HOLDERS[0].mLSTMLayer(3, 8, 2, 0.0, layer_norm)
+    layer = CELL_MODULES[0].mLSTMLayer(3, 8, 2, 0.0, layer_norm)
     assert all(type(cell) is mLSTMCell for cell in layer.cells)
     x = torch.randn(20, 4, 3, requires_grad=True)
     output, _ = layer(x)
@@ -221,9 +226,9 @@ def test_stock_layer_has_a_living_memory_with_this_cell(layer_norm: bool) -> Non
             assert query.abs().max() > 1e-4, name
 
 
-def test_stock_layer_forgets_all_without_it() -> None:
+def test_stock_cell_gives_the_stock_layer_no_memory() -> None:
     """The control: with the stock cell the test above would fail."""
-    layer = CELL_HOLDERS[0].mLSTMLayer(3, 8, 2, 0.0)
+    layer = CELL_MODULES[0].mLSTMLayer(3, 8, 2, 0.0)
     x = torch.randn(20, 4, 3, requires_grad=True)
     layer(x)[0][-1].square().sum().backward()
     assert x.grad[0].abs().max() < 1e-6
@@ -231,42 +236,42 @@ def test_stock_layer_forgets_all_without_it() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`")
-def test_stock_network_and_model_run_and_learn_with_this_cell() -> None:
+def test_replaced_cell_runs_and_learns_in_stock_network_and_model() -> None:
     register(replace_stock_cell=True)
-    network = CELL_HOLDERS[0].mLSTMNetwork(3, 8, 2, output_size=5)
+    network = CELL_MODULES[0].mLSTMNetwork(3, 8, 2, output_size=5)
     output, state = network(torch.randn(7, 4, 3))
     assert output.shape == (4, 5)
-    again, _ = network(torch.randn(7, 4, 3), *state)  # the state it returned is one it takes
+    again, _ = network(torch.randn(7, 4, 3), *state)  # it takes the state that it returned
     assert again.isfinite().all()
 
-    model = host_models.xLSTMTime(
+    model = upstream_models.xLSTMTime(
         input_size=1, hidden_size=8, output_size=5, xlstm_type="mlstm", num_layers=2, dropout=0.0
     )
     cells = [module for module in model.modules() if type(module) is mLSTMCell]
     assert len(cells) == 2
     model({"encoder_cont": torch.randn(4, 30, 1)}).prediction.square().sum().backward()
-    # its InstanceNorm hides scale from the loss, so only that the gradient arrives is asked here
+    # Its InstanceNorm hides the scale from the loss, so this asserts only that a gradient arrives.
     for cell in cells:
         assert cell.projection.weight.grad.abs().max() > 0
 
 
-def test_what_was_built_before_keeps_its_cell() -> None:
-    before = CELL_HOLDERS[0].mLSTMLayer(3, 8, 1)
+def test_replaced_cell_leaves_objects_that_were_built_before() -> None:
+    before = CELL_MODULES[0].mLSTMLayer(3, 8, 1)
     register(replace_stock_cell=True)
-    during = CELL_HOLDERS[0].mLSTMLayer(3, 8, 1)
+    during = CELL_MODULES[0].mLSTMLayer(3, 8, 1)
     unregister()
-    after = CELL_HOLDERS[0].mLSTMLayer(3, 8, 1)
+    after = CELL_MODULES[0].mLSTMLayer(3, 8, 1)
     assert [type(layer.cells[0]) for layer in (before, during, after)] == [
         STOCK_CELL,
         mLSTMCell,
         STOCK_CELL,
     ]
-    twin = copy.deepcopy(during)
-    assert isinstance(twin, nn.Module)
-    assert type(twin.cells[0]) is mLSTMCell
+    copied = copy.deepcopy(during)
+    assert isinstance(copied, nn.Module)
+    assert type(copied.cells[0]) is mLSTMCell
 
 
-def test_import_changes_nothing_in_the_host() -> None:
+def test_import_changes_nothing_in_pytorch_forecasting() -> None:
     script = """
         import sys
         import types
@@ -278,7 +283,7 @@ def test_import_changes_nothing_in_the_host() -> None:
                 for module, content in list(sys.modules.items())
                 if module.split(".")[0] in ("pytorch_forecasting", "skbase", "lightning")
                 for name, value in vars(content).items()
-                # a first import of a part of the host hangs that part into its parent
+                # the first import of a submodule adds it to its parent
                 if not isinstance(value, types.ModuleType)
             }
 

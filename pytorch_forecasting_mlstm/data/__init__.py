@@ -1,5 +1,5 @@
-"""Data sets that hand out whole batches at memory speed."""
+"""A `TimeSeriesDataSet` that loads whole batches at memory speed."""
 
-from ._batched import BatchedTimeSeriesDataSet
+from .batched import BatchedTimeSeriesDataSet
 
 __all__ = ["BatchedTimeSeriesDataSet"]

@@ -1,4 +1,4 @@
-"""What cannot be gathered comes the stock way, and says so: once, by name."""
+"""What cannot be gathered is loaded sample by sample, after one warning that names the reason."""
 
 import warnings
 from typing import Any
@@ -10,9 +10,10 @@ from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch.utils.data import ConcatDataset, DataLoader
 
+from helpers.batch_comparison import assert_batches_match, assert_identical
 from helpers.batched_configurations import CONFIGURATIONS, Configuration
-from helpers.identical import assert_identical
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, _batched
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.data import batched as batched_module
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The given NumPy array is not writable:UserWarning",
@@ -20,29 +21,29 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-class OwnEncoderNormalizer(EncoderNormalizer):
+class CustomEncoderNormalizer(EncoderNormalizer):
     pass
 
 
-class OwnMultiNormalizer(MultiNormalizer):
+class CustomMultiNormalizer(MultiNormalizer):
     pass
 
 
-class OwnDataset(BatchedTimeSeriesDataSet):
+class CustomDataset(BatchedTimeSeriesDataSet):
     def __getitem__(self, number: int) -> Any:
         x, y = super().__getitem__(number)
         return x | dict(x_cont=x["x_cont"] * 2), y
 
 
 CASES = {
-    "OwnEncoderNormalizer, the normalizer of 'y', is no plain EncoderNormalizer": dict(
-        target_normalizer=OwnEncoderNormalizer()
+    "the normalizer of 'y', CustomEncoderNormalizer, subclasses EncoderNormalizer": dict(
+        target_normalizer=CustomEncoderNormalizer()
     ),
-    "OwnEncoderNormalizer, the normalizer of 'rain', is no plain EncoderNormalizer": dict(
-        time_varying_unknown_reals=["y", "rain"], scalers={"rain": OwnEncoderNormalizer()}
+    "the normalizer of 'rain', CustomEncoderNormalizer, subclasses EncoderNormalizer": dict(
+        time_varying_unknown_reals=["y", "rain"], scalers={"rain": CustomEncoderNormalizer()}
     ),
-    "OwnMultiNormalizer, the target normalizer, is no plain MultiNormalizer": dict(
-        target=["y"], target_normalizer=OwnMultiNormalizer([EncoderNormalizer()])
+    "the target normalizer, CustomMultiNormalizer, subclasses MultiNormalizer": dict(
+        target=["y"], target_normalizer=CustomMultiNormalizer([EncoderNormalizer()])
     ),
     "the scaler of 'y_scale' is an EncoderNormalizer": dict(
         target_normalizer=EncoderNormalizer(),
@@ -52,41 +53,44 @@ CASES = {
 }
 
 
-# Before pandas 3, the host cannot do that itself: to it, the deviation of a table is no number.
-OLD = pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="the host needs pandas 3")
+# With pandas 2, pytorch-forecasting cannot fit it: there, the deviation of a table is no number.
+NEEDS_PANDAS_3 = pytest.mark.skipif(
+    int(pd.__version__.split(".")[0]) < 3, reason="pytorch-forecasting needs pandas 3 for it"
+)
 
 
 @pytest.mark.parametrize(
-    "reason", [pytest.param(each, marks=[OLD] if "y_scale" in each else []) for each in CASES]
+    "reason",
+    [pytest.param(case, marks=[NEEDS_PANDAS_3] if "y_scale" in case else []) for case in CASES],
 )
-def test_setting_is_named_once_and_batches_are_right(reason: str) -> None:
+def test_fallback_names_the_setting_once_and_batches_match(reason: str) -> None:
     configuration = Configuration(reason, lambda: CASES[reason])
     stock, batched = (
         configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
     )
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as caught:
         loader = batched.to_dataloader(train=True, batch_size=16)
         torch.manual_seed(0)
         actual = list(loader) + list(loader)
-    messages = [str(each.message) for each in told if "one by one" in str(each.message)]
-    assert messages == [
-        "BatchedTimeSeriesDataSet fetches samples one by one, at the speed of TimeSeriesDataSet: "
+    messages = [str(warning.message) for warning in caught]
+    assert [message for message in messages if "one by one" in message] == [
+        "BatchedTimeSeriesDataSet loads samples one by one, at the speed of TimeSeriesDataSet: "
         + reason
     ]
     torch.manual_seed(0)
     loader = stock.to_dataloader(train=True, batch_size=16)
-    assert_identical(actual, list(loader) + list(loader))
+    assert_batches_match(actual, list(loader) + list(loader), stock)
 
 
-def test_getitem_of_a_derived_class_is_used() -> None:
-    dataset = CONFIGURATIONS[0].build(OwnDataset)
-    with pytest.warns(UserWarning, match="OwnDataset has a __getitem__ of its own"):
+def test_fallback_uses_getitem_of_a_subclass() -> None:
+    dataset = CONFIGURATIONS[0].build(CustomDataset)
+    with pytest.warns(UserWarning, match="CustomDataset has its own __getitem__"):
         actual = next(iter(dataset.to_dataloader(train=False)))
     plain = next(iter(CONFIGURATIONS[0].build(TimeSeriesDataSet).to_dataloader(train=False)))
     assert torch.equal(actual[0]["encoder_cont"], 2 * plain[0]["encoder_cont"])
 
 
-def test_decoder_length_of_a_derived_class_is_used() -> None:
+def test_batches_use_calculate_decoder_length_of_a_subclass() -> None:
     class Short(BatchedTimeSeriesDataSet):
         def calculate_decoder_length(self, time_last: Any, sequence_length: Any) -> Any:
             return super().calculate_decoder_length(time_last, sequence_length).clip(max=2)
@@ -97,7 +101,7 @@ def test_decoder_length_of_a_derived_class_is_used() -> None:
     assert x["decoder_cont"].shape[1] == 2
 
 
-def test_positions_given_as_a_slice() -> None:
+def test_fallback_overwrites_values_at_a_slice() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
     dataset.set_overwrite_values(1.0, "time")
     dataset._overwrite_values |= dict(variable="y", target=slice(-2, None))
@@ -106,7 +110,7 @@ def test_positions_given_as_a_slice() -> None:
     assert (actual[0]["decoder_cont"][:, -2:, 0] == 1.0).all()
 
 
-def test_collate_function_that_reads_samples() -> None:
+def test_fallback_gives_samples_to_a_collate_function_that_reads_them() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
     expected = list(dataset.to_dataloader(train=False, batch_size=16))
 
@@ -114,12 +118,12 @@ def test_collate_function_that_reads_samples() -> None:
         assert len(samples) <= 16
         return TimeSeriesDataSet._collate_fn(list(samples))[0]
 
-    with pytest.warns(UserWarning, match="the collate_fn asks for single"):
+    with pytest.warns(UserWarning, match="the collate_fn reads single"):
         actual = list(dataset.to_dataloader(train=False, batch_size=16, collate_fn=first_only))
     assert_identical(actual, [x for x, _ in expected])
 
 
-def test_collate_function_around_that_of_the_dataset_is_gathered() -> None:
+def test_collate_function_around_that_of_the_dataset_needs_no_fallback() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
     expected = list(dataset.to_dataloader(train=False))
     with warnings.catch_warnings():
@@ -128,7 +132,7 @@ def test_collate_function_around_that_of_the_dataset_is_gathered() -> None:
         assert_identical(list(loader), [x for x, _ in expected])
 
 
-def test_dataset_around_it_that_passes_no_batches_on() -> None:
+def test_fallback_in_a_concat_dataset_warns_once() -> None:
     stock, batched = (
         CONFIGURATIONS[3].build(c) for c in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
     )
@@ -137,19 +141,19 @@ def test_dataset_around_it_that_passes_no_batches_on() -> None:
         both = ConcatDataset([dataset, dataset])
         return DataLoader(both, batch_size=16, collate_fn=dataset._collate_fn)
 
-    _batched._tell_of_single_samples.cache_clear()
-    with pytest.warns(UserWarning) as told:
+    batched_module._warn_single_samples.cache_clear()
+    with pytest.warns(UserWarning) as caught:
         actual = list(loader(batched))
     assert_identical(actual, list(loader(stock)))
-    assert ["as torch's ConcatDataset" in str(each.message) for each in told] == [True]
+    assert ["like torch's ConcatDataset" in str(each.message) for each in caught] == [True]
 
 
-def test_sample_that_is_not_there_is_an_error_either_way() -> None:
+def test_lazy_batch_raises_for_a_position_that_is_not_there() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
     pending = dataset.__getitems__([0, len(dataset)])
     with pytest.raises(IndexError):
         pending.collate()
-    with pytest.warns(UserWarning, match="asks for single samples"), pytest.raises(IndexError):
+    with pytest.warns(UserWarning, match="reads single samples"), pytest.raises(IndexError):
         list(pending)
 
 
@@ -161,8 +165,8 @@ def test_sample_that_is_not_there_is_an_error_either_way() -> None:
         "several targets",
     ],
 )
-def test_single_samples_are_those_of_the_host(name: str) -> None:
-    """To the last bit; how they lie in memory is another matter."""
+def test_getitem_matches_upstream(name: str) -> None:
+    """In values; the layout in memory may differ."""
     configuration = next(each for each in CONFIGURATIONS if each.name == name)
     stock, batched = (
         configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
@@ -172,16 +176,16 @@ def test_single_samples_are_those_of_the_host(name: str) -> None:
         if isinstance(sample, dict):
             return {key: laid_out(value) for key, value in sample.items()}
         if isinstance(sample, (list, tuple)):
-            return [laid_out(value) for value in sample]
+            return type(sample)(laid_out(value) for value in sample)
         return None if sample is None else torch.as_tensor(sample).contiguous()
 
     for number in (*range(0, len(stock), 7), -1):
-        assert_identical(laid_out(batched[number]), laid_out(stock[number]))
+        assert_batches_match([laid_out(batched[number])], [laid_out(stock[number])], stock)
     with pytest.raises(IndexError):
         batched[len(batched)]
 
 
-def test_second_reason_is_named_as_well() -> None:
+def test_fallback_names_a_second_reason_as_well() -> None:
     dataset = CONFIGURATIONS[3].build(BatchedTimeSeriesDataSet)
     dataset.set_overwrite_values(1.0, "time")
     dataset._overwrite_values["target"] = slice(0, 1)
@@ -189,7 +193,7 @@ def test_second_reason_is_named_as_well() -> None:
         next(iter(dataset.to_dataloader(train=False)))
     dataset.reset_overwrite_values()
     loader = DataLoader(dataset, batch_size=4, collate_fn=lambda samples: len(list(samples)))
-    with pytest.warns(UserWarning, match="the collate_fn asks for single samples"):
+    with pytest.warns(UserWarning, match="the collate_fn reads single samples"):
         next(iter(loader))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Everything around the batches stays the host's: samplers, workers, filters, files, models."""
+"""Samplers, workers, filters, files and models work as with `TimeSeriesDataSet`."""
 
 import copy
 import multiprocessing
@@ -21,11 +21,11 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from helpers.batch_comparison import assert_batches_match, assert_identical
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, panel
-from helpers.identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
-# scikit-learn, whenever the host hands arrays to a scaler that was fitted to a table
+# scikit-learn, if arrays are given to a scaler that was fitted to a table
 pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 
 
@@ -55,21 +55,26 @@ def assert_same_loaders(
     assert_identical(*loaded)
 
 
-def test_inference_mode() -> None:
-    """Whose tensors count no changes."""
+def test_batched_dataset_works_in_inference_mode() -> None:
+    """Its tensors count no versions."""
+    configuration = Configuration("inference mode", dict)
     with torch.inference_mode():
-        assert_same_loaders(build(BatchedTimeSeriesDataSet), build(TimeSeriesDataSet))
+        batched, stock = map(configuration.build, (BatchedTimeSeriesDataSet, TimeSeriesDataSet))
+        assert batched.data["groups"].is_inference()
+        assert_same_loaders(batched, stock)
 
 
 @pytest.mark.filterwarnings("ignore:Less than 8 samples available:UserWarning")
 @pytest.mark.parametrize("train", [True, False])
-def test_synchronized_sampler(
+def test_loader_with_a_synchronized_sampler(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, train: bool
 ) -> None:
     assert_same_loaders(batched, stock, train=train, batch_sampler="synchronized")
 
 
-def test_other_samplers(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet) -> None:
+def test_loader_with_other_samplers(
+    stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
+) -> None:
     weights = torch.linspace(0.1, 1.0, len(stock)).tolist()
     for sampler in (
         WeightedRandomSampler(weights, 30),
@@ -80,10 +85,10 @@ def test_other_samplers(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesData
     assert_same_loaders(batched, stock, train=False, batch_sampler=by_hand)
 
 
-def test_sampler_that_lightning_puts_in(
+def test_loader_with_the_sampler_of_lightning(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
-    """A run on several devices makes the loader anew, with a sampler for each of them."""
+    """A run on several devices rebuilds the loader, with a sampler for each of them."""
     update = pl.utilities.data._update_dataloader
     loaded = []
     for dataset in (batched, stock):
@@ -95,7 +100,9 @@ def test_sampler_that_lightning_puts_in(
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, method: str) -> None:
+def test_loader_with_workers(
+    stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, method: str
+) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
     options = dict(num_workers=1, multiprocessing_context=method)
@@ -108,7 +115,7 @@ def test_workers(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, me
 
 # torch, where the system gives this process a single processor
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
-def test_random_lengths_in_workers_are_the_stock_ones() -> None:
+def test_loader_with_workers_draws_lengths_as_upstream() -> None:
     loaded = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = build(cls, "random lengths")
@@ -117,7 +124,7 @@ def test_random_lengths_in_workers_are_the_stock_ones() -> None:
     assert_identical(*loaded)
 
 
-def test_subset_of_samples(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet) -> None:
+def test_loader_of_a_subset(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet) -> None:
     actual, expected = (
         list(
             DataLoader(Subset(dataset, [3, 1, 4, 1, 5, 9, 2, 6]), 4, collate_fn=dataset._collate_fn)
@@ -128,10 +135,10 @@ def test_subset_of_samples(stock: TimeSeriesDataSet, batched: BatchedTimeSeriesD
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_filter(
+def test_filter_matches_upstream(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, in_place: bool
 ) -> None:
-    next(iter(batched.to_dataloader(batch_size=8)))  # whatever it may keep, it keeps
+    next(iter(batched.to_dataloader(batch_size=8)))  # fills the caches, if there are any
 
     def later(index: Any) -> Any:
         return (index["time_idx_first_prediction"] > 15) & (index["shop"] == "shop 1")
@@ -145,7 +152,7 @@ def test_filter(
     assert_same_loaders(batched, stock.filter(later) if in_place else stock, train=True)
 
 
-def test_changes_of_the_index_act_at_once(
+def test_changes_of_the_index_take_effect_at_once(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
     for change in (
@@ -158,7 +165,7 @@ def test_changes_of_the_index_act_at_once(
         assert_same_loaders(batched, stock, train=False)
 
 
-def test_normalizer_that_is_fitted_again_acts_at_once() -> None:
+def test_refitted_group_normalizer_takes_effect_at_once() -> None:
     loaded = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = build(cls, "GroupNormalizer, by all groups")
@@ -171,32 +178,33 @@ def test_normalizer_that_is_fitted_again_acts_at_once() -> None:
     assert not torch.equal(before[0][0]["target_scale"], loaded[0][0][0]["target_scale"])
 
 
-def _fit_again(normalizer: TorchNormalizer) -> None:
+def refit(normalizer: TorchNormalizer) -> None:
     normalizer.fit(np.array(panel()["signed"] * 3 + 100))
 
 
-def _assign(normalizer: TorchNormalizer) -> None:
+def assign(normalizer: TorchNormalizer) -> None:
     normalizer.center_, normalizer.scale_ = torch.tensor(7.0), torch.tensor(99.0)
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
-@pytest.mark.parametrize("change", [_fit_again, _assign])
+@pytest.mark.parametrize("change", [refit, assign])
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_change_of_one_scale_for_all_acts_at_once(
+def test_changed_torch_normalizer_takes_effect_at_once(
     change: Callable[[TorchNormalizer], None], several: bool
 ) -> None:
     loaded = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
-        normalizer = TorchNormalizer()
         dataset = Configuration(
             "one scale for all series",
-            lambda normalizer=normalizer: dict(
+            lambda: dict(
                 target=["signed"] if several else "signed",
-                target_normalizer=MultiNormalizer([normalizer]) if several else normalizer,
+                target_normalizer=MultiNormalizer([TorchNormalizer()])
+                if several
+                else TorchNormalizer(),
             ),
         ).build(cls)
         before = next(iter(dataset.to_dataloader(train=False)))[0]["target_scale"]
-        change(normalizer)
+        change(dataset.target_normalizers[0])
         loaded.append(list(dataset.to_dataloader(train=False, batch_size=8)))
     assert_identical(*loaded)
     after = loaded[0][0][0]["target_scale"]
@@ -204,7 +212,7 @@ def test_change_of_one_scale_for_all_acts_at_once(
     assert not torch.equal(old[0], new[0])
 
 
-def test_change_of_the_groups_in_place_acts_at_once() -> None:
+def test_groups_changed_in_place_take_effect_at_once() -> None:
     loaded = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = build(cls, "GroupNormalizer, by all groups")
@@ -217,7 +225,7 @@ def test_change_of_the_groups_in_place_acts_at_once() -> None:
 @pytest.mark.parametrize(
     "name", ["variable lengths", "covariates scaled by encoders, variable lengths"]
 )
-def test_wrap_shares_data_and_changes_nothing_in_the_stock_dataset(name: str) -> None:
+def test_wrap_shares_data_and_leaves_the_batches_of_the_dataset(name: str) -> None:
     stock = build(TimeSeriesDataSet, name)
     stock.set_overwrite_values(2.0, "size")
     before = list(stock.to_dataloader(train=False))
@@ -226,12 +234,13 @@ def test_wrap_shares_data_and_changes_nothing_in_the_stock_dataset(name: str) ->
         assert wrapped.data[key] is values
     wrapped.set_overwrite_values(1.0, "size")
     wrapped.filter(lambda index: index["shop"] == "shop 1", copy=False)
-    assert_identical(list(stock.to_dataloader(train=False)), before)
+    # Data stored by row are added in another order.
+    assert_batches_match(list(stock.to_dataloader(train=False)), before, stock)
     again = BatchedTimeSeriesDataSet.wrap(wrapped)
     assert_same_loaders(again, wrapped, train=False)
 
 
-def test_wrapped_and_built_data_take_the_memory_of_stock_data(
+def test_wrapped_and_built_data_take_the_memory_of_upstream(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
     def size(data: Any) -> int:
@@ -246,31 +255,31 @@ def test_wrapped_and_built_data_take_the_memory_of_stock_data(
         assert size(dataset.data) == expected
 
 
-def test_derived_class_wraps_what_has_nothing_to_lose(stock: TimeSeriesDataSet) -> None:
-    class Own(BatchedTimeSeriesDataSet):
+def test_wrap_of_a_subclass_takes_what_has_nothing_to_lose(stock: TimeSeriesDataSet) -> None:
+    class Subclass(BatchedTimeSeriesDataSet):
         pass
 
-    own = Own.wrap(BatchedTimeSeriesDataSet.wrap(stock))
-    assert type(own) is Own
-    assert type(Own.wrap(own)) is Own
-    assert_same_loaders(own, stock, train=True)
-    with pytest.raises(TypeError, match="got Own, a class derived from it"):
-        BatchedTimeSeriesDataSet.wrap(own)
+    wrapped = Subclass.wrap(BatchedTimeSeriesDataSet.wrap(stock))
+    assert type(wrapped) is Subclass
+    assert type(Subclass.wrap(wrapped)) is Subclass
+    assert_same_loaders(wrapped, stock, train=True)
+    with pytest.raises(TypeError, match="got Subclass, a subclass whose own methods"):
+        BatchedTimeSeriesDataSet.wrap(wrapped)
 
 
-def test_wrap_refuses_what_it_cannot_wrap(stock: TimeSeriesDataSet) -> None:
-    class Own(TimeSeriesDataSet):
+def test_wrap_refuses_subclasses_and_other_objects(stock: TimeSeriesDataSet) -> None:
+    class Subclass(TimeSeriesDataSet):
         pass
 
-    own = copy.copy(stock)
-    own.__class__ = Own
-    with pytest.raises(TypeError, match="got Own, a class derived from it.*derive that class from"):
-        BatchedTimeSeriesDataSet.wrap(own)
+    dataset = copy.copy(stock)
+    dataset.__class__ = Subclass
+    with pytest.raises(TypeError, match="got Subclass, a subclass whose.*derive that class from"):
+        BatchedTimeSeriesDataSet.wrap(dataset)
     with pytest.raises(TypeError, match="wrap expects a TimeSeriesDataSet, got DataFrame"):
         BatchedTimeSeriesDataSet.wrap(panel())
 
 
-def test_parameters_are_those_of_the_host(
+def test_get_parameters_matches_upstream(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
     expected, actual = stock.get_parameters(), batched.get_parameters()
@@ -285,15 +294,15 @@ def test_parameters_are_those_of_the_host(
     assert repr(batched) == repr(stock).replace("TimeSeriesDataSet", "BatchedTimeSeriesDataSet", 1)
 
 
-def test_what_is_saved_of_a_batched_dataset_needs_no_class_of_this_package(
+def test_pickled_parameters_need_no_class_of_this_package(
     batched: BatchedTimeSeriesDataSet,
 ) -> None:
-    """Its parameters go into checkpoints of models, which others load without it."""
+    """They go into checkpoints of models, which others load without it."""
     assert b"pytorch_forecasting_mlstm" not in pickle.dumps(batched.get_parameters())
 
 
 @pytest.mark.parametrize("way", ["save", "pickle", "deepcopy", "copy"])
-def test_copies_and_files(
+def test_copies_and_files_load_the_same_batches(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, way: str, tmp_path: Path
 ) -> None:
     next(iter(batched.to_dataloader()))
@@ -308,7 +317,7 @@ def test_copies_and_files(
     assert_same_loaders(restored, stock, train=True)
 
 
-def test_load_takes_stock_files_and_refuses_others(
+def test_load_takes_upstream_files_and_refuses_others(
     stock: TimeSeriesDataSet, tmp_path: Path
 ) -> None:
     stock.save(tmp_path / "stock")
@@ -340,13 +349,13 @@ def train(dataset: TimeSeriesDataSet) -> tuple[list[Any], DecoderMLP]:
 
 
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`")
-def test_model_of_the_host_learns_and_predicts_the_same(
+def test_decoder_mlp_learns_and_predicts_as_upstream(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
     expected, _ = train(stock)
     actual, model = train(batched)
-    for one, other in zip(actual, expected, strict=True):
-        assert torch.equal(one, other)
+    for parameter, expected_parameter in zip(actual, expected, strict=True):
+        assert torch.equal(parameter, expected_parameter)
     options = dict(
         mode="prediction",
         return_index=True,

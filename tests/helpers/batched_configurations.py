@@ -3,6 +3,7 @@
 A configuration builds its arguments anew on every call, since datasets fit normalizers in place.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +24,7 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 
 
 @cache
-def panel(seed: int = 0, *, gaps: float = 0.0, lengths: tuple[int, ...] = (31, 27, 36, 25)):
+def panel(seed: int = 0, *, gaps: float = 0.0, lengths: tuple[int, ...] = (24, 20, 26, 19)):
     """Series of different lengths and starts, with a column for every kind of variable.
 
     Parameters
@@ -106,28 +107,33 @@ class Configuration:
     modes: tuple[str, ...] = ("train", "validation", "predict")
 
     def build(self, cls: type[TimeSeriesDataSet]) -> TimeSeriesDataSet:
-        """Build the training dataset."""
-        defaults: dict[str, Any] = dict(
-            time_idx="time",
-            target="y",
-            group_ids=["shop", "product"],
-            max_encoder_length=9,
-            max_prediction_length=4,
-            time_varying_unknown_reals=["y"],
-        )
-        return cls(self.table(), **(defaults | self.settings()))
+        """Build the training dataset: once per class, then copies of it."""
+        return copy.deepcopy(_built(self, cls))
 
     def derive(self, training: TimeSeriesDataSet, mode: str) -> TimeSeriesDataSet:
         """Build the dataset of a mode from the training dataset."""
         if mode == "train":
             return training
-        chosen = dict(predict=True) if mode == "predict" else dict(min_prediction_idx=20)
+        chosen = dict(predict=True) if mode == "predict" else dict(min_prediction_idx=16)
         return type(training).from_dataset(
             training, self.table(), stop_randomization=True, **chosen
         )
 
     def __str__(self) -> str:
         return self.name
+
+
+@cache
+def _built(configuration: Configuration, cls: type[TimeSeriesDataSet]) -> TimeSeriesDataSet:
+    defaults: dict[str, Any] = dict(
+        time_idx="time",
+        target="y",
+        group_ids=["shop", "product"],
+        max_encoder_length=9,
+        max_prediction_length=4,
+        time_varying_unknown_reals=["y"],
+    )
+    return cls(configuration.table(), **(defaults | configuration.settings()))
 
 
 def _covariates() -> dict[str, Any]:
@@ -243,7 +249,11 @@ def _group_normalizers() -> list[Configuration]:
 CONFIGURATIONS: list[Configuration] = [
     Configuration("defaults", dict),
     Configuration("rows in any order", dict, shuffled),
-    Configuration("encoders above 20 steps", lambda: dict(max_encoder_length=21)),
+    Configuration(
+        "encoders above 20 steps",
+        lambda: dict(max_encoder_length=21),
+        lambda: panel(lengths=(31, 27, 36, 25)),
+    ),
     Configuration("covariates of all kinds", _covariates),
     Configuration("no input at all", lambda: dict(time_varying_unknown_reals=[])),
     Configuration("target is no input", lambda: dict(time_varying_unknown_reals=["rain"])),

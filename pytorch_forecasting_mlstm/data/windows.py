@@ -1,4 +1,8 @@
-"""Which rows and steps the samples of a batch cover: integer arithmetic, one entry a sample."""
+"""The rows and steps that the samples of a batch cover: integer arithmetic, one entry per sample.
+
+A sample is a history followed by a horizon. In pytorch-forecasting these are the encoder and the
+decoder, and its names are kept where its own lengths and options are meant.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,34 +19,35 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Windows(NamedTuple):
-    """Where the samples of one batch lie in the rows of a dataset.
+    """Where the samples of a batch lie in the rows of a dataset.
 
-    A sample spans ``length`` steps of its series. It is used from step ``skipped`` on: first
-    ``encoder_length`` steps, then ``decoder_length``. All arrays have shape ``(B,)``.
+    A sample spans ``length`` steps of its series. Its first ``skipped`` steps are left out; then
+    come ``encoder_length`` steps of history and ``decoder_length`` steps of the horizon. All arrays
+    have shape ``(B,)``.
 
     Parameters
     ----------
     first_row, last_row : ndarray of int
-        first and last row of the data that belong to the sample
+        First and last row of the sample in the data.
     first_time : ndarray of int
-        time index of ``first_row``
+        Time index of ``first_row``.
     length : ndarray of int
-        steps from first to last row, those that are missing in the data included
-    gapped : ndarray of bool, or None
-        whether steps are missing; None where they are in no sample
+        Steps from the first to the last row, including those that the data lack.
+    has_gap : ndarray of bool, or None
+        Whether the data lack steps of the sample; None if they do for no sample.
     skipped : ndarray of int
-        steps that ``randomize_length`` leaves out at the start
+        Steps that ``randomize_length`` leaves out at the start.
     encoder_length, decoder_length : ndarray of int
-        steps of the encoder and of the decoder
+        Steps of the history and of the horizon.
     equal : bool
-        whether encoders are of one length, and decoders too
+        Whether all histories have the same length, and all horizons too.
     """
 
     first_row: IntArray
     last_row: IntArray
     first_time: IntArray
     length: IntArray
-    gapped: BoolArray | None
+    has_gap: BoolArray | None
     skipped: IntArray
     encoder_length: IntArray
     decoder_length: IntArray
@@ -50,34 +55,34 @@ class Windows(NamedTuple):
 
     @property
     def total(self) -> IntArray:
-        """Steps that are used: encoder and decoder."""
+        """Steps that are used: history and horizon."""
         return self.encoder_length + self.decoder_length
 
 
-def sample_windows(dataset: Any, numbers: Sequence[int]) -> Windows:
-    """Find the windows of samples, and draw their lengths anew where the dataset asks for it.
+def sample_windows(dataset: Any, positions: Sequence[int]) -> Windows:
+    """Find the windows of samples, and draw random lengths where the dataset asks for them.
 
     Parameters
     ----------
     dataset : BatchedTimeSeriesDataSet
-        read only: its index, time index and lengths
-    numbers : sequence of int
-        positions in ``dataset.index``
+        Its index, time index and lengths are read.
+    positions : sequence of int
+        Positions in ``dataset.index``.
 
     Returns
     -------
     Windows
-        arrays of shape ``(len(numbers),)``
+        Arrays of shape ``(len(positions),)``.
     """
-    chosen = np.asarray(numbers)
+    chosen = np.asarray(positions)
     first_row, last_row, steps = (
         _column(dataset.index, name)[chosen].astype(np.int64)
         for name in ("index_start", "index_end", "sequence_length")
     )
     times: IntArray = dataset.data["time"].numpy()
     rows = last_row - first_row + 1
-    has_gaps = rows < steps
-    gapped = has_gaps if np.logical_or.reduce(has_gaps) else None
+    rows_missing = rows < steps
+    has_gap = rows_missing if np.logical_or.reduce(rows_missing) else None
     length = np.maximum(rows, steps)
     decoder_length = _decoder_length(dataset, times[last_row], length)
     encoder_length = length - decoder_length
@@ -85,10 +90,10 @@ def sample_windows(dataset: Any, numbers: Sequence[int]) -> Windows:
     if (
         np.minimum.reduce(decoder_length) < dataset.min_prediction_length
         or np.minimum.reduce(encoder_length) < dataset.min_encoder_length
-        or (gapped is not None and not dataset.allow_missing_timesteps)
+        or (has_gap is not None and not dataset.allow_missing_timesteps)
     ):
-        for number in numbers:
-            dataset[int(number)]  # raises the host's own error
+        for position in positions:
+            dataset[int(position)]  # raises pytorch-forecasting's own error
 
     skipped = np.zeros_like(length)
     if dataset.randomize_length is not None:
@@ -104,7 +109,7 @@ def sample_windows(dataset: Any, numbers: Sequence[int]) -> Windows:
         last_row=last_row,
         first_time=times[first_row],
         length=length,
-        gapped=gapped,
+        has_gap=has_gap,
         skipped=skipped,
         encoder_length=encoder_length,
         decoder_length=decoder_length,
@@ -115,22 +120,22 @@ def sample_windows(dataset: Any, numbers: Sequence[int]) -> Windows:
 def _decoder_length(dataset: Any, last_time: IntArray, length: IntArray) -> IntArray:
     if type(dataset).calculate_decoder_length is not TimeSeriesDataSet.calculate_decoder_length:
         return np.asarray(dataset.calculate_decoder_length(last_time, length))
-    # The host's rule; its own implementation costs a twentieth of the batch.
+    # pytorch-forecasting's rule, written out: its method takes a twentieth of the batch's time.
     predictable = last_time - (dataset.min_prediction_idx - 1)
     spare = length - dataset.min_encoder_length
     return np.minimum(np.minimum(predictable, spare), dataset.max_prediction_length)
 
 
 def all_equal(values: IntArray) -> bool:
-    """Tell whether there is one value only."""
+    """Return whether all values are the same."""
     return bool(np.minimum.reduce(values) == np.maximum.reduce(values))
 
 
 def _column(index: pd.DataFrame, name: str) -> npt.NDArray[np.int32]:
-    """Read a column without the Series around it, which costs more than the rows."""
+    """Read a column without building a Series, which costs more than reading the rows."""
     try:
         values: npt.NDArray[np.int32] = index._get_column_array(index.columns.get_loc(name))
-    except AttributeError:  # it is not public
+    except AttributeError:  # the method is private
         values = index[name].to_numpy()
     return values
 
@@ -143,31 +148,31 @@ def randomized_lengths(
     max_prediction_length: int,
     concentrations: tuple[float, float],
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Shorten encoders at random, and hand the steps to the decoder as far as it has room.
+    """Shorten histories at random, and lengthen horizons by the same steps where they may grow.
 
-    With p ~ Beta(concentrations), drawn per sample, the encoder keeps
+    With p ~ Beta(concentrations), drawn per sample, a history keeps
     ``min_encoder_length + round(p * (encoder_length - min_encoder_length))`` steps.
 
     Parameters
     ----------
     encoder_length, decoder_length : ndarray of int
-        longest possible lengths, shape ``(B,)``
+        Longest possible lengths, shape ``(B,)``.
     min_encoder_length, max_prediction_length : int
-        limits
+        Limits.
     concentrations : tuple of float
-        parameters of the Beta distribution
+        Parameters of the Beta distribution.
 
     Returns
     -------
     encoder_length, decoder_length, skipped : ndarray of int
-        new lengths, and steps left out before the encoder, each of shape ``(B,)``
+        New lengths, and the steps left out before the history, each of shape ``(B,)``.
     """
     spare = torch.from_numpy(encoder_length - min_encoder_length)
-    # torch fills a sample of (B,) from its generator one by one, as B single draws would.
+    # torch draws a sample of shape (B,) one by one, so its random numbers are those of B draws.
     kept = Beta(*concentrations).sample(spare.shape)
     shorter = min_encoder_length + (spare * kept).round().numpy().astype(np.int64)
     longer = np.minimum(decoder_length + encoder_length - shorter, max_prediction_length)
-    # Where the decoder has room for all of them, the host leaves the sample as it was.
+    # If the horizon takes all of the steps, pytorch-forecasting leaves the sample as it was.
     changed = shorter + longer < encoder_length + decoder_length
     return (
         np.where(changed, shorter, encoder_length),

@@ -1,17 +1,15 @@
-"""`randomize_length`: the host's distribution, and its stream of random numbers too."""
+"""`randomize_length`: the distribution of pytorch-forecasting, and its stream of numbers too."""
 
 import numpy as np
 import pytest
 import torch
-from pytorch_forecasting.data import EncoderNormalizer, TimeSeriesDataSet
+from pytorch_forecasting.data import TimeSeriesDataSet
 from scipy import stats
 from torch.distributions import Beta
 
 from helpers.batched_configurations import Configuration, panel
-from helpers.identical import assert_identical
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.data._encoder_scales import encoder_scales
-from pytorch_forecasting_mlstm.data._windows import randomized_lengths
+from pytorch_forecasting_mlstm.data.windows import randomized_lengths
 
 DRAWS = 40_000
 
@@ -24,17 +22,17 @@ def draw(concentrations: tuple[float, float], spare: int) -> np.ndarray:
         max_prediction_length=2,
         concentrations=concentrations,
     )
-    assert (encoder + skipped == 3 + spare).all()  # the decoder is as long as it may be
+    assert (encoder + skipped == 3 + spare).all()  # the horizon is as long as it may be
     assert (decoder == 2).all()
     return encoder - 3
 
 
 @pytest.mark.parametrize("concentrations", [(0.2, 0.05), (1.0, 1.0), (5.0, 2.0)])
 @pytest.mark.parametrize("spare", [1, 7, 20])
-def test_lengths_follow_the_rounded_beta_distribution(
+def test_randomized_lengths_follow_the_rounded_beta_distribution(
     concentrations: tuple[float, float], spare: int
 ) -> None:
-    def surprise(of: tuple[float, float]) -> float:
+    def p_value(of: tuple[float, float]) -> float:
         """P-value of a chi-squared test against the cells of the distribution."""
         edges = (np.arange(spare + 2) - 0.5).clip(0, spare) / spare
         expected = np.diff(stats.beta(*of).cdf(edges)) * DRAWS
@@ -45,13 +43,13 @@ def test_lengths_follow_the_rounded_beta_distribution(
         return float(stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue)
 
     torch.manual_seed(0)
-    assert surprise(concentrations) > 1e-3
+    assert p_value(concentrations) > 1e-3
     # The test can tell a distribution that is somewhat off.
-    assert surprise((concentrations[0] * 1.3, concentrations[1])) < 1e-6
+    assert p_value((concentrations[0] * 1.3, concentrations[1])) < 1e-6
 
 
-def test_loaders_draw_from_one_distribution() -> None:
-    """Two samples, stock and batched, with different seeds."""
+def test_randomized_lengths_of_loaders_follow_one_distribution() -> None:
+    """One sample of each class, with different seeds."""
     configuration = Configuration(
         "long",
         lambda: dict(randomize_length=True, min_encoder_length=2, max_encoder_length=7),
@@ -68,15 +66,15 @@ def test_loaders_draw_from_one_distribution() -> None:
     assert (table > 0).sum() > 8
 
 
-def test_one_draw_of_many_is_many_draws_of_one() -> None:
-    """What makes even the stream equal; torch does not promise it."""
+def test_beta_draws_are_the_same_one_by_one_or_at_once() -> None:
+    """This makes even the stream of numbers equal; torch does not promise it."""
     torch.manual_seed(0)
     one_by_one = torch.stack([Beta(0.2, 0.05).sample() for _ in range(100)])
     torch.manual_seed(0)
     assert torch.equal(Beta(0.2, 0.05).sample((100,)), one_by_one)
 
 
-def test_decoder_takes_over_what_the_encoder_gives_up() -> None:
+def test_randomized_lengths_lengthen_the_horizon_by_what_the_history_loses() -> None:
     encoder, decoder, skipped = randomized_lengths(
         np.array([10, 10, 2]),
         np.array([1, 4, 4]),
@@ -87,35 +85,3 @@ def test_decoder_takes_over_what_the_encoder_gives_up() -> None:
     assert encoder.tolist() == [2, 2, 2]
     assert decoder.tolist() == [4, 4, 4]
     assert skipped.tolist() == [8, 8, 0]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("method", ["standard", "robust"])
-def test_encoders_are_only_read(method: str, dtype: torch.dtype) -> None:
-    values = torch.rand(4, 12, dtype=dtype)
-    kept = values.clone()
-    normalizer = EncoderNormalizer(method=method)
-    scales = encoder_scales(normalizer, values, np.array([8] * 4))
-    assert torch.equal(values, kept)
-    for row, scale in zip(values, scales, strict=True):
-        fitted = EncoderNormalizer(method=method).fit(row[:8])
-        assert torch.equal(scale, fitted.get_parameters().to(dtype))
-
-
-@pytest.mark.parametrize("method", ["standard", "robust"])
-@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
-def test_encoders_of_different_lengths_with_numbers_that_are_not_finite(
-    method: str, odd: float
-) -> None:
-    """They count in the encoder that holds them, and not behind its end."""
-    values, lengths = torch.rand(4, 12), np.array([5, 8, 11, 3])
-    values[1, 4] = values[2, 11] = values[3, 3:] = odd
-    scales = encoder_scales(EncoderNormalizer(method=method), values, lengths)
-    fitted = [
-        EncoderNormalizer(method=method).fit(row[:length]).get_parameters()
-        for row, length in zip(values, lengths, strict=True)
-    ]
-    assert_identical(scales, torch.stack(fitted))
-    untouched = method == "robust" and odd == torch.inf  # one of eight, no quantile
-    assert bool(scales[1].isfinite().all()) is untouched
-    assert scales[[0, 2, 3]].isfinite().all()

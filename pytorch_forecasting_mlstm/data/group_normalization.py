@@ -1,4 +1,4 @@
-"""Target scales that belong to a series: looked up once for every series of the data."""
+"""Target scales that belong to a series, looked up once for all series of the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,64 +10,67 @@ import torch
 from pytorch_forecasting.data.encoders import GroupNormalizer
 from torch import Tensor
 
-from ._windows import IntArray
+from .windows import IntArray
 
 
 class SeriesScales:
-    """Parameters of a normalizer for each series, by the row of the data.
+    """Center and scale of each series, found by a row of the series.
 
     Parameters
     ----------
     normalizer : TorchNormalizer or NaNLabelEncoder
-        fitted normalizer
+        Fitted normalizer.
     groups : Tensor
-        encoded group ids of every row of the data, shape ``(N, G)``; series lie one after another
+        Encoded group ids of every row of the data, shape ``(N, G)``. The rows of a series are
+        adjacent.
     group_names : sequence of str
-        names of the columns of ``groups``
+        Names of the columns of ``groups``.
     """
 
     def __init__(self, normalizer: Any, groups: Tensor, group_names: Sequence[str]):
         self._source = _identity(normalizer, groups)
-        begins = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
-        self._first_rows: IntArray = np.concatenate([[0], begins.numpy()])
+        starts = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
+        self._first_rows: IntArray = np.concatenate([[0], starts.numpy()])
         self._scales = _scales(normalizer, groups[self._first_rows], group_names)
 
-    def still_hold(self, normalizer: Any, groups: Tensor) -> bool:
-        """Tell whether normalizer and data are those that the scales were taken from."""
+    def is_current(self, normalizer: Any, groups: Tensor) -> bool:
+        """Return whether the scales were taken from this normalizer and data, as they are now."""
         *objects, version = _identity(normalizer, groups)
-        *sources, then = self._source
-        return then == version and all(
-            old is new for old, new in zip(sources, objects, strict=True)
+        *source_objects, source_version = self._source
+        return source_version == version and all(
+            old is new for old, new in zip(source_objects, objects, strict=True)
         )
 
-    def of(self, rows: IntArray) -> Tensor:
+    def lookup(self, rows: IntArray) -> Tensor:
         """Look up the scales of the series that rows belong to.
 
         Parameters
         ----------
         rows : ndarray of int
-            rows of the data, shape ``(B,)``
+            Rows of the data, shape ``(B,)``.
 
         Returns
         -------
         Tensor
-            shape ``(B, 2)``; float32, or the dtype of the normalizer where it gives tensors
+            Center and scale, shape ``(B, 2)``; float32, or the dtype of the normalizer if it gives
+            tensors.
         """
         series = np.searchsorted(self._first_rows, rows, side="right") - 1
         return self._scales[torch.from_numpy(series)]
 
 
 def _identity(normalizer: Any, groups: Tensor) -> tuple[Any, ...]:
-    # To fit a normalizer again gives it new objects, as does assignment.
+    """List the objects that the scales depend on, and the version of the groups."""
+    # Fitting a normalizer again gives it new objects, and so does assignment.
     fitted = (
         getattr(normalizer, name, None) for name in ("norm_", "missing_", "center_", "scale_")
     )
-    # what is made in inference mode counts no changes
+    # Tensors made in inference mode count no versions.
     return normalizer, *fitted, groups, None if groups.is_inference() else groups._version
 
 
 def _scales(normalizer: Any, series: Tensor, group_names: Sequence[str]) -> Tensor:
-    if type(normalizer) is GroupNormalizer and _reads_by_position(normalizer, group_names):
+    if type(normalizer) is GroupNormalizer and _matches_by_position(normalizer, group_names):
         return torch.from_numpy(
             _group_parameters(normalizer, series.numpy(), group_names).astype(np.float32)
         )
@@ -77,16 +80,16 @@ def _scales(normalizer: Any, series: Tensor, group_names: Sequence[str]) -> Tens
     return torch.from_numpy(np.array(parameters, dtype=np.float32))
 
 
-def _reads_by_position(normalizer: Any, group_names: Sequence[str]) -> bool:
+def _matches_by_position(normalizer: Any, group_names: Sequence[str]) -> bool:
     # With fewer groups than the dataset has, `GroupNormalizer.get_parameters` still looks up the
-    # ids of all groups: its answer is left to itself.
+    # ids of all groups. Its answer in that case is not reproduced here but asked for.
     return normalizer.scale_by_group or len(normalizer._groups) in (0, len(group_names))
 
 
 def _group_parameters(
     normalizer: Any, series: IntArray, group_names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """Do what `GroupNormalizer.get_parameters` does, for all series at once."""
+    """Compute `GroupNormalizer.get_parameters` for all series at once."""
     norm, names = normalizer.norm_, [n for n in group_names if n in normalizer._groups]
     assert len(names) == len(normalizer._groups), "Passed groups and fitted do not match"
     if not names:
@@ -97,15 +100,18 @@ def _group_parameters(
             if isinstance(norm.index, pd.MultiIndex)
             else pd.Index(series[:, 0])
         )
-        return _rows(norm, keys, normalizer.missing_)
+        return _lookup(norm, keys, normalizer.missing_)
     product = np.ones((len(series), 2))
     for column, name in enumerate(names):
         keys = pd.Index(series[:, column])
-        product = product * _rows(norm[name], keys, normalizer.missing_[name])
+        product = product * _lookup(norm[name], keys, normalizer.missing_[name])
     return np.power(product, 1.0 / len(names))
 
 
-def _rows(norm: pd.DataFrame, keys: pd.Index, missing: dict[str, float]) -> npt.NDArray[np.float64]:
-    found = norm.index.get_indexer(keys)
-    absent = np.array([missing["center"], missing["scale"]])
-    return np.where((found < 0)[:, None], absent, norm.to_numpy()[found])
+def _lookup(
+    norm: pd.DataFrame, keys: pd.Index, missing: dict[str, float]
+) -> npt.NDArray[np.float64]:
+    """Look up the rows of ``norm`` by key, with ``missing`` in place of unknown keys."""
+    positions = norm.index.get_indexer(keys)
+    default = np.array([missing["center"], missing["scale"]])
+    return np.where((positions < 0)[:, None], default, norm.to_numpy()[positions])

@@ -1,0 +1,353 @@
+"""`BatchedTimeSeriesDataSet`: a `TimeSeriesDataSet` that gathers whole batches at once."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import torch
+from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from .collate import Batch, collate_batch
+from .group_normalization import SeriesScales
+from .label_encoding import distinct_label_encoders
+from .lazy_batch import LazyBatch
+from .sample_index import build_sample_index
+from .scaling import encoder_normalizers
+
+
+class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
+    r"""A `TimeSeriesDataSet` whose data loader gathers whole batches at once.
+
+    The constructor, the methods and the batches are those of
+    ``pytorch_forecasting.TimeSeriesDataSet``, so every model of pytorch-forecasting can use it. The
+    keys of a batch, their order, dtypes and values are the same. What an ``EncoderNormalizer``
+    scales is equal to rounding; everything else is equal to the last bit.
+
+    The difference is speed. `TimeSeriesDataSet` slices, scales and stacks sample by sample in
+    Python; this class fetches a batch with a few gathers over the tensors of the dataset. It keeps
+    no samples, so it needs no more memory, and ``filter``, ``set_overwrite_values`` and changes of
+    the index take effect at once. It is also faster to build.
+
+    Parameters
+    ----------
+    data, time_idx, target, group_ids, ...
+        As for ``pytorch_forecasting.TimeSeriesDataSet``.
+
+    Warns
+    -----
+    UserWarning
+        Once for each setting that needs single samples, and thus the speed of `TimeSeriesDataSet`:
+        a subclass of ``EncoderNormalizer``, a ``__getitem__`` of your own, a ``collate_fn`` that
+        reads samples, a ``ConcatDataset``. The message names the setting.
+
+    See Also
+    --------
+    wrap : Turn a `TimeSeriesDataSet` into this class without building it again.
+    to : Gather on an accelerator.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"series": "a", "time": range(8), "y": [0.0, 1, 2, 3, 4, 5, 6, 7]})
+    >>> dataset = BatchedTimeSeriesDataSet(
+    ...     table,
+    ...     time_idx="time",
+    ...     target="y",
+    ...     group_ids=["series"],
+    ...     max_encoder_length=4,
+    ...     max_prediction_length=2,
+    ...     time_varying_unknown_reals=["y"],
+    ...     target_normalizer=None,
+    ... )
+    >>> x, (y, weight) = next(iter(dataset.to_dataloader(train=False, batch_size=2)))
+    >>> x["encoder_target"]
+    tensor([[0., 1., 2., 3.],
+            [1., 2., 3., 4.]])
+    >>> y
+    tensor([[4., 5.],
+            [5., 6.]])
+    """
+
+    _data_on_device: dict[str, Any] | None = None
+    _warned_reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":
+        """Turn a `TimeSeriesDataSet` into this class without building it again.
+
+        Parameters
+        ----------
+        dataset : TimeSeriesDataSet
+            Dataset. It can still be used afterwards. Its data are shared, not copied; its tables of
+            reals and categoricals are stored row by row from then on. That takes no more memory,
+            and changes its batches by rounding at most, where encoders scale covariates.
+
+        Returns
+        -------
+        BatchedTimeSeriesDataSet
+            Dataset with the same samples.
+
+        Raises
+        ------
+        TypeError
+            If ``dataset`` is not a `TimeSeriesDataSet`, or is an instance of a subclass, whose own
+            methods would be lost.
+
+        Examples
+        --------
+        ``loader = BatchedTimeSeriesDataSet.wrap(training).to_dataloader(batch_size=64)``
+        """
+        if not isinstance(dataset, TimeSeriesDataSet):
+            raise TypeError(
+                f"{cls.__name__}.wrap expects a TimeSeriesDataSet, got {type(dataset).__name__}; "
+                f"build one from a table with {cls.__name__}(data, ...)"
+            )
+        if type(dataset) not in (TimeSeriesDataSet, BatchedTimeSeriesDataSet, cls):
+            raise TypeError(
+                f"{cls.__name__}.wrap expects a plain TimeSeriesDataSet, got "
+                f"{type(dataset).__name__}, a subclass whose own methods would be lost; derive "
+                f"that class from {cls.__name__} instead"
+            )
+        _store_by_row(dataset.data)
+        wrapped = cls.__new__(cls)
+        wrapped.__dict__.update(dataset.__dict__)
+        wrapped.data = dict(dataset.data)
+        if dataset._overwrite_values is not None:
+            wrapped._overwrite_values = dict(dataset._overwrite_values)
+        return wrapped
+
+    def to(self, device: torch.device | str | int) -> "BatchedTimeSeriesDataSet":
+        """Copy the data to a device, where batches are then gathered.
+
+        A batch then moves only a few numbers per sample to the device. The data also stay in main
+        memory for the index, samplers and ``filter``. Pickles, files and deep copies hold only
+        those, so a dataset comes back from them on the CPU.
+
+        Parameters
+        ----------
+        device : torch.device, str or int
+            Where to gather batches, for example ``"cuda"``. ``"cpu"`` undoes it.
+
+        Returns
+        -------
+        BatchedTimeSeriesDataSet
+            Dataset with the same samples; this one is left unchanged.
+
+        Notes
+        -----
+        Use ``num_workers=0`` and ``pin_memory=False``: worker processes would only bring batches
+        back to the CPU. Gathered values are equal to those on the CPU to the last bit. What an
+        ``EncoderNormalizer`` computes on another device is equal to rounding. With
+        ``add_target_scales`` and an ``EncoderNormalizer``, the scales of each batch visit the CPU,
+        where the scikit-learn scalers of pytorch-forecasting work.
+
+        Examples
+        --------
+        ``loader = training.to("cuda").to_dataloader(batch_size=64)``
+        """
+        moved = self.__copy__()
+        if self._overwrite_values is not None:
+            moved._overwrite_values = dict(self._overwrite_values)
+        device = torch.device(device)
+        moved._data_on_device = None if device.type == "cpu" else _to_device(self.data, device)
+        return moved
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which batches are gathered."""
+        return (self._data_on_device or self.data)["time"].device
+
+    def to_dataloader(
+        self,
+        train: bool = True,
+        batch_size: int = 64,
+        batch_sampler: Any = None,
+        **kwargs: Any,
+    ) -> DataLoader:
+        """Create a data loader whose batches are gathered at once.
+
+        Parameters
+        ----------
+        train, batch_size, batch_sampler, **kwargs
+            As for ``pytorch_forecasting.TimeSeriesDataSet.to_dataloader``.
+
+        Returns
+        -------
+        DataLoader
+            Loader of ``x, (target, weight)``.
+
+        Raises
+        ------
+        ValueError
+            If the data are on an accelerator and ``num_workers`` or ``pin_memory`` is set.
+        """
+        if self._data_on_device is not None:
+            for name in ("num_workers", "pin_memory"):
+                if kwargs.get(name):
+                    raise ValueError(
+                        f"{type(self).__name__}.to_dataloader expects {name}={type(kwargs[name])()}"
+                        f" for data on {self.device}, got {kwargs[name]}: batches are gathered "
+                        'there; leave it out, or go back to the CPU with .to("cpu")'
+                    )
+        reason = self._fallback_reason(encoder_normalizers(self))
+        if reason is not None:
+            self._warn_fallback(reason)
+        return super().to_dataloader(
+            train=train, batch_size=batch_size, batch_sampler=batch_sampler, **kwargs
+        )
+
+    @classmethod
+    def load(cls, fname: str) -> "BatchedTimeSeriesDataSet":
+        """Load a dataset that was saved by ``save`` of this class or of `TimeSeriesDataSet`.
+
+        Parameters
+        ----------
+        fname : str
+            File. Like any pickle, it can run code: load only files that you trust.
+
+        Returns
+        -------
+        BatchedTimeSeriesDataSet
+            The dataset, on the CPU.
+
+        Raises
+        ------
+        TypeError
+            If the file holds something else.
+        """
+        loaded = torch.load(fname, weights_only=False)
+        return loaded if isinstance(loaded, cls) else cls.wrap(loaded)
+
+    def __getitems__(self, positions: Sequence[int]) -> LazyBatch:
+        """Return the samples of a batch; the data loader of torch calls it if it is there.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Positions in the index.
+
+        Returns
+        -------
+        LazyBatch
+            The samples, gathered by ``_collate_fn``.
+        """
+        return LazyBatch(self, positions)
+
+    @staticmethod
+    def _collate_fn(batches: Any) -> Batch:
+        if isinstance(batches, LazyBatch):
+            return batches.collate()
+        if isinstance(batches, list) and len(batches) > 1:
+            _warn_single_samples()
+        return TimeSeriesDataSet._collate_fn(batches)
+
+    def _collate(self, positions: Sequence[int]) -> Batch:
+        on_device = self._data_on_device is not None
+        if on_device and get_worker_info() is not None:
+            raise ValueError(
+                f"{type(self).__name__} on {self.device} expects a DataLoader with num_workers=0, "
+                'since batches are gathered there; set it, or go back to the CPU with .to("cpu")'
+            )
+        by_history = encoder_normalizers(self)
+        reason = self._fallback_reason(by_history)
+        if reason is None:
+            return collate_batch(self, positions, self._data_on_device or self.data, by_history)
+        self._warn_fallback(reason)
+        batch = TimeSeriesDataSet._collate_fn([self[position] for position in positions])
+        return _to_device(batch, self.device) if on_device else batch
+
+    def _fallback_reason(self, by_history: dict[str, EncoderNormalizer]) -> str | None:
+        """Name the setting that requires single samples, if there is one."""
+        if type(self).__getitem__ is not TimeSeriesDataSet.__getitem__:
+            return f"{type(self).__name__} has its own __getitem__"
+        targets = dict(zip(self.target_names, self.target_normalizers, strict=True))
+        for name, normalizer in (targets | by_history).items():
+            kind = type(normalizer)
+            if issubclass(kind, EncoderNormalizer) and kind is not EncoderNormalizer:
+                return f"the normalizer of {name!r}, {kind.__name__}, subclasses EncoderNormalizer"
+        kind = type(self.target_normalizer)
+        if issubclass(kind, MultiNormalizer) and kind is not MultiNormalizer:
+            return f"the target normalizer, {kind.__name__}, subclasses MultiNormalizer"
+        if self.add_target_scales:
+            for target in targets:
+                for name in (f"{target}_center", f"{target}_scale"):
+                    if name in by_history:
+                        return f"the scaler of {name!r} is an EncoderNormalizer"
+        overwritten = self._overwrite_values
+        if overwritten is not None and isinstance(overwritten["target"], slice):
+            return "values are overwritten at a slice of positions"
+        return None
+
+    def _warn_fallback(self, reason: str) -> None:
+        """Warn, once for each reason."""
+        if reason not in self._warned_reasons:
+            self._warned_reasons = (*self._warned_reasons, reason)
+            warnings.warn(
+                f"{type(self).__name__} loads samples one by one, at the speed of "
+                f"TimeSeriesDataSet: {reason}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _series_scales(self, target: int, normalizer: Any) -> SeriesScales:
+        """Return the scales by series of a target that is not scaled by its history."""
+        tables: dict[int, SeriesScales] = self.__dict__.setdefault("_scale_tables", {})
+        groups = self.data["groups"]
+        if target not in tables or not tables[target].is_current(normalizer, groups):
+            tables[target] = SeriesScales(normalizer, groups, self.group_ids)
+        return tables[target]
+
+    def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
+        with distinct_label_encoders(self, data):
+            return super()._preprocess_data(data)
+
+    def _construct_index(self, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
+        return build_sample_index(self, data, predict_mode)
+
+    def _data_to_tensors(self, data: pd.DataFrame) -> dict[str, Any]:
+        tensors: dict[str, Any] = super()._data_to_tensors(data)
+        _store_by_row(tensors)
+        return tensors
+
+    def __copy__(self) -> "BatchedTimeSeriesDataSet":
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("_data_on_device", "_scale_tables")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+
+@cache
+def _warn_single_samples() -> None:
+    """Warn, once in a process, that a dataset around this one hides the batches from it."""
+    warnings.warn(
+        "BatchedTimeSeriesDataSet was asked for single samples, at the speed of TimeSeriesDataSet: "
+        "the dataset of the loader passes no batches on, like torch's ConcatDataset; build one "
+        "dataset of all tables instead",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _store_by_row(data: dict[str, Any]) -> None:
+    """Store tables row by row, so that a window is one run of memory."""
+    for name in ("reals", "categoricals"):
+        data[name] = data[name].contiguous()
+
+
+def _to_device(values: Any, device: torch.device) -> Any:
+    """Move all tensors of nested dicts, lists and tuples."""
+    if isinstance(values, Tensor):
+        return values.to(device)
+    if isinstance(values, dict):
+        return {name: _to_device(value, device) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(_to_device(value, device) for value in values)
+    return values

@@ -1,0 +1,158 @@
+"""`EncoderNormalizer` for a whole batch: each sample is scaled by its own history.
+
+The formulas are those of pytorch-forecasting (``TorchNormalizer._set_parameters``), along the last
+dimension. Quantiles equal those of single samples to the last bit. Means and standard deviations
+are equal to rounding: torch adds the numbers of a matrix in another order than those of a vector.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .windows import IntArray, all_equal
+
+# torch.quantile refuses inputs with more elements.
+_MAX_QUANTILE_ELEMENTS = 2**24
+
+
+def encoder_scales(normalizer: Any, values: Tensor, lengths: IntArray) -> Tensor:
+    """Fit a normalizer to each history of a batch.
+
+    Parameters
+    ----------
+    normalizer : EncoderNormalizer
+        Only its settings are read.
+    values : Tensor
+        Samples, shape ``(B, T)``: the history first, then steps that are not read.
+    lengths : ndarray of int
+        Length of each history, shape ``(B,)``.
+
+    Returns
+    -------
+    Tensor
+        Center and scale, shape ``(B, 2)``.
+    """
+    if normalizer.method == "robust" and not lengths.all():
+        raise RuntimeError(
+            "EncoderNormalizer(method='robust') expects at least one step of history, got a sample "
+            "with none; set min_encoder_length=1 or more"
+        )
+    history = values[:, : int(lengths.max())]
+    ends = None if all_equal(lengths) else torch.from_numpy(lengths).to(values.device)
+    scales = _fit(normalizer, history, ends)
+    # Results on another device are not inspected: that would force a device sync.
+    if scales.device.type == "cpu" and bool((scales[:, 1] < 1e-7).any()):
+        warnings.warn(
+            "scale is below 1e-7 - consider not centering the data or using data with higher "
+            "variance for numerical stability",
+            UserWarning,
+            stacklevel=2,
+        )
+    return scales
+
+
+def store_last_fit(normalizer: Any, scales: Tensor) -> None:
+    """Leave a normalizer fitted to the last sample, as pytorch-forecasting does (on the CPU).
+
+    Parameters
+    ----------
+    normalizer : EncoderNormalizer
+        Its ``center_`` and ``scale_`` are set.
+    scales : Tensor
+        Center and scale of each sample, shape ``(B, 2)``.
+    """
+    if scales.device.type == "cpu":
+        normalizer.center_, normalizer.scale_ = scales[-1].clone().unbind()
+
+
+def _fit(normalizer: Any, history: Tensor, lengths: Tensor | None) -> Tensor:
+    """Compute center and scale of each history; ``lengths`` is None if all fill their row."""
+    transformed = normalizer.preprocess(history)
+    eps = torch.finfo(transformed.dtype).eps  # raises for integers, as pytorch-forecasting does
+    if normalizer.method == "identity":
+        return torch.tensor([0.0, 1.0], device=history.device).repeat(len(history), 1)
+    limits = normalizer.max_length
+    center_limit, scale_limit = (
+        (limits, limits) if limits is None or isinstance(limits, int) else limits
+    )
+    for_scale = _LastSteps(transformed, lengths, scale_limit)
+    for_center = (
+        for_scale if center_limit == scale_limit else _LastSteps(transformed, lengths, center_limit)
+    )
+    if normalizer.method == "standard":
+        center = for_center.mean()
+        scale = for_scale.std(center if for_center is for_scale else None)
+    else:
+        settings = normalizer._method_kwargs
+        levels = [settings.get(name, level) for name, level in _DEFAULT_QUANTILES.items()]
+        lower, center, upper = for_scale.quantiles(levels)
+        if for_center is not for_scale:
+            center = for_center.quantiles(levels)[1]
+        scale = (upper - lower) / 2.0
+    if not normalizer.center:
+        center = torch.zeros_like(center)
+    return torch.stack([center, scale + eps], dim=-1)
+
+
+_DEFAULT_QUANTILES = {"lower": 0.25, "center": 0.5, "upper": 0.75}
+
+
+class _LastSteps:
+    """The last steps of each history, and their statistics.
+
+    Parameters
+    ----------
+    history : Tensor
+        Shape ``(B, T)``.
+    lengths : Tensor or None
+        Length of each history, shape ``(B,)``; None if all have T steps.
+    limit : int or None
+        How many of the last steps count. None and 0 are no limit, as in a slice ``[-limit:]``.
+    """
+
+    def __init__(self, history: Tensor, lengths: Tensor | None, limit: int | None):
+        self._counted = None
+        self._values = history
+        if lengths is None:
+            self._values = history[:, -(limit or 0) :]
+            return
+        ends = lengths.unsqueeze(1)
+        step = torch.arange(history.shape[1], device=history.device)
+        self._counted = step < ends
+        if limit:
+            self._counted &= step >= ends - limit
+
+    def mean(self) -> Tensor:
+        """Return the mean of each history, shape ``(B,)``."""
+        if self._counted is None:
+            return self._values.mean(1)
+        return self._values.masked_fill(~self._counted, 0).sum(1) / self._counted.sum(1)
+
+    def std(self, mean: Tensor | None) -> Tensor:
+        """Return the standard deviation of each history, shape ``(B,)``.
+
+        NaN where fewer than two steps count, as from ``torch.std``.
+        """
+        if self._counted is None:
+            return self._values.std(1)
+        mean = self.mean() if mean is None else mean
+        squares = (self._values - mean.unsqueeze(1)).square_().masked_fill_(~self._counted, 0)
+        return (squares.sum(1) / (self._counted.sum(1) - 1).clamp(min=0)).sqrt_()
+
+    def quantiles(self, levels: list[float]) -> Tensor:
+        """Return quantiles of each history, all from one sort: shape ``(len(levels), B)``."""
+        if self._counted is None:
+            return _quantiles(torch.quantile, self._values, levels)
+        # nanquantile leaves out what does not count; a NaN that counts makes the result NaN.
+        undefined = (self._values.isnan() & self._counted).any(1)
+        counted = self._values.masked_fill(~self._counted, torch.nan)
+        return _quantiles(torch.nanquantile, counted, levels).masked_fill(undefined, torch.nan)
+
+
+def _quantiles(quantile: Callable[..., Tensor], values: Tensor, levels: list[float]) -> Tensor:
+    parts = values.split(max(1, _MAX_QUANTILE_ELEMENTS // max(1, values.shape[1])))
+    at = values.new_tensor(levels)
+    return torch.cat([quantile(part, at, dim=-1) for part in parts], dim=1)

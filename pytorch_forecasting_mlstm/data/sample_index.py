@@ -1,0 +1,136 @@
+"""The index of samples, computed with arrays instead of a loop over the rows of the data."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data.timeseries import _find_end_indices
+
+from .windows import BoolArray, IntArray
+
+_COLUMNS = ["index_start", "index_end", "sequence_length", "time", "sequence_id"]
+
+
+def build_sample_index(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
+    """Build the index that ``TimeSeriesDataSet._construct_index`` builds.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Lengths and names of the group ids.
+    data : DataFrame
+        Preprocessed data, sorted by series and time.
+    predict_mode : bool
+        Whether to keep the last sample of each series only.
+
+    Returns
+    -------
+    DataFrame
+        One row per sample.
+    """
+    times = data["__time_idx__"].to_numpy()
+    series = data.groupby(dataset._group_ids, observed=True).ngroup().to_numpy()
+    # Rows after which another series begins.
+    last_rows = np.flatnonzero(np.diff(series, append=-1))
+    steps = np.diff(times, append=0)
+    steps[last_rows] = 1
+    if not len(data) or ((steps != 1).any() and not dataset.allow_missing_timesteps):
+        return _raise_upstream(dataset, data, predict_mode)
+
+    shortest = dataset.min_encoder_length + dataset.min_prediction_length
+    longest = dataset.max_encoder_length + dataset.max_prediction_length
+    last_times = np.repeat(times[last_rows], np.diff(last_rows, prepend=-1))
+    ends, shortened = find_end_indices(
+        steps, np.minimum(longest, last_times - times + 1), min_length=shortest
+    )
+    starts = np.concatenate([np.arange(len(times)), shortened[:, 0]])
+    ends = np.concatenate([ends, shortened[:, 1]])
+    lengths = times[ends] - times[starts] + 1
+    earliest_end = dataset.min_prediction_idx + dataset.min_prediction_length - 1
+    kept = (lengths >= shortest) & (times[ends] >= earliest_end)
+    if predict_mode:
+        kept &= last_times[starts] - times[starts] < longest
+    if not kept.any():
+        return _raise_upstream(dataset, data, predict_mode)
+
+    starts, ends, lengths = starts[kept], ends[kept], lengths[kept]
+    index = pd.DataFrame(
+        dict(zip(_COLUMNS, (starts, ends, lengths, times[starts], series[starts]), strict=True))
+    )
+    _warn_missing_series(dataset, data, ~np.isin(series, series[starts]))
+    if predict_mode:
+        index = index.loc[index.groupby("sequence_id")["sequence_length"].idxmax()]
+    # In prediction mode, the index of pytorch-forecasting has its last column twice.
+    columns = [*_COLUMNS, "sequence_id"] if predict_mode else _COLUMNS
+    return index[columns].astype("int32").reset_index(drop=True)
+
+
+def _raise_upstream(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
+    """Let pytorch-forecasting raise its own error for data without a valid sample."""
+    return TimeSeriesDataSet._construct_index(dataset, data, predict_mode)
+
+
+def _warn_missing_series(dataset: Any, data: pd.DataFrame, missing: BoolArray) -> None:
+    """Warn of series without any sample, in the words of pytorch-forecasting."""
+    if not missing.any():
+        return
+    groups = data.loc[missing, dataset._group_ids].drop_duplicates()
+    for name, column in dataset._group_ids_mapping.items():
+        groups[column] = dataset.transform_values(name, groups[column], inverse=True, group_id=True)
+    warnings.warn(
+        "Min encoder length and/or min_prediction_idx and/or min prediction length and/or lags are "
+        f"too large for {len(groups)} series/groups which therefore are not present in the dataset "
+        "index. This means no predictions can be made for those series. First 10 removed groups: "
+        f"{list(groups.iloc[:10].to_dict(orient='index').values())}",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def find_end_indices(
+    diffs: npt.NDArray[Any], max_lengths: npt.NDArray[Any], min_length: int
+) -> tuple[IntArray, IntArray]:
+    """Find the last row of the sample that starts at each row.
+
+    The results are those of pytorch-forecasting's ``_find_end_indices``. With T the running sum of
+    ``diffs``, the sample that starts at row s ends at the last row with a time of at most
+    T[s] + max_lengths[s] - 1. A row at which no sample ends gets a sample of its own if that makes
+    ``min_length`` steps: it starts where the first sample starts that ends later.
+
+    Parameters
+    ----------
+    diffs : ndarray of int
+        Time steps from each row to the next, 1 at the end of a series, shape ``(N,)``.
+    max_lengths : ndarray of int
+        Maximal steps of the sample that starts at each row, within its series, shape ``(N,)``.
+    min_length : int
+        Minimal steps of a sample.
+
+    Returns
+    -------
+    ends : ndarray of int
+        Last row of each sample, shape ``(N,)``.
+    shortened : ndarray of int
+        First and last row of samples that are shorter than possible, shape ``(M, 2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find_end_indices(np.array([1, 3, 1, 1]), np.array([3, 3, 2, 1]), 2)
+    (array([1, 1, 3, 3]), array([[0, 1]]))
+    """
+    times = np.concatenate([[0], np.cumsum(diffs[:-1])])
+    latest = times + max_lengths - 1
+    if (diffs < 1).any() or latest[-1] > times[-1] or (np.diff(latest) < 0).any():
+        return _find_end_indices(diffs, max_lengths, min_length)  # times that repeat
+    reached = np.searchsorted(times, latest)
+    ends = np.where(times[reached] == latest, reached, reached - 1)
+    rows = np.arange(len(times))
+    # For each row, the first sample that has not ended before.
+    starts = np.concatenate([[0], np.bincount(reached, minlength=len(times)).cumsum()[:-1]])
+    lengths = times - times[starts] + 1
+    uncovered = (lengths < max_lengths[starts]) & (lengths >= min_length)
+    return ends, np.stack([starts[uncovered], rows[uncovered]], axis=1)

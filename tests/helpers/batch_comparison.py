@@ -1,0 +1,186 @@
+"""Comparison of batches with those of pytorch-forecasting: to the last bit, or to rounding."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_forecasting.data import TimeSeriesDataSet
+from pytorch_forecasting.data.encoders import EncoderNormalizer
+from torch import Tensor
+
+EPS = torch.finfo(torch.float32).eps
+#: Error of a center or scale, relative to |center| + scale. The same float32 numbers are added in
+#: two orders, and each sum is rounded: a few eps. The largest error seen is 2 eps.
+SCALE_TOLERANCE = 4 * EPS
+#: Error of a scaled value z = (x - center) / scale, relative to (1 + |z|) (1 + |center| / scale):
+#: both x and the center, as far as they are rounded, are divided by the scale.
+SCALED_VALUE_TOLERANCE = 8 * EPS
+#: |center| / scale of covariates, which batches do not hold: in the tables of these tests, a
+#: history of two or three numbers can have a scale of a hundredth of its center.
+COVARIATE_CONDITION = 64
+
+
+def assert_batches_match(
+    actual: Any,
+    expected: Any,
+    dataset: TimeSeriesDataSet,
+    where: str = "batches",
+    *,
+    other_device: bool = False,
+) -> None:
+    """Compare batches: to rounding where an `EncoderNormalizer` adds numbers, else to the last bit.
+
+    Keys, order, types, shapes and layout in memory have to be the same everywhere.
+
+    Parameters
+    ----------
+    actual, expected : sequence of tuple
+        Batches or single samples ``x, (target, weight)``.
+    dataset : TimeSeriesDataSet
+        Dataset that made the expected ones. Its normalizers say what may be rounded.
+    where : str
+        Name of what is compared, for messages.
+    other_device : bool
+        Whether the actual ones were computed on another device, where all that an
+        `EncoderNormalizer` computes may be rounded.
+    """
+    rounds = partial(_rounds, other_device=other_device)
+    assert len(actual) == len(expected), where
+    exact = [
+        (_with_exact_parts(x, expected_x, dataset, rounds, f"{where}[{number}]"), y)
+        for number, ((x, y), (expected_x, _)) in enumerate(zip(actual, expected, strict=True))
+    ]
+    assert_identical(exact, list(expected), where)
+
+
+def assert_scales_close(actual: Tensor, expected: Tensor, where: str = "scales") -> None:
+    """Compare centers and scales, shape ``(B, 2)``, to rounding; a NaN is equal to a NaN."""
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), where
+    assert torch.equal(actual.isfinite(), expected.isfinite()), where
+    eps = torch.finfo(expected.dtype).eps
+    bound = SCALE_TOLERANCE / EPS * eps * (expected[..., :1].abs() + expected[..., 1:])
+    finite = expected.isfinite().all(-1)
+    assert ((actual - expected).abs() <= bound)[finite].all(), where
+
+
+def _with_exact_parts(
+    x: Any,
+    expected: Any,
+    dataset: TimeSeriesDataSet,
+    rounds: Callable[[Any], bool],
+    where: str,
+) -> Any:
+    """Compare what is equal to rounding, and put the expected values in its place."""
+    x = dict(x)
+    scales, condition = _compare_scales(x, expected, dataset, rounds, where)
+    x["target_scale"] = scales
+    columns = _rounded_columns(dataset, rounds)
+    for key in ("encoder_cont", "decoder_cont", "x_cont"):
+        if key in x and columns:
+            values, expected_values = x[key][..., columns], expected[key][..., columns]
+            assert torch.equal(values.isnan(), expected_values.isnan()), f"{where}[{key!r}]"
+            bound = SCALED_VALUE_TOLERANCE * (1 + expected_values.abs()) * (1 + condition)
+            close = ((values - expected_values).abs() <= bound) | values.isnan()
+            assert close.all(), f"{where}[{key!r}] differs at {(~close).nonzero()[:5].tolist()}"
+            x[key] = x[key].clone()  # keeps the layout in memory
+            x[key][..., columns] = expected_values
+    return x
+
+
+def _compare_scales(
+    x: Any,
+    expected: Any,
+    dataset: TimeSeriesDataSet,
+    rounds: Callable[[Any], bool],
+    where: str,
+) -> tuple[Any, Tensor]:
+    """Compare target scales that may be rounded.
+
+    Returns
+    -------
+    scales
+        ``x["target_scale"]``, with the expected ones in place of those.
+    condition : Tensor
+        Largest |center| / scale of each sample, shape ``(B, 1, 1)``.
+    """
+    multi = dataset.multi_target
+    scales = [*x["target_scale"]] if multi else [x["target_scale"]]
+    expected_scales = expected["target_scale"] if multi else [expected["target_scale"]]
+    condition = torch.tensor(float(COVARIATE_CONDITION))
+    for position, normalizer in enumerate(dataset.target_normalizers):
+        if rounds(normalizer):
+            scale = expected_scales[position]
+            assert_scales_close(scales[position], scale, where)
+            scales[position] = scale
+            ratio = (scale[..., 0] / scale[..., 1]).abs().nan_to_num(0)
+            condition = torch.maximum(condition, ratio[..., None, None])
+    return scales if multi else scales[0], condition
+
+
+def _rounded_columns(dataset: TimeSeriesDataSet, rounds: Callable[[Any], bool]) -> list[int]:
+    """List the real variables that are scaled by a mean or a deviation of their history."""
+    scale_features = {
+        f"{target}_{part}"
+        for target, normalizer in zip(dataset.target_names, dataset.target_normalizers, strict=True)
+        if rounds(normalizer)
+        for part in ("center", "scale")
+    }
+    return [
+        column
+        for column, name in enumerate(dataset.reals)
+        if name in scale_features or rounds(dataset.get_transformer(name))
+    ]
+
+
+def _rounds(normalizer: Any, other_device: bool) -> bool:
+    """Tell whether torch may compute with other last bits for a batch than for a single sample.
+
+    Quantiles are the same. A transformation of the user's own can consist of operations that torch
+    rounds differently in a vector register.
+    """
+    return isinstance(normalizer, EncoderNormalizer) and (
+        other_device
+        or normalizer.method == "standard"
+        or isinstance(normalizer.transformation, dict)
+    )
+
+
+def assert_identical(actual: Any, expected: Any, where: str = "batch") -> None:
+    """Compare nested dicts, lists and tuples of tensors: keys, order, types, layout and bits.
+
+    Parameters
+    ----------
+    actual, expected : tensor, None, or dict, list or tuple of such
+        What to compare.
+    where : str
+        Name of it, for messages.
+    """
+    assert type(actual) is type(expected), where
+    if isinstance(expected, dict):
+        assert list(actual) == list(expected), where
+        for name in expected:
+            assert_identical(actual[name], expected[name], f"{where}[{name!r}]")
+    elif isinstance(expected, (list, tuple)):
+        assert len(actual) == len(expected), where
+        for number, pair in enumerate(zip(actual, expected, strict=True)):
+            assert_identical(*pair, f"{where}[{number}]")
+    elif isinstance(expected, Tensor):
+        assert actual.dtype == expected.dtype, where
+        assert actual.shape == expected.shape, where
+        assert actual.stride() == expected.stride(), where
+        different = bits(actual) != bits(expected)
+        assert not different.any(), (
+            f"{where} differs at {different.nonzero()[:5].tolist()}: "
+            f"{actual[different][:5].tolist()} instead of {expected[different][:5].tolist()}"
+        )
+    else:
+        assert expected is None, where
+
+
+def bits(values: Tensor) -> Tensor:
+    """Turn numbers into integers that differ wherever the numbers do: 0 and -0, but not NaN."""
+    if not values.is_floating_point():
+        return values
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    return torch.where(values.isnan(), torch.nan, values).view(integers)
