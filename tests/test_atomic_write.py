@@ -14,8 +14,8 @@ import pytest
 
 from pytorch_forecasting_mlstm import _atomic_write
 from pytorch_forecasting_mlstm._atomic_write import atomic_write
-from pytorch_forecasting_mlstm.cli.errors import UserError
-from pytorch_forecasting_mlstm.cli.files import whole_files, writable_folder
+from pytorch_forecasting_mlstm.cli.output import whole_files, writable_folder
+from pytorch_forecasting_mlstm.forecaster.errors import UserError
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import UserError, quoted, shown
+from ..forecaster.errors import UserError, quoted, shown
 
 _MOST_EPOCHS = 100_000  # each has a learning rate of its own
 _LARGEST_SEED = 2**32 - 1  # of NumPy

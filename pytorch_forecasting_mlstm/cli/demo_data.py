@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..forecaster.frequency import TimeAxis
+from ..forecaster.panel import Table
 from .extras import require
-from .table import Table
-from .time_axis import TimeAxis
 
 
 def electricity_demand() -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from .errors import UserError
+from ..forecaster.errors import UserError
 
 
 def require(*packages: str) -> None:

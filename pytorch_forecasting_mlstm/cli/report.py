@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
-from .errors import shown
-from .evaluation import Evaluation
-from .split import Split
-from .table import Table
-from .training import INTERVAL
+from ..forecaster.errors import shown
+from ..forecaster.evaluation import Evaluation
+from ..forecaster.panel import Table
+from ..forecaster.splits import Split
+from ..forecaster.training import INTERVAL
 
 
 def error_table(table: Table, split: Split, evaluation: Evaluation) -> str:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from pytorch_forecasting_mlstm.__main__ import main
-from pytorch_forecasting_mlstm.cli import training
+from pytorch_forecasting_mlstm.cli.console import quiet
 from pytorch_forecasting_mlstm.cli.demo_data import electricity_demand
-from pytorch_forecasting_mlstm.cli.quiet import quiet
-from pytorch_forecasting_mlstm.cli.split import split_table
+from pytorch_forecasting_mlstm.cli.main import main
+from pytorch_forecasting_mlstm.forecaster import training
+from pytorch_forecasting_mlstm.forecaster.splits import split_table
 
 
 def test_demo(

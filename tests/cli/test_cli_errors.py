@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from helpers.tables import daily, stores
-from pytorch_forecasting_mlstm.__main__ import main
-from pytorch_forecasting_mlstm.cli import columns, extras, training
+from pytorch_forecasting_mlstm.cli import extras
+from pytorch_forecasting_mlstm.cli import read_table as columns
+from pytorch_forecasting_mlstm.cli.main import main
+from pytorch_forecasting_mlstm.forecaster import training
 
 SALES = ("--time", "date", "--target", "sales", "--horizon", "7")
 

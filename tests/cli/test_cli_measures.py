@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from pytorch_forecasting.metrics import MAE, QuantileLoss
 
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.cli import datasets
-from pytorch_forecasting_mlstm.cli.baseline import SeasonalNaive, seasonal_naive
-from pytorch_forecasting_mlstm.cli.calendar_features import calendar_features
-from pytorch_forecasting_mlstm.cli.evaluation import evaluate
-from pytorch_forecasting_mlstm.cli.metrics import errors, seasonal_scale
-from pytorch_forecasting_mlstm.cli.quiet import quiet
+from pytorch_forecasting_mlstm.cli.console import quiet
 from pytorch_forecasting_mlstm.cli.report import error_table
-from pytorch_forecasting_mlstm.cli.split import min_rows, split_table
-from pytorch_forecasting_mlstm.cli.table import Table
-from pytorch_forecasting_mlstm.cli.time_axis import TimeAxis
-from pytorch_forecasting_mlstm.cli.training import QUANTILES, fit, predict_future
-from pytorch_forecasting_mlstm.cli.windows import cut_windows
+from pytorch_forecasting_mlstm.forecaster import datasets
+from pytorch_forecasting_mlstm.forecaster.baselines import SeasonalNaive, seasonal_naive
+from pytorch_forecasting_mlstm.forecaster.calendar_features import calendar_features
+from pytorch_forecasting_mlstm.forecaster.evaluation import evaluate
+from pytorch_forecasting_mlstm.forecaster.frequency import TimeAxis
+from pytorch_forecasting_mlstm.forecaster.metrics import errors, seasonal_scale
+from pytorch_forecasting_mlstm.forecaster.panel import Table
+from pytorch_forecasting_mlstm.forecaster.splits import min_rows, split_table
+from pytorch_forecasting_mlstm.forecaster.training import QUANTILES, fit, predict_future
+from pytorch_forecasting_mlstm.forecaster.windows import cut_windows
 
 LEVELS = np.array(QUANTILES)
 

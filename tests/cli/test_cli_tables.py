@@ -9,12 +9,12 @@ import pytest
 from matplotlib.image import imread
 
 from helpers.tables import daily, noisy_season, stores
-from pytorch_forecasting_mlstm.__main__ import main
-from pytorch_forecasting_mlstm.cli import training
-from pytorch_forecasting_mlstm.cli.datasets import model_frame
-from pytorch_forecasting_mlstm.cli.future import tidy_forecast
-from pytorch_forecasting_mlstm.cli.split import split_table
-from pytorch_forecasting_mlstm.cli.table import read_table
+from pytorch_forecasting_mlstm.cli.main import main
+from pytorch_forecasting_mlstm.forecaster import training
+from pytorch_forecasting_mlstm.forecaster.datasets import model_frame
+from pytorch_forecasting_mlstm.forecaster.forecast_frame import tidy_forecast
+from pytorch_forecasting_mlstm.forecaster.panel import read_table
+from pytorch_forecasting_mlstm.forecaster.splits import split_table
 
 QUANTILES = ["q0.02", "q0.1", "q0.25", "q0.5", "q0.75", "q0.9", "q0.98"]
 Forecast = Callable[..., pd.DataFrame]

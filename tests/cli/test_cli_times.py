@@ -13,14 +13,14 @@ import pytest
 from pandas.tseries.frequencies import to_offset
 
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.cli.datasets import model_frame
-from pytorch_forecasting_mlstm.cli.errors import UserError
-from pytorch_forecasting_mlstm.cli.future import tidy_forecast, write_forecast
-from pytorch_forecasting_mlstm.cli.plot import _times, plot_future
+from pytorch_forecasting_mlstm.cli.plots import _times, plot_future
 from pytorch_forecasting_mlstm.cli.report import _period
-from pytorch_forecasting_mlstm.cli.split import split_table
-from pytorch_forecasting_mlstm.cli.table import Table, read_table
-from pytorch_forecasting_mlstm.cli.time_axis import TimeAxis, lay_on_axis
+from pytorch_forecasting_mlstm.forecaster.datasets import model_frame
+from pytorch_forecasting_mlstm.forecaster.errors import UserError
+from pytorch_forecasting_mlstm.forecaster.forecast_frame import tidy_forecast, write_forecast
+from pytorch_forecasting_mlstm.forecaster.frequency import TimeAxis, lay_on_axis
+from pytorch_forecasting_mlstm.forecaster.panel import Table, read_table
+from pytorch_forecasting_mlstm.forecaster.splits import split_table
 
 INT = np.iinfo(np.int64)
 HORIZON = 3

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import UserError
-from .table import Table
+from .panel import Table
 
 _MOST_WINDOWS = 1000  # per held-out part: more cost time and say little more
 _LONGEST_HISTORY = 1440

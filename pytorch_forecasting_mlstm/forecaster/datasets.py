@@ -11,8 +11,8 @@ from pytorch_forecasting.data import NaNLabelEncoder
 
 from ..data import BatchedTimeSeriesDataSet as DataSet
 from .calendar_features import calendar_features
-from .split import Split
-from .table import Table
+from .panel import Table
+from .splits import Split
 
 _LONGEST_NAME = 100  # characters of a group or category, as the host is given it
 

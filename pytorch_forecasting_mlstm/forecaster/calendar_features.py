@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .frequency import TimeAxis
 from .steps import PER_DAY
-from .time_axis import TimeAxis
 
 
 def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:

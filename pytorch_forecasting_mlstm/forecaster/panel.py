@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from .columns import read_columns
+from ..cli.read_table import read_columns
 from .errors import UserError, quoted, shown
-from .time_axis import TimeAxis, lay_on_axis
-from .times import read_times
+from .frequency import TimeAxis, lay_on_axis
+from .timestamps import read_times
 
 _NO_NAMES = (bytes, list, dict, np.ndarray)  # what a parquet file may hold beside names
 _LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .split import Split
-from .table import Table
+from .panel import Table
+from .splits import Split
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._atomic_write import atomic_write
-from .errors import UserError
+from ..forecaster.errors import UserError
 
 
 def writable_folder(folder: Path) -> Path:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .baseline import SeasonalNaive
+from .baselines import SeasonalNaive
 from .metrics import Errors, errors, seasonal_scale
-from .split import Split
-from .table import Table
+from .panel import Table
+from .splits import Split
 from .training import INTERVAL, QUANTILES
 from .windows import Windows, cut_windows
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api import types
 
 from .errors import UserError, quoted
-from .table import Table
+from .panel import Table
 from .training import QUANTILES
 
 # What OWASP lists as the begin of a formula, the wide forms of Chinese and Japanese text included.

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from .errors import UserError, quoted, shown
+from ..forecaster.errors import UserError, quoted, shown
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
 _MANY = 10  # times the columns asked for: then picking these out is faster than reading all

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..forecaster.datasets import held_out_set, model_frame, training_set
+from ..forecaster.evaluation import Evaluation, evaluate
+from ..forecaster.splits import split_table
+from ..forecaster.training import fit, predict_quantiles
 from .arguments import Arguments
-from .datasets import held_out_set, model_frame, training_set
 from .demo_data import electricity_demand
-from .evaluation import Evaluation, evaluate
 from .extras import require
-from .files import whole_files, writable_folder
-from .plot import plot_test_window
+from .output import whole_files, writable_folder
+from .plots import plot_test_window
 from .report import error_table
-from .split import split_table
-from .training import fit, predict_quantiles
 
 _DAY = 48  # half-hours
 _WEEK = 7 * _DAY

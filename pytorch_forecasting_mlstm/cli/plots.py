@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import shown
-from .evaluation import Evaluation
-from .split import Split
-from .table import Table
-from .training import QUANTILES
+from ..forecaster.errors import shown
+from ..forecaster.evaluation import Evaluation
+from ..forecaster.panel import Table
+from ..forecaster.splits import Split
+from ..forecaster.training import QUANTILES
 
 # Okabe and Ito's colors, told apart by the color-blind; lines and marks tell them apart in gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}

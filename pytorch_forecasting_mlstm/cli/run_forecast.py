@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from ..forecaster.datasets import held_out_set, model_frame, training_set
+from ..forecaster.errors import shown
+from ..forecaster.evaluation import evaluate
+from ..forecaster.forecast_frame import check_names, tidy_forecast, write_forecast
+from ..forecaster.panel import read_table
+from ..forecaster.splits import split_table
+from ..forecaster.training import fit, predict_future, predict_quantiles
 from .arguments import Arguments
-from .datasets import held_out_set, model_frame, training_set
-from .errors import shown
-from .evaluation import evaluate
 from .extras import require
-from .files import whole_files, writable_folder
-from .future import check_names, tidy_forecast, write_forecast
-from .plot import plot_future
+from .output import whole_files, writable_folder
+from .plots import plot_future
 from .report import error_table
-from .split import split_table
-from .table import read_table
-from .training import fit, predict_future, predict_quantiles
 
 _MOST_NAMED = 5  # values that were never seen so far
 

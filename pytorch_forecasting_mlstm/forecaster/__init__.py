@@ -1,0 +1,1 @@
+"""Forecasting on DataFrames: panels, splits, training, baselines and metrics."""
