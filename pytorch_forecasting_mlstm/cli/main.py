@@ -1,13 +1,13 @@
-"""``python -m pytorch_forecasting_mlstm``: the demo, or the forecast of a user's own table."""
+"""Run the command line, and turn errors into exit codes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from ..forecaster.errors import UserError
-from .arguments import parse
-from .console import quiet
+from ..forecaster.errors import InputError
+from .arguments import parse_arguments
+from .console import keep_ctrl_c, one_thread, suppress_lightning_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,12 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0; 2 for input that cannot be used, after one line on stderr; 130 after Ctrl-C.
+        Exit code: 0; 2 after input that cannot be used, with one line on stderr; 130 after Ctrl-C.
     """
     try:
-        arguments = parse(argv)
-        # Imported late: a wrong option is answered at once, and Ctrl-C is heeded meanwhile.
-        with quiet():
+        arguments = parse_arguments(argv)
+        # Imported late: a wrong option is reported at once.
+        with suppress_lightning_output(), one_thread(), keep_ctrl_c():
             if arguments.table is None:
                 from .run_demo import run_demo
 
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from .run_forecast import run_forecast
 
                 run_forecast(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except InputError as error:
+        print(f"error: {error.message(lambda name: f'--{name}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The pictures."""
+"""Draw forecasts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..forecaster.errors import shown
+from ..forecaster.errors import printable
 from ..forecaster.evaluation import Evaluation
-from ..forecaster.panel import Table
+from ..forecaster.panel import Panel
+from ..forecaster.quantiles import MEDIAN, QUANTILES
 from ..forecaster.splits import Split
-from ..forecaster.training import QUANTILES
 
-# Okabe and Ito's colors, told apart by the color-blind; lines and marks tell them apart in gray.
+# Okabe and Ito's colors, distinct for the color-blind; line styles and markers are so in gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
 _TRUTH = {
     "label": "what happened",
@@ -37,60 +37,60 @@ _NAIVE = {
 }
 
 _MOST_PANELS = 6
-_HISTORY_SHOWN = 2  # horizons
-_LEAST_SHOWN = 12  # steps, for short horizons
+_HORIZONS_OF_HISTORY = 2
+_LEAST_HISTORY = 12  # steps, for short horizons
 _LONGEST_TITLE = 44  # characters, of a panel
-_MOST_AS_FLOAT = 2**50  # well below 2 ** 53, so that ticks between two steps exist, too
+_LARGEST_AS_FLOAT = 2**50  # well below 2 ** 53, so that there are ticks between two steps
 
 
 def plot_test_window(
-    table: Table, split: Split, evaluation: Evaluation, window: int, title: str, path: Path
+    panel: Panel, split: Split, evaluation: Evaluation, window: int, title: str, path: Path
 ) -> None:
     """Draw history, forecast, bands, naive forecast and truth of one test window."""
     windows = evaluation.windows
     past = windows.history[window]
-    first = int(table.starts[windows.series[window]]) + len(past)
-    past = past[-_shown(split.horizon) :]
-    before, ahead = _times(table, first, len(past), split.horizon)
+    first = int(panel.starts[windows.series[window]]) + len(past)
+    past = past[-_history_length(split.horizon) :]
+    before, ahead = _times(panel, first, len(past), split.horizon)
 
     figure, (axes,) = _figure(1, 1)
     _draw(axes, before, past, ahead, evaluation.quantiles[window])
     axes.plot(ahead, windows.actual[window], **_TRUTH)
     axes.plot(ahead, evaluation.naive_point[window], **_NAIVE)
-    axes.set_ylabel(_plain(table.target))
+    axes.set_ylabel(_plain(panel.target))
     _finish(figure, axes, _plain(title), path)
 
 
-def plot_future(table: Table, horizon: int, quantiles: np.ndarray, path: Path) -> None:
-    """Draw history and forecast of the first few series, (series, h, Q) in order."""
-    shown = min(len(table.values), _MOST_PANELS)
-    columns = 1 if shown == 1 else 2 if shown <= 4 else 3
-    figure, panels = _figure(-(-shown // columns), columns)
-    for axes in panels[shown:]:
+def plot_future(panel: Panel, horizon: int, quantiles: np.ndarray, name: str, path: Path) -> None:
+    """Draw history and forecast of the first few series; `quantiles` are (series, h, Q)."""
+    drawn = min(len(panel.values), _MOST_PANELS)
+    columns = 1 if drawn == 1 else 2 if drawn <= 4 else 3
+    figure, panels = _figure(-(-drawn // columns), columns)
+    for axes in panels[drawn:]:
         axes.set_visible(False)
-    for number, axes in enumerate(panels[:shown]):
-        past = table.values[number]
-        first = int(table.starts[number]) + len(past)
-        past = past[-_shown(horizon) :]
-        before, ahead = _times(table, first, len(past), horizon)
+    for number, axes in enumerate(panels[:drawn]):
+        past = panel.values[number]
+        first = int(panel.starts[number]) + len(past)
+        past = past[-_history_length(horizon) :]
+        before, ahead = _times(panel, first, len(past), horizon)
         _draw(axes, before, past, ahead, quantiles[number])
-        if not table.groups.columns.empty:
-            axes.set_title(_plain(table.label(number), _LONGEST_TITLE), loc="left", fontsize=10)
+        if not panel.groups.columns.empty:
+            axes.set_title(_plain(panel.label(number), _LONGEST_TITLE), loc="left", fontsize=10)
         if number % columns == 0:
-            axes.set_ylabel(_plain(table.target))
-    title = f"{_plain(table.name)}: {horizon} steps ahead"
-    if shown < len(table.values):
-        title += f", first {shown} of {len(table.values):,} series"
+            axes.set_ylabel(_plain(panel.target))
+    title = f"{_plain(name)}: {horizon} steps ahead"
+    if drawn < len(panel.values):
+        title += f", first {drawn} of {len(panel.values):,} series"
     _finish(figure, panels[0], title, path)
 
 
-def _shown(horizon: int) -> int:
-    """Say how many steps of history to draw."""
-    return max(_HISTORY_SHOWN * horizon, _LEAST_SHOWN)
+def _history_length(horizon: int) -> int:
+    """Return how many steps of history to draw."""
+    return max(_HORIZONS_OF_HISTORY * horizon, _LEAST_HISTORY)
 
 
 def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
-    # No pyplot: it would look for a display, and keep the figure for ever.
+    # Not pyplot, which would look for a display and keep the figure open.
     from matplotlib.figure import Figure
 
     height = 4.6 if rows == 1 else 0.9 + 2.9 * rows
@@ -103,13 +103,13 @@ def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
     return figure, panels
 
 
-def _times(table: Table, first: int, past: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the times of the history before position `first`, and of the forecast from it on.
+def _times(panel: Panel, first: int, past: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times of the history before position `first`, and of the forecast from there.
 
-    Whole numbers that matplotlib, which draws floats, cannot tell apart count from the forecast on.
+    Integers that are too large for matplotlib, which draws floats, count from the forecast.
     """
-    times = table.axis.at(np.arange(first - past, first + ahead))
-    if table.axis.counts and max(abs(int(times[0])), abs(int(times[-1]))) > _MOST_AS_FLOAT:
+    times = panel.axis.at(np.arange(first - past, first + ahead))
+    if panel.axis.is_integer and max(abs(int(times[0])), abs(int(times[-1]))) > _LARGEST_AS_FLOAT:
         times = times - times[past]
     if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
         times = times.tz_localize(None)
@@ -119,11 +119,11 @@ def _times(table: Table, first: int, past: int, ahead: int) -> tuple[np.ndarray,
 def _draw(
     axes: Any, before: np.ndarray, past: np.ndarray, ahead: np.ndarray, quantiles: np.ndarray
 ) -> None:
-    """Draw history, and median and bands of the forecast, with axes to read them by."""
+    """Draw the history, and median and bands of the forecast, with readable axes."""
     from matplotlib import dates, ticker
 
     axes.plot(before, past, **_HISTORY)
-    axes.plot(ahead, quantiles[:, QUANTILES.index(0.5)], **_MEDIAN)
+    axes.plot(ahead, quantiles[:, MEDIAN], **_MEDIAN)
     for low, high, color, label in _BANDS:
         edges = (quantiles[:, QUANTILES.index(level)] for level in (low, high))
         axes.fill_between(ahead, *edges, color=color, linewidth=0, label=label, zorder=1)
@@ -141,12 +141,12 @@ def _draw(
 
 
 def _plain(text: str, longest: int = 80) -> str:
-    """Show the text as it is, but cut: a dollar sign starts no formula."""
-    return shown(text, longest).replace("$", r"\$")
+    """Truncate a text, and escape the dollar signs that would start a formula."""
+    return printable(text, longest).replace("$", r"\$")
 
 
 def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:
-    """Add title and legend, and write a PNG file, whatever the name ends in."""
+    """Add title and legend, and write a PNG file, whatever the suffix of `path`."""
     handles, labels = axes.get_legend_handles_labels()
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)

@@ -1,4 +1,4 @@
-"""Read the columns asked for from a file, and say plainly what is wrong with it."""
+"""Read the requested columns of a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from ..forecaster.errors import UserError, quoted, shown
+from ..forecaster.errors import InputError, printable, quoted
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
-_MANY = 10  # times the columns asked for: then picking these out is faster than reading all
-_MOST_NAMES, _LONGEST_NAME = 1000, 100  # that are compared with one that is missing
+_MANY = 10  # times the requested columns: reading only these is then faster than reading all
+_MOST_NAMES, _LONGEST_NAME = 1000, 100  # to compare with a missing name
 _LONGEST_PATH = 300
 
 
-def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
     """Read columns of a .csv or .parquet file.
 
     Parameters
@@ -32,35 +32,40 @@ def read_columns(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Da
     path : pathlib.Path
         The file. A .csv may be separated by commas, semicolons or tabs.
     text : sequence of str
-        Columns that a .csv gives as they are written: store 007 stays 007, region NA stays NA.
+        Columns to read from a .csv as they are written: store 007 stays 007, region NA stays NA.
     other : sequence of str
-        Columns whose type is found out.
+        Columns whose type is inferred.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `text` and `other`, in this order.
 
     Raises
     ------
-    UserError
+    InputError
         The file is missing, of another kind, damaged or without rows, or lacks a column.
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
-        raise UserError(
+        raise InputError(
             f"{_show(path)}: is neither .csv nor .parquet: save the table as one of them"
         )
     try:
         if not path.exists():
-            raise UserError(f"{_show(path)}: no such file")
+            raise InputError(f"{_show(path)}: no such file")
         frame = (_csv if kind == ".csv" else _parquet)(path, text, other)
-    except UserError:
+    except InputError:
         raise
     except UnicodeDecodeError as error:
-        raise UserError(f"{_show(path)}: is not UTF-8 text: save it as CSV in UTF-8") from error
-    # A damaged file makes pandas, pyarrow and what they call raise whatever they like.
+        raise InputError(f"{_show(path)}: is not UTF-8 text: save it as CSV in UTF-8") from error
+    # For a damaged file, pandas and pyarrow raise errors of many classes.
     except Exception as error:
-        raise UserError(
+        raise InputError(
             f"{_show(path)}: cannot be read: {error or type(error).__name__}"
         ) from error
     if frame.empty:
-        raise UserError(f"{_show(path)}: has column names but no rows")
+        raise InputError(f"{_show(path)}: has column names but no rows")
     return frame[[*text, *other]]
 
 
@@ -72,9 +77,9 @@ def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
         _check_widths(path, separator, len(header))
         layout["usecols"] = [*text, *other]
     with warnings.catch_warnings():
-        # Rows longer than the header, from decimal commas for example, must not be cut off, as
-        # pandas does in silence with `usecols`: hence not without a check, which takes longer than
-        # reading a column.
+        # Rows longer than the header, from decimal commas for example, must raise an error. With
+        # `usecols`, pandas truncates them silently: hence `_check_widths`, which takes longer than
+        # reading a few columns.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             path,
@@ -85,30 +90,30 @@ def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
             keep_default_na=False,
             na_values={name: _EMPTY for name in other},
             decimal="," if separator == ";" else ".",
-            low_memory=False,  # one type per column, also of a large file
+            low_memory=False,  # one type per column, even in a large file
             **layout,
         )
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
-    """Find out the separator and the column names."""
+    """Detect the separator and the column names."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = next((line for line in file if line.strip()), "")
     if not line:
-        raise UserError(f"{_show(path)}: is empty")
+        raise InputError(f"{_show(path)}: is empty")
     separator = max(",;\t", key=line.count)
     with _rows(path, separator) as rows:
         names = next(row for row in rows if row)
-    # pandas' name for a column without any
+    # pandas' name for a column without one
     return separator, [name or f"Unnamed: {k}" for k, name in enumerate(names)]
 
 
 def _check_widths(path: Path, separator: str, width: int) -> None:
-    """Refuse rows with more cells than the header."""
+    """Raise an error if a row has more cells than the header."""
     with _rows(path, separator) as rows:
         for number, row in enumerate(row for row in rows if row):
             if len(row) > width:
-                raise UserError(
+                raise InputError(
                     f"{_show(path)}: row {number} has {len(row)} cells, the header {width}: "
                     "correct one of them"
                 )
@@ -116,7 +121,7 @@ def _check_widths(path: Path, separator: str, width: int) -> None:
 
 @contextmanager
 def _rows(path: Path, separator: str) -> Iterator[Iterator[list[str]]]:
-    """Open a CSV row by row; cells may be of any size."""
+    """Iterate over the rows of a CSV; cells may be of any size."""
     limit = csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -127,7 +132,7 @@ def _rows(path: Path, separator: str) -> Iterator[Iterator[list[str]]]:
 
 def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
     if find_spec("pyarrow") is None:
-        raise UserError(
+        raise InputError(
             f"{_show(path)}: needs pyarrow: pip install pyarrow, or save the table as .csv"
         )
     from pyarrow.parquet import ParquetDataset
@@ -136,10 +141,10 @@ def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFr
     stored, needed = schema.names, [*text, *other]
     for name in needed:
         if stored.count(name) == 1:
-            _check_zone(path, name, getattr(schema.field(name).type, "tz", None))
+            _check_time_zone(path, name, getattr(schema.field(name).type, "tz", None))
         elif stored.count(name):
             _check_names(path, stored, [name])
-    # Times often live in the index, which pandas reads in any case.
+    # Times are often in the index, which pandas always reads.
     frame = pd.read_parquet(path, engine="pyarrow", columns=[n for n in needed if n in set(stored)])
     if frame.index.names != [None]:
         frame = frame.reset_index()
@@ -147,14 +152,14 @@ def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFr
     return frame
 
 
-def _check_zone(path: Path, name: str, zone: str | None) -> None:
-    """Refuse a time zone that nobody knows: pandas would ask for packages that are there."""
+def _check_time_zone(path: Path, name: str, zone: str | None) -> None:
+    """Raise an error for an unknown time zone, for which pandas blames installed packages."""
     if zone is None or zone[:1] in "+-":
         return
     try:
         ZoneInfo(zone)
-    except (OSError, ValueError, LookupError) as error:  # "Europe" is a folder of zones
-        raise UserError(
+    except (OSError, ValueError, LookupError) as error:  # OSError: "Europe" is a folder of zones
+        raise InputError(
             f"{_show(path)}: column {quoted(name)} is in the unknown time zone {quoted(zone)}: "
             "write its times in UTC"
         ) from error
@@ -164,18 +169,18 @@ def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> N
     count = Counter(present)
     for name in needed:
         if count[name] > 1:  # pandas would rename the second
-            raise UserError(f"{_show(path)}: has two columns {quoted(name)}: rename one of them")
+            raise InputError(f"{_show(path)}: has two columns {quoted(name)}: rename one of them")
         if not count[name]:
-            # Looking for a similar name takes time for each: among some thousands it would be long.
+            # Comparing with many thousands of names would take long.
             some = [str(column)[:_LONGEST_NAME] for column in present[:_MOST_NAMES]]
             close = get_close_matches(name[:_LONGEST_NAME], some, n=1)
             hint = f" (did you mean {quoted(close[0])}?)" if close else ""
-            listed = ", ".join(map(shown, some[:12])) + (", ..." if len(present) > 12 else "")
-            raise UserError(
+            listed = ", ".join(map(printable, some[:12])) + (", ..." if len(present) > 12 else "")
+            raise InputError(
                 f"{_show(path)}: has no column {quoted(name)}{hint}; its columns are: {listed}"
             )
 
 
 def _show(path: Path) -> str:
-    """Write a path so that its end can be seen."""
-    return shown(path, _LONGEST_PATH)
+    """Format a path with more characters than other values, since its end matters."""
+    return printable(path, _LONGEST_PATH)

@@ -1,73 +1,79 @@
-"""A user's table: measure the model on its last rows, then forecast what comes after them."""
+"""Forecast a user's table: evaluate on its last rows, then forecast what comes after them."""
 
 from __future__ import annotations
 
-from ..forecaster.datasets import held_out_set, model_frame, training_set
-from ..forecaster.errors import shown
-from ..forecaster.evaluation import evaluate
-from ..forecaster.forecast_frame import check_names, tidy_forecast, write_forecast
-from ..forecaster.panel import read_table
-from ..forecaster.splits import split_table
-from ..forecaster.training import fit, predict_future, predict_quantiles
-from .arguments import Arguments
-from .extras import require
-from .output import whole_files, writable_folder
-from .plots import plot_future
-from .report import error_table
+from lightning import seed_everything
 
-_MOST_NAMED = 5  # values that were never seen so far
+from ..forecaster.errors import printable
+from ..forecaster.forecast_frame import check_column_names, forecast_frame
+from ..forecaster.panel import make_panel
+from ..forecaster.splits import split_panel
+from ..forecaster.workflow import backtest, forecast
+from .arguments import Arguments
+from .console import require_packages
+from .output import replace_files, writable_folder, write_forecast
+from .plots import plot_future
+from .read_table import read_table
+from .report import format_metrics, print_epoch
+
+_MOST_NAMED = 5  # unseen categories
 
 
 def run_forecast(arguments: Arguments) -> None:
-    """Forecast a table: check, train, test, fit again on everything, write CSV and picture.
+    """Forecast a table: check, fit, evaluate, fit again on all rows, write CSV and picture.
 
     Raises
     ------
-    UserError
-        Anything wrong with the table, the options or the folder.
+    InputError
+        The table, an option or the folder cannot be used.
     """
     assert arguments.table is not None
-    require("matplotlib")
+    require_packages("matplotlib")
     folder = writable_folder(arguments.output)
-    table = read_table(
+    source = printable(arguments.table.name)
+    data = read_table(
         arguments.table,
+        text=[*arguments.group, arguments.time],
+        other=[arguments.target, *arguments.known],
+    )
+    panel = make_panel(
+        data,
         time=arguments.time,
         target=arguments.target,
         group=arguments.group,
         known=arguments.known,
         horizon=arguments.horizon,
+        source=source,
     )
-    check_names(table)
-    split = split_table(table, arguments.horizon, arguments.history)
-    count, lengths = len(table.values), table.lengths
+    check_column_names(panel)
+    split = split_panel(panel, arguments.horizon, arguments.history)
     print(
-        f"{shown(arguments.table.name)}: {lengths.sum():,} rows, {count} series, spacing "
-        f"{table.axis.name}; looks back {split.history} steps"
+        f"{source}: {panel.lengths.sum():,} rows, {len(panel.values)} series, spacing "
+        f"{panel.axis.name}; history of {split.history} steps"
     )
-    if unseen := table.unseen(arguments.horizon):
+    if unseen := panel.unseen_categories(arguments.horizon):
+        more = f" and {len(unseen) - _MOST_NAMED} more" if len(unseen) > _MOST_NAMED else ""
         print(
-            f"Known in advance, but never seen so far: {', '.join(unseen[:_MOST_NAMED])}"
-            f"{f' and {len(unseen) - _MOST_NAMED} more' if len(unseen) > _MOST_NAMED else ''}; its "
-            "effect is unknown"
+            f"Known in advance, but never seen so far: {', '.join(unseen[:_MOST_NAMED])}{more}; "
+            "the effect is unknown"
         )
-    print("1. Train without the last rows, choose the epoch on them, test on the very last")
-    frame = model_frame(table, split)
-    training = training_set(frame, split, end=split.validation)
-    validation = held_out_set(training, frame, split.validation_origins, split.horizon)
-    first = fit(training, validation, epochs=arguments.epochs, seed=arguments.seed)
-    test = held_out_set(training, frame, split.test_origins, split.horizon)
-    floor = table.floor()
-    evaluation = evaluate(table, split, *predict_quantiles(first.model, test, frame, floor))
-    print(f"\n{error_table(table, split, evaluation)}\n")
 
-    print(f"2. Train afresh on all rows, for the {first.epoch} epochs that validated best")
-    everything = training_set(frame, split, end=split.end)
-    final = fit(everything, None, epochs=first.epoch, seed=arguments.seed)
-    quantiles = predict_future(final.model, frame, floor)
-    forecast = tidy_forecast(table, quantiles)
-    if floor == 0:
-        print("The target is never negative: nor are the forecasts")
-    with whole_files(folder / "forecast.csv", folder / "forecast.png") as (rows, picture):
-        write_forecast(forecast, rows, quote_formulas=arguments.quote_formulas)
-        plot_future(table, split.horizon, quantiles, picture)
-    print(f"Wrote {folder / 'forecast.csv'} ({len(forecast):,} rows) and {folder / 'forecast.png'}")
+    print("1. Train without the last rows, select the epoch on them, test on the very last")
+    seed_everything(arguments.seed, verbose=False)
+    result = backtest(
+        panel, split, epochs=arguments.epochs, seed=arguments.seed, on_epoch=print_epoch
+    )
+    print(f"\n{format_metrics(panel, split, result.evaluation)}\n")
+
+    epoch = result.fitted.epoch
+    print(f"2. Train again on all rows, for the {epoch} epochs that validated best")
+    seed_everything(arguments.seed, verbose=False)
+    quantiles = forecast(panel, split, epochs=epoch, seed=arguments.seed, on_epoch=print_epoch)
+    if panel.lower_bound() == 0:
+        print("The target is never negative, so the forecasts are not either")
+    rows = forecast_frame(panel, quantiles)
+    csv, png = folder / "forecast.csv", folder / "forecast.png"
+    with replace_files(csv, png) as (new_csv, new_png):
+        write_forecast(rows, new_csv, quote_formulas=arguments.quote_formulas)
+        plot_future(panel, split.horizon, quantiles, arguments.table.stem, new_png)
+    print(f"Wrote {csv} ({len(rows):,} rows) and {png}")

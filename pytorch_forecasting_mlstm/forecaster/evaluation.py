@@ -1,4 +1,4 @@
-"""Measure the model on the test windows, beside the seasonal naive forecast."""
+"""Evaluate the model on the test windows, next to the seasonal naive forecast."""
 
 from __future__ import annotations
 
@@ -7,73 +7,73 @@ from dataclasses import dataclass
 import numpy as np
 
 from .baselines import SeasonalNaive
-from .metrics import Errors, errors, seasonal_scale
-from .panel import Table
+from .metrics import Metrics, compute_metrics, seasonal_scale
+from .panel import Panel
+from .prediction import WindowForecasts
+from .quantiles import INTERVAL, MEDIAN, QUANTILES
 from .splits import Split
-from .training import INTERVAL, QUANTILES
 from .windows import Windows, cut_windows
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test windows, both forecasts of them, and their errors.
+    """Test windows, both forecasts of them, and their metrics.
 
-    `quantiles` (W, h, Q) are the model's, `naive_point` (W, h) is the naive forecast.
+    `quantiles` (W, h, Q) are the model's, `naive_point` (W, h) is the seasonal naive forecast, and
+    `season` is the number of steps that it repeats.
     """
 
     windows: Windows
     quantiles: np.ndarray
     naive_point: np.ndarray
     season: int
-    model: Errors
-    naive: Errors
+    model: Metrics
+    naive: Metrics
 
 
-def evaluate(
-    table: Table,
-    split: Split,
-    quantiles: np.ndarray,
-    series: np.ndarray,
-    origins: np.ndarray,
-) -> Evaluation:
+def evaluate(panel: Panel, split: Split, forecasts: WindowForecasts) -> Evaluation:
     """Compare the model's forecasts of the test windows with the seasonal naive ones.
 
     Parameters
     ----------
-    table, split : Table, Split
+    panel, split : Panel, Split
         The series, and where the test begins.
-    quantiles : numpy.ndarray
-        (W, h, Q): the model's forecasts, in any order of the windows.
-    series, origins : numpy.ndarray
-        (W,): which window each of them is.
+    forecasts : WindowForecasts
+        The model's forecasts of all test windows, in any order.
     """
     levels = np.array(QUANTILES)
-    windows = cut_windows(table, split, split.test_origins)
-    row = {key: k for k, key in enumerate(zip(series.tolist(), origins.tolist(), strict=True))}
-    order = [
-        row[key] for key in zip(windows.series.tolist(), windows.origins.tolist(), strict=True)
-    ]
-    quantiles = quantiles[order]
+    windows = cut_windows(panel, split, split.test_origins)
+    quantiles = _in_order(forecasts, windows)
 
-    trained = [values[: len(values) - (split.end - split.validation)] for values in table.values]
-    seasons = [*table.axis.seasons.values(), 1]
-    season_scale = {
-        season: np.array([seasonal_scale(values, season) for values in trained])
+    training_values = [values[: len(values) - split.held_out] for values in panel.values]
+    seasons = [*panel.axis.seasons.values(), 1]
+    scales = {
+        season: np.array([seasonal_scale(values, season) for values in training_values])
         for season in seasons
     }
-    spread = np.nan_to_num(season_scale[1], nan=1.0)  # of a constant series, whose errors are 0
+    spread = np.nan_to_num(scales[1], nan=1.0)  # NaN for a constant series, whose errors are 0
     naive = SeasonalNaive.fit(
-        cut_windows(table, split, split.validation_origins), seasons, spread, levels
+        cut_windows(panel, split, split.validation_origins), seasons, spread, levels
     )
     naive_point, naive_quantiles = naive.predict(windows, spread)
-    naive_quantiles = np.maximum(naive_quantiles, table.floor())
-    scale = season_scale[naive.season][windows.series]
-    median = quantiles[..., QUANTILES.index(0.5)]
+    naive_quantiles = np.maximum(naive_quantiles, panel.lower_bound())
+    scale = scales[naive.season][windows.series]
+    median = quantiles[..., MEDIAN]
     return Evaluation(
         windows=windows,
         quantiles=quantiles,
         naive_point=naive_point,
         season=naive.season,
-        model=errors(windows.actual, median, quantiles, levels, scale, INTERVAL),
-        naive=errors(windows.actual, naive_point, naive_quantiles, levels, scale, INTERVAL),
+        model=compute_metrics(windows.actual, median, quantiles, levels, scale, INTERVAL),
+        naive=compute_metrics(
+            windows.actual, naive_point, naive_quantiles, levels, scale, INTERVAL
+        ),
     )
+
+
+def _in_order(forecasts: WindowForecasts, windows: Windows) -> np.ndarray:
+    """Return the quantiles in the order of `windows`."""
+    keys = zip(forecasts.series.tolist(), forecasts.origins.tolist(), strict=True)
+    row = {key: k for k, key in enumerate(keys)}
+    wanted = zip(windows.series.tolist(), windows.origins.tolist(), strict=True)
+    return forecasts.quantiles[[row[key] for key in wanted]]

@@ -1,18 +1,20 @@
-r"""Errors of forecasts, in plain NumPy: the report does not depend on the model's own metrics.
+"""Metrics of forecasts, independent of the model's own.
 
 Shapes: W windows, h horizon, Q quantiles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
 
 @dataclass(frozen=True)
-class Errors:
-    """Errors over all windows and steps: `mae` and `pinball` in the target's unit."""
+class Metrics:
+    """Metrics over all windows and steps: `mae` and `pinball` in the unit of the target."""
 
     mae: float
     mase: float
@@ -20,31 +22,63 @@ class Errors:
     coverage: float
 
 
-def mean_absolute_error(actual: np.ndarray, median: np.ndarray) -> float:
-    r"""Mean of :math:`|y - \hat y|` over (W, h).
+def compute_metrics(
+    actual: np.ndarray,
+    median: np.ndarray,
+    quantiles: np.ndarray,
+    levels: np.ndarray,
+    scale: np.ndarray,
+    interval: tuple[float, float],
+) -> Metrics:
+    r"""Compute MAE, MASE, pinball loss and coverage.
 
-    Examples
-    --------
-    >>> mean_absolute_error(np.array([[1.0, 2.0]]), np.array([[2.0, 4.0]]))
-    1.5
+    Parameters
+    ----------
+    actual, median : numpy.ndarray
+        (W, h): true values and point forecasts.
+    quantiles : numpy.ndarray
+        (W, h, Q): quantile forecasts.
+    levels : numpy.ndarray
+        (Q,): levels of the quantiles, between 0 and 1.
+    scale : numpy.ndarray
+        (W,): what MASE divides by, from `seasonal_scale`.
+    interval : tuple of float
+        Two of the levels: `coverage` is the share of `actual` between these quantiles, bounds
+        included.
+
+    Returns
+    -------
+    Metrics
+        The pinball loss is the mean of :math:`\max(q (y - \hat y_q), (q - 1)(y - \hat y_q))`. MAE
+        and pinball loss are NaN if a forecast is not finite.
     """
-    return float(np.abs(actual - median).mean())
+    low, high = (quantiles[..., list(levels).index(level)] for level in interval)
+    pinball = [
+        _mean_error(mean_pinball_loss, actual, quantiles[..., k], alpha=level)
+        for k, level in enumerate(levels)
+    ]
+    return Metrics(
+        mae=_mean_error(mean_absolute_error, actual, median),
+        mase=mean_absolute_scaled_error(actual, median, scale),
+        pinball=float(np.mean(pinball)),
+        coverage=float(((low <= actual) & (actual <= high)).mean()),
+    )
 
 
 def seasonal_scale(values: np.ndarray, season: int) -> float:
-    r"""Mean of :math:`|y_t - y_{t-m}|`: what MASE divides by.
+    r"""Return the mean of :math:`|y_t - y_{t-m}|`, which MASE divides by.
 
     Parameters
     ----------
     values : numpy.ndarray
-        The part of one series that was trained on.
+        The training part of one series.
     season : int
-        :math:`m`, in steps; 1 where the series is not longer than it.
+        :math:`m`, in steps; 1 is used if the series is not longer than it.
 
     Returns
     -------
     float
-        NaN for a series that repeats itself exactly.
+        NaN for a series that repeats exactly.
 
     Examples
     --------
@@ -57,69 +91,32 @@ def seasonal_scale(values: np.ndarray, season: int) -> float:
 
 
 def mean_absolute_scaled_error(actual: np.ndarray, median: np.ndarray, scale: np.ndarray) -> float:
-    """Mean absolute error of each window over its series' scale (Hyndman and Koehler, 2006).
+    """Divide the mean absolute error of each window by its scale (Hyndman and Koehler, 2006).
 
     Parameters
     ----------
     actual, median : numpy.ndarray
         (W, h).
     scale : numpy.ndarray
-        (W,), from `seasonal_scale`; windows where it is NaN are left out.
+        (W,), from `seasonal_scale`; windows with NaN are left out.
 
     Returns
     -------
     float
-        NaN when no window is left.
+        Mean over the windows; NaN if none is left.
+
+    Examples
+    --------
+    >>> actual, median = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 4.0], [3.0, 4.0]])
+    >>> mean_absolute_scaled_error(actual, median, np.array([0.5, np.nan]))
+    3.0
     """
     scaled = np.abs(actual - median).mean(axis=1) / scale
     return float(np.nanmean(scaled)) if np.isfinite(scaled).any() else np.nan
 
 
-def pinball_loss(actual: np.ndarray, quantiles: np.ndarray, levels: np.ndarray) -> float:
-    r"""Mean of :math:`\max(q (y - \hat y_q), (q - 1)(y - \hat y_q))` over (W, h, Q).
-
-    Parameters
-    ----------
-    actual : numpy.ndarray
-        (W, h).
-    quantiles : numpy.ndarray
-        (W, h, Q).
-    levels : numpy.ndarray
-        (Q,): :math:`q`, between 0 and 1.
-
-    Examples
-    --------
-    >>> pinball_loss(np.array([[10.0]]), np.array([[[8.0, 11.0]]]), np.array([0.25, 0.75]))
-    0.375
-    """
-    above = actual[..., None] - quantiles
-    return float(np.maximum(levels * above, (levels - 1) * above).mean())
-
-
-def coverage(actual: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    """Share of `actual` that lies between `low` and `high`, these included.
-
-    Examples
-    --------
-    >>> coverage(np.array([1.0, 2.0, 3.0, 4.0]), low=np.full(4, 2.0), high=np.full(4, 3.5))
-    0.5
-    """
-    return float(((low <= actual) & (actual <= high)).mean())
-
-
-def errors(
-    actual: np.ndarray,
-    median: np.ndarray,
-    quantiles: np.ndarray,
-    levels: np.ndarray,
-    scale: np.ndarray,
-    interval: tuple[float, float],
-) -> Errors:
-    """All of them: `interval` names the two levels whose coverage is wanted."""
-    low, high = (quantiles[..., list(levels).index(level)] for level in interval)
-    return Errors(
-        mae=mean_absolute_error(actual, median),
-        mase=mean_absolute_scaled_error(actual, median, scale),
-        pinball=pinball_loss(actual, quantiles, levels),
-        coverage=coverage(actual, low, high),
-    )
+def _mean_error(
+    metric: Callable[..., float], actual: np.ndarray, forecast: np.ndarray, **options: float
+) -> float:
+    """Compute a metric of scikit-learn, which raises an error for forecasts that are not finite."""
+    return float(metric(actual, forecast, **options)) if np.isfinite(forecast).all() else np.nan

@@ -1,7 +1,7 @@
-"""Count steps along an axis, and find the time of a step, by arithmetic.
+"""Arithmetic of evenly spaced times: the number of steps to a time, and the time of a step.
 
-Times are 64-bit integers: whole numbers, or microseconds or nanoseconds since 1970. Nothing is
-listed between the first time and the last, which may be a billion steps apart.
+Times are int64: integers, or microseconds or nanoseconds since 1970. The times between the first
+and the last, which may be a billion steps apart, are never enumerated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PER_DAY = {"us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 
 _LAST_DAY = np.datetime64("9999-12-31")
 _LAST_MONTH = 12 * (9999 - 1970) + 11  # since January 1970
-_STEPS_UNTIL_DAYS_SETTLE = 120  # until then every month that will occur has occurred in its length
+_STEPS_UNTIL_DAYS_SETTLE = 120  # after these, no shorter month appears than has appeared before
 _OPENS, _HOURS_OPEN = 9, 8  # of pandas' business hours
 _QUARTERLY = (
     offsets.QuarterBegin,
@@ -31,16 +31,16 @@ _YEARLY = (offsets.YearBegin, offsets.YearEnd, offsets.BYearBegin, offsets.BYear
 
 
 class Stepper(ABC):
-    """Evenly spaced times from a start; each kind of spacing has its own arithmetic."""
+    """Evenly spaced times from a start, with the arithmetic of one kind of spacing."""
 
     @abstractmethod
     def positions(self, times: np.ndarray) -> np.ndarray:
-        """Count the steps from the start to `times`, none before it; -1 for a time in between.
+        """Count the steps from the start to `times`, none of them earlier; -1 between two steps.
 
         Raises
         ------
         OverflowError
-            There are more steps than positions.
+            There are more steps than 64 bits can count.
         """
 
     @abstractmethod
@@ -50,21 +50,21 @@ class Stepper(ABC):
         Raises
         ------
         OverflowError
-            A time has no place in 64 bits, or lies beyond the calendar.
+            A time does not fit into 64 bits, or lies beyond the calendar.
         """
 
 
 def stepper(start: int, step: Any, unit: str) -> Stepper:
-    """Choose the arithmetic of a spacing.
+    """Choose the arithmetic for a spacing.
 
     Parameters
     ----------
     start : int
-        The time at position 0, one of the spacing's own.
+        The time at position 0, which fits the spacing.
     step : int, pandas.Timedelta or pandas.DateOffset
-        From one time to the next.
+        The distance between two times.
     unit : str
-        What `start` counts: "us" or "ns"; of no matter where `step` is a whole number.
+        Unit of `start`: "us" or "ns"; not used if `step` is an integer.
     """
     if isinstance(step, offsets.BusinessHour | offsets.BusinessDay):
         return _Business(start, step, unit)
@@ -73,7 +73,7 @@ def stepper(start: int, step: Any, unit: str) -> Stepper:
 
 
 def fixed_width(step: Any, unit: str) -> int | None:
-    """Return the length of a step in units of time, None where it varies."""
+    """Return the length of a step in units of time, or None if it varies."""
     if isinstance(step, int):
         return step
     if isinstance(step, offsets.Week | offsets.Day):
@@ -87,18 +87,18 @@ def fixed_width(step: Any, unit: str) -> int | None:
 
 @dataclass(frozen=True)
 class _Even(Stepper):
-    """Steps of one length."""
+    """Steps of constant length."""
 
     start: int
     width: int
 
     def positions(self, times: np.ndarray) -> np.ndarray:
-        # A difference of 64-bit integers always fits into 64 bits without a sign.
-        away = times.view(np.uint64) - np.array(self.start).view(np.uint64)
-        count, between = np.divmod(away, np.uint64(self.width))
+        # The difference of two int64 always fits into uint64.
+        distance = times.view(np.uint64) - np.array(self.start).view(np.uint64)
+        count, remainder = np.divmod(distance, np.uint64(self.width))
         if len(count) and count.max() > LARGEST_POSITION:
             raise OverflowError
-        return np.where(between == 0, count.astype(np.int64), -1)
+        return np.where(remainder == 0, count.astype(np.int64), -1)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
         bounds = np.iinfo(np.int64)
@@ -106,12 +106,12 @@ class _Even(Stepper):
             if not bounds.min <= self.start + int(position) * self.width <= bounds.max:
                 raise OverflowError
         # Unsigned integers wrap around without an error, and the result is known to fit.
-        away = positions.astype(np.int64).view(np.uint64) * np.uint64(self.width)
-        return (away + np.array(self.start).view(np.uint64)).view(np.int64)
+        distance = positions.astype(np.int64).view(np.uint64) * np.uint64(self.width)
+        return (distance + np.array(self.start).view(np.uint64)).view(np.int64)
 
 
 class _Monthly(Stepper):
-    """Steps of whole months: starts, ends, or a day of months, quarters and years."""
+    """Steps of whole months: the start, the end, or a day of months, quarters or years."""
 
     def __init__(self, start: int, step: Any, unit: str) -> None:
         first = np.array(start).astype(f"datetime64[{unit}]")
@@ -120,32 +120,32 @@ class _Monthly(Stepper):
         self.month = int(first.astype("datetime64[M]").astype(np.int64))
         self.clock = first - first.astype("datetime64[D]")
         self.rule = None if type(step) is pd.DateOffset else step.base
-        # The 31st is cut short by the first shorter month on the way and, as in pandas, stays so.
+        # The 31st moves to the last day of the first shorter month and, as in pandas, stays there.
         visited = self.month + self.months * np.arange(_STEPS_UNTIL_DAYS_SETTLE)
         day = (first.astype("datetime64[D]") - first.astype("datetime64[M]")).astype(np.int64)
         self.days = np.minimum(np.minimum.accumulate(_days_in(visited)), day + 1)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         months = times.view(f"datetime64[{self.unit}]").astype("datetime64[M]").astype(np.int64)
-        count, between = np.divmod(months - self.month, self.months)
-        count[between != 0] = 0
-        return np.where((between == 0) & (self.times(count) == times), count, -1)
+        count, remainder = np.divmod(months - self.month, self.months)
+        count[remainder != 0] = 0
+        return np.where((remainder == 0) & (self.times(count) == times), count, -1)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
-        count, place = np.unique(positions, return_inverse=True)
+        count, inverse = np.unique(positions, return_inverse=True)
         if len(count) and self.month + int(count[-1]) * self.months > _LAST_MONTH:
             raise OverflowError
         begins = (self.month + count * self.months).astype("datetime64[M]").astype("datetime64[D]")
         if self.rule is None:
             days = begins + self.days[np.minimum(count, len(self.days) - 1)] - 1
         else:
-            found = [self.rule.rollforward(pd.Timestamp(begin)) for begin in begins]
-            days = np.array(found).astype("datetime64[D]")
-        return _in_units(days.astype(np.int64), self.clock.astype(np.int64), self.unit)[place]
+            dates = [self.rule.rollforward(pd.Timestamp(begin)) for begin in begins]
+            days = np.array(dates).astype("datetime64[D]")
+        return _in_units(days.astype(np.int64), self.clock.astype(np.int64), self.unit)[inverse]
 
 
 class _Business(Stepper):
-    """Days from Monday to Friday, or the hours from 9 to 17 of these."""
+    """Days from Monday to Friday, or the hours from 9 to 17 of these days."""
 
     def __init__(self, start: int, step: Any, unit: str) -> None:
         hourly = isinstance(step, offsets.BusinessHour)
@@ -163,13 +163,13 @@ class _Business(Stepper):
         slot, rest = np.divmod(clock - self.opens, self.slot_length)
         days = day.astype("datetime64[D]")
         count = np.busday_count(self.first, days) * self.slots + slot - self.slot
-        steps, between = np.divmod(count, self.n)
+        steps, remainder = np.divmod(count, self.n)
         is_open = np.is_busday(days) & (slot >= 0) & (slot < self.slots)
-        return np.where(is_open & (rest == self.rest) & (between == 0), steps, -1)
+        return np.where(is_open & (rest == self.rest) & (remainder == 0), steps, -1)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
-        most = int(np.busday_count(self.first, _LAST_DAY)) * self.slots
-        if len(positions) and int(positions.max()) * self.n + self.slot > most:
+        last = int(np.busday_count(self.first, _LAST_DAY)) * self.slots
+        if len(positions) and int(positions.max()) * self.n + self.slot > last:
             raise OverflowError
         count, slot = np.divmod(positions * self.n + self.slot, self.slots)
         days = np.busday_offset(self.first, count).astype(np.int64)
@@ -177,7 +177,7 @@ class _Business(Stepper):
 
 
 def _in_units(days: Any, clock: Any, unit: str) -> np.ndarray:
-    """Join days since 1970 and a time of day; nanoseconds end long before the calendar does."""
+    """Combine days since 1970 and a time of day; raise OverflowError beyond 64 bits."""
     if len(days) and abs(days).max() > np.iinfo(np.int64).max // PER_DAY[unit] - 1:
         raise OverflowError
     return days * PER_DAY[unit] + clock

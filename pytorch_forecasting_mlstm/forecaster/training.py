@@ -1,19 +1,15 @@
-"""Fit the model with the Lightning Trainer, and keep the epoch that validates best."""
+"""Fit mLSTMTime with a fixed recipe, and keep the epoch with the lowest validation loss."""
 
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import pytorch as pl
 from pytorch_forecasting import TimeSeriesDataSet
@@ -21,49 +17,67 @@ from pytorch_forecasting.metrics import QuantileLoss
 from torch.utils.data import RandomSampler
 
 from ..models import mLSTMTime
-from .datasets import ModelFrame
+from .quantiles import QUANTILES
 
-QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
-INTERVAL = (0.1, 0.9)
-
-_BATCH = 64
-_BATCHES_PER_EPOCH = 30  # windows are drawn, so that an epoch takes as long for any table
-_LEARNING_RATE = 5e-3
-_PATIENCE = 15  # long enough to reach the small learning rates, where most is gained
-
-_TRAINER: dict[str, Any] = {
+BATCH_SIZE = 64
+TRAINER_OPTIONS: dict[str, Any] = {
     "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
     "devices": 1,
     "logger": False,
     "enable_model_summary": False,
 }
 
+_BATCHES_PER_EPOCH = 30  # windows are sampled, so that an epoch takes equally long for any table
+_LEARNING_RATE = 5e-3
+_PATIENCE = 15  # epochs, enough to reach the small learning rates, which improve most
+
 
 @dataclass(frozen=True)
-class Fit:
-    """A fitted model, and the epoch that it is from, counted from 1."""
+class EpochResult:
+    """What one epoch of training gave.
+
+    Attributes
+    ----------
+    epoch, max_epochs : int
+        Number of the epoch, counted from 1, and of the last possible one.
+    training_loss : float
+        Mean over its batches.
+    validation_loss : float or None
+        None without validation windows.
+    is_best : bool
+        Whether the validation loss is lower than in all epochs before.
+    seconds : float
+        Since the start of training.
+    """
+
+    epoch: int
+    max_epochs: int
+    training_loss: float
+    validation_loss: float | None
+    is_best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted model, ready to predict.
+
+    Attributes
+    ----------
+    model : mLSTMTime
+        With the weights of `epoch`.
+    epoch : int
+        The selected epoch, counted from 1.
+    out_of_time : bool
+        Whether training ended because of its time limit.
+    """
 
     model: mLSTMTime
     epoch: int
+    out_of_time: bool = False
 
 
-class _Progress(pl.Callback):
-    """One line per epoch."""
-
-    def __init__(self) -> None:
-        self.best = math.inf
-        self.started = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        line = f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
-        line += f"   training loss {float(metrics['train_loss_epoch']):.4f}"
-        if "val_loss" in metrics:
-            loss = float(metrics["val_loss"])
-            line += f"   validation loss {loss:.4f}{' *' if loss < self.best else '  '}"
-            self.best = min(self.best, loss)
-        line += f"   {time.monotonic() - self.started:5.1f} s"
-        print(line, flush=True)
+OnEpoch = Callable[[EpochResult], None]
 
 
 def fit(
@@ -73,7 +87,8 @@ def fit(
     epochs: int,
     seed: int,
     max_seconds: float | None = None,
-) -> Fit:
+    on_epoch: OnEpoch | None = None,
+) -> FitResult:
     """Fit mLSTMTime.
 
     Parameters
@@ -81,21 +96,17 @@ def fit(
     training : TimeSeriesDataSet
         Windows to learn from.
     validation : TimeSeriesDataSet or None
-        Windows that choose the epoch; None keeps the last one.
+        Windows that select the epoch; None keeps the last one.
     epochs : int
-        Most epochs; training stops early once validation no longer improves.
+        Maximum number of epochs; training stops early when validation no longer improves.
     seed : int
-        Of weights, dropout and the order of windows.
+        Seed of the sampled windows. Weights and dropout use torch's global generator, which the
+        caller seeds.
     max_seconds : float, optional
-        Start no epoch after this time, whatever is left of `epochs`; without it a seed always
-        gives the same model.
-
-    Returns
-    -------
-    Fit
-        The model, ready to predict.
+        Start no epoch after this time. Without a limit, equal seeds give equal models.
+    on_epoch : callable, optional
+        Called with an `EpochResult` after each epoch.
     """
-    pl.seed_everything(seed, verbose=False)
     model = mLSTMTime.from_dataset(
         training,
         loss=QuantileLoss(list(QUANTILES)),
@@ -106,135 +117,71 @@ def fit(
     loaders = [_training_loader(training, seed)]
     limit = None if max_seconds is None else timedelta(seconds=max_seconds)
     timer = pl.callbacks.Timer(limit, interval="epoch", verbose=False)
-    callbacks: list[pl.Callback] = [_Progress(), timer]
-    with TemporaryDirectory(prefix="mlstm-") as folder:
-        if validation is not None:
-            loaders.append(validation.to_dataloader(train=False, batch_size=4 * _BATCH))
-            best = pl.callbacks.ModelCheckpoint(
-                Path(folder), monitor="val_loss", save_weights_only=True
+    history = _BestEpoch(on_epoch)
+    callbacks: list[pl.Callback] = [history, timer]
+    if validation is not None:
+        loaders.append(validation.to_dataloader(train=False, batch_size=4 * BATCH_SIZE))
+        callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=_PATIENCE))
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        callbacks=callbacks,
+        gradient_clip_val=1.0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,  # `on_epoch` reports: an epoch takes seconds
+        num_sanity_val_steps=0,
+        **TRAINER_OPTIONS,
+    )
+    trainer.fit(model, *loaders)
+    out_of_time = max_seconds is not None and timer.time_elapsed() >= max_seconds
+    if validation is None:
+        return FitResult(model, epochs, out_of_time)
+    model.load_state_dict(history.weights)
+    return FitResult(model, history.epoch, out_of_time)
+
+
+class _BestEpoch(pl.Callback):
+    """Report each epoch, and keep the weights of the one with the lowest validation loss."""
+
+    def __init__(self, on_epoch: OnEpoch | None) -> None:
+        self.on_epoch = on_epoch
+        self.started = time.monotonic()
+        self.loss = math.inf
+        self.epoch = 0
+        self.weights: dict[str, Any] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        epoch = trainer.current_epoch + 1
+        loss = float(metrics["val_loss"]) if "val_loss" in metrics else None
+        is_best = loss is not None and loss < self.loss
+        if loss is not None and (is_best or not self.epoch):  # the first epoch in any case
+            self.epoch, self.weights = epoch, deepcopy(pl_module.state_dict())
+            self.loss = loss if is_best else math.inf
+        if self.on_epoch is not None:
+            self.on_epoch(
+                EpochResult(
+                    epoch=epoch,
+                    max_epochs=int(trainer.max_epochs or 0),
+                    training_loss=float(metrics["train_loss_epoch"]),
+                    validation_loss=loss,
+                    is_best=is_best,
+                    seconds=time.monotonic() - self.started,
+                )
             )
-            callbacks += [best, pl.callbacks.EarlyStopping("val_loss", patience=_PATIENCE)]
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            callbacks=callbacks,
-            gradient_clip_val=1.0,
-            enable_checkpointing=validation is not None,
-            enable_progress_bar=False,  # an epoch takes seconds, and has a line of its own
-            num_sanity_val_steps=0,
-            **_TRAINER,
-        )
-        _run(trainer.fit, model, *loaders)
-        if max_seconds is not None and timer.time_elapsed() >= max_seconds:
-            print(f"Stopped after {max_seconds:g} s: a faster machine may get a better model")
-        if validation is None:
-            return Fit(model, epochs)
-        # The file was written a moment ago, by this process: its pickled parts can be trusted.
-        checkpoint = torch.load(best.best_model_path, weights_only=False)
-        model.load_state_dict(checkpoint["state_dict"])
-        return Fit(model, int(checkpoint["epoch"]) + 1)
-
-
-def predict_quantiles(
-    model: mLSTMTime, data: TimeSeriesDataSet, frame: ModelFrame, floor: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantile forecasts of all windows of `data`.
-
-    Parameters
-    ----------
-    model : mLSTMTime
-        Fitted.
-    data : TimeSeriesDataSet
-        Windows of the full horizon.
-    frame : ModelFrame
-        Where they are from: it knows the scale of each series.
-    floor : float
-        Forecasts below it are raised to it.
-
-    Returns
-    -------
-    quantiles : numpy.ndarray
-        (W, h, Q), in the unit of the table, not decreasing along Q.
-    series, origins : numpy.ndarray
-        (W,): series and first forecast step of each window.
-    """
-    prediction = _run(
-        model.predict,
-        data,
-        mode="quantiles",
-        return_index=True,
-        batch_size=4 * _BATCH,
-        trainer_kwargs=dict(_TRAINER),
-    )
-    series = prediction.index["series"].astype(int).to_numpy()
-    scaled = prediction.output.cpu().double().numpy()
-    quantiles = _scale_back(scaled, series, frame, floor)
-    return quantiles, series, prediction.index["time_idx"].to_numpy()
-
-
-def predict_future(model: mLSTMTime, frame: ModelFrame, floor: float) -> np.ndarray:
-    """Quantile forecasts of what comes after the table.
-
-    Parameters
-    ----------
-    model, frame, floor
-        As of `predict_quantiles`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (series, h, Q), in the unit of the table, not decreasing along Q.
-    """
-    forecast = _run(
-        model.forecast,
-        frame.rows,
-        frame.future,
-        batch_size=4 * _BATCH,
-        trainer_kwargs=dict(_TRAINER),
-    )
-    columns = [f"q{level:g}" for level in QUANTILES]
-    scaled = forecast[columns].to_numpy(float).reshape(len(frame.center), -1, len(columns))
-    return _scale_back(scaled, forecast["series"].unique().astype(int), frame, floor)
-
-
-def _scale_back(
-    scaled: np.ndarray, series: np.ndarray, frame: ModelFrame, floor: float
-) -> np.ndarray:
-    """Bring quantiles (W, h, Q) of these series, (W,), to the unit of the table, and sort them."""
-    center, spread = (own[series][:, None, None] for own in (frame.center, frame.spread))
-    # Quantiles of a network may cross; sorted, none of them forecasts worse.
-    return np.sort(np.maximum(center + spread * scaled, floor), axis=-1)
 
 
 def _training_loader(training: TimeSeriesDataSet, seed: int) -> Any:
-    draws = RandomSampler(
+    sampler = RandomSampler(
         training,
-        num_samples=_BATCH * _BATCHES_PER_EPOCH,
+        num_samples=BATCH_SIZE * _BATCHES_PER_EPOCH,
         generator=torch.Generator().manual_seed(seed),
     )
-    return training.to_dataloader(train=True, batch_size=_BATCH, sampler=draws, shuffle=False)
+    return training.to_dataloader(train=True, batch_size=BATCH_SIZE, sampler=sampler, shuffle=False)
 
 
 def _learning_rates(epochs: int) -> list[float]:
-    """One per epoch, falling to near zero along half a cosine."""
+    """Return one rate per epoch, falling to near zero along half a cosine."""
     return [
         _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1)))
         for epoch in range(epochs)
     ]
-
-
-def _run(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run the trainer on one thread, and give Ctrl-C back, which it turns into an exit of its own.
-
-    Tensors are small here: several threads would mostly wait for one another, and for minutes where
-    other programs keep the processor busy.
-    """
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
-    torch.set_num_threads(1)
-    try:
-        return call(*args, **kwargs)
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-    finally:
-        torch.set_num_threads(threads)
-        with suppress(ValueError):  # handlers belong to the main thread
-            signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""Held-out windows: which series, where each begins, what came before, what happened."""
+"""Held-out windows: the series and start of each, its history, and its actual values."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .panel import Table
+from .panel import Panel
 from .splits import Split
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of all series: the same origins for each.
+    """Windows of all series, at the same origins in each.
 
     Attributes
     ----------
@@ -21,9 +21,9 @@ class Windows:
     origins : numpy.ndarray
         (W,): first forecast step, counted as in `Split`.
     actual : numpy.ndarray
-        (W, h): what happened.
+        (W, h): the true values.
     history : list of numpy.ndarray
-        All that came before each window.
+        All values before each window.
     """
 
     series: np.ndarray
@@ -32,16 +32,16 @@ class Windows:
     history: list[np.ndarray]
 
 
-def cut_windows(table: Table, split: Split, origins: np.ndarray) -> Windows:
+def cut_windows(panel: Panel, split: Split, origins: np.ndarray) -> Windows:
     """Cut the windows that begin at `origins` out of every series."""
-    series = np.repeat(np.arange(len(table.values)), len(origins))
-    origins = np.tile(origins, len(table.values))
-    begins = origins - (split.end - table.lengths[series])
+    series = np.repeat(np.arange(len(panel.values)), len(origins))
+    origins = np.tile(origins, len(panel.values))
+    begins = origins - (split.end - panel.lengths[series])
     return Windows(
         series=series,
         origins=origins,
         actual=np.stack(
-            [table.values[s][b : b + split.horizon] for s, b in zip(series, begins, strict=True)]
+            [panel.values[s][b : b + split.horizon] for s, b in zip(series, begins, strict=True)]
         ),
-        history=[table.values[s][:b] for s, b in zip(series, begins, strict=True)],
+        history=[panel.values[s][:b] for s, b in zip(series, begins, strict=True)],
     )
