@@ -28,7 +28,7 @@ def test_writable_folder_without_permission(fail, monkeypatch: pytest.MonkeyPatc
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     assert "cannot write to the folder '.' (Permission denied)" in fail(
         "sales.csv", *SALES, table=daily()
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from lightning import seed_everything
 
 from helpers.tables import noisy_season, panel_of, read_panel, stores
 from helpers.times import HORIZON, read_times_panel, times_ahead, write_times
@@ -73,6 +74,7 @@ def test_model_frame_future_follows_every_series() -> None:
     for values, ahead in zip(panel.values, positions(training, frame)[1], strict=True):
         assert ahead[-1] == pytest.approx(values[-1], rel=1e-5), "it has learned from all rows"
     with suppress_lightning_output():
+        seed_everything(0, verbose=False)
         model = fit(training, None, epochs=1, seed=0).model
     assert "target" not in frame.future
     assert frame.rows["time_idx"].max() == split.end - 1
