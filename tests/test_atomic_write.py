@@ -14,8 +14,8 @@ import pytest
 
 from pytorch_forecasting_mlstm import _atomic_write
 from pytorch_forecasting_mlstm._atomic_write import atomic_write
-from pytorch_forecasting_mlstm.cli.errors import UserError
-from pytorch_forecasting_mlstm.cli.files import whole_files, writable_folder
+from pytorch_forecasting_mlstm.cli.output import replace_files, writable_folder
+from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
 
 ROOT = Path(__file__).parent.parent
@@ -179,7 +179,7 @@ def test_links(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     real.write_text("old")
     link.symlink_to(real)
-    with whole_files(link) as (part,):
+    with replace_files(link) as (part,):
         part.write_text("new")
     assert link.is_symlink() and real.read_text() == "new"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, link)
@@ -215,7 +215,7 @@ def test_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write '.*last.ckpt'"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
-    with pytest.raises(UserError, match="cannot write to the folder '.*folder'"):
+    with pytest.raises(InputError, match="cannot write to the folder '.*folder'"):
         writable_folder(tmp_path / "file" / "folder")
 
 
@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     try:
         with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write .*Permission denied"):
             AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
-        with pytest.raises(UserError, match="Permission denied"):
+        with pytest.raises(InputError, match="Permission denied"):
             writable_folder(tmp_path)
     finally:
         tmp_path.chmod(0o700)
@@ -267,7 +267,7 @@ def test_a_new_forecast_never_stands_beside_an_old_picture(
                     replace(old, new)
 
         monkeypatch.setattr(os, "replace", killed)
-        with whole_files(rows, picture) as parts:
+        with replace_files(rows, picture) as parts:
             for part in parts:
                 part.write_text("new")
         assert state() == ("new", "new")
@@ -285,8 +285,8 @@ def test_an_error_leaves_both_old_files(tmp_path: Path, name: str) -> None:
     for path in paths:
         path.write_text("old")
     with (
-        pytest.raises(UserError, match=r"cannot write '.*csv' and '.*png': No space left"),
-        whole_files(*paths) as parts,
+        pytest.raises(InputError, match=r"cannot write '.*csv' and '.*png': No space left"),
+        replace_files(*paths) as parts,
     ):
         parts[paths.index(tmp_path / name)].write_text("half")
         raise OSError(28, "No space left on device")
@@ -300,8 +300,8 @@ def test_a_first_file_that_cannot_be_replaced_leaves_the_second(tmp_path: Path) 
     rows.mkdir()
     picture.write_text("old")
     with (
-        pytest.raises(UserError, match="cannot write"),
-        whole_files(rows, picture) as parts,
+        pytest.raises(InputError, match="cannot write"),
+        replace_files(rows, picture) as parts,
     ):
         for part in parts:
             part.write_text("new")
@@ -339,7 +339,7 @@ def test_a_writer_killed_between_the_files(tmp_path: Path, at: int) -> None:
     assert writer.returncode == -signal.SIGKILL
     texts = [path.read_text() if path.exists() else None for path in paths]
     assert texts == [["old", "old"], ["old", None], ["new", None]][at - 1]
-    with whole_files(*paths) as parts:
+    with replace_files(*paths) as parts:
         for part in parts:
             part.write_text("newer")
     assert [path.read_text() for path in paths] == ["newer", "newer"]

@@ -1,21 +1,21 @@
-"""What can be said on the command line."""
+"""The options of the command line."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from .errors import UserError, quoted, shown
+from ..forecaster.errors import InputError, printable, quoted
 
-_MOST_EPOCHS = 100_000  # each has a learning rate of its own
-_LARGEST_SEED = 2**32 - 1  # of NumPy
+_MOST_EPOCHS = 100_000  # each has its own learning rate, in a list
+_LARGEST_SEED = 2**32 - 1  # for NumPy
 
 DESCRIPTION = """\
 Forecast with mLSTMTime. Without a table: fit and test it on real electricity demand, and draw a
-picture. With a table: measure it on the table's last rows, then forecast what comes after them."""
+picture. With a table: evaluate it on the last rows, then forecast what comes after them."""
 
 EXAMPLE = """\
 example:
@@ -26,13 +26,13 @@ writes forecast.csv and forecast.png"""
 
 @dataclass(frozen=True)
 class Arguments:
-    """The parsed command line; `table` is None for the demo, and then so are its columns."""
+    """The parsed command line. For the demo, `table` is None and the columns are empty."""
 
     table: Path | None
     time: str
     target: str
-    group: tuple[str, ...]
-    known: tuple[str, ...]
+    group: list[str]
+    known: list[str]
     horizon: int
     history: int | None
     epochs: int
@@ -43,37 +43,24 @@ class Arguments:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (try --help)")
+        raise InputError(f"{message} (try --help)")
 
 
-def _at_least(least: int, text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least {least}, not {shown(text)}"
-        )
-    return number
+def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {minimum}, not {printable(text)}"
+            )
+        if maximum is not None and number > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum}, not {printable(number)}")
+        return number
 
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _at_most(most: int, number: int) -> int:
-    if number > most:
-        raise argparse.ArgumentTypeError(f"must be at most {most}, not {shown(number)}")
-    return number
-
-
-def _epochs(text: str) -> int:
-    return _at_most(_MOST_EPOCHS, _positive(text))
-
-
-def _seed(text: str) -> int:
-    return _at_most(_LARGEST_SEED, _at_least(0, text))
+    return parse
 
 
 def _parser() -> _Parser:
@@ -84,8 +71,9 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("table", nargs="?", type=Path, help=".csv or .parquet file, one row per time and group")
+    parser.add_argument(
+        "table", nargs="?", type=Path, help=".csv or .parquet file, one row per time and group"
+    )
     columns = parser.add_argument_group("columns of the table")
     add = columns.add_argument
     add("--time", metavar="COLUMN", help="dates, times or whole numbers, evenly spaced")
@@ -95,28 +83,28 @@ def _parser() -> _Parser:
         metavar="COLUMN",
         action="append",
         default=[],
-        help="names the series a row belongs to; repeat for several columns",
+        help="name of the series that a row belongs to; repeat for several columns",
     )
     add(
         "--known",
         metavar="COLUMN",
         action="append",
         default=[],
-        help="known in advance (price, promotion); repeat for several. The table then ends, in "
-        "each group, with HORIZON rows whose target is empty",
+        help="known in advance (price, promotion); repeat for several. In each group, the table "
+        "must then end with HORIZON rows whose target is empty",
     )
     forecast = parser.add_argument_group("forecast")
     add = forecast.add_argument
-    add("--horizon", metavar="STEPS", type=_positive, help="steps to forecast")
+    add("--horizon", metavar="STEPS", type=_integer(1), help="steps to forecast")
     add(
         "--history",
         metavar="STEPS",
-        type=_positive,
-        help="steps the model looks back (default: two seasons or three horizons, as they fit)",
+        type=_integer(1),
+        help="steps the model looks back (default: two seasons or three horizons, if they fit)",
     )
-    add("--epochs", type=_epochs, default=40, help="at most so many (default: 40)")
-    add("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
-    add("--output", metavar="FOLDER", type=Path, default=Path(), help="default: here")
+    add("--epochs", type=_integer(1, _MOST_EPOCHS), default=40, help="at most (default: 40)")
+    add("--seed", type=_integer(0, _LARGEST_SEED), default=0, help="default: 0")
+    add("--output", metavar="FOLDER", type=Path, default=Path(), help="default: the current one")
     add(
         "--quote-formulas",
         action="store_true",
@@ -126,7 +114,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def parse(argv: Sequence[str] | None = None) -> Arguments:
+def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     """Parse and cross-check the command line.
 
     Parameters
@@ -136,29 +124,27 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
 
     Raises
     ------
-    UserError
+    InputError
         An option is unknown, missing or out of range.
     """
-    given = vars(_parser().parse_args(argv))
-    needed = {f"--{name}": given[name] for name in ("time", "target", "horizon")}
-    if given["table"] is None:
-        extra = [name for name, value in needed.items() if value is not None]
-        extra += [f"--{name}" for name in ("group", "known", "history") if given[name]]
-        extra += ["--quote-formulas"] if given["quote_formulas"] else []
+    values = vars(_parser().parse_args(argv))
+    required = {f"--{name}": values[name] for name in ("time", "target", "horizon")}
+    if values["table"] is None:
+        extra = [name for name, value in required.items() if value is not None]
+        extra += [f"--{name}" for name in ("group", "known", "history") if values[name]]
+        extra += ["--quote-formulas"] if values["quote_formulas"] else []
         if extra:
-            raise UserError(f"{', '.join(extra)} needs a table: name the file first (try --help)")
-        given.update(time="", target="", horizon=0)
+            raise InputError(f"{', '.join(extra)} needs a table: name the file first (try --help)")
+        values.update(time="", target="", horizon=0)
     else:
-        missing = [name for name, value in needed.items() if value is None]
+        missing = [name for name, value in required.items() if value is None]
         if missing:
-            raise UserError(
-                f"{shown(given['table'].name)} needs {' and '.join(missing)}, for example "
+            raise InputError(
+                f"{printable(values['table'].name)} needs {' and '.join(missing)}, for example "
                 "--time date --target sales --horizon 28"
             )
-    columns = [given["time"], given["target"], *given["group"], *given["known"]]
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise UserError(f"column {quoted(twice[0])} is named twice: give each column one role")
-    given["group"] = tuple(given["group"])
-    given["known"] = tuple(given["known"])
-    return Arguments(**given)
+    columns = [values["time"], values["target"], *values["group"], *values["known"]]
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated:
+        raise InputError(f"column {quoted(repeated[0])} is named twice: give each column one role")
+    return Arguments(**values)

@@ -1,0 +1,51 @@
+"""Calendar features: known in advance, and therefore known over the horizon too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .steps import PER_DAY
+from .time_axis import TimeAxis
+
+
+def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:
+    """Return sines and cosines of the daily, weekly and yearly cycles that the spacing resolves.
+
+    A cycle that the past does not contain twice is left out, because it could not be learned.
+
+    Parameters
+    ----------
+    axis : TimeAxis
+        The times.
+    positions : numpy.ndarray
+        Positions on the axis, one per row of the result.
+    past : int
+        Observed steps.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per position; no columns if the times are integers.
+    """
+    if axis.is_integer:
+        return pd.DataFrame(index=range(len(positions)))
+    unique, rows = np.unique(positions, return_inverse=True)  # series share most of their times
+    times = pd.DatetimeIndex(axis.at(unique))
+    spacing, whole_day = axis.spacing, PER_DAY[axis.unit]
+    observed = past * spacing
+    day = times.asi8 % whole_day / whole_day
+    cycles = {
+        "day": (whole_day, day, 2),
+        "week": (7 * whole_day, (times.dayofweek + day) / 7, 3),
+        "year": (365.25 * whole_day, (times.dayofyear - 1 + day) / 365.25, 2),
+    }
+    columns = {}
+    for name, (period, phase, harmonics) in cycles.items():
+        if 2 * spacing <= period and 2 * period <= observed:
+            for k in range(1, harmonics + 1):
+                if 2 * k * spacing <= period:
+                    angle = 2 * np.pi * k * np.asarray(phase, dtype=float)
+                    columns[f"{name}_sin_{k}"] = np.sin(angle)[rows]
+                    columns[f"{name}_cos_{k}"] = np.cos(angle)[rows]
+    return pd.DataFrame(columns, index=range(len(positions)))

@@ -1,0 +1,78 @@
+"""The error that says what is wrong with the input, and how values are written in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_LONGEST_VALUE = 80  # characters
+_LONGEST_MESSAGE = 1000
+
+
+class Argument(str):
+    """The name of an argument in a message; the command line shows it as an option."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used: what is wrong, where, and how to fix it, in one line.
+
+    Parameters
+    ----------
+    *parts : str
+        The message in pieces. Names of arguments are pieces of their own, of class `Argument`.
+
+    Examples
+    --------
+    >>> error = InputError("choose a smaller ", Argument("horizon"))
+    >>> str(error), error.message(lambda name: f"--{name}")
+    ('choose a smaller horizon', 'choose a smaller --horizon')
+    """
+
+    def __init__(self, *parts: str) -> None:
+        super().__init__(*parts)
+
+    def __str__(self) -> str:
+        return self.message()
+
+    def message(self, name_argument: Callable[[str], str] = str) -> str:
+        """Write the message, with the arguments named by `name_argument`."""
+        text = "".join(
+            name_argument(part) if isinstance(part, Argument) else part for part in self.args
+        )
+        # One short line, whatever a file name or the message of another library contains.
+        return printable(" ".join(text.split()), _LONGEST_MESSAGE)
+
+
+def printable(value: object, longest: int = _LONGEST_VALUE) -> str:
+    r"""Write a value from the data on one line: truncated, control characters escaped.
+
+    Parameters
+    ----------
+    value : object
+        A name or the content of a cell.
+    longest : int, default 80
+        Characters to keep.
+
+    Examples
+    --------
+    >>> printable("north\nsouth"), printable("x" * 1000, 10)
+    ('north\\nsouth', 'xxxxxxx...')
+    """
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode()
+        for mark in _truncate(str(value), longest)
+    )
+
+
+def quoted(value: object) -> str:
+    """Write a value as `printable` does, in quotes."""
+    return repr(_truncate(str(value), _LONGEST_VALUE))
+
+
+def format_rows(numbers: list[int]) -> str:
+    """Name rows of the data, counted from 0, as "row 5" or "rows 1, 2, 3, ..."."""
+    some = ", ".join(str(number + 1) for number in sorted(numbers[:3]))
+    return ("row " if len(numbers) == 1 else "rows ") + some + (", ..." if len(numbers) > 3 else "")
+
+
+def _truncate(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -1,0 +1,199 @@
+"""Arithmetic of evenly spaced times: the number of steps to a time, and the time of a step.
+
+Times are int64: integers, or microseconds or nanoseconds since 1970. The times between the first
+and the last, which may be a billion steps apart, are never enumerated.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries import offsets
+
+LARGEST_POSITION = 2**62  # with a horizon added, it still fits into 64 bits
+PER_DAY = {"us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+
+_LAST_DAY = np.datetime64("9999-12-31")
+_LAST_MONTH = 12 * (9999 - 1970) + 11  # since January 1970
+_STEPS_UNTIL_DAYS_SETTLE = 120  # after these, no shorter month appears than has appeared before
+_OPENS, _HOURS_OPEN = 9, 8  # of pandas' business hours
+_QUARTERLY = (
+    offsets.QuarterBegin,
+    offsets.QuarterEnd,
+    offsets.BQuarterBegin,
+    offsets.BQuarterEnd,
+)
+_YEARLY = (offsets.YearBegin, offsets.YearEnd, offsets.BYearBegin, offsets.BYearEnd)
+
+
+class Stepper(ABC):
+    """Evenly spaced times from a start, with the arithmetic of one kind of spacing."""
+
+    @abstractmethod
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        """Count the steps from the start to `times`, none of them earlier; -1 between two steps.
+
+        Raises
+        ------
+        OverflowError
+            There are more steps than 64 bits can count.
+        """
+
+    @abstractmethod
+    def times(self, positions: np.ndarray) -> np.ndarray:
+        """Return the times at `positions`.
+
+        Raises
+        ------
+        OverflowError
+            A time does not fit into 64 bits, or lies beyond the calendar.
+        """
+
+
+def stepper(start: int, step: Any, unit: str) -> Stepper:
+    """Choose the arithmetic for a spacing.
+
+    Parameters
+    ----------
+    start : int
+        The time at position 0, which fits the spacing.
+    step : int, pandas.Timedelta or pandas.DateOffset
+        The distance between two times.
+    unit : str
+        Unit of `start`: "us" or "ns"; not used if `step` is an integer.
+    """
+    if isinstance(step, offsets.BusinessHour | offsets.BusinessDay):
+        return _Business(start, step, unit)
+    width = fixed_width(step, unit)
+    return _Monthly(start, step, unit) if width is None else _Even(start, width)
+
+
+def fixed_width(step: Any, unit: str) -> int | None:
+    """Return the length of a step in units of time, or None if it varies."""
+    if isinstance(step, int):
+        return step
+    if isinstance(step, offsets.Week | offsets.Day):
+        return int(step.n) * PER_DAY[unit] * (7 if isinstance(step, offsets.Week) else 1)
+    if isinstance(step, pd.Timedelta):
+        return int(step.to_timedelta64().astype(f"timedelta64[{unit}]").astype(np.int64))
+    if isinstance(step, offsets.Tick):
+        return int(step.nanos) // (1 if unit == "ns" else 1000)
+    return None
+
+
+@dataclass(frozen=True)
+class _Even(Stepper):
+    """Steps of constant length."""
+
+    start: int
+    width: int
+
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        # The difference of two int64 always fits into uint64.
+        distance = times.view(np.uint64) - np.array(self.start).view(np.uint64)
+        count, remainder = np.divmod(distance, np.uint64(self.width))
+        if len(count) and count.max() > LARGEST_POSITION:
+            raise OverflowError
+        return np.where(remainder == 0, count.astype(np.int64), -1)
+
+    def times(self, positions: np.ndarray) -> np.ndarray:
+        bounds = np.iinfo(np.int64)
+        for position in (positions.min(), positions.max()) if len(positions) else ():
+            if not bounds.min <= self.start + int(position) * self.width <= bounds.max:
+                raise OverflowError
+        # Unsigned integers wrap around without an error, and the result is known to fit.
+        distance = positions.astype(np.int64).view(np.uint64) * np.uint64(self.width)
+        return (distance + np.array(self.start).view(np.uint64)).view(np.int64)
+
+
+class _Monthly(Stepper):
+    """Steps of whole months: the start, the end, or a day of months, quarters or years."""
+
+    def __init__(self, start: int, step: Any, unit: str) -> None:
+        first = np.array(start).astype(f"datetime64[{unit}]")
+        self.unit = unit
+        self.months = _months_of(step)
+        self.month = int(first.astype("datetime64[M]").astype(np.int64))
+        self.clock = first - first.astype("datetime64[D]")
+        self.rule = None if type(step) is pd.DateOffset else step.base
+        # The 31st moves to the last day of the first shorter month and, as in pandas, stays there.
+        visited = self.month + self.months * np.arange(_STEPS_UNTIL_DAYS_SETTLE)
+        day = (first.astype("datetime64[D]") - first.astype("datetime64[M]")).astype(np.int64)
+        self.days = np.minimum(np.minimum.accumulate(_days_in(visited)), day + 1)
+
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        months = times.view(f"datetime64[{self.unit}]").astype("datetime64[M]").astype(np.int64)
+        count, remainder = np.divmod(months - self.month, self.months)
+        count[remainder != 0] = 0
+        return np.where((remainder == 0) & (self.times(count) == times), count, -1)
+
+    def times(self, positions: np.ndarray) -> np.ndarray:
+        count, inverse = np.unique(positions, return_inverse=True)
+        if len(count) and self.month + int(count[-1]) * self.months > _LAST_MONTH:
+            raise OverflowError
+        begins = (self.month + count * self.months).astype("datetime64[M]").astype("datetime64[D]")
+        if self.rule is None:
+            days = begins + self.days[np.minimum(count, len(self.days) - 1)] - 1
+        else:
+            dates = [self.rule.rollforward(pd.Timestamp(begin)) for begin in begins]
+            days = np.array(dates).astype("datetime64[D]")
+        return _in_units(days.astype(np.int64), self.clock.astype(np.int64), self.unit)[inverse]
+
+
+class _Business(Stepper):
+    """Days from Monday to Friday, or the hours from 9 to 17 of these days."""
+
+    def __init__(self, start: int, step: Any, unit: str) -> None:
+        hourly = isinstance(step, offsets.BusinessHour)
+        self.unit = unit
+        self.n = step.n
+        self.slot_length = PER_DAY[unit] // (24 if hourly else 1)
+        self.slots = _HOURS_OPEN if hourly else 1  # of a day
+        self.opens = _OPENS * self.slot_length if hourly else 0
+        day, clock = divmod(start, PER_DAY[unit])
+        self.first = np.datetime64(day, "D")
+        self.slot, self.rest = divmod(clock - self.opens, self.slot_length)
+
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        day, clock = np.divmod(times, PER_DAY[self.unit])
+        slot, rest = np.divmod(clock - self.opens, self.slot_length)
+        days = day.astype("datetime64[D]")
+        count = np.busday_count(self.first, days) * self.slots + slot - self.slot
+        steps, remainder = np.divmod(count, self.n)
+        is_open = np.is_busday(days) & (slot >= 0) & (slot < self.slots)
+        return np.where(is_open & (rest == self.rest) & (remainder == 0), steps, -1)
+
+    def times(self, positions: np.ndarray) -> np.ndarray:
+        last = int(np.busday_count(self.first, _LAST_DAY)) * self.slots
+        if len(positions) and int(positions.max()) * self.n + self.slot > last:
+            raise OverflowError
+        count, slot = np.divmod(positions * self.n + self.slot, self.slots)
+        days = np.busday_offset(self.first, count).astype(np.int64)
+        return _in_units(days, self.opens + slot * self.slot_length + self.rest, self.unit)
+
+
+def _in_units(days: Any, clock: Any, unit: str) -> np.ndarray:
+    """Combine days since 1970 and a time of day; raise OverflowError beyond 64 bits."""
+    if len(days) and abs(days).max() > np.iinfo(np.int64).max // PER_DAY[unit] - 1:
+        raise OverflowError
+    return days * PER_DAY[unit] + clock
+
+
+def _months_of(step: Any) -> int:
+    """Count the months of a step."""
+    if type(step) is pd.DateOffset:
+        return int(step.n * step.kwds["months"])
+    if isinstance(step, _QUARTERLY):
+        return int(3 * step.n)
+    return int((12 if isinstance(step, _YEARLY) else 1) * step.n)
+
+
+def _days_in(months: np.ndarray) -> np.ndarray:
+    begin, end = (
+        (months + shift).astype("datetime64[M]").astype("datetime64[D]") for shift in (0, 1)
+    )
+    return (end - begin).astype(np.int64)

@@ -1,0 +1,64 @@
+"""Exit codes: what the tests of the other modules run in this process holds as a command."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.command_line import SALES, run
+from helpers.tables import daily
+from pytorch_forecasting_mlstm.cli import run_forecast
+from pytorch_forecasting_mlstm.forecaster import training
+
+
+def test_main_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, code, errors = press_ctrl_c(tmp_path, monkeypatch, signal.default_int_handler)
+    assert (code, errors.strip()) == (130, "interrupted")
+    assert handler is signal.default_int_handler, "a second Ctrl-C works like the first"
+    assert [path.name for path in tmp_path.iterdir()] == ["sales.csv"]
+
+
+def test_main_ignored_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell starts background jobs with SIGINT ignored: they go on to the end."""
+    handler, code, errors = press_ctrl_c(tmp_path, monkeypatch, signal.SIG_IGN)
+    assert (code, errors) == (0, "")
+    assert handler == signal.SIG_IGN
+    assert (tmp_path / "forecast.csv").exists()
+
+
+def press_ctrl_c(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, handler: Any
+) -> tuple[Any, int, str]:
+    """Press Ctrl-C in the first epoch; return the handler afterwards, exit code and errors."""
+
+    def press(*args: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
+    monkeypatch.setattr(run_forecast, "print_epoch", press)
+    daily().to_csv("sales.csv", index=False)
+    before = signal.signal(signal.SIGINT, handler)  # pytest itself may run in the background
+    try:
+        code, _, errors = run("sales.csv", *SALES, "--epochs", "1")
+        return signal.getsignal(signal.SIGINT), code, errors
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_main_as_a_command(tmp_path: Path) -> None:
+    """What the tests above do in this process holds for ``python -m`` too."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytorch_forecasting_mlstm", "sales.csv", *SALES],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "error: sales.csv: no such file\n"

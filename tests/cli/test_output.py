@@ -1,0 +1,73 @@
+"""Folders and files that the forecast is written to."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.command_line import SALES, run
+from helpers.tables import daily, stores
+from pytorch_forecasting_mlstm.cli import run_forecast
+from pytorch_forecasting_mlstm.cli.main import main
+from pytorch_forecasting_mlstm.cli.output import write_forecast
+from pytorch_forecasting_mlstm.forecaster import training
+
+FORMULAS = ["=1+1", "+1", "-1", "@x", "\t=2", "'=1+1", "＝1"]
+
+
+def test_writable_folder_that_is_a_file(fail) -> None:
+    Path("taken").touch()
+    says = fail("sales.csv", *SALES, "--output", "taken", table=daily())
+    assert (
+        "cannot write to the folder 'taken' (File exists): name another one with --output" in says
+    )
+    assert "'taken/deeper'" in fail("sales.csv", *SALES, "--output", "taken/deeper", table=daily())
+
+
+def test_writable_folder_without_permission(fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert "cannot write to the folder '.' (Permission denied)" in fail(
+        "sales.csv", *SALES, table=daily()
+    )
+
+
+def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
+
+    def write_both(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) -> None:
+        write_forecast(forecast, Path("plain.csv"), quote_formulas=False)
+        write_forecast(forecast, path, quote_formulas=quote_formulas)
+
+    monkeypatch.setattr(run_forecast, "write_forecast", write_both)
+    table = stores({name: 40 for name in [*FORMULAS, "plain=1"]})
+    table["sales"] -= 200
+    table.rename(columns={"store": "=store"}).to_csv("t.csv", index=False)
+    argv = ["t.csv", "--time", "date", "--target", "sales", "--horizon", "3", "--epochs", "1"]
+    assert run(*argv, "--group", "=store", "--quote-formulas")[0] == 0
+    plain, quoted = pd.read_csv("plain.csv"), pd.read_csv("forecast.csv")
+    assert plain["=store"].drop_duplicates().tolist() == [*FORMULAS, "plain=1"]
+    names = ["'" + name for name in FORMULAS] + ["plain=1"]
+    assert quoted["'=store"].drop_duplicates().tolist() == names
+    assert (quoted["prediction"] < 0).all(), "numbers are left alone"
+    pd.testing.assert_frame_equal(quoted.drop(columns="'=store"), plain.drop(columns="=store"))
+
+
+def test_output_folder_is_made_and_old_files_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
+    table, folder = tmp_path / "t.csv", tmp_path / "a" / "b"
+    daily().to_csv(table, index=False)
+    folder.mkdir(parents=True)
+    (folder / "forecast.csv").write_text("old")
+    argv = [str(table), "--time", "date", "--target", "sales", "--horizon", "3", "--epochs", "2"]
+    assert main([*argv, "--history", "9", "--output", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "t.csv: 60 rows, 1 series, spacing daily; history of 9 steps" in printed
+    assert "epoch   2/2 " in printed
+    assert len(pd.read_csv(folder / "forecast.csv")) == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["forecast.csv", "forecast.png"]

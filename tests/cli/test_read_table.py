@@ -1,0 +1,146 @@
+"""CSV and Parquet files, of any size and damage."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.command_line import SALES, Forecast
+from helpers.tables import daily, stores
+from pytorch_forecasting_mlstm.cli.read_table import read_table
+
+LONG = "x" * 300_000
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("", "sales.csv: is empty"),
+        ("\n\n", "sales.csv: is empty"),
+        ("date,sales\n", "sales.csv: has column names but no rows"),
+        (
+            "date,sales\n2024-01-01,1,2\n",
+            "cannot be read: Length of header or names does not match",
+        ),
+        ("date,sales\n2024-01-01,1\n2024-01-02,1,2\n", "cannot be read: Error tokenizing data"),
+        ("dåte,sales\n".encode("latin-1"), "sales.csv: is not UTF-8 text: save it as CSV in UTF-8"),
+        (
+            "date,sale\n1,1\n",
+            "no column 'sales' (did you mean 'sale'?); its columns are: date, sale",
+        ),
+        ("day,sales\n1,1\n", "sales.csv: has no column 'date'; its columns are: day, sales"),
+        ("date,sales,sales\n1,1,2\n", "sales.csv: has two columns 'sales': rename one of them"),
+    ],
+)
+def test_read_table_rejects(fail, file: str | bytes, says: str) -> None:
+    assert says in fail("sales.csv", *SALES, table=file)
+
+
+def test_read_table_damaged_parquet(fail) -> None:
+    pytest.importorskip("pyarrow")
+    Path("t.parquet").write_bytes(b"not parquet")
+    assert "t.parquet: cannot be read: " in fail("t.parquet", *SALES)
+
+
+def test_read_table_parquet_of_unusual_types(fail) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    dates, numbers = pd.date_range("2024-01-01", periods=40), np.arange(40.0)
+    good = {"date": pyarrow.array(dates), "sales": numbers, "store": ["7"] * 40}
+    zones = {
+        zone: pyarrow.array(dates, pyarrow.timestamp("us", tz=zone))
+        for zone in ("Europe", "No/Where", "../etc")
+    }
+    far = pyarrow.array(np.arange(40) * 10**12, pyarrow.timestamp("s"))
+    for column, values, says in [
+        ("date", zones["Europe"], "'date' is in the unknown time zone 'Europe': write its times"),
+        ("date", zones["No/Where"], "'date' is in the unknown time zone 'No/Where'"),
+        ("date", zones["../etc"], "'date' is in the unknown time zone '../etc'"),
+        ("date", far, "'33658-09-27 01:46:40' in row 2 is not between the years 1 and 9999"),
+        ("date", pyarrow.nulls(40), "cannot read 'None' in row 1 and 39 more"),
+        ("date", np.arange(40, dtype=np.uint64) + 2**63, "'9223372036854775808' in row 1 does not"),
+        ("date", pyarrow.array(range(40), pyarrow.duration("s")), "cannot read '0 days 00:00:00'"),
+        (
+            "sales",
+            pyarrow.array(range(40), pyarrow.duration("s")),
+            "holds durations, a target must",
+        ),
+        ("sales", [[1]] * 40, "holds text such as '[1]' in rows 1, 2, 3"),
+        ("sales", [b"\xff"] * 40, "holds text such as"),
+        ("store", [[1]] * 40, "group column 'store' holds '[1]' in rows 1, 2, 3, ...: write names"),
+        ("store", [{"a": 1}] * 40, "group column 'store' holds"),
+        ("store", [b"\xff"] * 40, "group column 'store' holds"),
+    ]:
+        parquet.write_table(pyarrow.table({**good, column: values}), "t.parquet")
+        assert says in fail("t.parquet", *SALES, "--group", "store")
+    twice = pyarrow.table([good["date"], numbers, numbers], names=["date", "sales", "sales"])
+    parquet.write_table(twice, "t.parquet")
+    assert "has two columns 'sales': rename one" in fail("t.parquet", *SALES)
+
+
+def test_read_table_name_that_is_too_long(fail) -> None:
+    assert "cannot be read: [Errno 36] File name too long" in fail("x" * 5000 + ".csv", *SALES)
+
+
+def wide(extra: str = "") -> str:
+    """40 rows of 100,000 columns, of which one row may have more."""
+    header = ",".join(["date", "sales", *(f"c{k}" for k in range(99_998))])
+    rows = [f"2024-01-{k + 1:02d},{k}" + ",1" * 99_998 for k in range(30)]
+    rows[20] += extra
+    return "\n".join([header, *rows, ""])
+
+
+def test_read_table_reads_only_requested_columns(
+    fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And still no row with more cells than the header is cut off."""
+    read, seen = pd.read_csv, []
+
+    def spy(*args: object, **kwargs: object) -> pd.DataFrame:
+        frame = read(*args, **kwargs)
+        seen.append(frame.shape)
+        return frame
+
+    monkeypatch.setattr(pd, "read_csv", spy)
+    (tmp_path / "wide.csv").write_text(wide())
+    frame = read_table(tmp_path / "wide.csv", ["date"], ["sales"])
+    assert frame["sales"].tolist() == list(range(30))
+    assert seen == [(30, 2)]
+    says = fail("sales.csv", *SALES, table=wide(",9"))
+    assert "sales.csv: row 21 has 100001 cells, the header 100000: correct one of them" in says
+    assert fail("sales.csv", *SALES, "--group", "c99998", table=wide()).count(",") < 20
+
+
+def test_read_table_cells_of_any_size(tmp_path: Path) -> None:
+    """Also in the header, and where the width of rows is checked."""
+    table = daily(30).assign(
+        **{"note" * 100_000: LONG[:1_000_000], **{f"c{k}": 1 for k in range(30)}}
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert read_table(tmp_path / "t.csv", ["date"], ["sales"]).shape == (30, 2)
+
+
+def test_read_table_without_pyarrow(fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("t.parquet").touch()
+    monkeypatch.setattr("pytorch_forecasting_mlstm.cli.read_table.find_spec", lambda name: None)
+    assert "t.parquet: needs pyarrow: pip install pyarrow, or save" in fail("t.parquet", *SALES)
+
+
+def test_read_table_parquet_with_times_in_its_index(forecast: Forecast) -> None:
+    pytest.importorskip("pyarrow")
+    table = stores({"1": 60, "2": 60}).astype({"store": int})
+    table["date"] = pd.to_datetime(table["date"])
+    table["sales"] = table["sales"].round().astype("Int64")
+    table.set_index("date").to_parquet("t.parquet")
+    result = forecast("t.parquet", "date", "sales", 3, "--group", "store")
+    assert result["store"].tolist() == ["1"] * 3 + ["2"] * 3
+    assert result["date"].iloc[0] == "2024-05-01"
+
+
+def test_read_table_semicolons_and_decimal_commas(
+    forecast: Forecast, daily_forecast: pd.DataFrame
+) -> None:
+    daily().to_csv("t.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(forecast("t.csv", "date", "sales", 3), daily_forecast)

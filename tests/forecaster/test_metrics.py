@@ -1,0 +1,55 @@
+"""Metrics, against loops and against pytorch-forecasting."""
+
+import numpy as np
+import pytest
+import torch
+from pytorch_forecasting.metrics import MAE, QuantileLoss
+
+from helpers.tables import noisy_season
+from pytorch_forecasting_mlstm.forecaster.metrics import compute_metrics, seasonal_scale
+from pytorch_forecasting_mlstm.forecaster.quantiles import QUANTILES
+
+LEVELS = np.array(QUANTILES)
+
+
+def test_compute_metrics_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    actual = rng.normal(size=(5, 4))
+    quantiles = np.sort(rng.normal(size=(5, 4, 7)), axis=-1)
+    scale = np.array([0.5, 1.0, 2.0, 4.0, np.nan])
+    got = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, scale, (0.1, 0.9))
+
+    absolute, scaled, pinball, inside = 0.0, 0.0, 0.0, 0
+    for w in range(5):
+        for t in range(4):
+            y = actual[w, t]
+            error = abs(y - quantiles[w, t, 3])
+            absolute += error / 20
+            scaled += error / scale[w] / 16 if w < 4 else 0
+            inside += quantiles[w, t, 1] <= y <= quantiles[w, t, 5]
+            for k, q in enumerate(LEVELS):
+                f = quantiles[w, t, k]
+                pinball += (q * (y - f) if y > f else (1 - q) * (f - y)) / 140
+    assert got.mae == pytest.approx(absolute, rel=1e-12)
+    assert got.mase == pytest.approx(scaled, rel=1e-12)
+    assert got.pinball == pytest.approx(pinball, rel=1e-12)
+    assert got.coverage == inside / 20
+
+
+def test_compute_metrics_agree_with_pytorch_forecasting() -> None:
+    rng = np.random.default_rng(1)
+    actual, quantiles = rng.normal(size=(6, 3)), np.sort(rng.normal(size=(6, 3, 7)), axis=-1)
+    got = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, np.ones(6), (0.1, 0.9))
+    y, forecast = torch.tensor(actual), torch.tensor(quantiles)
+    assert got.mae == pytest.approx(float(MAE()(forecast[..., 3], y)), rel=1e-6)
+    # The host doubles it, so that the median's is the absolute error.
+    host = float(QuantileLoss(list(QUANTILES))(forecast, y))
+    assert got.pinball == pytest.approx(host / 2, rel=1e-6)
+
+
+def test_seasonal_scale_is_the_seasonal_naive_error() -> None:
+    values = noisy_season(50)
+    by_hand = np.mean([abs(values[t] - values[t - 7]) for t in range(7, 50)])
+    assert seasonal_scale(values, 7) == pytest.approx(by_hand, rel=1e-12)
+    assert seasonal_scale(values[:7], 7) == seasonal_scale(values[:7], 1)
+    assert np.isnan(seasonal_scale(np.ones(9), 7))
