@@ -33,20 +33,20 @@ from helpers.problems import with_gradients as with_gradients_of
 from helpers.reference import reference_mlstm
 from helpers.tolerances import assert_close, assert_complains, assert_identical
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime, use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated import GatedChunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._kernel import (
-    GatedKernel,
-    _build,
-    _chunkwise,
-    _gated,
-    _interface,
-    _switch,
-)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise.gated import GatedFunction
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import (
+    backend,
+    bindings,
+    build,
+    gated,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp.gated import GatedKernel
 
 META = torch.device("meta")
 needs_compiler = pytest.mark.skipif(
@@ -67,13 +67,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Switch the kernel on, and list its calls by the layer."""
-    yield from switched_on(_gated, monkeypatch)
+    yield from switched_on(gated, monkeypatch)
 
 
 @pytest.fixture
 def chunkwise_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Switch the kernel on, and list its calls by ``mlstm_chunkwise``."""
-    yield from switched_on(_chunkwise, monkeypatch)
+    yield from switched_on(backend, monkeypatch)
 
 
 def switched_on(module: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
@@ -135,7 +135,7 @@ def with_gradients(
 
 
 @needs_compiler
-@pytest.mark.parametrize("d", _interface.HEAD_SIZES)
+@pytest.mark.parametrize("d", bindings.HEAD_SIZES)
 @pytest.mark.parametrize("T", [1, 31, 64, 65, 200])
 def test_kernel_is_the_paper(d: int, T: int) -> None:
     """Every head size, lengths around the 64 steps between checkpoints, all gradients."""
@@ -208,7 +208,7 @@ def test_gates_of_any_size(size: float) -> None:
     m = torch.zeros(3, 2).double()
 
     def chunkwise(p: Tensor, c: Tensor, n: Tensor) -> tuple[Tensor, ...]:
-        h, c, n, last = GatedChunkwise.apply(p, c, n, m, None)
+        h, c, n, last = GatedFunction.apply(p, c, n, m, None)
         scale = last.exp()[..., None]
         return h, c * scale[..., None], n * scale
 
@@ -304,7 +304,7 @@ def draw_problem(
 
 
 @needs_compiler
-@pytest.mark.parametrize("d", _interface.HEAD_SIZES)
+@pytest.mark.parametrize("d", bindings.HEAD_SIZES)
 @pytest.mark.parametrize("T", [1, 31, 65, 200])
 def test_chunkwise_is_the_recurrent_form(chunkwise_calls: list[str], d: int, T: int) -> None:
     problem = draw_problem(T, d)
@@ -550,7 +550,9 @@ def test_batch_first_and_blocks_of_samples(
     output, state = layer(x.transpose(0, 1))
     assert_identical((output.transpose(0, 1), state), expected)
     layer.batch_first = False
-    monkeypatch.setattr("pytorch_forecasting_mlstm.layers._recurrent._mlstm._blocks._BLOCK", 2000)
+    monkeypatch.setattr(
+        "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise.tiling._TILE_NUMEL", 2000
+    )
     calls.clear()
     assert_close(layer(x), expected)
     assert len(calls) > 1
@@ -659,20 +661,20 @@ def nothing_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[P
 
 
 def forget() -> None:
-    _interface.load_kernel.cache_clear()
-    _switch._try.cache_clear()
+    bindings.load_kernel.cache_clear()
+    dispatch.self_test.cache_clear()
 
 
 def refusal() -> str:
     with pytest.raises(RuntimeError, match="^use_kernel: ") as raised:
         use_kernel()
-    assert not _switch._state["enabled"]
+    assert not dispatch._state["enabled"]
     return str(raised.value)
 
 
 @pytest.mark.usefixtures("nothing_built")
 def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_build.sys, "platform", "win32")
+    monkeypatch.setattr(build.sys, "platform", "win32")
     assert "win32" in refusal()
 
 
@@ -721,7 +723,7 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
         assert library.stat().st_mtime_ns == written
         # other flags, another library
         forget()
-        monkeypatch.setattr(_build, "_FLAGS", (*_build._FLAGS, "-O1"))
+        monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-O1"))
         use_kernel()
         assert len(list(nothing_built.iterdir())) == 2
     finally:
@@ -766,7 +768,7 @@ def test_no_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
-        _build._cache()
+        build._cache()
 
 
 @pytest.fixture
@@ -784,7 +786,7 @@ def compiled() -> Path:
     forget()
     use_kernel()
     use_kernel(False)
-    (library,) = _build._cache().glob("*.so")
+    (library,) = build._cache().glob("*.so")
     return library
 
 
@@ -796,7 +798,7 @@ def test_a_library_of_ours_is_loaded_from_the_cache(
     (elsewhere := cached.parents[1] / "link").symlink_to(cached.parents[1])
     cached.parents[1].chmod(0o1777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
-    monkeypatch.delattr(_build, "_compile")
+    monkeypatch.delattr(build, "_compile")
     try:
         use_kernel()
     finally:
@@ -890,7 +892,7 @@ def no_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: str) -> None:
         pytest.fail(f"{path} was loaded")
 
-    monkeypatch.setattr(_build.ctypes, "CDLL", load)
+    monkeypatch.setattr(build.ctypes, "CDLL", load)
 
 
 @needs_compiler
@@ -899,11 +901,11 @@ def test_what_is_written_is_for_its_user_alone(
     monkeypatch: pytest.MonkeyPatch, nothing_built: Path, compiled: Path, umask: int
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(nothing_built.parent / "a" / "b"))
-    monkeypatch.setattr(_build, "_compile", lambda _, made: made.write_bytes(compiled.read_bytes()))
+    monkeypatch.setattr(build, "_compile", lambda _, made: made.write_bytes(compiled.read_bytes()))
     before = os.umask(umask)
     try:
         use_kernel()
-        (library,) = _build._cache().iterdir()
+        (library,) = build._cache().iterdir()
         forget()
         use_kernel()
     finally:
@@ -944,7 +946,7 @@ def test_whatever_a_compiler_does_gets_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nothing_built: Path, script: str, says: str
 ) -> None:
     monkeypatch.setenv("CXX", compiler_that(tmp_path, script))
-    monkeypatch.setattr(_build, "_SECONDS", 2)
+    monkeypatch.setattr(build, "_SECONDS", 2)
     message = refusal()
     assert says in message
     assert len(message) < 2000 and message.isprintable()
@@ -968,7 +970,7 @@ def test_a_library_without_the_functions_is_refused(
 ) -> None:
     source = tmp_path / "other.cpp"
     source.write_text('extern "C" int run_float() { return 0; }')
-    monkeypatch.setattr(_build, "_SOURCE", source)
+    monkeypatch.setattr(build, "_SOURCE", source)
     assert "lacks the function run_double" in refusal()
     assert not list(nothing_built.glob("*"))
 
@@ -992,7 +994,7 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_build, "_compile", full)
+    monkeypatch.setattr(build, "_compile", full)
     assert "No space left on device" in refusal()
 
 
@@ -1022,7 +1024,7 @@ def test_it_is_tried_whatever_the_caller_has_set(setting: Callable[[], Any]) -> 
 
 
 @needs_compiler
-@pytest.mark.parametrize("module", [_gated, _chunkwise], ids=["layer", "chunkwise"])
+@pytest.mark.parametrize("module", [gated, backend], ids=["layer", "chunkwise"])
 def test_a_kernel_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, module: Any
 ) -> None:

@@ -16,21 +16,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers.problems import make_problem, with_gradients
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import _gated, _spans
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import gated, spans
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.gated_op import gated_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import chunkwise
 
 
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make spans of three chunks, so that short sequences cross many."""
-    monkeypatch.setattr(_spans, "_CHUNKS", 3)
+    monkeypatch.setattr(spans, "_CHUNKS_PER_SPAN", 3)
 
 
 # --- the cost
@@ -194,7 +194,7 @@ def test_layer_across_spans_is_the_plain_form(norm: bool, masked: bool) -> None:
         loss = sum(part.sin().sum() for part in results)
         return (*results, *torch.autograd.grad(loss, inputs))
 
-    assert_close(run(_gated.GatedChunkwise.apply), run(_gated.plain_gated), 1e-11)
+    assert_close(run(gated.GatedFunction.apply), run(gated.naive_gated), 1e-11)
 
 
 @pytest.mark.usefixtures("short_spans")

@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._activations import activate, cap
-from ._blocks import is_eager_on_cpu
-from ._checks import (
+from ...._validation import (
+    check_bool,
     check_dropout,
-    check_flag,
-    check_input,
-    check_size,
+    check_int,
     check_tensor,
 )
-from ._overflow import refuse_overflow
-from ._projection import Projection
 from .functional import mLSTMState
+from .input_check import check_input
+from .onednn_linear import OneDNNLinear
+from .ops.execution import is_eager_on_cpu
+from .ops.overflow import raise_on_overflow
+from .preactivations import apply_gate_activations, soft_cap
 
 __all__ = ["mLSTMCell"]
 
@@ -111,12 +111,12 @@ class mLSTMCell(nn.Module):
         num_heads: int | None = None,
     ) -> None:
         super().__init__()
-        check_size("mLSTMCell", "input_size", input_size)
-        check_size("mLSTMCell", "hidden_size", hidden_size)
+        check_int("mLSTMCell", "input_size", input_size)
+        check_int("mLSTMCell", "hidden_size", hidden_size)
         check_dropout("mLSTMCell", dropout)
-        check_flag("mLSTMCell", "layer_norm", layer_norm)
+        check_bool("mLSTMCell", "layer_norm", layer_norm)
         if num_heads is not None:
-            check_size("mLSTMCell", "num_heads", num_heads)
+            check_int("mLSTMCell", "num_heads", num_heads)
             if hidden_size % num_heads:
                 raise ValueError(
                     f"mLSTMCell: hidden_size must be a multiple of num_heads, "
@@ -130,7 +130,7 @@ class mLSTMCell(nn.Module):
         self.head_dim = hidden_size // self.heads
 
         self.dropout = nn.Dropout(dropout)
-        self.projection = Projection(input_size, 4 * hidden_size + 2 * self.heads)
+        self.projection = OneDNNLinear(input_size, 4 * hidden_size + 2 * self.heads)
         # a norm erases a single value, and leaves of two only which is larger
         norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
@@ -192,7 +192,7 @@ class mLSTMCell(nn.Module):
         TypeError, ValueError
             If ``batch_size`` is not an int of at least 0.
         """
-        check_size("mLSTMCell", "batch_size", batch_size, least=0)
+        check_int("mLSTMCell", "batch_size", batch_size, minimum=0)
         device = self.projection.weight.device if device is None else device
         unit = torch.zeros(batch_size, self.hidden_size, dtype=self.state_dtype, device=device)
         memory = torch.zeros(self.memory_shape(batch_size), dtype=self.state_dtype, device=device)
@@ -235,7 +235,7 @@ class mLSTMCell(nn.Module):
         vector, column, row, number = (B, NH, d), (B, NH, d, 1), (B, NH, 1, d), (B, NH, 1)
         f, o = torch.sigmoid(f_and_o).split((NH, NH * d), dim=-1)
         # the soft cap bounds i, so the recurrence needs no stabilizer here; i takes k's 1/√d
-        i = (torch.exp(cap(i)) * d**-0.5).view(number)
+        i = (torch.exp(soft_cap(i)) * d**-0.5).view(number)
         f = f.view(number)
 
         c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(vector)
@@ -258,7 +258,7 @@ class mLSTMCell(nn.Module):
     ) -> None:
         """Raise if results are not finite although all that they depend on is."""
         given = {"x": x, "c_prev": c, "n_prev": n, **dict(self.named_parameters())}
-        refuse_overflow("mLSTMCell", results, lambda: given)
+        raise_on_overflow("mLSTMCell", results, lambda: given)
 
     def _takes(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
         """Whether a step can be taken: the checks of ``_explain`` at once, a step being short."""
@@ -303,8 +303,8 @@ class mLSTMCell(nn.Module):
         p = self.projection(x)
         return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
-    def unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x, and return what of the layer norms is left to do, as ``Norms`` takes it.
+    def project_unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Project x, and return what of the layer norms is left to do, as ``LayerNormParams`` takes it.
 
         That is eps, all weights and all biases; or nothing, where they are done or there are none.
         """
@@ -328,14 +328,14 @@ class mLSTMCell(nn.Module):
         Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V), all
         float32 or wider.
         """
-        return activate(self.preactivations(x), self.heads)
+        return apply_gate_activations(self.preactivations(x), self.heads)
 
-    def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
+    def to_state(self, c: Tensor, n: Tensor) -> mLSTMState:
         """View true c and n as the state of every head, at scale 1."""
         B, NH, d = n.shape[0], self.heads, self.head_dim
         return mLSTMState(c.reshape(B, NH, d, d), n.reshape(B, NH, d), n.new_zeros(B, NH))
 
-    def from_heads(self, state: mLSTMState) -> tuple[Tensor, Tensor]:
+    def from_state(self, state: mLSTMState) -> tuple[Tensor, Tensor]:
         """Return the true c and n, in the shapes of the contract."""
         scale = state.m.exp()[..., None]
         c = (state.c * scale[..., None]).reshape(self.memory_shape(state.c.shape[0]))

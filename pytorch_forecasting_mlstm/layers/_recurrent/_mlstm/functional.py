@@ -37,27 +37,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._blocks import (
-    chunk_length,
-    compiled_chunk,
-    is_compiled_whole,
-    is_eager_on_cpu,
-)
-from ._checks import check_size
-from ._chunkwise import (
-    EMPTY,
-    normalize,
-    segment_sums,
-)
-from ._chunkwise_grad import Chunkwise
-from ._kernel import (
+from ...._validation import check_int
+from .ops.autocast import autocast_disabled
+from .ops.autograd import chunkwise_operator
+from .ops.chunkwise.decay import is_factorable
+from .ops.chunkwise.recurrence import ChunkwiseFunction
+from .ops.chunkwise.tiling import compiled_chunk_size, default_chunk_size
+from .ops.cpp import (
     ChunkwiseKernel,
-    kernel_suits,
+    kernel_supports,
 )
-from ._operator import chunkwise_operator
-from ._overflow import refuse_overflow
-from ._precision import full_precision
-from ._weights import can_factor
+from .ops.execution import is_compiling, is_eager_on_cpu
+from .ops.naive import (
+    LOG_EMPTY,
+    divide_by_normalizer,
+    segsum,
+)
+from .ops.overflow import raise_on_overflow
 
 __all__ = [
     "mLSTMState",
@@ -131,7 +127,7 @@ def mlstm_step(
     """
     _check("mlstm_step", q, k, v, log_i, log_f, state, sequence=False)
     out_dtype = v.dtype
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h, last = _step(q, k, v, log_i, log_f, state)
     return _finite("mlstm_step", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
@@ -182,7 +178,7 @@ def mlstm_recurrent(
     """
     _check("mlstm_recurrent", q, k, v, log_i, log_f, state, sequence=True)
     out_dtype = v.dtype
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         h, last = [], state
         for t in range(q.shape[2]):
@@ -257,21 +253,23 @@ def mlstm_chunkwise(
     """
     _check("mlstm_chunkwise", q, k, v, log_i, log_f, state, sequence=True)
     if chunk_size is not None:
-        check_size("mlstm_chunkwise", "chunk_size", chunk_size)
+        check_int("mlstm_chunkwise", "chunk_size", chunk_size)
     out_dtype = v.dtype
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
         if v.numel() == 0:  # no steps or no samples
             return v.to(out_dtype), state
         T, K = q.shape[2:]
-        if chunk_size is None and is_eager_on_cpu(q) and kernel_suits(q, K) and v.shape[-1] == K:
+        if chunk_size is None and is_eager_on_cpu(q) and kernel_supports(q, K) and v.shape[-1] == K:
             h, c, n, m = ChunkwiseKernel.apply(q, k, v, log_i, log_f, *state)
-        elif is_compiled_whole():
-            h, c, n, m = _compiled(q, k, v, log_i, log_f, state, chunk_size or compiled_chunk(K))
+        elif is_compiling():
+            h, c, n, m = _compiled(
+                q, k, v, log_i, log_f, state, chunk_size or compiled_chunk_size(K)
+            )
         else:
-            size = min(chunk_size or chunk_length(T, K), T)
-            factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
-            h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
+            size = min(chunk_size or default_chunk_size(T, K), T)
+            factored = is_eager_on_cpu(q) and is_factorable(log_i, log_f, size)
+            h, c, n, m, *_ = ChunkwiseFunction.apply(q, k, v, log_i, log_f, *state, size, factored)
         last = mLSTMState(c, n, m)
     return _finite("mlstm_chunkwise", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
 
@@ -336,25 +334,25 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     True
     """
     _check("mlstm_read_weights", q, k, k, log_i, log_f, None, sequence=True)
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         q, k, _, log_i, log_f, _ = _widen(q, k, k, log_i, log_f, None)
-        log_weights = segment_sums(log_f.clamp_min(EMPTY)) + log_i[..., None, :]
+        log_weights = segsum(log_f.clamp_min(LOG_EMPTY)) + log_i[..., None, :]
         # nothing above the diagonal, whatever the later steps hold
         later = torch.ones_like(log_weights, dtype=torch.bool).triu(1)
         log_weights = log_weights.masked_fill(later, -torch.inf)
         # h does not depend on the scale it is computed at
         m = log_weights.detach().amax(-1).clamp_min(0)
         weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
-        weights = normalize(weights, weights.sum(-1), m)
+        weights = divide_by_normalizer(weights, weights.sum(-1), m)
         inputs = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
-        refuse_overflow("mlstm_read_weights", (weights,), lambda: inputs)
+        raise_on_overflow("mlstm_read_weights", (weights,), lambda: inputs)
         return weights
 
 
 def _step(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
 ) -> tuple[Tensor, mLSTMState]:
-    m = torch.maximum(log_f + state.m, log_i).clamp_min(EMPTY)
+    m = torch.maximum(log_f + state.m, log_i).clamp_min(LOG_EMPTY)
     i = torch.exp(log_i - m)[..., None]
     f = torch.exp(log_f + state.m - m)[..., None]
     c = f[..., None] * state.c + (i * v)[..., :, None] * k[..., None, :]
@@ -364,7 +362,7 @@ def _step(
     scaled_q = q * torch.exp(m - m_read)[..., None]
     numerator = (c @ scaled_q[..., None])[..., 0]
     normalizer = (n * scaled_q).sum(-1)
-    return normalize(numerator, normalizer, m_read), mLSTMState(c, n, m)
+    return divide_by_normalizer(numerator, normalizer, m_read), mLSTMState(c, n, m)
 
 
 def _finite(
@@ -379,7 +377,7 @@ def _finite(
     first: mLSTMState,
 ) -> tuple[Tensor, mLSTMState]:
     """Return the results, unless finite inputs have overflowed on the way to them."""
-    refuse_overflow(
+    raise_on_overflow(
         caller,
         (h, *last),
         lambda: {
@@ -415,11 +413,11 @@ def _widen(
         state = mLSTMState(
             q.new_zeros(B, NH, v.shape[-1], K),
             q.new_zeros(B, NH, K),
-            q.new_full((B, NH), EMPTY),
+            q.new_full((B, NH), LOG_EMPTY),
         )
     else:
         c, n, m = (x.to(dtype) for x in state)
-        state = mLSTMState(c, n, m.clamp_min(EMPTY))
+        state = mLSTMState(c, n, m.clamp_min(LOG_EMPTY))
     return q, k, v, log_i, log_f, state
 
 

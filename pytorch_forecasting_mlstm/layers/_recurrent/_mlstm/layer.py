@@ -5,34 +5,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ._activations import activate
-from ._blocks import (
-    chunk_length,
-    compiled_chunk,
-    is_compiled_whole,
-    is_eager,
-    samples_per_block,
-)
-from ._checks import (
-    check_flag,
-    check_input,
-    check_size,
+from ...._validation import (
+    check_bool,
+    check_int,
     check_tensor,
 )
-from ._gated import GatedChunkwise
-from ._gated_operator import gated_operator
-from ._kernel import (
-    GatedKernel,
-    kernel_operator,
-    kernel_suits,
-)
-from ._overflow import refuse_overflow
 from .cell import mLSTMCell
 from .functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mLSTMState,
 )
+from .input_check import check_input
+from .ops.chunkwise.gated import GatedFunction
+from .ops.chunkwise.tiling import batch_tile_size, compiled_chunk_size, default_chunk_size
+from .ops.cpp import (
+    GatedKernel,
+    kernel_operator,
+    kernel_supports,
+)
+from .ops.execution import is_compiling, is_eager
+from .ops.gated_op import gated_operator
+from .ops.overflow import raise_on_overflow
+from .preactivations import apply_gate_activations
 
 __all__ = ["mLSTMLayer"]
 
@@ -101,9 +96,9 @@ class mLSTMLayer(nn.Module):
         batch_first: bool = False,
     ) -> None:
         super().__init__()
-        check_size("mLSTMLayer", "num_layers", num_layers)
-        check_flag("mLSTMLayer", "residual_conn", residual_conn)
-        check_flag("mLSTMLayer", "batch_first", batch_first)
+        check_int("mLSTMLayer", "num_layers", num_layers)
+        check_bool("mLSTMLayer", "residual_conn", residual_conn)
+        check_bool("mLSTMLayer", "batch_first", batch_first)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -174,7 +169,7 @@ class mLSTMLayer(nn.Module):
 
         T, B, _ = x.shape
         c_first, n_first = c, n
-        samples = samples_per_block(x, B, T * self._width(x))
+        samples = batch_tile_size(x, B, T * self._width(x))
         if samples < B:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
             blocks = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
@@ -182,7 +177,7 @@ class mLSTMLayer(nn.Module):
             output, h, c, n = (torch.cat(parts, dim=1) for parts in results)
         else:
             output, h, c, n = self._run(x, h, c, n, mask)
-        refuse_overflow(
+        raise_on_overflow(
             "mLSTMLayer", (output, c, n), lambda: self._given(x, mask, c_first, n_first)
         )
         return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
@@ -195,9 +190,9 @@ class mLSTMLayer(nn.Module):
     def _width(self, x: Tensor) -> int:
         """Return the numbers per step in the largest of the tensors between input and output."""
         cell = self.cells[0]
-        if kernel_suits(x, cell.head_dim):
+        if kernel_supports(x, cell.head_dim):
             return cell.projection.out_features // 2  # larger blocks, by measurement
-        blocks = 2 * cell.heads * chunk_length(len(x), cell.head_dim)  # read and written
+        blocks = 2 * cell.heads * default_chunk_size(len(x), cell.head_dim)  # read and written
         return max(cell.projection.out_features, blocks)
 
     def _run(
@@ -305,8 +300,8 @@ def _run_cell(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
     x = cell.dropout(x.contiguous())
-    h, *state = _recurrence(cell, x, cell.to_heads(c, n), padding)
-    return cell.dropout(h), *cell.from_heads(mLSTMState(*state))
+    h, *state = _recurrence(cell, x, cell.to_state(c, n), padding)
+    return cell.dropout(h), *cell.from_state(mLSTMState(*state))
 
 
 def _recurrence(
@@ -314,16 +309,16 @@ def _recurrence(
 ) -> tuple[Tensor, ...]:
     """Return the gated h (B, T, H), and the last c, n and m by head."""
     if x.numel() > 0 and is_eager():
-        p, norms = cell.unnormalized(x)
-        if kernel_suits(p, cell.head_dim):
+        p, norms = cell.project_unnormalized(x)
+        if kernel_supports(p, cell.head_dim):
             return *GatedKernel.apply(p, state.c, state.n, padding, *norms), state.m
-        return GatedChunkwise.apply(p, *state, padding, *norms)
+        return GatedFunction.apply(p, *state, padding, *norms)
     p = cell.preactivations(x)
-    if x.numel() > 0 and is_compiled_whole():
-        if kernel_suits(p, cell.head_dim):
+    if x.numel() > 0 and is_compiling():
+        if kernel_supports(p, cell.head_dim):
             return *kernel_operator(p, state.c, state.n, padding), state.m
-        return gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
-    q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)
+        return gated_operator(p, *state, padding, compiled_chunk_size(cell.head_dim))[:4]
+    q, k, v, log_i, log_f, o = _by_time(apply_gate_activations(p, cell.heads), padding)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
     return (o * h).transpose(1, 2).flatten(-2), *state
 

@@ -7,17 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._blocks import (
-    is_compiled_whole,
-    is_eager,
-)
+from .ops.execution import is_compiling, is_eager
 
-__all__ = ["Projection"]
+__all__ = ["OneDNNLinear"]
 
 _FEW = 512  # rows for which calls cost more than they save
 
 
-class Projection(nn.Linear):
+class OneDNNLinear(nn.Linear):
     """:class:`torch.nn.Linear`, through oneDNN where that is at hand.
 
     torch multiplies dense float32 matrices with the BLAS library it was built with, which is MKL,
@@ -29,16 +26,16 @@ class Projection(nn.Linear):
         """Return ``input @ weight.T + bias``."""
         if not _is_plain(input, self.weight):
             return F.linear(input, self.weight, self.bias)
-        if is_compiled_whole():
+        if is_compiling():
             rows: Tensor = _operator(input.flatten(0, -2), self.weight, self.bias)
         elif is_eager() and _suits_onednn(input):
-            rows = _OneDnnLinear.apply(input.flatten(0, -2), self.weight, self.bias)
+            rows = _OneDNNFunction.apply(input.flatten(0, -2), self.weight, self.bias)
         else:
             return F.linear(input, self.weight, self.bias)
         return rows.unflatten(0, input.shape[:-1])
 
 
-class _OneDnnLinear(torch.autograd.Function):
+class _OneDNNFunction(torch.autograd.Function):
     """``F.linear`` of x (R, in), with both passes in oneDNN."""
 
     @staticmethod

@@ -11,12 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Parts", "activate", "cap", "cap_slope", "split"]
+__all__ = [
+    "Projections",
+    "apply_gate_activations",
+    "soft_cap",
+    "soft_cap_grad",
+    "split_heads",
+]
 
 _SOFT_CAP = 15.0  # bounds the input gate to e^15, so that float32 holds true memories
 
 
-class Parts(NamedTuple):
+class Projections(NamedTuple):
     """Views of pre-activations: q, k, v and o (..., NH, H/NH), i and f (..., NH)."""
 
     q: Tensor
@@ -27,7 +33,7 @@ class Parts(NamedTuple):
     o: Tensor
 
 
-def split(parts: Sequence[Tensor], NH: int) -> Parts:
+def split_heads(parts: Sequence[Tensor], NH: int) -> Projections:
     """View pre-activations, one tensor or q, k, v and all gates, by part and head."""
     H = (sum(part.shape[-1] for part in parts) - 2 * NH) // 4
     sizes = (H, H, H, NH, NH, H)
@@ -37,20 +43,22 @@ def split(parts: Sequence[Tensor], NH: int) -> Parts:
         q, k, v, gates = parts
         i, f, o = gates.split(sizes[3:], dim=-1)
     by_head = (*q.shape[:-1], NH, H // NH)
-    return Parts(q.view(by_head), k.view(by_head), v.view(by_head), i, f, o.view(by_head))
+    return Projections(q.view(by_head), k.view(by_head), v.view(by_head), i, f, o.view(by_head))
 
 
-def cap(i: Tensor) -> Tensor:
+def soft_cap(i: Tensor) -> Tensor:
     """Return the logarithm of the input gate."""
     return _SOFT_CAP * torch.tanh(i / _SOFT_CAP)
 
 
-def cap_slope(log_i: Tensor) -> Tensor:
+def soft_cap_grad(log_i: Tensor) -> Tensor:
     """Return the derivative of the soft cap, from its value."""
     return 1 - (log_i / _SOFT_CAP).square()
 
 
-def activate(p: Tensor, NH: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def apply_gate_activations(
+    p: Tensor, NH: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return q, k (scaled) and v (..., NH, H/NH), log_i and log_f (..., NH), o like v."""
-    q, k, v, i, f, o = split([p], NH)
-    return q, k / math.sqrt(k.shape[-1]), v, cap(i), F.logsigmoid(f), torch.sigmoid(o)
+    q, k, v, i, f, o = split_heads([p], NH)
+    return q, k / math.sqrt(k.shape[-1]), v, soft_cap(i), F.logsigmoid(f), torch.sigmoid(o)

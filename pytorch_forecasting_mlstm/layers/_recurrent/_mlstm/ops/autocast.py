@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-__all__ = ["full_precision", "has_autocast"]
+__all__ = ["autocast_disabled", "has_autocast"]
 
 # asked once: older torch.compile cannot trace the question
 _WITH_AUTOCAST = frozenset(
@@ -19,7 +19,7 @@ def has_autocast(device: str) -> bool:
     return device in _WITH_AUTOCAST
 
 
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
+def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast."""
     if has_autocast(device.type):
         return torch.autocast(device.type, enabled=False)

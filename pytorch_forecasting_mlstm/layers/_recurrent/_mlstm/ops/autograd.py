@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._blocks import is_eager_on_cpu
-from ._chunkwise_grad import (
-    backward_by_blocks,
-    forward_by_blocks,
+from .autocast import autocast_disabled
+from .chunkwise.decay import is_factorable
+from .chunkwise.recurrence import (
+    tiled_bwd,
+    tiled_fwd,
 )
-from ._overflow import refuse_overflow
-from ._precision import full_precision
-from ._spans import saved_shapes
-from ._weights import can_factor
+from .chunkwise.spans import saved_shapes
+from .execution import is_eager_on_cpu
+from .overflow import raise_on_overflow
 
 __all__ = ["chunkwise_operator"]
 
@@ -39,12 +39,12 @@ def chunkwise_operator(
     L: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return h, c, n, m and what the backward pass needs, for a multiple of L steps."""
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         factored = _factored(log_i, log_f, L)
         inputs = (q, k, v, log_i, log_f, c, n, m)
-        results = forward_by_blocks(*inputs, L, factored)
+        results = tiled_fwd(*inputs, L, factored)
         names = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
-        refuse_overflow(
+        raise_on_overflow(
             "mlstm_chunkwise", results[:4], lambda: dict(zip(names, inputs, strict=True))
         )
     h, c, n, m, normalizer, states, scales = results
@@ -97,11 +97,11 @@ def _backward_operator(
     grad_m: Tensor | None,
     L: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    with full_precision(q.device):
+    with autocast_disabled(q.device):
         results = (h, last_c, last_n, normalizer, states, scales)
         saved = (q, k, v, log_i, log_f, c, n, m, *results)
         grads = (grad_h, grad_c, grad_n, grad_m)
-        found = backward_by_blocks(saved, grads, L, _factored(log_i, log_f, L))
+        found = tiled_bwd(saved, grads, L, _factored(log_i, log_f, L))
     one, two, three, four, five, six, seven, eight = (x.contiguous() for x in found)
     return one, two, three, four, five, six, seven, eight
 
@@ -126,4 +126,4 @@ chunkwise_operator.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _factored(log_i: Tensor, log_f: Tensor, L: int) -> bool:
-    return is_eager_on_cpu(log_i) and can_factor(log_i, log_f, L)
+    return is_eager_on_cpu(log_i) and is_factorable(log_i, log_f, L)

@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._checks import check_flag
-from .._chunkwise import chunkwise
-from .._precision import full_precision
-from ._chunkwise import ChunkwiseKernel
-from ._gated import (
+from ....._validation import check_bool
+from .autocast import autocast_disabled
+from .cpp.backend import ChunkwiseKernel
+from .cpp.bindings import HEAD_SIZES
+from .cpp.gated import (
     GatedKernel,
     plain_form,
 )
-from ._interface import HEAD_SIZES
+from .naive import chunkwise
 
-__all__ = ["kernel_suits", "use_kernel"]
+__all__ = ["kernel_supports", "use_kernel"]
 
 _Form = Callable[..., tuple[Tensor, ...]]
 
@@ -56,13 +56,13 @@ def use_kernel(enabled: bool = True) -> None:
     >>> use_kernel()  # doctest: +SKIP
     >>> use_kernel(False)  # back to PyTorch
     """
-    check_flag("use_kernel", "enabled", enabled)
+    check_bool("use_kernel", "enabled", enabled)
     if enabled:
-        _try()
+        self_test()
     _state["enabled"] = enabled
 
 
-def kernel_suits(p: Tensor, head_dim: int) -> bool:
+def kernel_supports(p: Tensor, head_dim: int) -> bool:
     """Whether pre-activations like this tensor are for the kernel."""
     return (
         _state["enabled"]
@@ -74,13 +74,13 @@ def kernel_suits(p: Tensor, head_dim: int) -> bool:
 
 
 @cache
-def _try() -> None:
+def self_test() -> None:
     """Compile the kernel, and raise unless it computes what plain operations do, and gradients.
 
     Every head size and dtype is code of its own. What the caller has set for torch is kept out.
     """
     cpu = torch.device("cpu")
-    with torch.inference_mode(False), torch.enable_grad(), full_precision(cpu), cpu:
+    with torch.inference_mode(False), torch.enable_grad(), autocast_disabled(cpu), cpu:
         generator = torch.Generator().manual_seed(0)
         for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
             for d in HEAD_SIZES:

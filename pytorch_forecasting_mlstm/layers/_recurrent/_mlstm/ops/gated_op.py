@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._blocks import by_blocks, samples_per_block
-from ._gated import (
-    factors,
-    gated_backward,
-    gated_forward,
+from .autocast import autocast_disabled
+from .chunkwise.gated import (
+    gated_bwd,
+    gated_fwd,
+    use_factored_decay,
 )
-from ._overflow import refuse_overflow
-from ._precision import full_precision
-from ._spans import saved_shapes
+from .chunkwise.spans import saved_shapes
+from .chunkwise.tiling import batch_tile_size, map_batch_tiles
+from .overflow import raise_on_overflow
 
 __all__ = ["gated_operator"]
 
@@ -27,13 +27,13 @@ __all__ = ["gated_operator"]
 def gated_operator(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, L: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return what ``gated_forward`` does."""
+    """Return what ``gated_fwd`` does."""
     p = p.contiguous()
-    with full_precision(p.device):
-        function = partial(_forward, L, factors([p], m, padding, L))
-        results = by_blocks(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
+    with autocast_disabled(p.device):
+        function = partial(_forward, L, use_factored_decay([p], m, padding, L))
+        results = map_batch_tiles(function, (p, c, n, m, padding), _samples(p, m.shape[1], L))
     given = {"the projected x": p, "state c": c, "state n": n}
-    refuse_overflow("mLSTMLayer", results[:3], lambda: given)
+    raise_on_overflow("mLSTMLayer", results[:3], lambda: given)
     output, *others = results
     c, n, m, h, normalizer, states, scales = (x.contiguous() for x in others)
     return output, c, n, m, h, normalizer, states, scales
@@ -68,11 +68,11 @@ def _backward_operator(
     L: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     p = p.contiguous()
-    with full_precision(p.device):
-        function = partial(_backward_of_block, L, factors([p], m, padding, L))
+    with autocast_disabled(p.device):
+        function = partial(_backward_of_block, L, use_factored_decay([p], m, padding, L))
         results = (h, last_c, last_n, normalizer, states, scales)
         inputs = (p, m, padding, *results, grad_output, grad_c, grad_n, grad_m)
-        found = by_blocks(function, inputs, _samples(p, m.shape[1], L))
+        found = map_batch_tiles(function, inputs, _samples(p, m.shape[1], L))
     of_p, of_c, of_n, of_m = (x.contiguous() for x in found)
     return of_p, of_c, of_n, of_m
 
@@ -99,14 +99,14 @@ gated_operator.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _forward(L: int, factored: bool, p: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return gated_forward(L, factored, [p], *others)
+    return gated_fwd(L, factored, [p], *others)
 
 
 def _backward_of_block(L: int, factored: bool, p: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    (of_p,), *of_state = gated_backward(L, factored, [p], *others)
+    (of_p,), *of_state = gated_bwd(L, factored, [p], *others)
     return of_p, *of_state
 
 
 def _samples(p: Tensor, NH: int, L: int) -> int:
     B, T, width = p.shape
-    return samples_per_block(p, B, T * max(width, 2 * NH * L))
+    return batch_tile_size(p, B, T * max(width, 2 * NH * L))

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Norms", "normalize", "normalize_gradients", "plain_norms"]
+__all__ = ["LayerNormParams", "layer_norm_fwd", "layer_norm_bwd", "naive_layer_norm"]
 
 
-class Norms(NamedTuple):
+class LayerNormParams(NamedTuple):
     """Scale and shift of all norms, in the order of their parts."""
 
     eps: float
@@ -24,7 +24,7 @@ class Norms(NamedTuple):
     biases: Sequence[Tensor]
 
     @classmethod
-    def of(cls, eps: float, *affine: Tensor) -> "Norms":
+    def of(cls, eps: float, *affine: Tensor) -> "LayerNormParams":
         """Take the weights, then the biases."""
         half = len(affine) // 2
         return cls(eps, affine[:half], affine[half:])
@@ -34,7 +34,9 @@ class Norms(NamedTuple):
         return p.split([len(weight) for weight in self.weights], dim=-1)
 
 
-def normalize(p: Tensor, norms: Norms) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def layer_norm_fwd(
+    p: Tensor, norms: LayerNormParams
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Return the normalized parts, and their means and inverse deviations (..., 1)."""
     found = [
         torch.native_layer_norm(part, weight.shape, weight, bias, norms.eps)
@@ -44,12 +46,12 @@ def normalize(p: Tensor, norms: Norms) -> tuple[list[Tensor], list[Tensor], list
     return parts, means, inverses
 
 
-def normalize_gradients(
+def layer_norm_bwd(
     grads: Sequence[Tensor],
     p: Tensor,
     means: Sequence[Tensor],
     inverses: Sequence[Tensor],
-    norms: Norms,
+    norms: LayerNormParams,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the gradients of p, and of weights and then biases, given those of the parts."""
     grad_p = torch.empty_like(p)
@@ -73,7 +75,7 @@ def normalize_gradients(
     return grad_p, of_weights + of_biases
 
 
-def plain_norms(p: Tensor, norms: Norms) -> Tensor:
+def naive_layer_norm(p: Tensor, norms: LayerNormParams) -> Tensor:
     """Return all normalized parts in one, by plain operations."""
     parts = zip(norms.split(p), norms.weights, norms.biases, strict=True)
     return torch.cat([F.layer_norm(part, w.shape, w, b, norms.eps) for part, w, b in parts], dim=-1)

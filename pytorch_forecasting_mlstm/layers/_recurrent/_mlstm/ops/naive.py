@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._spans import cut_spans
+from .chunkwise.spans import split_spans
 
 __all__ = [
-    "EMPTY",
-    "at_least_tiny",
+    "LOG_EMPTY",
+    "clamp_denominator",
     "chunkwise",
     "denominator",
-    "normalize",
+    "divide_by_normalizer",
     "one_at_scale",
-    "segment_sums",
+    "segsum",
 ]
 
-EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
+LOG_EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memory
 
 
 def chunkwise(
@@ -36,7 +36,7 @@ def chunkwise(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return h, c, n and m of the chunkwise form, for inputs of one dtype and T of at least 1."""
     pieces, state = [], [c, n, m]
-    for span in cut_spans(q.shape[2], chunk_size):
+    for span in split_spans(q.shape[2], chunk_size):
         inputs = [x[:, :, span.steps] for x in (q, k, v, log_i, log_f)]
         h, *state = _read_span(chunk_size, *inputs, *state)
         pieces.append(h)
@@ -68,39 +68,39 @@ def _read_span(
         v, (0, 1), value=1.0
     )  # a column of ones: the normalizer comes out of the same products
 
-    decay = segment_sums(
-        log_f
-    )  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
+    decay = segsum(log_f)  # (B, NH, N, L, L): [j, l] = log of what is left at step j of step l
     weights = decay + log_i[..., None, :]
 
     # what each chunk adds to the memory, at the scale of its largest weight
     last = weights[..., -1, :]
-    m_chunk = last.amax(-1).clamp_min(EMPTY)
-    summary = (v * torch.exp(last - m_chunk[..., None])[..., None]).mT @ k  # (B, NH, N, V+1, K)
+    m_chunk = last.amax(-1).clamp_min(LOG_EMPTY)
+    chunk_states = (
+        v * torch.exp(last - m_chunk[..., None])[..., None]
+    ).mT @ k  # (B, NH, N, V+1, K)
 
     # the memory that enters each chunk and, last, the one that leaves: decays times summaries
     initial = torch.cat([c, n[..., None, :]], dim=-2)
-    summary = torch.cat([initial[:, :, None], summary], dim=2)
+    chunk_states = torch.cat([initial[:, :, None], chunk_states], dim=2)
     m_chunk = torch.cat([m[..., None], m_chunk], dim=-1)
     decay_chunk = F.pad(log_f.sum(-1), (1, 0))
-    carry = segment_sums(decay_chunk) + m_chunk[..., None, :]  # (B, NH, N+1, N+1)
-    m_enter = carry.amax(-1)
-    memory = torch.exp(carry - m_enter[..., None]) @ summary.flatten(-2)
+    carry = segsum(decay_chunk) + m_chunk[..., None, :]  # (B, NH, N+1, N+1)
+    m_in = carry.amax(-1)
+    memory = torch.exp(carry - m_in[..., None]) @ chunk_states.flatten(-2)
     memory = memory.unflatten(-1, (V + 1, K))
 
     # read: from the memory that entered, and from the steps of the chunk itself
-    log_enter = log_f.cumsum(-1) + m_enter[..., :-1, None]
+    log_enter = log_f.cumsum(-1) + m_in[..., :-1, None]
     with torch.no_grad():  # h does not depend on the scale it is computed at
         m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min(0)
     attention = (q @ k.mT) * torch.exp(weights - m_read[..., None])
     read = attention @ v
     read = read + (q * torch.exp(log_enter - m_read)[..., None]) @ memory[:, :, :-1].mT
-    h = normalize(read[..., :V], read[..., V], m_read)
+    h = divide_by_normalizer(read[..., :V], read[..., V], m_read)
     h = h.flatten(2, 3)[:, :, :T]
-    return h, memory[:, :, -1, :V], memory[:, :, -1, V], m_enter[..., -1]
+    return h, memory[:, :, -1, :V], memory[:, :, -1, V], m_in[..., -1]
 
 
-def segment_sums(x: Tensor) -> Tensor:
+def segsum(x: Tensor) -> Tensor:
     """Sum over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
 
     Summed one by one, not as a difference of two long sums, which would lose the small ones, or
@@ -113,7 +113,7 @@ def segment_sums(x: Tensor) -> Tensor:
     return columns.cumsum(-2).masked_fill(above, -torch.inf)
 
 
-def normalize(numerator: Tensor, normalizer: Tensor, m: Tensor) -> Tensor:
+def divide_by_normalizer(numerator: Tensor, normalizer: Tensor, m: Tensor) -> Tensor:
     """``C q / max(|nᵀq|, 1)`` of quantities divided by exp(m), for m of at least 0."""
     return numerator / denominator(normalizer, one_at_scale(m))[..., None]
 
@@ -125,9 +125,9 @@ def denominator(normalizer: Tensor, one: Tensor) -> Tensor:
 
 def one_at_scale(m: Tensor) -> Tensor:
     """Return 1 divided by exp(m)."""
-    return at_least_tiny(torch.exp(-m))
+    return clamp_denominator(torch.exp(-m))
 
 
-def at_least_tiny(one: Tensor) -> Tensor:
+def clamp_denominator(one: Tensor) -> Tensor:
     """Keep 0 / 0 out: where 1 is that small, it is out of sight of |nᵀq|."""
     return one.clamp_min(torch.finfo(one.dtype).tiny ** 0.5)

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ._blocks import is_eager_on_cpu
+from .execution import is_eager_on_cpu
 
-__all__ = ["are_finite", "refuse_overflow"]
+__all__ = ["all_finite", "raise_on_overflow"]
 
 
-def are_finite(*tensors: Tensor) -> bool:
+def all_finite(*tensors: Tensor) -> bool:
     """Whether the sums of tensors on the CPU are finite: if so, all their numbers are."""
     return all(math.isfinite(x.detach().sum().item()) for x in tensors)
 
 
-def refuse_overflow(
+def raise_on_overflow(
     caller: str,
     results: Sequence[Tensor],
     inputs: Callable[[], Mapping[str, Tensor]],
@@ -26,7 +26,7 @@ def refuse_overflow(
     The results are read on the CPU only: an accelerator would have to wait for the answer, and a
     trace has none. Inputs that are not finite are handed on.
     """
-    if not is_eager_on_cpu(results[0]) or are_finite(*results):
+    if not is_eager_on_cpu(results[0]) or all_finite(*results):
         return
     if all(bool(x.isfinite().all()) for x in results):  # only a sum was too large
         return

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._chunkwise import EMPTY
+from .naive import LOG_EMPTY
 
 __all__ = ["scale_gradients"]
 
@@ -36,16 +36,16 @@ def scale_gradients(
         total = total - (grad_c * last_c).sum((-2, -1))
     if grad_n is not None:
         total = total - (grad_n * last_n).sum(-1)
-    return _through_maximum(log_i, log_f, m, total)
+    return _running_max_bwd(log_i, log_f, m, total)
 
 
-def _through_maximum(
+def _running_max_bwd(
     log_i: Tensor, log_f: Tensor, m: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Hand the gradient of the last m, (B, NH), to the step that is the maximum, and its decays."""
     kept = log_f.flip(-1).cumsum(-1).flip(-1)  # [t]: log_f from t to the end
     log_i = torch.cat([m[..., None], log_i], dim=-1) + F.pad(kept, (0, 1))
     top = log_i.amax(-1, keepdim=True)
-    chosen = (log_i == top) & (top > EMPTY)
+    chosen = (log_i == top) & (top > LOG_EMPTY)
     share = grad[..., None] * chosen / chosen.sum(-1, keepdim=True).clamp_min(1)
     return share[..., 1:], share.cumsum(-1)[..., :-1], share[..., 0]

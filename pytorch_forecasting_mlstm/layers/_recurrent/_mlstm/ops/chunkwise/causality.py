@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._blocks import is_eager_on_cpu
-from ._chunkwise import EMPTY
-from ._overflow import are_finite
+from ..execution import is_eager_on_cpu
+from ..naive import LOG_EMPTY
+from ..overflow import all_finite
 
-__all__ = ["read_causally"]
+__all__ = ["propagate_nans_causally"]
 
 
-def read_causally(
+def propagate_nans_causally(
     read: Callable[..., tuple[Tensor, ...]],
     q: Tensor,
     k: Tensor,
@@ -39,7 +39,7 @@ def read_causally(
     """
     if is_eager_on_cpu(q):
         results = read(q, k, v, log_i, log_f, c, n, m)
-        if are_finite(*results[1:3]):  # they hold every NaN of k, v, the gates and the first memory
+        if all_finite(*results[1:3]):  # they hold every NaN of k, v, the gates and the first memory
             return results
     marks = _mark(k, v, log_i, log_f, c, n, m)
     k, v, c, n = (x.nan_to_num(0.0, 0.0, 0.0) for x in (k, v, c, n))
@@ -78,5 +78,5 @@ def _mark(
 
 def _zero_or_nan(logarithm: Tensor) -> Tensor:
     """Return 0, or NaN for a NaN or inf; -inf is the logarithm of 0."""
-    logarithm = logarithm.clamp_min(EMPTY)
+    logarithm = logarithm.clamp_min(LOG_EMPTY)
     return logarithm - logarithm

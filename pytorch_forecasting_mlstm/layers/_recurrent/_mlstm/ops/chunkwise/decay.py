@@ -15,93 +15,95 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._chunkwise import (
-    EMPTY,
-    at_least_tiny,
+from ..naive import (
+    LOG_EMPTY,
+    clamp_denominator,
     one_at_scale,
-    segment_sums,
+    segsum,
 )
 
-__all__ = ["Weights", "can_factor", "cut_gates", "weigh"]
+__all__ = ["ChunkDecays", "is_factorable", "chunk_gates", "chunk_decays"]
 
 _WIDEST = 40.0  # logarithms between the largest and the smallest factor: float32 spans 87
 _LARGEST = 200.0  # log of a factor, of which float64 spans 709, and rounds it at 3e-14
 _NOTHING = -500.0  # log scale at which an empty chunk, read from an empty memory, is nothing
 
 
-class Weights(NamedTuple):
+class ChunkDecays(NamedTuple):
     """Weights of steps, chunks and the memory, each relative to a scale of its own.
 
     With ``key = key_scale ⊙ k``: ``read = (q keyᵀ ⊙ decay) v + enter · q memoryᵀ`` and
     ``summary = vᵀ (add ⊙ key)``, ``memory = carry · summaries``.
     """
 
-    decay: Tensor  # (X, L, L), or (L, L) where all else is in the keys
+    intra_chunk_decay: Tensor  # (X, L, L), or (L, L) where all else is in the keys
     key_scale: Tensor  # (X, L, 1) or (1)
-    add: Tensor | None  # (X, L, 1), or all 1
-    enter: Tensor | None  # (X, L, 1), or in the carry
-    carry: Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
-    m_enter: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
-    one: Tensor  # (X, L): 1 at the scale of what is read
+    input_decay: Tensor | None  # (X, L, 1), or all 1
+    state_decay: Tensor | None  # (X, L, 1), or in the carry
+    inter_chunk_decay: (
+        Tensor  # (G, N + 1, N + 1), first column the initial state, last row the final one
+    )
+    m_in: Tensor  # (G, N + 1): log scale of the memory that enters each chunk
+    denominator_floor: Tensor  # (X, L): 1 at the scale of what is read
 
 
-def can_factor(log_i: Tensor, log_f: Tensor, L: int) -> bool:
+def is_factorable(log_i: Tensor, log_f: Tensor, L: int) -> bool:
     """Whether log gates (B, NH, T) are so near each other that weights may be taken as factors."""
-    log_i, log_f = cut_gates(log_i.detach(), log_f.detach(), L)
+    log_i, log_f = chunk_gates(log_i.detach(), log_f.detach(), L)
     decay = log_f.double().cumsum(-1)
     log_key = log_i - decay
     top = log_key.amax(-1)
-    bottom = torch.where(log_i > EMPTY, log_key, torch.inf).amin(-1)
+    bottom = torch.where(log_i > LOG_EMPTY, log_key, torch.inf).amin(-1)
     total = decay[:, -1]
-    near = (top - bottom <= _WIDEST) & (top + total >= -_WIDEST) | (top <= EMPTY)
+    near = (top - bottom <= _WIDEST) & (top + total >= -_WIDEST) | (top <= LOG_EMPTY)
     return bool((near & (top <= _LARGEST) & (total.abs() <= _LARGEST)).all())
 
 
-def cut_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
+def chunk_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
     """Cut (B, NH, T) into chunks (X, L), padded with steps that change nothing."""
     pad = -log_i.shape[2] % L
     if pad:
         log_i = F.pad(log_i, (0, pad), value=-torch.inf)
         log_f = F.pad(log_f, (0, pad))
     # a shut gate as a number, so that nothing times it is nothing
-    return log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(EMPTY)
+    return log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(LOG_EMPTY)
 
 
-def weigh(log_i: Tensor, log_f: Tensor, m: Tensor, *, factored: bool) -> Weights:
+def chunk_decays(log_i: Tensor, log_f: Tensor, m: Tensor, *, factored: bool) -> ChunkDecays:
     """Weigh the steps of all chunks, for log gates (X, L) and the scale of the state, (G, 1)."""
     return (_factored if factored else _exact)(log_i, log_f, m)
 
 
-def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
+def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     """Weigh by a factor of the step that is remembered; that of the step that reads cancels."""
     decay = log_f.double().cumsum(-1)  # double: differences of these sums are as exact as the sums
     log_key = log_i - decay
     top, total = log_key.amax(-1), decay[:, -1]
-    m_chunk = (top + total).clamp_min(EMPTY)
-    segments, m_enter = _between(total, m, m_chunk)
-    scale = torch.maximum(top, m_enter[:, :-1].reshape(-1)).clamp_min(_NOTHING)
+    m_chunk = (top + total).clamp_min(LOG_EMPTY)
+    segments, m_in = _between(total, m, m_chunk)
+    scale = torch.maximum(top, m_in[:, :-1].reshape(-1)).clamp_min(_NOTHING)
     power = torch.ceil(scale / math.log(2))  # of 2, so that no digit of a factor depends on it
     scale = power * math.log(2)
     G = len(m)
     scales = torch.cat([m.double(), (scale + total).view(G, -1)], dim=1)
-    log_carry = segments + scales[:, None, :] - m_enter[..., None]
+    log_carry = segments + scales[:, None, :] - m_in[..., None]
     dtype = log_i.dtype
     shrink = torch.exp2(-power)[:, None]
     carry = torch.exp(log_carry.clamp_max(1))  # more: nothing, from an empty chunk
-    carry[:, :-1] *= _exp_over(m_enter[:, :-1], power.view(G, -1))[..., None]
+    carry[:, :-1] *= _exp_over(m_in[:, :-1], power.view(G, -1))[..., None]
     key_scale = (torch.exp(log_key) * shrink).to(dtype)[..., None]
-    return Weights(
-        decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
+    return ChunkDecays(
+        intra_chunk_decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
         key_scale=key_scale,
-        add=None,
-        enter=None,
-        carry=carry.to(dtype),
-        m_enter=m_enter.to(dtype),
-        one=at_least_tiny((torch.exp(-decay) * shrink).to(dtype)),
+        input_decay=None,
+        state_decay=None,
+        inter_chunk_decay=carry.to(dtype),
+        m_in=m_in.to(dtype),
+        denominator_floor=clamp_denominator((torch.exp(-decay) * shrink).to(dtype)),
     )
 
 
-def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
+def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     """Weigh every pair of steps by itself, whatever the gates."""
     L = log_i.shape[1]
     ones = log_f.new_ones(L, L)
@@ -109,28 +111,28 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> Weights:
     weights = (log_f[..., None] * ones.tril(-1)).cumsum(-2)
     weights.add_(log_i[:, None, :]).add_(above)  # [j, l]: log weight of step l after step j
     last = weights[:, -1]
-    m_chunk = last.amax(-1).clamp_min_(EMPTY)
-    segments, m_enter = _between(log_f.sum(-1), m, m_chunk)
+    m_chunk = last.amax(-1).clamp_min_(LOG_EMPTY)
+    segments, m_in = _between(log_f.sum(-1), m, m_chunk)
     scales = torch.cat([m, m_chunk.view(len(m), -1)], dim=1)
-    log_enter = log_f.cumsum(-1).add_(m_enter[:, :-1].reshape(-1, 1))
+    log_enter = log_f.cumsum(-1).add_(m_in[:, :-1].reshape(-1, 1))
     m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min_(0)
-    return Weights(
-        add=torch.exp(last - m_chunk[:, None])[..., None],
-        decay=_exp(weights.sub_(m_read[..., None])),
+    return ChunkDecays(
+        input_decay=torch.exp(last - m_chunk[:, None])[..., None],
+        intra_chunk_decay=_exp(weights.sub_(m_read[..., None])),
         key_scale=log_i.new_ones(1),
-        enter=torch.exp(log_enter - m_read)[..., None],
-        carry=torch.exp(segments + scales[:, None, :] - m_enter[..., None]),
-        m_enter=m_enter,
-        one=one_at_scale(m_read),
+        state_decay=torch.exp(log_enter - m_read)[..., None],
+        inter_chunk_decay=torch.exp(segments + scales[:, None, :] - m_in[..., None]),
+        m_in=m_in,
+        denominator_floor=one_at_scale(m_read),
     )
 
 
 def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log decays from chunk to chunk, (G, N + 1, N + 1), and the memories' scales."""
-    segments = segment_sums(F.pad(total.view(len(m), -1), (1, 0)))
+    segments = segsum(F.pad(total.view(len(m), -1), (1, 0)))
     scales = torch.cat([m.to(total.dtype), m_chunk.view(len(m), -1)], dim=1)
-    m_enter = (segments + scales[:, None, :]).amax(-1)
-    return segments, m_enter.to(m.dtype).to(total.dtype)  # as rounded as the m that is returned
+    m_in = (segments + scales[:, None, :]).amax(-1)
+    return segments, m_in.to(m.dtype).to(total.dtype)  # as rounded as the m that is returned
 
 
 def _exp_over(x: Tensor, power: Tensor) -> Tensor:

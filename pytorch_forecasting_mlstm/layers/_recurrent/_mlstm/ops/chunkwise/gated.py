@@ -21,52 +21,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._activations import (
-    Parts,
-    activate,
-    cap,
-    cap_slope,
-    split,
+from ...preactivations import (
+    Projections,
+    apply_gate_activations,
+    soft_cap,
+    soft_cap_grad,
+    split_heads,
 )
-from ._blocks import chunk_length, is_eager_on_cpu
-from ._causality import read_causally
-from ._chunkwise import chunkwise
-from ._derivatives import gradients
-from ._layer_norms import (
-    Norms,
-    normalize,
-    normalize_gradients,
-    plain_norms,
+from ..autocast import autocast_disabled
+from ..double_backward import gradients
+from ..execution import is_eager_on_cpu
+from ..layer_norm import (
+    LayerNormParams,
+    layer_norm_bwd,
+    layer_norm_fwd,
+    naive_layer_norm,
 )
-from ._passes import (
-    gradients_of_chunks,
-    read_chunks,
+from ..naive import chunkwise
+from ..scale_gradients import scale_gradients
+from .causality import propagate_nans_causally
+from .decay import (
+    ChunkDecays,
+    chunk_decays,
+    chunk_gates,
+    is_factorable,
+)
+from .passes import (
+    chunks_bwd,
+    chunks_fwd,
+    normalizer_bwd_,
     row_sums,
-    through_division,
 )
-from ._precision import full_precision
-from ._scale_gradients import scale_gradients
-from ._spans import (
-    PieceJoiner,
+from .spans import (
     Saved,
+    SegmentWriter,
     Span,
-    carry_backward,
-    carry_forward,
+    scan_spans_bwd,
+    scan_spans_fwd,
 )
-from ._weights import (
-    Weights,
-    can_factor,
-    cut_gates,
-    weigh,
-)
+from .tiling import default_chunk_size
 
-__all__ = ["GatedChunkwise", "factors", "gated_backward", "gated_forward", "plain_gated"]
+__all__ = ["GatedFunction", "use_factored_decay", "gated_bwd", "gated_fwd", "naive_gated"]
 
 
-class GatedChunkwise(torch.autograd.Function):
+class GatedFunction(torch.autograd.Function):
     """Pre-activations p (B, T, 4 H + 2 NH), c, n, m by head, padding (B, T, 1) or None, norms.
 
-    The norms are those still to be done: eps, all weights and all biases, of ``Norms``, or nothing.
+    The norms are those still to be done: eps, all weights and all biases, of ``LayerNormParams``, or nothing.
     Returns the gated h (B, T, H), in memory time first, and the last c, n and m. A second
     derivative is supported, at the speed of plain autograd.
     """
@@ -75,11 +76,11 @@ class GatedChunkwise(torch.autograd.Function):
     def forward(
         ctx: Any, p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
     ) -> tuple[Tensor, ...]:
-        L = chunk_length(p.shape[1], c.shape[-1])
-        with full_precision(p.device):
-            parts = normalize(p, Norms.of(*norms))[0] if norms else [p]
-            ctx.factored = factors(parts, m, padding, L)
-            output, *last, h, normalizer, states, scales = gated_forward(
+        L = default_chunk_size(p.shape[1], c.shape[-1])
+        with autocast_disabled(p.device):
+            parts = layer_norm_fwd(p, LayerNormParams.of(*norms))[0] if norms else [p]
+            ctx.factored = use_factored_decay(parts, m, padding, L)
+            output, *last, h, normalizer, states, scales = gated_fwd(
                 L, ctx.factored, parts, c, n, m, padding
             )
         ctx.eps, affine = norms[:1], norms[1:]
@@ -94,25 +95,25 @@ class GatedChunkwise(torch.autograd.Function):
         saved, affine = others[:6], others[6:]
         norms = (*ctx.eps, *affine)
         no_grad = (None,) * len(ctx.eps)
-        with full_precision(p.device):
+        with autocast_disabled(p.device):
             if torch.is_grad_enabled():
-                outputs = plain_gated(p, c, n, m, padding, *norms)
+                outputs = naive_gated(p, c, n, m, padding, *norms)
                 of_p, of_c, of_n, of_m, *of_affine = gradients(
                     outputs, grads, (p, c, n, m, *affine)
                 )
                 return of_p, of_c, of_n, of_m, None, *no_grad, *of_affine
-            L = chunk_length(p.shape[1], c.shape[-1])
+            L = default_chunk_size(p.shape[1], c.shape[-1])
             kept = m, padding, *saved
             if not norms:
-                (of_p,), *of_state = gated_backward(L, ctx.factored, [p], *kept, *grads)
+                (of_p,), *of_state = gated_bwd(L, ctx.factored, [p], *kept, *grads)
                 return of_p, *of_state, None
-            parts, means, inverses = normalize(p, Norms.of(*norms))
-            of_parts, *of_state = gated_backward(L, ctx.factored, parts, *kept, *grads)
-            of_norms = normalize_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            parts, means, inverses = layer_norm_fwd(p, LayerNormParams.of(*norms))
+            of_parts, *of_state = gated_bwd(L, ctx.factored, parts, *kept, *grads)
+            of_norms = layer_norm_bwd(of_parts, p, means, inverses, LayerNormParams.of(*norms))
             return of_norms[0], *of_state, None, None, *of_norms[1]
 
 
-def gated_forward(
+def gated_fwd(
     L: int,
     factored: bool,
     parts: Sequence[Tensor],
@@ -127,15 +128,15 @@ def gated_forward(
 
     def run(span: Span, *state: Tensor) -> Any:
         views, log_i, log_f = _by_head(parts, NH, padding, span.steps)
-        results = read_causally(read, views.q, views.k, views.v, log_i, log_f, *state)
+        results = propagate_nans_causally(read, views.q, views.k, views.v, log_i, log_f, *state)
         h, c, n, m, normalizer, states = results
         B, _, steps, V = views.v.shape
         output = h.new_empty(steps, B, NH * V).transpose(0, 1)
-        torch.mul(torch.sigmoid(views.o), h[:, :, :steps], out=_split_heads(output, NH))
+        torch.mul(torch.sigmoid(views.o), h[:, :, :steps], out=_heads_view(output, NH))
         return (output, h), (c, n, m), normalizer, states
 
-    output, h = PieceJoiner(1, T), PieceJoiner(2, T + -T % L)
-    last, saved = carry_forward(run, (c, n, m), T, L, [output, h])
+    output, h = SegmentWriter(1, T), SegmentWriter(2, T + -T % L)
+    last, saved = scan_spans_fwd(run, (c, n, m), T, L, [output, h])
     return output.result(), *last, h.result(), *saved
 
 
@@ -143,9 +144,7 @@ def _read(L: int, factored: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Return h in whole chunks, the last c, n and m, the normalizer and the states."""
     q, k, v, log_i, log_f, c, n, m = inputs
     x = _prepare(q, k, v, log_i, log_f, m, L, factored)
-    h, last_c, last_n, last_m, normalizer, states = read_chunks(
-        x.q, x.key, x.v_hat, c, n, x.weights
-    )
+    h, last_c, last_n, last_m, normalizer, states = chunks_fwd(x.q, x.key, x.v_hat, c, n, x.weights)
     (B, NH), V = m.shape, v.shape[3]
     h, normalizer = h.view(B, NH, -1, V), normalizer.view(B, NH, -1)
     return h, last_c, last_n, last_m, normalizer, states.view(B, NH, *states.shape[1:])
@@ -158,15 +157,15 @@ class _Prepared(NamedTuple):
     key: Tensor  # k ⊙ key_scale
     key_scale: Tensor  # (B, NH, T, 1), with the 1/√K
     v_hat: Tensor  # (X, L, V + 1), with a column of ones
-    weights: Weights
+    weights: ChunkDecays
 
 
-def factors(parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int) -> bool:
+def use_factored_decay(parts: Sequence[Tensor], m: Tensor, padding: Tensor | None, L: int) -> bool:
     """Whether weights are to be taken as factors."""
     if not is_eager_on_cpu(m):
         return False
     _, log_i, log_f = _by_head(parts, m.shape[1], padding)
-    return can_factor(log_i, log_f, L)
+    return is_factorable(log_i, log_f, L)
 
 
 def _prepare(
@@ -181,7 +180,7 @@ def _prepare(
 ) -> _Prepared:
     """Bring q, k, v (B, NH, T, K) and the gates (B, NH, T) into chunks."""
     B, NH, T, K = q.shape
-    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
+    w = chunk_decays(*chunk_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
 
     S = T + -T % L
     key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
@@ -195,7 +194,7 @@ def _prepare(
     return _Prepared(query, key, key_scale, v_hat, w)
 
 
-def gated_backward(
+def gated_bwd(
     L: int,
     factored: bool,
     parts: Sequence[Tensor],
@@ -228,7 +227,7 @@ def gated_backward(
         of_output = None if grad_output is None else grad_output[:, steps]
         read = h[:, :, span.padded_steps]
         grad_read = _through_output_gate(of_output, views.o, read, saved, x, into.o)
-        grad_q, grad_key, grad_v, grad_i, grad_f, *of_state = gradients_of_chunks(
+        grad_q, grad_key, grad_v, grad_i, grad_f, *of_state = chunks_bwd(
             x.q,
             x.key,
             x.v_hat,
@@ -248,13 +247,13 @@ def gated_backward(
         into.q.copy_(_steps(grad_q, B, NH, length))
         torch.mul(_steps(grad_key, B, NH, length), x.key_scale, out=into.k)
         into.v.copy_(_steps(grad_v, B, NH, length))
-        torch.mul(grad_i, cap_slope(cap(views.i)), out=into.i)
+        torch.mul(grad_i, soft_cap_grad(soft_cap(views.i)), out=into.i)
         torch.mul(grad_f, -torch.expm1(log_f), out=into.f)  # 1 - f, 0 at padding
         grad_c, grad_n, grad_m = of_state
         return grad_c, grad_n, grad_m
 
     saved = Saved(normalizer, states, scales)
-    grad_c, grad_n, grad_m = carry_backward(run, saved, T, L, *grad_state[:2])
+    grad_c, grad_n, grad_m = scan_spans_bwd(run, saved, T, L, *grad_state[:2])
     if through_scale is not None:
         grad_m = grad_m + through_scale[2]
     return grad_parts, grad_c, grad_n, grad_m
@@ -278,49 +277,49 @@ def _through_output_gate(
         into.zero_()
         return grad_read.zero_()
     o, grad_h = torch.sigmoid(o), grad_read[:, :, :T, :V]
-    torch.mul(_split_heads(grad_output, o.shape[1]), o, out=grad_h)
+    torch.mul(_heads_view(grad_output, o.shape[1]), o, out=grad_h)
     product = grad_h * h[:, :, :T]
     grad_read[:, :, :T, V] = row_sums(product)
     into.copy_(product.addcmul_(product, o, value=-1))  # into a view it is ten times slower
-    through_division(grad_read, saved.normalizer, x.weights)
+    normalizer_bwd_(grad_read, saved.normalizer, x.weights)
     return grad_read
 
 
-def plain_gated(
+def naive_gated(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, ...]:
     """Return the same by plain operations."""
     NH = m.shape[1]
     if norms:
-        p = plain_norms(p, Norms.of(*norms))
-    q, k, v, _, _, o = (x.transpose(1, 2) for x in activate(p, NH))
+        p = naive_layer_norm(p, LayerNormParams.of(*norms))
+    q, k, v, _, _, o = (x.transpose(1, 2) for x in apply_gate_activations(p, NH))
     _, log_i, log_f = _by_head([p], NH, padding)
-    L = chunk_length(p.shape[1], q.shape[-1])
+    L = default_chunk_size(p.shape[1], q.shape[-1])
     h, *last = chunkwise(q, k, v, log_i, log_f, c, n, m, L)
     return (o * h).transpose(1, 2).flatten(-2), *last
 
 
 def _by_head(
     parts: Sequence[Tensor], NH: int, padding: Tensor | None, steps: slice = slice(None)
-) -> tuple[Parts, Tensor, Tensor]:
+) -> tuple[Projections, Tensor, Tensor]:
     """View steps of pre-activations by head, with the logarithms of both gates (B, NH, T).
 
     Gates leave the state as it is at padding.
     """
     views = _heads_first([part[:, steps] for part in parts], NH)
-    log_i, log_f = cap(views.i), F.logsigmoid(views.f)
+    log_i, log_f = soft_cap(views.i), F.logsigmoid(views.f)
     if padding is not None:
         padding = padding[:, steps].mT
         log_i, log_f = log_i.masked_fill(padding, -torch.inf), log_f.masked_fill(padding, 0.0)
     return views, log_i, log_f
 
 
-def _heads_first(parts: Sequence[Tensor], NH: int) -> Parts:
+def _heads_first(parts: Sequence[Tensor], NH: int) -> Projections:
     """View pre-activations, whole or in parts, by head: (B, NH, T, ...)."""
-    return Parts(*(part.transpose(1, 2) for part in split(parts, NH)))
+    return Projections(*(part.transpose(1, 2) for part in split_heads(parts, NH)))
 
 
-def _split_heads(x: Tensor, NH: int) -> Tensor:
+def _heads_view(x: Tensor, NH: int) -> Tensor:
     """View (B, T, H) as (B, NH, T, V)."""
     return x.unflatten(-1, (NH, -1)).transpose(1, 2)
 

@@ -13,26 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._blocks import is_eager
-from ._chunkwise import denominator
-from ._spans import Saved
-from ._weights import (
-    Weights,
-    cut_gates,
-    weigh,
+from ..execution import is_eager
+from ..naive import denominator
+from .decay import (
+    ChunkDecays,
+    chunk_decays,
+    chunk_gates,
 )
+from .spans import Saved
 
 __all__ = [
-    "backward_pass",
-    "forward_pass",
-    "gradients_of_chunks",
-    "read_chunks",
+    "span_bwd",
+    "span_fwd",
+    "chunks_bwd",
+    "chunks_fwd",
     "row_sums",
-    "through_division",
+    "normalizer_bwd_",
 ]
 
 
-def forward_pass(
+def span_fwd(
     L: int,
     factored: bool,
     q: Tensor,
@@ -46,15 +46,15 @@ def forward_pass(
 ) -> tuple[Tensor, ...]:
     """Return h, c, n, m, and what the backward pass needs of the way there."""
     (B, NH, T, _), V = q.shape, v.shape[3]
-    w = weigh(*cut_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
+    w = chunk_decays(*chunk_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
     key = _cut(k, L) * w.key_scale
-    h, c, n, m, normalizer, states = read_chunks(_cut(q, L), key, _with_ones(v, L), c, n, w)
+    h, c, n, m, normalizer, states = chunks_fwd(_cut(q, L), key, _with_ones(v, L), c, n, w)
     h = h.view(B, NH, -1, V)[:, :, :T]
     return h, c, n, m, normalizer.view(B, NH, -1), states.view(B, NH, *states.shape[1:])
 
 
-def read_chunks(
-    q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: Weights
+def chunks_fwd(
+    q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: ChunkDecays
 ) -> tuple[Tensor, ...]:
     """Read at every step: h (X, L, V), the last c, n, m, the normalizer (X, L), the summaries.
 
@@ -62,26 +62,26 @@ def read_chunks(
     """
     B, NH, V, K = c.shape
     X, L, _ = q.shape
-    added = key if w.add is None else key * w.add
-    summary = q.new_empty(B * NH, X // (B * NH) + 1, (V + 1) * K)
-    initial = summary[:, 0].view(B, NH, V + 1, K)
+    added = key if w.input_decay is None else key * w.input_decay
+    chunk_states = q.new_empty(B * NH, X // (B * NH) + 1, (V + 1) * K)
+    initial = chunk_states[:, 0].view(B, NH, V + 1, K)
     initial[:, :, :V], initial[:, :, V] = c, n
-    summary[:, 1:] = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
-    entered = torch.bmm(w.carry[:, :-1], summary).view(X, V + 1, K)
-    last = torch.bmm(w.carry[:, -1:], summary).view(B, NH, V + 1, K)
+    chunk_states[:, 1:] = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
+    states_in = torch.bmm(w.inter_chunk_decay[:, :-1], chunk_states).view(X, V + 1, K)
+    last = torch.bmm(w.inter_chunk_decay[:, -1:], chunk_states).view(B, NH, V + 1, K)
 
     # the column of ones is summed by itself: products of V + 1 columns, or of one, are slow
-    attention = torch.bmm(q, key.mT).mul_(w.decay)
-    entering = q if w.enter is None else q * w.enter
-    normalizer = row_sums(attention) + row_sums(entering * entered[:, V:])
-    h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, entered[:, :V].mT)
-    h /= denominator(normalizer, w.one)[..., None]
+    attention = torch.bmm(q, key.mT).mul_(w.intra_chunk_decay)
+    entering = q if w.state_decay is None else q * w.state_decay
+    normalizer = row_sums(attention) + row_sums(entering * states_in[:, V:])
+    h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(entering, states_in[:, :V].mT)
+    h /= denominator(normalizer, w.denominator_floor)[..., None]
 
-    m = w.m_enter[:, -1].reshape(B, NH).clone()
-    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normalizer, summary
+    m = w.m_in[:, -1].reshape(B, NH).clone()
+    return h, last[:, :, :V].clone(), last[:, :, V].clone(), m, normalizer, chunk_states
 
 
-def backward_pass(
+def span_bwd(
     L: int,
     factored: bool,
     inputs: Sequence[Tensor],
@@ -94,15 +94,15 @@ def backward_pass(
     """Return the gradients of q, k, v, log_i, log_f (the inputs), and of c, n and m."""
     q, k, v, log_i, log_f = inputs
     (B, NH, T, _), V = q.shape, v.shape[3]
-    w = weigh(*cut_gates(log_i, log_f, L), saved.scales.reshape(-1, 1), factored=factored)
+    w = chunk_decays(*chunk_gates(log_i, log_f, L), saved.scales.reshape(-1, 1), factored=factored)
     v_hat = _with_ones(v, L)
     grad_read = v_hat.new_zeros(B, NH, v_hat.numel() // (B * NH * (V + 1)), V + 1)
     if grad_h is not None:
         grad_read[:, :, :T, :V] = grad_h
         grad_read[:, :, :T, V] = (grad_h * h).sum(-1)
-        through_division(grad_read, saved.normalizer, w)
+        normalizer_bwd_(grad_read, saved.normalizer, w)
     key = _cut(k, L) * w.key_scale
-    grads = gradients_of_chunks(
+    grads = chunks_bwd(
         _cut(q, L), key, v_hat, grad_read.view_as(v_hat), saved.states, grad_c, grad_n, w
     )
     grad_q, grad_key, grad_v, grad_i, grad_f, *of_state = grads
@@ -113,20 +113,20 @@ def backward_pass(
     return grad_q, grad_k, grad_v, grad_i[:, :, :T], grad_f[:, :, :T], *of_state
 
 
-def through_division(grad_read: Tensor, normalizer: Tensor, w: Weights) -> None:
+def normalizer_bwd_(grad_read: Tensor, normalizer: Tensor, w: ChunkDecays) -> None:
     """Go back through the division by max(|nᵀq|, 1), in place.
 
     grad_read (B, NH, N·L, V + 1) comes with the gradient of h, and its last column with that
     gradient times h.
     """
-    normalizer, one = (x.view(grad_read.shape[:-1]) for x in (normalizer, w.one))
+    normalizer, one = (x.view(grad_read.shape[:-1]) for x in (normalizer, w.denominator_floor))
     size = normalizer.abs()
     factor = torch.maximum(size, one).reciprocal_()
     grad_read[..., -1] *= normalizer.sign().neg_() * (size >= one)
     grad_read *= factor[..., None]
 
 
-def gradients_of_chunks(
+def chunks_bwd(
     q: Tensor,
     key: Tensor,
     v_hat: Tensor,
@@ -134,40 +134,40 @@ def gradients_of_chunks(
     states: Tensor,
     grad_c: Tensor | None,
     grad_n: Tensor | None,
-    w: Weights,
+    w: ChunkDecays,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of q, key and v in chunks, of log_i and log_f, and of c, n and m.
 
-    q, key and v_hat as in ``read_chunks``; states (B, NH, N + 1, (V + 1)·K) as it returns them;
+    q, key and v_hat as in ``chunks_fwd``; states (B, NH, N + 1, (V + 1)·K) as it returns them;
     grad_c and grad_n of the last memory, m of which is a constant; grad_read is used up. The
     gradients of the gates are (B, NH, N·L).
     """
     (X, _, K), V = q.shape, v_hat.shape[2] - 1
-    (B, NH), G, size = states.shape[:2], len(w.carry), (V + 1) * K
-    summary = states.reshape(G, -1, size)
-    to_entered, to_last = w.carry[:, :-1], w.carry[:, -1:]
-    added = key if w.add is None else key * w.add
+    (B, NH), G, size = states.shape[:2], len(w.inter_chunk_decay), (V + 1) * K
+    chunk_states = states.reshape(G, -1, size)
+    to_entered, to_last = w.inter_chunk_decay[:, :-1], w.inter_chunk_decay[:, -1:]
+    added = key if w.input_decay is None else key * w.input_decay
 
     # inside the chunks: read = (decay ⊙ q keyᵀ) v
-    attention = torch.bmm(q, key.mT).mul_(w.decay)
+    attention = torch.bmm(q, key.mT).mul_(w.intra_chunk_decay)
     grad_v = torch.bmm(attention.mT, grad_read[..., :V])
-    grad_product = _product_into(attention, grad_read, v_hat.mT).mul_(w.decay)
+    grad_product = _product_into(attention, grad_read, v_hat.mT).mul_(w.intra_chunk_decay)
     grad_q = torch.bmm(grad_product, key)
     grad_key = torch.bmm(grad_product.mT, q)
 
     # the memory that entered: read += enter · q memoryᵀ
-    entered = torch.bmm(to_entered, summary).view(X, V + 1, K)
-    if w.enter is not None:
-        grad_read *= w.enter
-    grad_q.baddbmm_(grad_read, entered)
-    grad_entered = _product_into(entered, grad_read.mT, q).view(G, -1, size)
+    states_in = torch.bmm(to_entered, chunk_states).view(X, V + 1, K)
+    if w.state_decay is not None:
+        grad_read *= w.state_decay
+    grad_q.baddbmm_(grad_read, states_in)
+    grad_entered = _product_into(states_in, grad_read.mT, q).view(G, -1, size)
 
     # across the chunks: memory = carry · summaries
     grad_first = torch.bmm(to_entered[:, :, :1].mT, grad_entered)
     grad_summary = torch.bmm(to_entered[:, :, 1:].mT, grad_entered)
-    of_carry = torch.bmm(grad_entered, summary.mT).mul_(to_entered)
+    of_carry = torch.bmm(grad_entered, chunk_states.mT).mul_(to_entered)
     if grad_c is not None or grad_n is not None:
-        grad_last = summary.new_zeros(B, NH, V + 1, K)
+        grad_last = chunk_states.new_zeros(B, NH, V + 1, K)
         if grad_c is not None:
             grad_last[:, :, :V] = grad_c
         if grad_n is not None:
@@ -175,15 +175,15 @@ def gradients_of_chunks(
         grad_last = grad_last.view(G, 1, size)
         grad_first.baddbmm_(to_last[:, :, :1], grad_last)
         grad_summary.baddbmm_(to_last[:, :, 1:].mT, grad_last)
-        of_last = torch.bmm(grad_last, summary.mT).mul_(to_last)
+        of_last = torch.bmm(grad_last, chunk_states.mT).mul_(to_last)
         of_carry = torch.cat([of_carry, of_last], dim=1)
 
     # the summaries: vᵀ (add ⊙ key)
     grad_summary = grad_summary.view(X, V + 1, K)
-    if w.add is None:
+    if w.input_decay is None:
         grad_key.baddbmm_(v_hat, grad_summary)
     else:
-        grad_key.addcmul_(torch.bmm(v_hat, grad_summary), w.add)
+        grad_key.addcmul_(torch.bmm(v_hat, grad_summary), w.input_decay)
     grad_v.baddbmm_(added, grad_summary[:, :V].mT)
 
     # the gates, from what each weight's logarithm received

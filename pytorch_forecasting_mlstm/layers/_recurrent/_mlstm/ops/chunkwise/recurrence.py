@@ -7,25 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._blocks import by_blocks, samples_per_block
-from ._causality import read_causally
-from ._chunkwise import chunkwise
-from ._derivatives import gradients
-from ._passes import backward_pass, forward_pass
-from ._precision import full_precision
-from ._scale_gradients import scale_gradients
-from ._spans import (
-    PieceJoiner,
+from ..autocast import autocast_disabled
+from ..double_backward import gradients
+from ..naive import chunkwise
+from ..scale_gradients import scale_gradients
+from .causality import propagate_nans_causally
+from .passes import span_bwd, span_fwd
+from .spans import (
     Saved,
+    SegmentWriter,
     Span,
-    carry_backward,
-    carry_forward,
+    scan_spans_bwd,
+    scan_spans_fwd,
 )
+from .tiling import batch_tile_size, map_batch_tiles
 
-__all__ = ["Chunkwise", "backward_by_blocks", "forward_by_blocks", "gradients_to_differentiate"]
+__all__ = ["ChunkwiseFunction", "tiled_bwd", "tiled_fwd", "differentiable_chunkwise_grad"]
 
 
-class Chunkwise(torch.autograd.Function):
+class ChunkwiseFunction(torch.autograd.Function):
     """``chunkwise`` with a backward of its own.
 
     A second derivative is supported, at the speed of plain autograd: where the backward is itself
@@ -51,7 +51,7 @@ class Chunkwise(torch.autograd.Function):
 
         L is at most T.
         """
-        return forward_by_blocks(q, k, v, log_i, log_f, c, n, m, L, factored)
+        return tiled_fwd(q, k, v, log_i, log_f, c, n, m, L, factored)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -67,13 +67,13 @@ class Chunkwise(torch.autograd.Function):
         """Return the gradients of q, k, v, log_i, log_f, c, n and m, and two None."""
         saved, L = ctx.saved_tensors, ctx.L
         grads = grads[:4]
-        with full_precision(saved[0].device):
+        with autocast_disabled(saved[0].device):
             if torch.is_grad_enabled():
-                return *gradients_to_differentiate(saved[:8], grads, L), None, None
-            return *backward_by_blocks(saved, grads, L, ctx.factored), None, None
+                return *differentiable_chunkwise_grad(saved[:8], grads, L), None, None
+            return *tiled_bwd(saved, grads, L, ctx.factored), None, None
 
 
-def gradients_to_differentiate(
+def differentiable_chunkwise_grad(
     inputs: Sequence[Tensor], grads: Sequence[Tensor | None], L: int
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of the eight inputs by the plain form, which autograd can follow."""
@@ -82,7 +82,7 @@ def gradients_to_differentiate(
     return gradients(outputs, tuple(grads), tuple(inputs))
 
 
-def forward_by_blocks(
+def tiled_fwd(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -96,30 +96,30 @@ def forward_by_blocks(
 ) -> tuple[Tensor, ...]:
     """Return h, the last c, n and m, and three that only the backward pass needs."""
     inputs = (q, k, v, log_i, log_f, c, n, m)
-    return by_blocks(partial(_forward, L, factored), inputs, _samples(q, L))
+    return map_batch_tiles(partial(_forward, L, factored), inputs, _samples(q, L))
 
 
-def backward_by_blocks(
+def tiled_bwd(
     saved: Sequence[Tensor], grads: Sequence[Tensor | None], L: int, factored: bool
 ) -> tuple[Tensor, ...]:
     """Return the gradients of the eight inputs, from these, h, the last c and n, and the three."""
     function = partial(_backward, L, factored)
-    return by_blocks(function, (*saved, *grads), _samples(saved[0], L))
+    return map_batch_tiles(function, (*saved, *grads), _samples(saved[0], L))
 
 
 def _forward(L: int, factored: bool, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Run samples span by span."""
     sequences, first = inputs[:5], inputs[5:]
     T = sequences[0].shape[2]
-    read = partial(forward_pass, L, factored)
+    read = partial(span_fwd, L, factored)
 
     def run(span: Span, *state: Tensor) -> Any:
-        results = read_causally(read, *(x[:, :, span.steps] for x in sequences), *state)
+        results = propagate_nans_causally(read, *(x[:, :, span.steps] for x in sequences), *state)
         h, c, n, m, normalizer, states = results
         return (h,), (c, n, m), normalizer, states
 
-    h = PieceJoiner(2, T)
-    last, saved = carry_forward(run, first, T, L, [h])
+    h = SegmentWriter(2, T)
+    last, saved = scan_spans_fwd(run, first, T, L, [h])
     return h.result(), *last, *saved
 
 
@@ -145,14 +145,14 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     """Go back span by span, for samples."""
     sequences, T = (q, k, v, log_i, log_f), q.shape[2]
-    joiners = [PieceJoiner(2, T) for _ in sequences]
+    joiners = [SegmentWriter(2, T) for _ in sequences]
 
     def run(
         span: Span, part: Saved, grad_c: Tensor | None, grad_n: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         *inputs, read = (x[:, :, span.steps] for x in (*sequences, h))
         of_read = None if grad_h is None else grad_h[:, :, span.steps]
-        *grads, of_c, of_n, of_m = backward_pass(
+        *grads, of_c, of_n, of_m = span_bwd(
             L, factored, inputs, read, part, of_read, grad_c, grad_n
         )
         for joiner, grad in zip(joiners, grads, strict=True):
@@ -160,7 +160,7 @@ def _backward(
         return of_c, of_n, of_m
 
     saved = Saved(normalizer, states, scales)
-    of_c, of_n, of_m = carry_backward(run, saved, T, L, *grad_state[:2])
+    of_c, of_n, of_m = scan_spans_bwd(run, saved, T, L, *grad_state[:2])
     of_q, of_k, of_v, of_i, of_f = (joiner.result() for joiner in joiners)
     through_scale = scale_gradients(log_i, log_f, m, last_c, last_n, *grad_state)
     if through_scale is not None:
@@ -171,4 +171,4 @@ def _backward(
 
 def _samples(q: Tensor, L: int) -> int:
     B, NH, T, _ = q.shape
-    return samples_per_block(q, B, 2 * NH * T * L)  # an L×L product is read and written
+    return batch_tile_size(q, B, 2 * NH * T * L)  # an L×L product is read and written

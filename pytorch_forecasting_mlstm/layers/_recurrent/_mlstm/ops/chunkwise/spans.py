@@ -13,16 +13,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 __all__ = [
-    "PieceJoiner",
+    "SegmentWriter",
     "Saved",
     "Span",
-    "carry_backward",
-    "carry_forward",
-    "cut_spans",
+    "scan_spans_bwd",
+    "scan_spans_fwd",
+    "split_spans",
     "saved_shapes",
 ]
 
-_CHUNKS = 64  # of a span, by measurement
+_CHUNKS_PER_SPAN = 64  # of a span, by measurement
 
 
 class Span(NamedTuple):
@@ -64,11 +64,11 @@ class Saved(NamedTuple):
     scales: Tensor
 
 
-def cut_spans(T: int, L: int) -> Iterator[Span]:
+def split_spans(T: int, L: int) -> Iterator[Span]:
     """Cut T steps, at least 1, into spans of chunks of L steps."""
     chunks = -(-T // L)
-    for number, first in enumerate(range(0, chunks, _CHUNKS)):
-        last = min(first + _CHUNKS, chunks)
+    for number, first in enumerate(range(0, chunks, _CHUNKS_PER_SPAN)):
+        last = min(first + _CHUNKS_PER_SPAN, chunks)
         yield Span(
             number,
             slice(first * L, min(last * L, T)),
@@ -84,16 +84,16 @@ def saved_shapes(c: Tensor, T: int, L: int) -> tuple[tuple[int, ...], ...]:
     """
     B, NH, V, K = c.shape
     chunks = (T + L - 1) // L
-    spans = (chunks + _CHUNKS - 1) // _CHUNKS
+    spans = (chunks + _CHUNKS_PER_SPAN - 1) // _CHUNKS_PER_SPAN
     return (B, NH, chunks * L), (B, NH, chunks + spans, (V + 1) * K), (B, NH, spans)
 
 
-def carry_forward(
+def scan_spans_fwd(
     run: Callable[..., tuple[Sequence[Tensor], Sequence[Tensor], Tensor, Tensor]],
     state: Sequence[Tensor],
     T: int,
     L: int,
-    outputs: Sequence["PieceJoiner"],
+    outputs: Sequence["SegmentWriter"],
 ) -> tuple[Sequence[Tensor], Saved]:
     """Run all spans in order, each from the state that the one before it left.
 
@@ -101,8 +101,8 @@ def carry_forward(
     the states. The outputs are put into the joiners; returned are the last state, and what the
     backward pass needs.
     """
-    saved = [PieceJoiner(2, shape[2]) for shape in saved_shapes(state[0], T, L)]
-    for span in cut_spans(T, L):
+    saved = [SegmentWriter(2, shape[2]) for shape in saved_shapes(state[0], T, L)]
+    for span in split_spans(T, L):
         scale = state[2][..., None].clone()
         pieces, state, normalizer, states = run(span, *state)
         for joiner, piece in zip(outputs, pieces, strict=True):
@@ -113,7 +113,7 @@ def carry_forward(
     return state, Saved(*(joiner.result() for joiner in saved))
 
 
-def carry_backward(
+def scan_spans_bwd(
     run: Callable[..., tuple[Tensor, Tensor, Tensor]],
     saved: Saved,
     T: int,
@@ -128,7 +128,7 @@ def carry_backward(
     which a memory is handed on.
     """
     state: Sequence[Tensor | None] = (grad_c, grad_n)
-    for span in reversed(list(cut_spans(T, L))):
+    for span in reversed(list(split_spans(T, L))):
         part = Saved(
             saved.normalizer[:, :, span.padded_steps],
             saved.states[:, :, span.states],
@@ -139,7 +139,7 @@ def carry_backward(
     return first
 
 
-class PieceJoiner:
+class SegmentWriter:
     """A tensor that is written piece by piece along one dimension."""
 
     def __init__(self, dim: int, length: int) -> None:

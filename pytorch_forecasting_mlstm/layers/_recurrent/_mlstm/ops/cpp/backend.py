@@ -6,24 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._activations import Parts
-from .._blocks import chunk_length
-from .._chunkwise_grad import (
-    gradients_to_differentiate,
+from ...preactivations import Projections
+from ..autocast import autocast_disabled
+from ..chunkwise.recurrence import (
+    differentiable_chunkwise_grad,
 )
-from .._precision import full_precision
-from .._scale_gradients import scale_gradients
-from ._gated import (
-    dense_rows,
-    own,
-    own_gradient,
-)
-from ._interface import (
+from ..chunkwise.tiling import default_chunk_size
+from ..scale_gradients import scale_gradients
+from .bindings import (
     Gradients,
-    Steps,
+    RecurrenceInputs,
     kernel_backward,
     kernel_forward,
     stabilize,
+)
+from .gated import (
+    dense_rows,
+    own,
+    own_gradient,
 )
 
 __all__ = ["ChunkwiseKernel"]
@@ -58,10 +58,10 @@ class ChunkwiseKernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *inputs, last_c, last_n = ctx.saved_tensors
-        with full_precision(inputs[0].device):
+        with autocast_disabled(inputs[0].device):
             if torch.is_grad_enabled():
-                L = chunk_length(*inputs[0].shape[2:])
-                return gradients_to_differentiate(inputs, grads, L)
+                L = default_chunk_size(*inputs[0].shape[2:])
+                return differentiable_chunkwise_grad(inputs, grads, L)
             return _backward(inputs, (last_c, last_n), grads)
 
 
@@ -77,7 +77,7 @@ def _backward(
     of_q, of_k, of_v = (v.new_empty(v.shape) for _ in range(3))
     of_i, of_f = torch.empty_like(i), torch.empty_like(f)
     no_gate = _rows(of_q)  # not written to
-    into = Parts(_rows(of_q), _rows(of_k), _rows(of_v), _gate(of_i), _gate(of_f), no_gate)
+    into = Projections(_rows(of_q), _rows(of_k), _rows(of_v), _gate(of_i), _gate(of_f), no_gate)
     kernel_backward(
         _steps(q, k, v, i, f, e),
         *_heads(c.contiguous(), n.contiguous()),
@@ -93,9 +93,9 @@ def _backward(
     return of_q, of_k, of_v, of_i, of_f, of_c, of_n, of_m
 
 
-def _steps(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, e: Tensor) -> Steps:
+def _steps(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, e: Tensor) -> RecurrenceInputs:
     q, k, v = (_rows(dense_rows(x)) for x in (q, k, v))
-    return Steps(q, k, v, None, _gate(i), _gate(f), _gate(e), 1.0)
+    return RecurrenceInputs(q, k, v, None, _gate(i), _gate(f), _gate(e), 1.0)
 
 
 # To the kernel every head is a sample with one head.

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._activations import Parts
-from ._build import build
+from ...preactivations import Projections
+from .build import build
 
 __all__ = [
     "HEAD_SIZES",
     "Gradients",
-    "Steps",
+    "RecurrenceInputs",
     "kernel_backward",
     "kernel_forward",
     "load_kernel",
@@ -39,7 +39,7 @@ class _Steps(ctypes.Structure):
 _PARTS = ("q", "k", "v", "o", "i", "f")
 
 
-class _Problem(ctypes.Structure):
+class _KernelArgs(ctypes.Structure):
     """``Problem`` of recurrence.cpp."""
 
     _fields_ = [
@@ -52,7 +52,7 @@ class _Problem(ctypes.Structure):
     ]
 
 
-class Steps(NamedTuple):
+class RecurrenceInputs(NamedTuple):
     """What the recurrence reads, by step.
 
     Attributes
@@ -84,7 +84,7 @@ class Gradients(NamedTuple):
     n: Tensor
 
 
-def kernel_forward(x: Steps, h: Tensor, c: Tensor, n: Tensor) -> None:
+def kernel_forward(x: RecurrenceInputs, h: Tensor, c: Tensor, n: Tensor) -> None:
     """Run the recurrence.
 
     h (B, T, H) is written, c (B, NH, d, d) and n (B, NH, d), dense, become the last state.
@@ -95,7 +95,9 @@ def kernel_forward(x: Steps, h: Tensor, c: Tensor, n: Tensor) -> None:
     _run(problem, c.dtype, back=False)
 
 
-def kernel_backward(x: Steps, c: Tensor, n: Tensor, grads: Gradients, into: Parts) -> None:
+def kernel_backward(
+    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: Gradients, into: Projections
+) -> None:
     """Go back, from the same steps and the first c and n.
 
     The gradients of the parts are written ``into`` (..., those of i and f being of their
@@ -125,8 +127,10 @@ def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, 
     return i, f, e, m
 
 
-def _problem(x: Steps, c: Tensor) -> _Problem:
-    problem = _Problem(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
+def _problem(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
+    problem = _KernelArgs(
+        B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale
+    )
     for name in (*_PARTS, "e"):
         if getattr(x, name) is not None:
             setattr(problem, name, _steps(getattr(x, name)))
@@ -137,7 +141,7 @@ def _steps(x: Tensor) -> _Steps:
     return _Steps(x.data_ptr(), x.stride(0), x.stride(1))
 
 
-def _run(problem: _Problem, dtype: torch.dtype, *, back: bool) -> None:
+def _run(problem: _KernelArgs, dtype: torch.dtype, *, back: bool) -> None:
     """Call the kernel, with samples shared out among threads, or heads where samples are few."""
     library = load_kernel()
     function = library.run_float if dtype == torch.float32 else library.run_double

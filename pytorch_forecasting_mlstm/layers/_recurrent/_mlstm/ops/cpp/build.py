@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ._cache import load_cached
+from .cache import load_cached
 
 __all__ = ["build"]
 

@@ -48,7 +48,7 @@ def load_cached(
     library = folder / name
     if os.path.lexists(library):
         _check(library, stat.S_ISREG, {os.getuid()})
-        if _is_whole(library):
+        if _is_intact(library):
             try:
                 return _load(library, functions)
             except OSError as error:
@@ -88,7 +88,7 @@ def _load(library: Path, functions: Sequence[str]) -> ctypes.CDLL:
     return loaded
 
 
-def _is_whole(library: Path) -> bool:
+def _is_intact(library: Path) -> bool:
     """Whether nothing of the library is missing: to load a part would be fatal."""
     content = library.read_bytes()
     return content[-_DIGEST:] == _digest(content[:-_DIGEST])

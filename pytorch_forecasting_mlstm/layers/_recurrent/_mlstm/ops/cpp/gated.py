@@ -7,22 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._activations import (
-    cap,
-    cap_slope,
-    split,
+from ...preactivations import (
+    soft_cap,
+    soft_cap_grad,
+    split_heads,
 )
-from .._derivatives import gradients
-from .._gated import plain_gated
-from .._layer_norms import (
-    Norms,
-    normalize,
-    normalize_gradients,
+from ..autocast import autocast_disabled
+from ..chunkwise.gated import naive_gated
+from ..double_backward import gradients
+from ..layer_norm import (
+    LayerNormParams,
+    layer_norm_bwd,
+    layer_norm_fwd,
 )
-from .._precision import full_precision
-from ._interface import (
+from .bindings import (
     Gradients,
-    Steps,
+    RecurrenceInputs,
     kernel_backward,
     kernel_forward,
 )
@@ -30,8 +30,8 @@ from ._interface import (
 __all__ = [
     "GatedKernel",
     "dense_rows",
-    "gated_backward",
-    "gated_forward",
+    "gated_bwd",
+    "gated_fwd",
     "own",
     "own_gradient",
     "plain_form",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class GatedKernel(torch.autograd.Function):
-    """What ``GatedChunkwise`` computes, with the true c and n: what m is there, is 0 here.
+    """What ``GatedFunction`` computes, with the true c and n: what m is there, is 0 here.
 
     Of the forward pass nothing is kept but its inputs. A second derivative is supported, at the
     speed of plain autograd.
@@ -52,9 +52,9 @@ class GatedKernel(torch.autograd.Function):
         ctx.eps, affine = norms[:1], norms[1:]
         ctx.save_for_backward(p, c, n, padding, *affine)
         ctx.set_materialize_grads(False)
-        with full_precision(p.device):
-            parts = normalize(p, Norms.of(*norms))[0] if norms else [p]
-            return gated_forward(parts, c, n, padding)
+        with autocast_disabled(p.device):
+            parts = layer_norm_fwd(p, LayerNormParams.of(*norms))[0] if norms else [p]
+            return gated_fwd(parts, c, n, padding)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -64,13 +64,15 @@ class GatedKernel(torch.autograd.Function):
             outputs = plain_form(p, c, n, padding, *norms)
             of_p, of_c, of_n, *of_affine = gradients(outputs, grads, (p, c, n, *affine))
             return of_p, of_c, of_n, None, *no_grad, *of_affine
-        with full_precision(p.device):
+        with autocast_disabled(p.device):
             if not norms:
-                (of_p,), *of_state = gated_backward([p], c, n, padding, *grads)
+                (of_p,), *of_state = gated_bwd([p], c, n, padding, *grads)
                 return of_p, *of_state, None
-            parts, means, inverses = normalize(p, Norms.of(*norms))
-            of_parts, *of_state = gated_backward(parts, c, n, padding, *grads)
-            of_p, of_norms = normalize_gradients(of_parts, p, means, inverses, Norms.of(*norms))
+            parts, means, inverses = layer_norm_fwd(p, LayerNormParams.of(*norms))
+            of_parts, *of_state = gated_bwd(parts, c, n, padding, *grads)
+            of_p, of_norms = layer_norm_bwd(
+                of_parts, p, means, inverses, LayerNormParams.of(*norms)
+            )
         return of_p, *of_state, None, None, *of_norms
 
 
@@ -78,12 +80,12 @@ def plain_form(
     p: Tensor, c: Tensor, n: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what ``GatedKernel`` does, by plain operations."""
-    h, c, n, m = plain_gated(p, c, n, n.new_zeros(n.shape[:2]), padding, *norms)
+    h, c, n, m = naive_gated(p, c, n, n.new_zeros(n.shape[:2]), padding, *norms)
     scale = m.exp()[..., None]
     return h, c * scale[..., None], n * scale
 
 
-def gated_forward(
+def gated_fwd(
     parts: Sequence[Tensor], c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gated h (B, T, H), in memory time first, and the last c and n."""
@@ -94,7 +96,7 @@ def gated_forward(
     return h, c, n
 
 
-def gated_backward(
+def gated_bwd(
     parts: Sequence[Tensor],
     c: Tensor,
     n: Tensor,
@@ -106,7 +108,7 @@ def gated_backward(
     """Return the gradients of the parts, of c and of n."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
     of_parts = [part.new_empty(part.shape) for part in parts]
-    into = split(of_parts, NH)
+    into = split_heads(of_parts, NH)
     grads = Gradients(
         dense_rows(c.new_zeros(B, T, NH * d) if grad_h is None else grad_h),
         own_gradient(grad_c, c),
@@ -114,23 +116,23 @@ def gated_backward(
     )
     x = _numbers(parts, NH, padding)
     kernel_backward(x, c.contiguous(), n.contiguous(), grads, into)
-    into.i.mul_(cap_slope(cap(split(parts, NH).i)))
-    closing = torch.sigmoid(-split(parts, NH).f)  # 1 - f, with all digits
+    into.i.mul_(soft_cap_grad(soft_cap(split_heads(parts, NH).i)))
+    closing = torch.sigmoid(-split_heads(parts, NH).f)  # 1 - f, with all digits
     into.f.mul_(closing if padding is None else closing.masked_fill(padding, 0.0))
     return of_parts, grads.c, grads.n
 
 
-def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> Steps:
+def _numbers(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> RecurrenceInputs:
     """View pre-activations by part, with both gates as numbers, open at padding for the past."""
-    x = split([dense_rows(part) for part in parts], NH)
+    x = split_heads([dense_rows(part) for part in parts], NH)
     # of an open gate f - 1, which is negative: see Steps
-    i, f = torch.exp(cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
+    i, f = torch.exp(soft_cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
     if padding is not None:
         i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
     i, f = i.contiguous(), f.contiguous()
     # the input gate is capped: the true memory stays in bounds, and nothing needs a stabilizer
     e = i.new_ones(NH).expand_as(i)
-    return Steps(x.q, x.k, x.v, x.o, i, f, e, 1 / math.sqrt(x.q.shape[-1]))
+    return RecurrenceInputs(x.q, x.k, x.v, x.o, i, f, e, 1 / math.sqrt(x.q.shape[-1]))
 
 
 def dense_rows(x: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._overflow import refuse_overflow
-from .._precision import full_precision
-from ._gated import (
-    gated_backward,
-    gated_forward,
+from ..autocast import autocast_disabled
+from ..overflow import raise_on_overflow
+from .gated import (
+    gated_bwd,
+    gated_fwd,
 )
 
 __all__ = ["kernel_operator"]
@@ -20,10 +20,10 @@ def kernel_operator(
     p: Tensor, c: Tensor, n: Tensor, padding: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gated h and the last c and n, as ``GatedKernel`` without norms."""
-    with full_precision(p.device):
-        results = gated_forward([p], c, n, padding)
+    with autocast_disabled(p.device):
+        results = gated_fwd([p], c, n, padding)
     given = {"the projected x": p, "state c": c, "state n": n}
-    refuse_overflow("mLSTMLayer", results, lambda: given)
+    raise_on_overflow("mLSTMLayer", results, lambda: given)
     return results
 
 
@@ -44,8 +44,8 @@ def _backward_operator(
     grad_c: Tensor | None,
     grad_n: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    with full_precision(p.device):
-        (of_p,), *of_state = gated_backward([p], c, n, padding, grad_h, grad_c, grad_n)
+    with autocast_disabled(p.device):
+        (of_p,), *of_state = gated_bwd([p], c, n, padding, grad_h, grad_c, grad_n)
         of_c, of_n = of_state
         return of_p, of_c, of_n
 
