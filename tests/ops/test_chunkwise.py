@@ -15,20 +15,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.gated import gated_function, naive_gated
 from helpers.problems import Problem, make_problem, with_gradients
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional, onednn_linear
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import layer as layer_module
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import onednn_linear
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.onednn_linear import OneDNNLinear
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import decay, gated, tiling
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.gated_op import gated_operator
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay, tiling
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the way of a trace or an accelerator: no question to the data."""
-    monkeypatch.setattr(functional, "is_eager_on_cpu", lambda x: False)
+    monkeypatch.setattr(backend, "is_eager_on_cpu", lambda x: False)
 
 
 # --- the two ways of weighing
@@ -211,7 +211,7 @@ def test_gates_that_are_shut_in_the_layer(normed: bool) -> None:
         loss = sum(part.sin().sum() for part in results)
         return (*results, *torch.autograd.grad(loss, (*inputs, *affine)))
 
-    found, expected = run(gated.GatedFunction.apply), run(gated.naive_gated)
+    found, expected = run(gated_function), run(naive_gated)
     assert all(part.isfinite().all() for part in found)
     assert_close(found, expected)
 
@@ -229,7 +229,7 @@ def test_backward_under_autocast_is_not_rounded(form: str) -> None:
         else:
             inputs = (p,)
             zeros = [torch.zeros(3, 2, *shape) for shape in ((4, 4), (4,), ())]
-            output = gated.GatedFunction.apply(p, *zeros, None)[0]
+            output = gated_function(p, *zeros, None)[0]
         with context:
             return torch.autograd.grad(output.sum(), inputs, materialize_grads=True)
 
@@ -281,12 +281,12 @@ def test_projection_as_the_compiler_takes_it(projection: OneDNNLinear, rows: int
 def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
     """Shapes and strides that they announce, no aliases, derivatives."""
     problem = make_problem(32, B=2)
-    torch.library.opcheck(chunkwise_operator, (*problem, 8))
+    torch.library.opcheck(chunkwise_op, (list(problem), "pytorch", 8))
     p = torch.randn(2, 21, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]
     padding = torch.rand(2, 21, 1) < 0.5
     for mask in (None, padding):
-        torch.library.opcheck(gated_operator, (p, *state, mask, 8))
+        torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 8))
 
 
 def test_projection_twice_differentiated(projection: OneDNNLinear) -> None:

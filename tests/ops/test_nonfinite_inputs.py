@@ -14,14 +14,17 @@ from helpers.forms import FORMS
 from helpers.problems import Form, make_problem
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mlstm_recurrent,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import causality, spans
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import (
+    backend,
+    causality,
+    spans,
+)
 
 STEPS, T = (0, 13, 40), 41
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -92,7 +95,7 @@ def test_where_the_data_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, name: s
     problem = make_problem(T)
     spoiled = problem.replace(**{name: spoil(getattr(problem, name), 13, math.nan)})
     expected = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
-    for module in (functional, causality, overflow):
+    for module in (backend, causality, overflow):
         monkeypatch.setattr(module, "is_eager_on_cpu", lambda x: False)
     monkeypatch.setattr(causality, "all_finite", None)
     found = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]

@@ -9,7 +9,7 @@ from .functional import (
     mLSTMState,
 )
 from .layer import mLSTMLayer
-from .ops.cpp import use_kernel
+from .ops.dispatch import use_kernel
 
 __all__ = [
     "mLSTMCell",

@@ -304,9 +304,9 @@ class mLSTMCell(nn.Module):
         return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
     def project_unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x, and return what of the layer norms is left to do, as ``LayerNormParams`` takes it.
+        """Project x; return the arguments of ``LayerNormParams.of`` for the norms left to apply.
 
-        That is eps, all weights and all biases; or nothing, where they are done or there are none.
+        They are eps, all weights and all biases, or nothing where no norm is left.
         """
         p = self.projection(x)
         if not self.layer_norm:

@@ -5,29 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...._validation import (
-    check_bool,
-    check_int,
-    check_tensor,
-)
+from ...._validation import check_bool, check_int, check_tensor
 from .cell import mLSTMCell
-from .functional import (
-    mlstm_chunkwise,
-    mlstm_read_weights,
-    mLSTMState,
-)
+from .functional import mlstm_chunkwise, mlstm_read_weights, mLSTMState
 from .input_check import check_input
-from .ops.chunkwise.gated import GatedFunction
-from .ops.chunkwise.tiling import batch_tile_size, compiled_chunk_size, default_chunk_size
-from .ops.cpp import (
-    GatedKernel,
-    kernel_operator,
-    kernel_supports,
-)
+from .ops.autograd import gated, gated_compiled
+from .ops.chunkwise.tiling import batch_tile_size, default_chunk_size
+from .ops.dispatch import select_gated
 from .ops.execution import is_compiling, is_eager
-from .ops.gated_op import gated_operator
 from .ops.overflow import raise_on_overflow
-from .preactivations import apply_gate_activations
+from .preactivations import apply_gate_activations, heads_first
 
 __all__ = ["mLSTMLayer"]
 
@@ -190,10 +177,9 @@ class mLSTMLayer(nn.Module):
     def _width(self, x: Tensor) -> int:
         """Return the numbers per step in the largest of the tensors between input and output."""
         cell = self.cells[0]
-        if kernel_supports(x, cell.head_dim):
-            return cell.projection.out_features // 2  # larger blocks, by measurement
-        blocks = 2 * cell.heads * default_chunk_size(len(x), cell.head_dim)  # read and written
-        return max(cell.projection.out_features, blocks)
+        backend = select_gated(x, cell.head_dim)
+        L = default_chunk_size(len(x), cell.head_dim)
+        return backend.gated_tile_width(cell.projection.out_features, cell.heads, L)
 
     def _run(
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
@@ -245,7 +231,7 @@ class mLSTMLayer(nn.Module):
             u = u.masked_fill(padding, 0)
         weights, forgets = [], []
         for i, cell in enumerate(self.cells):
-            q, k, v, log_i, log_f, o = _by_time(cell.project(u.contiguous()), padding)
+            q, k, v, log_i, log_f, o = heads_first(cell.project(u.contiguous()), padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
             # a value that is not finite reaches no step before it, whose weight of it is 0
             values = read @ v.nan_to_num(0.0, 0.0, 0.0) + (v - v).cumsum(-2)
@@ -300,36 +286,23 @@ def _run_cell(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
     x = cell.dropout(x.contiguous())
-    h, *state = _recurrence(cell, x, cell.to_state(c, n), padding)
-    return cell.dropout(h), *cell.from_state(mLSTMState(*state))
+    h, state = _recurrence(cell, x, cell.to_state(c, n), padding)
+    return cell.dropout(h), *cell.from_state(state)
 
 
 def _recurrence(
     cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Return the gated h (B, T, H), and the last c, n and m by head."""
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H), and the last state."""
     if x.numel() > 0 and is_eager():
         p, norms = cell.project_unnormalized(x)
-        if kernel_supports(p, cell.head_dim):
-            return *GatedKernel.apply(p, state.c, state.n, padding, *norms), state.m
-        return GatedFunction.apply(p, *state, padding, *norms)
+        return gated(p, state, padding, norms)
     p = cell.preactivations(x)
     if x.numel() > 0 and is_compiling():
-        if kernel_supports(p, cell.head_dim):
-            return *kernel_operator(p, state.c, state.n, padding), state.m
-        return gated_operator(p, *state, padding, compiled_chunk_size(cell.head_dim))[:4]
-    q, k, v, log_i, log_f, o = _by_time(apply_gate_activations(p, cell.heads), padding)
+        return gated_compiled(p, state, padding)
+    q, k, v, log_i, log_f, o = heads_first(apply_gate_activations(p, cell.heads), padding)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
-    return (o * h).transpose(1, 2).flatten(-2), *state
-
-
-def _by_time(parts: Sequence[Tensor], padding: Tensor | None) -> list[Tensor]:
-    """Turn q, k, v, log_i, log_f, o from (B, T, NH, ...) to (B, NH, T, ...), and mask the gates."""
-    q, k, v, log_i, log_f, o = parts
-    if padding is not None:
-        log_i = log_i.masked_fill(padding, -torch.inf)
-        log_f = log_f.masked_fill(padding, 0.0)
-    return [part.transpose(1, 2) for part in (q, k, v, log_i, log_f, o)]
+    return (o * h).transpose(1, 2).flatten(-2), state
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""From the pre-activations of a cell to what the recurrence takes.
+"""From the pre-activations of a cell to the inputs of the recurrence.
 
 Pre-activations are (..., 4 H + 2 NH), in the order q, k, v (H each), i, f (NH each), o (H).
 """
@@ -14,12 +14,13 @@ from torch import Tensor
 __all__ = [
     "Projections",
     "apply_gate_activations",
+    "heads_first",
     "soft_cap",
     "soft_cap_grad",
     "split_heads",
 ]
 
-_SOFT_CAP = 15.0  # bounds the input gate to e^15, so that float32 holds true memories
+_SOFT_CAP = 15.0  # bounds the input gate by e^15, so that true memories fit float32
 
 
 class Projections(NamedTuple):
@@ -34,7 +35,7 @@ class Projections(NamedTuple):
 
 
 def split_heads(parts: Sequence[Tensor], NH: int) -> Projections:
-    """View pre-activations, one tensor or q, k, v and all gates, by part and head."""
+    """View pre-activations by part and head: one tensor, or q, k, v and all gates."""
     H = (sum(part.shape[-1] for part in parts) - 2 * NH) // 4
     sizes = (H, H, H, NH, NH, H)
     if len(parts) == 1:
@@ -52,13 +53,25 @@ def soft_cap(i: Tensor) -> Tensor:
 
 
 def soft_cap_grad(log_i: Tensor) -> Tensor:
-    """Return the derivative of the soft cap, from its value."""
+    """Return the derivative of the soft cap, given its value."""
     return 1 - (log_i / _SOFT_CAP).square()
 
 
 def apply_gate_activations(
     p: Tensor, NH: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return q, k (scaled) and v (..., NH, H/NH), log_i and log_f (..., NH), o like v."""
+    """Return q, scaled k and v (..., NH, H/NH), log_i and log_f (..., NH), and o like v."""
     q, k, v, i, f, o = split_heads([p], NH)
     return q, k / math.sqrt(k.shape[-1]), v, soft_cap(i), F.logsigmoid(f), torch.sigmoid(o)
+
+
+def heads_first(parts: Sequence[Tensor], padding: Tensor | None) -> list[Tensor]:
+    """Transpose q, k, v, log_i, log_f and o from (B, T, NH, ...) to (B, NH, T, ...).
+
+    At padding, (B, T, 1), the gates leave the state as it is.
+    """
+    q, k, v, log_i, log_f, o = parts
+    if padding is not None:
+        log_i = log_i.masked_fill(padding, -torch.inf)
+        log_f = log_f.masked_fill(padding, 0.0)
+    return [part.transpose(1, 2) for part in (q, k, v, log_i, log_f, o)]

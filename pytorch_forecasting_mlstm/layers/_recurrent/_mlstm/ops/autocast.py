@@ -1,4 +1,4 @@
-"""Autocast is kept out of the recurrence, whose states are float32 at least."""
+"""The recurrence runs without autocast: its states are float32 or wider."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,7 +6,7 @@ import torch
 
 __all__ = ["autocast_disabled", "has_autocast"]
 
-# asked once: older torch.compile cannot trace the question
+# Evaluated once, since older versions of torch.compile cannot trace the call.
 _WITH_AUTOCAST = frozenset(
     kind
     for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "xla")
@@ -15,12 +15,12 @@ _WITH_AUTOCAST = frozenset(
 
 
 def has_autocast(device: str) -> bool:
-    """Whether there is autocast for a type of device."""
+    """Whether this device type supports autocast."""
     return device in _WITH_AUTOCAST
 
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast."""
+    """Return a context that disables autocast on this device."""
     if has_autocast(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

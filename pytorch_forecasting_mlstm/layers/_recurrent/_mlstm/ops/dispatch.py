@@ -1,25 +1,124 @@
-"""Whether layers use the kernel: only if asked, and only what it was built for."""
+"""The table of backends, and the choice between them.
+
+A backend is a module that provides what :class:`Backend` lists. A new one is a new entry in
+``KERNELS``.
+"""
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from typing import Any, NamedTuple, Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ....._validation import check_bool
-from .autocast import autocast_disabled
-from .cpp.backend import ChunkwiseKernel
-from .cpp.bindings import HEAD_SIZES
-from .cpp.gated import (
-    GatedKernel,
-    plain_form,
-)
-from .naive import chunkwise
+from .chunkwise import backend as pytorch
+from .cpp import backend as cpp
+from .cpp.self_test import self_test as cpp_self_test
+from .types import Inputs, OutputGrads, mLSTMState
 
-__all__ = ["kernel_supports", "use_kernel"]
+__all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", "use_kernel"]
 
-_Form = Callable[..., tuple[Tensor, ...]]
+
+class Backend(Protocol):
+    """What a backend provides.
+
+    ``plan_*`` decide, from the data, what both passes must do alike. ``*_fwd`` return h, the last
+    state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``. With ``SAVES_H``
+    h comes before what ``chunkwise_fwd`` saves. ``gated_*`` take pre-activations, whole or in
+    parts (q, k, v, all gates). A last m that is the first m itself has no gradient.
+    """
+
+    NAME: str
+    SAVES_H: bool
+
+    def supports_chunkwise(self, inputs: Inputs, chunk_size: int | None) -> bool:
+        """Whether these sequences can be computed."""
+
+    def supports_gated(self, p: Tensor, head_dim: int) -> bool:
+        """Whether pre-activations like these can be computed."""
+
+    def plan_chunkwise(self, inputs: Inputs, L: int) -> bool:
+        """Return the plan of a recurrence in chunks of L steps."""
+
+    def plan_gated(
+        self, parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int
+    ) -> bool:
+        """Return the plan of a gated recurrence."""
+
+    def chunkwise_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what ``chunkwise_fwd`` saves."""
+
+    def gated_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what ``gated_fwd`` saves."""
+
+    def gated_tile_width(self, projected: int, NH: int, L: int) -> int:
+        """Return the numbers per step of the largest temporary of a layer."""
+
+    def op_tile_width(self, projected: int, NH: int, L: int) -> int:
+        """Return the same of the op by itself; 0 for all samples at once."""
+
+    def chunkwise_fwd(
+        self, inputs: Inputs, state: mLSTMState, L: int, plan: bool, /
+    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+        """Run the recurrence."""
+
+    def chunkwise_bwd(
+        self,
+        inputs: Inputs,
+        state: mLSTMState,
+        last_c: Tensor,
+        last_n: Tensor,
+        saved: tuple[Tensor, ...],
+        grads: OutputGrads,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs and of the state."""
+
+    def gated_fwd(
+        self,
+        parts: Sequence[Tensor],
+        state: mLSTMState,
+        padding: Tensor | None,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+        """Run the gated recurrence."""
+
+    def gated_bwd(
+        self,
+        parts: Sequence[Tensor],
+        state: mLSTMState,
+        padding: Tensor | None,
+        last_c: Tensor,
+        last_n: Tensor,
+        saved: Sequence[Tensor],
+        grads: OutputGrads,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
+        """Return the gradients of the parts and of the state."""
+
+    def naive_gated(
+        self, p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
+    ) -> tuple[Tensor, mLSTMState]:
+        """Return what ``gated_fwd`` does, differentiable any number of times."""
+
+
+class Kernel(NamedTuple):
+    """A backend that is used on request, after its test."""
+
+    backend: Backend
+    self_test: Callable[[], None]
+
+
+#: In the order of preference. What none of them supports is computed in PyTorch.
+KERNELS: tuple[Kernel, ...] = (Kernel(cpp, cpp_self_test),)
+BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
+    kernel.backend.NAME: kernel.backend for kernel in KERNELS
+}
 
 _state = {"enabled": False}
 
@@ -27,28 +126,29 @@ _state = {"enabled": False}
 def use_kernel(enabled: bool = True) -> None:
     """Let every :class:`mLSTMLayer` of this process compute its recurrence in C++ on the CPU.
 
-    The kernel is compiled for this processor when it is first asked for, which takes some seconds,
-    and kept in the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with the
-    form in PyTorch before it is used. Layers compute the same numbers, to rounding, in about half
-    the time, and keep less memory for the backward pass.
+    The kernel is compiled for this processor on first use, which takes some seconds, and kept in
+    the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
+    is used. Layers compute the same numbers, to rounding, in about half the time, and keep less
+    memory for the backward pass.
 
     It is used for float32 and float64 on the CPU and heads of 8, 16, 24, 32, 48 or 64 units
     (``hidden_size / num_heads``), by the layer, under ``torch.compile`` too, and by
-    ``mlstm_chunkwise`` where K = V and no chunk size is asked for. Everything else is computed in
-    PyTorch, as without it: other heads, accelerators, ``torch.func`` and second derivatives.
+    ``mlstm_chunkwise`` where K = V and ``chunk_size`` is not given. Everything else is computed in
+    PyTorch as before: other heads, accelerators, ``torch.func`` and second derivatives. Each
+    spawned process must call ``use_kernel()`` itself.
 
     Parameters
     ----------
     enabled : bool, default True
-        Whether it is to be used from now on.
+        Whether to use the kernel from now on.
 
     Raises
     ------
     TypeError
         If ``enabled`` is not a bool.
     RuntimeError
-        If this is not Linux, there is no C++ compiler, it fails, the user's cache cannot be used,
-        or what was compiled computes something else than PyTorch.
+        If this is not Linux, there is no C++ compiler or it fails, the user's cache cannot be used,
+        or the compiled kernel computes something else than PyTorch.
 
     Examples
     --------
@@ -58,61 +158,24 @@ def use_kernel(enabled: bool = True) -> None:
     """
     check_bool("use_kernel", "enabled", enabled)
     if enabled:
-        self_test()
+        for kernel in KERNELS:
+            kernel.self_test()
     _state["enabled"] = enabled
 
 
-def kernel_supports(p: Tensor, head_dim: int) -> bool:
-    """Whether pre-activations like this tensor are for the kernel."""
-    return (
-        _state["enabled"]
-        and p.device.type == "cpu"
-        and p.dtype in (torch.float32, torch.float64)
-        and head_dim in HEAD_SIZES
-        and type(p) is Tensor
-    )
+def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
+    """Choose the backend of a recurrence; without ``chunk_size`` it chooses its chunks itself."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            if kernel.backend.supports_chunkwise(inputs, chunk_size):
+                return kernel.backend
+    return pytorch
 
 
-@cache
-def self_test() -> None:
-    """Compile the kernel, and raise unless it computes what plain operations do, and gradients.
-
-    Every head size and dtype is code of its own. What the caller has set for torch is kept out.
-    """
-    cpu = torch.device("cpu")
-    with torch.inference_mode(False), torch.enable_grad(), autocast_disabled(cpu), cpu:
-        generator = torch.Generator().manual_seed(0)
-        for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
-            for d in HEAD_SIZES:
-                draw = partial(torch.randn, generator=generator, dtype=dtype)
-                state = draw(1, 1, d, d), draw(1, 1, d)
-                gated = draw(1, 70, 4 * d + 2), *state
-                steps = [draw(1, 1, 70, d) for _ in range(3)]
-                gates = draw(1, 1, 70), F.logsigmoid(draw(1, 1, 70))
-                _compare(_gated, partial(plain_form, padding=None), gated, tolerance)
-                inputs = (*steps, *gates, *state, draw(1, 1))
-                _compare(
-                    ChunkwiseKernel.apply, partial(chunkwise, chunk_size=35), inputs, tolerance
-                )
-
-
-def _gated(p: Tensor, c: Tensor, n: Tensor) -> tuple[Tensor, ...]:
-    return GatedKernel.apply(p, c, n, None)
-
-
-def _compare(kernel: _Form, plain: _Form, inputs: Sequence[Tensor], tolerance: float) -> None:
-    """Raise unless results and all gradients of the kernel are those of the plain form."""
-    found, expected = (_with_gradients(form, inputs) for form in (kernel, plain))
-    for one, other in zip(found, expected, strict=True):
-        if not (one - other).abs().max() <= tolerance * (1 + other.abs().max()):
-            raise RuntimeError(
-                "use_kernel: what was compiled does not compute what PyTorch does, and is not "
-                "used. Another compiler can be named in CXX."
-            )
-
-
-def _with_gradients(form: _Form, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    results = form(*leaves)
-    loss = torch.stack([part.sin().sum() for part in results]).sum()
-    return *(part.detach() for part in results), *torch.autograd.grad(loss, leaves)
+def select_gated(p: Tensor, head_dim: int) -> Backend:
+    """Choose the backend of a gated recurrence, for pre-activations like this tensor."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            if kernel.backend.supports_gated(p, head_dim):
+                return kernel.backend
+    return pytorch

@@ -1,27 +1,28 @@
 """Derivatives that can be differentiated again, for functions with a backward pass of their own."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["gradients"]
+__all__ = ["differentiable_grad"]
 
 
-def gradients(
-    outputs: tuple[Tensor, ...], grads: tuple[Tensor | None, ...], inputs: tuple[Tensor, ...]
+def differentiable_grad(
+    outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Differentiate outputs, as far as they have a gradient, by inputs, as far as they need one.
+    """Return the gradients of the inputs that need one, from those outputs that have one.
 
     The result can be differentiated again.
     """
     pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if grad is not None]
-    wanted = [x for x in inputs if x.requires_grad]
-    found = iter(
+    needed = iter(
         torch.autograd.grad(
             [x for x, _ in pairs],
-            wanted,
+            [x for x in inputs if x.requires_grad],
             [grad for _, grad in pairs],
             create_graph=True,
             allow_unused=True,
         )
     )
-    return tuple(next(found) if x.requires_grad else None for x in inputs)
+    return tuple(next(needed) if x.requires_grad else None for x in inputs)

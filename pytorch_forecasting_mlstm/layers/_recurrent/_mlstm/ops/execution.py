@@ -7,17 +7,17 @@ __all__ = ["is_compiling", "is_eager", "is_eager_on_cpu"]
 
 
 def is_compiling() -> bool:
-    """Whether this is a trace for ``torch.compile``: not one to export, nor of a transform."""
+    """Whether ``torch.compile`` traces, other than for an export or inside a transform."""
     exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
     transformed = torch._C._are_functorch_transforms_active()
     return torch.compiler.is_compiling() and not exporting and not transformed
 
 
 def is_eager() -> bool:
-    """Whether results are computed now, by torch itself: not in a trace, nor under a transform."""
+    """Whether operations run now, neither traced nor under a ``torch.func`` transform."""
     return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 def is_eager_on_cpu(x: Tensor) -> bool:
-    """Whether blocks, and questions to the data, pay: neither in a trace nor on an accelerator."""
+    """Whether tiles of samples, and decisions by the data, pay off."""
     return x.device.type == "cpu" and is_eager()

@@ -1,6 +1,6 @@
-"""The gradient of the returned m: the scale that the returned c and n were divided by.
+"""The gradient of the returned m, the scale that the returned c and n were divided by.
 
-The scale is the largest of all logarithmic weights, so its gradient goes to one step, and to the
+The scale is the largest of all logarithmic weights, so its gradient goes to one step and to the
 forget gates after it. Dimensions: B batch, NH heads, T time, K key, V value.
 """
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .naive import LOG_EMPTY
+from .stabilization import LOG_EMPTY
 
 __all__ = ["scale_gradients"]
 
@@ -23,9 +23,9 @@ def scale_gradients(
     grad_n: Tensor | None,
     grad_m: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return what log_i, log_f and the first m receive, by the gradients of the last state.
+    """Return the gradients of log_i, log_f and the first m through the scale of the last state.
 
-    None where it has no gradient.
+    Returns None if the last state has no gradient.
     """
     if grad_c is None and grad_n is None and grad_m is None:
         return None
@@ -42,9 +42,9 @@ def scale_gradients(
 def _running_max_bwd(
     log_i: Tensor, log_f: Tensor, m: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Hand the gradient of the last m, (B, NH), to the step that is the maximum, and its decays."""
-    kept = log_f.flip(-1).cumsum(-1).flip(-1)  # [t]: log_f from t to the end
-    log_i = torch.cat([m[..., None], log_i], dim=-1) + F.pad(kept, (0, 1))
+    """Route the gradient of the last m, (B, NH), to the maximal step and the gates after it."""
+    decay = log_f.flip(-1).cumsum(-1).flip(-1)  # [t]: log_f from t to the end
+    log_i = torch.cat([m[..., None], log_i], dim=-1) + F.pad(decay, (0, 1))
     top = log_i.amax(-1, keepdim=True)
     chosen = (log_i == top) & (top > LOG_EMPTY)
     share = grad[..., None] * chosen / chosen.sum(-1, keepdim=True).clamp_min(1)

@@ -1,8 +1,8 @@
-"""Long sequences in spans of chunks, with the state carried from span to span.
+"""Long sequences are computed in spans of chunks, with the state carried from span to span.
 
-Inside a span the memories are carried from chunk to chunk by one matrix product, whose cost is
-quadratic in the number of chunks. A span has a bounded number of them, so the cost of a sequence is
-linear in its length, and what is computed inside a span fits a cache.
+Inside a span, one matrix product carries the memory from chunk to chunk, at a cost quadratic in the
+number of chunks. That number is bounded, so the cost of a sequence is linear in its length, and the
+temporaries of a span fit a cache.
 
 Dimensions: B batch, NH heads, T time, L steps of a chunk, K key, V value.
 """
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+from ..types import mLSTMState
 
 __all__ = [
     "SegmentWriter",
@@ -22,22 +24,22 @@ __all__ = [
     "saved_shapes",
 ]
 
-_CHUNKS_PER_SPAN = 64  # of a span, by measurement
+_CHUNKS_PER_SPAN = 64  # by measurement
 
 
 class Span(NamedTuple):
-    """Where a span lies.
+    """The position of a span.
 
     Attributes
     ----------
     number : int
-        How many lie before it.
+        The number of spans before it.
     steps : slice
         Its steps, of T.
     padded_steps : slice
         Its steps in whole chunks, of T rounded up to a multiple of L.
     states : slice
-        Its rows of ``states``: the memory that enters it, and one summary per chunk.
+        Its rows of ``Saved.states``: the state that enters it, and one state per chunk.
     """
 
     number: int
@@ -54,9 +56,9 @@ class Saved(NamedTuple):
     normalizer : Tensor
         nᵀq at every step in whole chunks, (B, NH, N·L).
     states : Tensor
-        Span by span, the memory that enters it and one summary per chunk, (B, NH, ..., (V + 1)·K).
+        Span by span, the state that enters it and one state per chunk, (B, NH, ..., (V + 1)·K).
     scales : Tensor
-        m of the memory that enters each span, (B, NH, ...).
+        m of the state that enters each span, (B, NH, ...).
     """
 
     normalizer: Tensor
@@ -65,7 +67,7 @@ class Saved(NamedTuple):
 
 
 def split_spans(T: int, L: int) -> Iterator[Span]:
-    """Cut T steps, at least 1, into spans of chunks of L steps."""
+    """Split T steps, at least 1, into spans of chunks of L steps."""
     chunks = -(-T // L)
     for number, first in enumerate(range(0, chunks, _CHUNKS_PER_SPAN)):
         last = min(first + _CHUNKS_PER_SPAN, chunks)
@@ -78,9 +80,9 @@ def split_spans(T: int, L: int) -> Iterator[Span]:
 
 
 def saved_shapes(c: Tensor, T: int, L: int) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of ``Saved``, for a first memory c (B, NH, V, K).
+    """Return the shapes of ``Saved``, for c (B, NH, V, K).
 
-    Plain arithmetic: T may be a symbol of the compiler.
+    Plain arithmetic, since T may be symbolic under ``torch.compile``.
     """
     B, NH, V, K = c.shape
     chunks = (T + L - 1) // L
@@ -89,28 +91,28 @@ def saved_shapes(c: Tensor, T: int, L: int) -> tuple[tuple[int, ...], ...]:
 
 
 def scan_spans_fwd(
-    run: Callable[..., tuple[Sequence[Tensor], Sequence[Tensor], Tensor, Tensor]],
-    state: Sequence[Tensor],
+    run: Callable[[Span, mLSTMState], tuple[Sequence[Tensor], mLSTMState, Tensor, Tensor]],
+    state: mLSTMState,
     T: int,
     L: int,
     outputs: Sequence["SegmentWriter"],
-) -> tuple[Sequence[Tensor], Saved]:
-    """Run all spans in order, each from the state that the one before it left.
+) -> tuple[mLSTMState, Saved]:
+    """Run all spans in order, each from the last state of the span before.
 
-    ``run(span, c, n, m)`` returns the outputs of its steps, its last c, n and m, the normalizer and
-    the states. The outputs are put into the joiners; returned are the last state, and what the
-    backward pass needs.
+    ``run(span, state)`` returns the outputs of its steps, its last state, the normalizer and the
+    chunk states. Returns the last state, and what the backward pass needs; the outputs
+    go to the writers.
     """
-    saved = [SegmentWriter(2, shape[2]) for shape in saved_shapes(state[0], T, L)]
+    saved = [SegmentWriter(2, shape[2]) for shape in saved_shapes(state.c, T, L)]
     for span in split_spans(T, L):
-        scale = state[2][..., None].clone()
-        pieces, state, normalizer, states = run(span, *state)
-        for joiner, piece in zip(outputs, pieces, strict=True):
-            joiner.put(span.steps.start, piece)
+        scale = state.m[..., None].clone()
+        segments, state, normalizer, states = run(span, state)
+        for writer, segment in zip(outputs, segments, strict=True):
+            writer.put(span.steps.start, segment)
         starts = (span.padded_steps.start, span.states.start, span.number)
-        for joiner, start, piece in zip(saved, starts, (normalizer, states, scale), strict=True):
-            joiner.put(start, piece)
-    return state, Saved(*(joiner.result() for joiner in saved))
+        for writer, start, segment in zip(saved, starts, (normalizer, states, scale), strict=True):
+            writer.put(start, segment)
+    return state, Saved(*(writer.result() for writer in saved))
 
 
 def scan_spans_bwd(
@@ -121,7 +123,7 @@ def scan_spans_bwd(
     grad_c: Tensor | None,
     grad_n: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Go back through all spans; return the gradients of the first c, n and m.
+    """Run all spans in reverse order; return the gradients of the first c, n and m.
 
     ``run(span, saved, grad_c, grad_n)``, with what was saved of the span, returns the gradients of
     the c, n and m that entered it. Between spans m is a constant: no result depends on the scale at
@@ -140,29 +142,29 @@ def scan_spans_bwd(
 
 
 class SegmentWriter:
-    """A tensor that is written piece by piece along one dimension."""
+    """A tensor that is written segment by segment along one dimension."""
 
     def __init__(self, dim: int, length: int) -> None:
         self._dim, self._length = dim, length
         self._whole: Tensor | None = None
 
-    def put(self, start: int, piece: Tensor) -> None:
-        """Write a piece from an index on; one that is the whole is taken without a copy."""
-        size = piece.shape[self._dim]
+    def put(self, start: int, segment: Tensor) -> None:
+        """Write a segment at an index; one that is the whole tensor is taken without a copy."""
+        size = segment.shape[self._dim]
         if self._whole is None:
-            self._whole = piece if size == self._length else self._empty_like(piece)
-        if self._whole is not piece:
-            self._whole.narrow(self._dim, start, size).copy_(piece)
+            self._whole = segment if size == self._length else self._empty_like(segment)
+        if self._whole is not segment:
+            self._whole.narrow(self._dim, start, size).copy_(segment)
 
     def result(self) -> Tensor:
-        """Return the tensor, once all pieces are written."""
+        """Return the tensor, after all segments have been written."""
         assert self._whole is not None
         return self._whole
 
-    def _empty_like(self, piece: Tensor) -> Tensor:
-        """Return an empty tensor, with the dimensions in memory in the order of the piece's."""
-        order = sorted(range(piece.dim()), key=piece.stride, reverse=True)
-        back = sorted(range(piece.dim()), key=order.__getitem__)
-        shape = list(piece.shape)
+    def _empty_like(self, segment: Tensor) -> Tensor:
+        """Return an empty tensor whose dimensions lie in memory in the order of the segment's."""
+        order = sorted(range(segment.dim()), key=segment.stride, reverse=True)
+        back = sorted(range(segment.dim()), key=order.__getitem__)
+        shape = list(segment.shape)
         shape[self._dim] = self._length
-        return piece.new_empty([shape[dim] for dim in order]).permute(back)
+        return segment.new_empty([shape[dim] for dim in order]).permute(back)

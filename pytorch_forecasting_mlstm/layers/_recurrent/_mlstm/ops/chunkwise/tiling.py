@@ -1,4 +1,4 @@
-"""The sizes of the work: chunks of steps, and blocks of samples whose temporaries fit a cache."""
+"""Sizes of chunks of steps, and of tiles of samples whose temporaries fit a cache."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,31 +14,31 @@ __all__ = [
     "batch_tile_size",
 ]
 
-_TILE_NUMEL = 2**20  # numbers in the largest temporary of one block
+_TILE_NUMEL = 2**20  # numbers in the largest temporary of a tile
 
 
 def default_chunk_size(T: int, K: int) -> int:
-    """Choose the steps of a chunk, by measurement: longer ones for long sequences and wide heads.
+    """Choose the steps of a chunk, by measurement: more for long sequences and wide heads.
 
-    Chunks of equal length leave little padding, multiples of 4 suit the processor.
+    Chunks of equal length leave little padding. Multiples of 4 suit the processor.
     """
-    most = 64 if T > 1024 else 48 if K > 16 else 32
-    chunks = -(-T // most)
+    maximum = 64 if T > 1024 else 48 if K > 16 else 32
+    chunks = -(-T // maximum)
     steps = -(-T // chunks)
     return min(T, -(-steps // 4) * 4)
 
 
 def compiled_chunk_size(K: int) -> int:
-    """Choose the steps of a chunk where T is not to be asked."""
+    """Choose the steps of a chunk independently of T, so that a new T needs no recompilation."""
     return 48 if K > 16 else 32
 
 
-def batch_tile_size(x: Tensor, B: int, numbers: int) -> int:
-    """Return how many of B samples to compute at once, with so many numbers for each."""
-    if not is_eager_on_cpu(x) or not B * numbers:
+def batch_tile_size(x: Tensor, B: int, numel: int) -> int:
+    """Return how many of B samples to compute at once, for ``numel`` numbers per sample."""
+    if not is_eager_on_cpu(x) or not B * numel:
         return B
-    blocks = -(-B * numbers // _TILE_NUMEL)
-    return -(-B // blocks)
+    tiles = -(-B * numel // _TILE_NUMEL)
+    return -(-B // tiles)
 
 
 def map_batch_tiles(
@@ -46,15 +46,15 @@ def map_batch_tiles(
     inputs: Sequence[Tensor | None],
     samples: int,
 ) -> tuple[Tensor, ...]:
-    """Call a function of tensors (B, ...), which returns such, on blocks of so many samples."""
+    """Map tensors (B, ...) to tensors (B, ...), in tiles of at most ``samples`` samples."""
     B = next(len(x) for x in inputs if x is not None)
     if samples >= B:
         return function(*inputs)
-    joiners: list[SegmentWriter] = []
+    writers: list[SegmentWriter] = []
     for start in range(0, B, samples):
-        block = slice(start, start + samples)
-        parts = function(*(None if x is None else x[block] for x in inputs))
-        joiners = joiners or [SegmentWriter(0, B) for _ in parts]
-        for joiner, part in zip(joiners, parts, strict=True):
-            joiner.put(start, part)
-    return tuple(joiner.result() for joiner in joiners)
+        tile = slice(start, start + samples)
+        parts = function(*(None if x is None else x[tile] for x in inputs))
+        writers = writers or [SegmentWriter(0, B) for _ in parts]
+        for writer, part in zip(writers, parts, strict=True):
+            writer.put(start, part)
+    return tuple(writer.result() for writer in writers)

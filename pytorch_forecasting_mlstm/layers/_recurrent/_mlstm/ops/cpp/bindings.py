@@ -1,4 +1,4 @@
-"""Tensors to the kernel."""
+"""Python bindings of the kernel: tensors to pointers and strides."""
 
 import ctypes
 from functools import cache
@@ -12,7 +12,7 @@ from .build import build
 
 __all__ = [
     "HEAD_SIZES",
-    "Gradients",
+    "RecurrenceGrads",
     "RecurrenceInputs",
     "kernel_backward",
     "kernel_forward",
@@ -22,12 +22,12 @@ __all__ = [
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
-_FEW = 2**16  # numbers in q below which threads cost more than they save
-_FEW_GATES = 2**12  # the same, of numbers in i, which take exponentials
+_MIN_PARALLEL = 2**16  # numbers in q from which on threads pay off
+_MIN_PARALLEL_GATES = 2**12  # numbers in i, which takes exponentials
 
 
 class _Steps(ctypes.Structure):
-    """Where a tensor (B, T, width) begins, and how far apart its samples and steps are."""
+    """Address and strides of a tensor (B, T, width)."""
 
     _fields_ = [
         ("first", ctypes.c_void_p),
@@ -40,7 +40,7 @@ _PARTS = ("q", "k", "v", "o", "i", "f")
 
 
 class _KernelArgs(ctypes.Structure):
-    """``Problem`` of recurrence.cpp."""
+    """``KernelArgs`` of recurrence.cpp."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d")),
@@ -53,17 +53,19 @@ class _KernelArgs(ctypes.Structure):
 
 
 class RecurrenceInputs(NamedTuple):
-    """What the recurrence reads, by step.
+    """The inputs of the recurrence, by step.
 
     Attributes
     ----------
     q, k, v, o : Tensor
         (B, T, NH, d), each row dense. Without ``o`` there is no output gate.
-    i, f, e : Tensor
-        (B, T, NH): the gates as numbers, not logarithms, and the least of the denominator. Where f
-        is above a half, f - 1 stands for it, with its sign bit set.
+    i, f : Tensor
+        Gates as numbers, not logarithms, (B, T, NH). Where f is above a half, f - 1 is passed
+        in its place, with its sign bit set.
+    e : Tensor
+        Lower bound of the denominator, (B, T, NH).
     key_scale : float
-        What k is to be multiplied by.
+        Factor of k.
     """
 
     q: Tensor
@@ -76,8 +78,8 @@ class RecurrenceInputs(NamedTuple):
     key_scale: float
 
 
-class Gradients(NamedTuple):
-    """Of h (B, T, H), and of the last c and n."""
+class RecurrenceGrads(NamedTuple):
+    """Gradients of h (B, T, H), and of the last c and n."""
 
     h: Tensor
     c: Tensor
@@ -87,30 +89,30 @@ class Gradients(NamedTuple):
 def kernel_forward(x: RecurrenceInputs, h: Tensor, c: Tensor, n: Tensor) -> None:
     """Run the recurrence.
 
-    h (B, T, H) is written, c (B, NH, d, d) and n (B, NH, d), dense, become the last state.
+    h (B, T, H) is written. c (B, NH, d, d) and n (B, NH, d), dense, are updated to the last state.
     """
-    problem = _problem(x, c)
-    problem.h = _steps(h)
-    problem.c, problem.n = c.data_ptr(), n.data_ptr()
-    _run(problem, c.dtype, back=False)
+    args = _kernel_args(x, c)
+    args.h = _steps(h)
+    args.c, args.n = c.data_ptr(), n.data_ptr()
+    _run(args, c.dtype, back=False)
 
 
 def kernel_backward(
-    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: Gradients, into: Projections
+    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: RecurrenceGrads, into: Projections
 ) -> None:
-    """Go back, from the same steps and the first c and n.
+    """Run the backward pass, from the same inputs and the first c and n.
 
-    The gradients of the parts are written ``into`` (..., those of i and f being of their
-    logarithms, that of o where there is one); those of the last c and n, dense, become those of
-    the first.
+    The gradients of the parts are written to ``into``: those of log i and log f in place of i and
+    f, that of o if there is one. ``grads.c`` and ``grads.n``, dense, are updated from the last
+    state to the first.
     """
-    problem = _problem(x, c)
-    problem.c, problem.n = c.data_ptr(), n.data_ptr()
-    problem.grad_h = _steps(grads.h)
-    problem.grad_c, problem.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
+    args = _kernel_args(x, c)
+    args.c, args.n = c.data_ptr(), n.data_ptr()
+    args.grad_h = _steps(grads.h)
+    args.grad_c, args.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
     for name in _PARTS:
-        setattr(problem, f"grad_{name}", _steps(getattr(into, name)))
-    _run(problem, c.dtype, back=True)
+        setattr(args, f"grad_{name}", _steps(getattr(into, name)))
+    _run(args, c.dtype, back=True)
 
 
 def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -121,38 +123,36 @@ def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, 
     library = load_kernel()
     single = m.dtype == torch.float32
     function = library.stabilize_float if single else library.stabilize_double
-    threads = torch.get_num_threads() if log_i.numel() > _FEW_GATES else 1
+    threads = torch.get_num_threads() if log_i.numel() > _MIN_PARALLEL_GATES else 1
     pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, e))
     function(*pointers, m.numel(), log_i.shape[-1], threads)
     return i, f, e, m
 
 
-def _problem(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
-    problem = _KernelArgs(
-        B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale
-    )
+def _kernel_args(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
+    args = _KernelArgs(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
     for name in (*_PARTS, "e"):
         if getattr(x, name) is not None:
-            setattr(problem, name, _steps(getattr(x, name)))
-    return problem
+            setattr(args, name, _steps(getattr(x, name)))
+    return args
 
 
 def _steps(x: Tensor) -> _Steps:
     return _Steps(x.data_ptr(), x.stride(0), x.stride(1))
 
 
-def _run(problem: _KernelArgs, dtype: torch.dtype, *, back: bool) -> None:
-    """Call the kernel, with samples shared out among threads, or heads where samples are few."""
+def _run(args: _KernelArgs, dtype: torch.dtype, *, back: bool) -> None:
+    """Call the kernel, with one thread per group of samples, or of heads if samples are few."""
     library = load_kernel()
     function = library.run_float if dtype == torch.float32 else library.run_double
-    B, NH = problem.B, problem.NH
-    threads = torch.get_num_threads() if B * problem.T * NH * problem.d > _FEW else 1
+    B, NH = args.B, args.NH
+    threads = torch.get_num_threads() if B * args.T * NH * args.d > _MIN_PARALLEL else 1
     together = NH if B >= 2 * threads or threads == 1 else 1
-    failed = function(ctypes.byref(problem), back, together, threads)
+    failed = function(ctypes.byref(args), back, together, threads)
     if failed == 2:
-        raise RuntimeError(f"use_kernel: there is nothing for heads of {problem.d} units.")
+        raise RuntimeError(f"use_kernel: the kernel does not support heads of {args.d} units.")
     if failed:
-        raise MemoryError(f"use_kernel: no memory for {problem.T} steps of {problem.NH} heads.")
+        raise MemoryError(f"use_kernel: no memory for {args.T} steps of {args.NH} heads.")
 
 
 @cache

@@ -17,17 +17,17 @@ __all__ = ["build"]
 _SOURCE = Path(__file__).with_name("recurrence.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 _FUNCTIONS = ("run_float", "run_double", "stabilize_float", "stabilize_double")
-_SECONDS = 300
-_LONGEST = 1000  # characters of a message
+_TIMEOUT = 300  # seconds
+_MAX_LENGTH = 1000  # characters of a message
 
 
 def build() -> ctypes.CDLL:
-    """Return the kernel, from the cache of the user if it has been compiled before."""
+    """Return the kernel, from the user's cache if it has been compiled before."""
     compiler = _compiler()
-    # what the compiler defines says which it is, and for which processor it compiles
-    about = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    made_of = "\0".join([about, *_FLAGS, _SOURCE.read_text(encoding="utf-8")])
-    name = hashlib.sha256(made_of.encode()).hexdigest()[:32]
+    # The predefined macros identify the compiler and its target processor.
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    cache_key = "\0".join([macros, *_FLAGS, _SOURCE.read_text(encoding="utf-8")])
+    name = hashlib.sha256(cache_key.encode()).hexdigest()[:32]
     folder = _cache()
     try:
         return load_cached(folder, f"recurrence-{name}.so", _FUNCTIONS, partial(_compile, compiler))
@@ -39,19 +39,19 @@ def build() -> ctypes.CDLL:
         ) from error
 
 
-def _compile(compiler: list[str], made: Path) -> None:
-    """Compile the kernel into the file ``made``."""
-    _run([*compiler, *_FLAGS, str(_SOURCE), "-o", str(made)])
-    if not made.is_file() or not made.stat().st_size:
+def _compile(compiler: list[str], library: Path) -> None:
+    """Compile the kernel to a library."""
+    _run([*compiler, *_FLAGS, str(_SOURCE), "-o", str(library)])
+    if not library.is_file() or not library.stat().st_size:
         raise _failure(compiler[0], "it reported success, but wrote no library")
 
 
 def _compiler() -> list[str]:
-    """Return the command of a compiler."""
+    """Return the command of a C++ compiler."""
     if sys.platform != "linux":
         raise RuntimeError(
-            f"use_kernel: the kernel is for Linux, this is {sys.platform}; without it the layers "
-            "compute in PyTorch."
+            f"use_kernel: the kernel runs on Linux only, this is {sys.platform}; layers compute in "
+            "PyTorch without it."
         )
     given = os.environ.get("CXX", "").strip()
     if given and shutil.which(given):
@@ -60,8 +60,8 @@ def _compiler() -> list[str]:
         commands = [shlex.split(given)] if given else [["c++"], ["g++"], ["clang++"]]
     except ValueError as error:
         raise RuntimeError(
-            f"use_kernel: CXX must name a C++ compiler, got {given[:_LONGEST]!r}: {error}. Correct "
-            "or unset it; without a kernel the layers compute in PyTorch."
+            f"use_kernel: CXX must name a C++ compiler, got {given[:_MAX_LENGTH]!r}: {error}. "
+            "Correct or unset it; without a kernel the layers compute in PyTorch."
         ) from error
     for command in commands:
         if shutil.which(command[0]):
@@ -74,23 +74,23 @@ def _compiler() -> list[str]:
 
 
 def _cache() -> Path:
-    """Return where the user's kernels are kept, by the rules of XDG."""
-    above = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not above.is_absolute():
+    """Return the folder of the user's compiled kernels, as XDG specifies it."""
+    parent = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not parent.is_absolute():
         try:
-            above = Path.home() / ".cache"
-            if not above.is_absolute():
+            parent = Path.home() / ".cache"
+            if not parent.is_absolute():
                 raise RuntimeError(f"HOME is not an absolute path: {str(Path.home())!r}.")
         except RuntimeError as error:
             raise RuntimeError(
                 f"use_kernel: there is no folder to keep the kernel in: {error} Name one in "
                 "XDG_CACHE_HOME."
             ) from error
-    return above / "pytorch_forecasting_mlstm"
+    return parent / "pytorch_forecasting_mlstm"
 
 
 def _run(command: list[str]) -> str:
-    """Run a compiler, and return what it prints."""
+    """Run a compiler, and return its output."""
     try:
         done = subprocess.run(
             command,
@@ -99,7 +99,7 @@ def _run(command: list[str]) -> str:
             capture_output=True,
             encoding="utf-8",
             errors="replace",  # a compiler may print in any encoding
-            timeout=_SECONDS,
+            timeout=_TIMEOUT,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         stderr = getattr(error, "stderr", None)
@@ -117,7 +117,7 @@ def _failure(compiler: str, reason: object) -> RuntimeError:
 
 
 def _one_line(reason: object) -> str:
-    """Put a message into one line: the first words of a long one say what is wrong."""
+    """Join a message into one line, and cut off the end of a long one."""
     line = " ".join(str(reason).split())
-    line = line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    line = line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
     return "".join(mark if mark.isprintable() else "?" for mark in line)

@@ -27,7 +27,7 @@
 namespace {
 
 constexpr int64_t CHECKPOINT = 64;  // steps after which the memory is kept for the way back
-constexpr double EMPTY = -1e30;     // m of an empty memory, as in _chunkwise.py
+constexpr double LOG_EMPTY = -1e30;     // m of an empty memory, as in ops/stabilization.py
 
 // A tensor (B, T, width): width is dense, samples and steps lie so many numbers apart.
 template <typename scalar> struct Steps {
@@ -36,8 +36,8 @@ template <typename scalar> struct Steps {
     scalar *at(int64_t b, int64_t t) const { return first + b * of_sample + t * of_step; }
 };
 
-// What Python hands over; the fields and their order are those of _interface.py.
-template <typename scalar> struct Problem {
+// What Python hands over; the fields and their order are those of bindings.py.
+template <typename scalar> struct KernelArgs {
     int64_t B, T, NH, d;
     double key_scale;                          // of k, with which i is multiplied
     Steps<const scalar> q, k, v, o;            // (B, T, H), or nothing for o
@@ -163,7 +163,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
         Numbers<scalar> by_value, by_key, normalizer, grad_by_key, grad_f, kept, of_reads, of_norms;
     };
 
-    static void forward(const Problem<scalar> &x, int64_t b, int64_t first, int64_t end,
+    static void forward(const KernelArgs<scalar> &x, int64_t b, int64_t first, int64_t end,
                         Scratch &s) {
         const scalar key_scale = scalar(x.key_scale);
         s.by_key.resize((end - first) * size);
@@ -203,7 +203,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
     // First forwards in time, for what reads the memory, then backwards, for what was written into
     // it. The second needs of the first, by step: the gradients of C q and nᵀ q, and q · grad_q.
-    static void backward(const Problem<scalar> &x, int64_t b, int64_t first, int64_t end,
+    static void backward(const KernelArgs<scalar> &x, int64_t b, int64_t first, int64_t end,
                          Scratch &s) {
         const int64_t heads = end - first, start = b * x.NH + first;
         const int64_t checkpoints = (x.T + CHECKPOINT - 1) / CHECKPOINT;
@@ -331,7 +331,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence {
 
 // Samples are shared out among threads, each with as many of its heads as go together.
 template <typename scalar, int lanes, int blocks>
-int run(const Problem<scalar> &x, bool back, int64_t together, int threads) {
+int run(const KernelArgs<scalar> &x, bool back, int64_t together, int threads) {
     using R = Recurrence<scalar, lanes, blocks>;
     const int64_t parts = (x.NH + together - 1) / together;
     int failed = 0;
@@ -356,7 +356,7 @@ int run(const Problem<scalar> &x, bool back, int64_t together, int threads) {
 
 // 0: done; 1: no memory; 2: a head size that there is nothing for.
 template <typename scalar>
-int dispatch(const Problem<scalar> &x, bool back, int64_t together, int threads) {
+int dispatch(const KernelArgs<scalar> &x, bool back, int64_t together, int threads) {
     switch (x.d) {
         case 8: return run<scalar, 8, 1>(x, back, together, threads);
         case 16: return run<scalar, 16, 1>(x, back, together, threads);
@@ -380,7 +380,7 @@ void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, s
         const int64_t last = (row + 1) * T - 1;
         for (int64_t at = row * T; at <= last; at++) {
             const double decayed = log_f[at] + before;
-            double now = std::max({decayed, double(log_i[at]), EMPTY});
+            double now = std::max({decayed, double(log_i[at]), LOG_EMPTY});
             if (at == last) {  // as it will be returned, rounded up
                 scalar rounded = scalar(now);
                 if (rounded < now) rounded = std::nextafter(rounded, scalar(INFINITY));
@@ -409,10 +409,10 @@ extern "C" void stabilize_double(const double *log_i, const double *log_f, doubl
     stabilize(log_i, log_f, m, i, f, e, rows, T, threads);
 }
 
-extern "C" int run_float(const Problem<float> *x, int back, int64_t together, int threads) {
+extern "C" int run_float(const KernelArgs<float> *x, int back, int64_t together, int threads) {
     return dispatch(*x, back, together, threads);
 }
 
-extern "C" int run_double(const Problem<double> *x, int back, int64_t together, int threads) {
+extern "C" int run_double(const KernelArgs<double> *x, int back, int64_t together, int threads) {
     return dispatch(*x, back, together, threads);
 }
