@@ -6,8 +6,8 @@ Per head, with query and key of size K and value of size V [1]_::
     n_t = f_t n_{t-1} + i_t k_t               (K)      the normalizer
     h_t = C_t q_t / max(|n_tᵀ q_t|, 1)        (V)      the read-out
 
-Gates come in as logarithms. Memory and normalizer are kept divided by ``exp(m)``, where ``m`` is
-the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
+Gates are passed as logarithms. Memory and normalizer are stored divided by ``exp(m)``, where ``m``
+is the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
 
 Dimensions, everywhere: B batch, NH heads, T time, K key, V value; inside the chunkwise form also
 N chunks and L steps of a chunk.
@@ -60,7 +60,7 @@ def mlstm_step(
     Parameters
     ----------
     q, k : Tensor
-        Query and key, (B, NH, K). Scaling k by ``1/√K`` is the caller's.
+        Query and key, (B, NH, K). The caller scales k by ``1/√K``.
     v : Tensor
         Value, (B, NH, V).
     log_i, log_f : Tensor
@@ -79,7 +79,7 @@ def mlstm_step(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
@@ -113,12 +113,12 @@ def mlstm_recurrent(
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is: that is how padding is masked.
+        leave the state exactly as it is, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
 
@@ -132,7 +132,7 @@ def mlstm_recurrent(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
@@ -166,22 +166,22 @@ def mlstm_chunkwise(
 ) -> tuple[Tensor, mLSTMState]:
     r"""Run a whole sequence chunk by chunk, without a loop over its steps.
 
-    The numbers are those of :func:`mlstm_recurrent`.
+    The results are those of :func:`mlstm_recurrent`.
 
-    The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product,
-    as in attention. Across the chunks of a span, of which there are at most 64, the memories that
-    enter each chunk are one lower-triangular matrix of decays times the chunks' summaries; from
-    span to span the state is carried. Time and memory grow linearly with T.
+    The sequence is split into chunks of L steps. Inside a chunk the outputs are a masked L×L
+    product, as in attention. Within a span of at most 64 chunks, the states that enter the chunks
+    are one lower-triangular matrix of decays times the states of the chunks. From span to span the
+    state is carried over. Time and memory grow linearly with T.
 
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is: that is how padding is masked.
+        leave the state exactly as it is, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
     chunk_size : int, optional
@@ -198,13 +198,13 @@ def mlstm_chunkwise(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, ``chunk_size`` is
+        If a tensor is not floating point, ranks or sizes do not match, ``chunk_size`` is
         below 1, or finite inputs are so large that their products overflow (on the CPU; elsewhere
         the results are inf or NaN).
 
     Examples
     --------
-    A sequence can be cut anywhere, with the state carried over:
+    A sequence can be split anywhere, with the state carried over:
 
     >>> import torch
     >>> q, k, v = torch.randn(3, 2, 4, 70, 8).unbind(0)
@@ -240,7 +240,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T).
 
@@ -248,12 +248,12 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     -------
     weights : Tensor
         (B, NH, T, T), float32 or wider: first the step that reads, then the step that is read.
-        Time and memory grow with T²: this is for looking inside, not for training.
+        Time and memory grow with T²: this is for interpretation, not for training.
 
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     References
@@ -277,7 +277,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
         # Nothing above the diagonal, whatever the later steps hold.
         later = torch.ones_like(log_weights, dtype=torch.bool).triu(1)
         log_weights = log_weights.masked_fill(later, -torch.inf)
-        # h does not depend on the scale it is computed at
+        # h does not depend on the scale it is computed at.
         m = log_weights.detach().amax(-1).clamp_min(0)
         weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
         weights = divide_by_normalizer(weights, weights.sum(-1), m)

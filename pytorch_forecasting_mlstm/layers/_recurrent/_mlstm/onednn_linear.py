@@ -1,4 +1,4 @@
-"""A linear map of many rows that takes the fastest matrix product this processor has."""
+"""A linear map that uses the fastest matrix product for many rows on this processor."""
 
 from functools import cache
 from typing import Any
@@ -11,15 +11,14 @@ from .ops.execution import is_compiling, is_eager
 
 __all__ = ["OneDNNLinear"]
 
-_FEW = 512  # rows for which calls cost more than they save
+_MIN_ROWS = 512  # from which on oneDNN pays off
 
 
 class OneDNNLinear(nn.Linear):
-    """:class:`torch.nn.Linear`, through oneDNN where that is at hand.
+    """:class:`torch.nn.Linear`, through oneDNN where available.
 
-    torch multiplies dense float32 matrices with the BLAS library it was built with, which is MKL,
-    and MKL leaves AVX-512 alone on processors that are not Intel's: there, oneDNN, which torch uses
-    for its LSTM, is more than twice as fast.
+    torch multiplies dense float32 matrices with MKL, which uses AVX-512 on Intel processors
+    only. On others oneDNN, which torch uses for its LSTM, is more than twice as fast.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -51,11 +50,11 @@ class _OneDNNFunction(torch.autograd.Function):
             return grad @ weight, grad.mT @ x, grad.sum(0)
         for_x, *for_parameters = ctx.needs_input_grad
         grad_x = _product(grad, weight.mT, None) if for_x else None
-        of_parameters = _of_parameters(grad, x) if any(for_parameters) else (None, None)
+        of_parameters = _parameter_grads(grad, x) if any(for_parameters) else (None, None)
         return grad_x, *of_parameters
 
 
-# For torch.compile, which would multiply as F.linear does.
+# For torch.compile, which would compile F.linear.
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::projection", mutates_args=())
@@ -71,7 +70,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 @torch.library.custom_op("pytorch_forecasting_mlstm::projection_backward", mutates_args=())
 def _backward_operator(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if _suits_onednn(x):
-        return _product(grad, weight.mT, None), *_of_parameters(grad, x)
+        return _product(grad, weight.mT, None), *_parameter_grads(grad, x)
     return grad @ weight, grad.mT @ x, grad.sum(0)
 
 
@@ -99,18 +98,18 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-def _of_parameters(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _parameter_grads(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of weight and bias."""
     grad_weight = _product(x.mT, grad.mT, None).mT.contiguous()  # faster this way round
     return grad_weight, grad.mT @ grad.new_ones(len(grad))
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:
-    """Whether both are float32 matrices on the CPU, and to be multiplied as such."""
+    """Whether both are plain float32 tensors on the CPU, and not subject to autocast."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        # subclasses have their own ways
+        # Subclasses may override operations.
         and type(x) is Tensor
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
@@ -118,16 +117,16 @@ def _is_plain(x: Tensor, weight: Tensor) -> bool:
 
 
 def _suits_onednn(x: Tensor) -> bool:
-    """Whether oneDNN is at hand, and x large enough for it to pay."""
-    many = x.numel() >= _FEW * x.shape[-1]
+    """Whether oneDNN is available, and x large enough for it to pay off."""
+    many = x.numel() >= _MIN_ROWS * x.shape[-1]
     return many and bool(torch.backends.mkldnn.enabled) and _has_onednn()
 
 
 @cache
 def _has_onednn() -> bool:
-    """Whether this torch has oneDNN's product for dense matrices.
+    """Whether this torch has oneDNN's product of dense matrices.
 
-    An operator that torch keeps for its compiler: it is tried before it is trusted.
+    It is an internal operator of torch's compiler, so its result is checked first.
     """
     x, weight, bias = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.eye(2), torch.ones(2)
     try:

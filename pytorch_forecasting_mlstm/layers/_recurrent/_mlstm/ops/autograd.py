@@ -250,8 +250,8 @@ class GatedFunction(torch.autograd.Function):
             params = LayerNormParams.of(*norms)
             parts, means, inverses = layer_norm_fwd(p, params)
             grad_parts, grad_state = bwd(parts)
-            grad_p, grad_affine = layer_norm_bwd(grad_parts, p, means, inverses, params)
-            return grad_p, *grad_state, *constants, *grad_affine
+            grad_p, grad_params = layer_norm_bwd(grad_parts, p, means, inverses, params)
+            return grad_p, *grad_state, *constants, *grad_params
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::gated", mutates_args=())
