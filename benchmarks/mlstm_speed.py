@@ -62,11 +62,7 @@ from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime, use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
-    mlstm_chunkwise,
-    mlstm_recurrent,
-    mLSTMState,
-)
+from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise, mlstm_recurrent, mLSTMState
 
 HEADS = 4
 SIZES = [(64, 64), (32, 128)]  # batch, hidden

@@ -60,10 +60,10 @@ def register(*, replace_stock_cell: bool = False) -> None:
     """
     global _stock_cell
     # Imported here, so that importing this module loads neither pytorch-forecasting nor the models.
+    from ._validation import check_bool
     from .layers import mLSTMCell
-    from .layers._recurrent._mlstm._checks import check_flag
 
-    check_flag("register", "replace_stock_cell", replace_stock_cell)
+    check_bool("register", "replace_stock_cell", replace_stock_cell)
     models = import_module(_MODELS)
     ours = _our_models()
     for cls in ours:

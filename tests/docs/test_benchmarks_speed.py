@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import mlstm_chunkwise, mLSTMState
+from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise, mLSTMState
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "mlstm_speed.py"
 CPU = torch.device("cpu")

@@ -15,25 +15,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.gated import gated_function, naive_gated
 from helpers.problems import Problem, make_problem, with_gradients
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
-    _blocks,
-    _gated,
-    _projection,
-    _weights,
-    functional,
-)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import layer as layer_module
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._projection import Projection
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import onednn_linear
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.onednn_linear import OneDNNLinear
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay, tiling
 
 
 @pytest.fixture
@@ -42,13 +37,13 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
 
     def spy(name: str) -> None:
-        original = getattr(_weights, name)
+        original = getattr(decay, name)
 
-        def counted(*gates: Tensor) -> _weights.Weights:
+        def counted(*gates: Tensor) -> decay.ChunkDecays:
             seen.append(name)
             return original(*gates)
 
-        monkeypatch.setattr(_weights, name, counted)
+        monkeypatch.setattr(decay, name, counted)
 
     spy("_factored")
     spy("_exact")
@@ -57,7 +52,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the way of a trace or an accelerator: no question to the data."""
-    monkeypatch.setattr(functional, "is_eager_on_cpu", lambda x: False)
+    monkeypatch.setattr(backend, "is_eager_on_cpu", lambda x: False)
 
 
 # --- the two ways of weighing
@@ -216,7 +211,7 @@ def test_gates_that_are_shut_in_the_layer(normed: bool) -> None:
         loss = sum(part.sin().sum() for part in results)
         return (*results, *torch.autograd.grad(loss, (*inputs, *affine)))
 
-    found, expected = run(_gated.GatedChunkwise.apply), run(_gated.plain_gated)
+    found, expected = run(gated_function), run(naive_gated)
     assert all(part.isfinite().all() for part in found)
     assert_close(found, expected)
 
@@ -234,7 +229,7 @@ def test_backward_under_autocast_is_not_rounded(form: str) -> None:
         else:
             inputs = (p,)
             zeros = [torch.zeros(3, 2, *shape) for shape in ((4, 4), (4,), ())]
-            output = _gated.GatedChunkwise.apply(p, *zeros, None)[0]
+            output = gated_function(p, *zeros, None)[0]
         with context:
             return torch.autograd.grad(output.sum(), inputs, materialize_grads=True)
 
@@ -245,9 +240,9 @@ def test_backward_under_autocast_is_not_rounded(form: str) -> None:
 
 
 @pytest.fixture
-def projection() -> Projection:
+def projection() -> OneDNNLinear:
     torch.manual_seed(0)
-    return Projection(8, 20)
+    return OneDNNLinear(8, 20)
 
 
 def differentiated(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
@@ -255,44 +250,46 @@ def differentiated(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return (y, *torch.autograd.grad(y.sin().sum(), (x, *linear.parameters())))
 
 
-def test_projection_is_a_linear_map(projection: Projection) -> None:
+def test_projection_is_a_linear_map(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(3, 700, 8, requires_grad=True)
-    assert _projection._suits_onednn(x) == _projection._has_onednn()
+    assert onednn_linear._suits_onednn(x) == onednn_linear._has_onednn()
     assert_close(differentiated(projection, x), differentiated(plain, x), 1e-5)
     assert_identical(projection(x[:1, :2]), plain(x[:1, :2]))
 
 
-def test_projection_without_onednn(projection: Projection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projection_without_onednn(
+    projection: OneDNNLinear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = torch.randn(700, 8, requires_grad=True)
     expected = differentiated(projection, x)
-    monkeypatch.setattr(_projection, "_has_onednn", lambda: False)
+    monkeypatch.setattr(onednn_linear, "_has_onednn", lambda: False)
     assert_close(differentiated(projection, x), expected, 1e-5)
 
 
 @pytest.mark.parametrize("rows", [5, 700])
-def test_projection_as_the_compiler_takes_it(projection: Projection, rows: int) -> None:
+def test_projection_as_the_compiler_takes_it(projection: OneDNNLinear, rows: int) -> None:
     x = torch.randn(rows, 8, requires_grad=True)
     parameters = (projection.weight, projection.bias)
-    y = _projection._operator(x, *parameters)
+    y = onednn_linear._operator(x, *parameters)
     found = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
     assert_close(found, differentiated(projection, x), 1e-5)
-    torch.library.opcheck(_projection._operator, (x, *parameters))
+    torch.library.opcheck(onednn_linear._operator, (x, *parameters))
 
 
 def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
     """Shapes and strides that they announce, no aliases, derivatives."""
     problem = make_problem(32, B=2)
-    torch.library.opcheck(chunkwise_operator, (*problem, 8))
+    torch.library.opcheck(chunkwise_op, (list(problem), "pytorch", 8))
     p = torch.randn(2, 21, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]
     padding = torch.rand(2, 21, 1) < 0.5
     for mask in (None, padding):
-        torch.library.opcheck(gated_operator, (p, *state, mask, 8))
+        torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 8))
 
 
-def test_projection_twice_differentiated(projection: Projection) -> None:
+def test_projection_twice_differentiated(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(700, 8, requires_grad=True)
@@ -305,7 +302,9 @@ def test_projection_twice_differentiated(projection: Projection) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
-def test_projection_with_a_part_that_needs_no_gradient(projection: Projection, frozen: str) -> None:
+def test_projection_with_a_part_that_needs_no_gradient(
+    projection: OneDNNLinear, frozen: str
+) -> None:
     x = torch.randn(700, 8, requires_grad=True)
     parts = {"x": x, **dict(projection.named_parameters())}
     expected = dict(zip(parts, differentiated(projection, x)[1:], strict=True))
@@ -343,7 +342,7 @@ def test_layer_in_blocks_is_the_layer_at_once(
         return run_block(self, *block)
 
     monkeypatch.setattr(mLSTMLayer, "_run", counted)
-    monkeypatch.setattr(_blocks, "_BLOCK", block)
+    monkeypatch.setattr(tiling, "_TILE_NUMEL", block)
     assert_close(run(), expected)
     assert sum(calls) == 5 and len(calls) > 1
 
@@ -354,7 +353,7 @@ def test_chunkwise_in_blocks_is_chunkwise_at_once(
 ) -> None:
     problem = make_problem(31, B=5)
     expected = with_gradients(mlstm_chunkwise, problem)
-    monkeypatch.setattr(_blocks, "_BLOCK", block)
+    monkeypatch.setattr(tiling, "_TILE_NUMEL", block)
     assert_close(with_gradients(mlstm_chunkwise, problem), expected)
 
 

@@ -14,16 +14,16 @@ from helpers.forms import FORMS
 from helpers.problems import Form, make_problem
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import (
-    _causality,
-    _overflow,
-    _spans,
-    functional,
-)
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mlstm_recurrent,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import overflow
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import (
+    backend,
+    causality,
+    spans,
 )
 
 STEPS, T = (0, 13, 40), 41
@@ -65,7 +65,7 @@ def test_the_same_numbers_are_nan_as_step_by_step(
     monkeypatch: pytest.MonkeyPatch, name: str, t: int, chunks: int
 ) -> None:
     """A NaN in v, for instance, is one in one row of the memory, and in one number of h."""
-    monkeypatch.setattr(_spans, "_CHUNKS", chunks)
+    monkeypatch.setattr(spans, "_CHUNKS_PER_SPAN", chunks)
     problem = make_problem(T)
     problem = problem.replace(**{name: spoil(getattr(problem, name), t, math.nan)})
     h, state = mlstm_chunkwise(*problem[:5], problem.state, chunk_size=7)
@@ -95,9 +95,9 @@ def test_where_the_data_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, name: s
     problem = make_problem(T)
     spoiled = problem.replace(**{name: spoil(getattr(problem, name), 13, math.nan)})
     expected = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
-    for module in (functional, _causality, _overflow):
+    for module in (backend, causality, overflow):
         monkeypatch.setattr(module, "is_eager_on_cpu", lambda x: False)
-    monkeypatch.setattr(_causality, "are_finite", None)
+    monkeypatch.setattr(causality, "all_finite", None)
     found = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
     assert_close(found[0], expected[0])
     pairs = zip((found[1][0], *found[1][1]), (expected[1][0], *expected[1][1]), strict=True)

@@ -13,24 +13,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.gated import gated_function, naive_gated
 from helpers.problems import make_problem, with_gradients
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import _gated, _spans
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._chunkwise import chunkwise
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._gated_operator import gated_operator
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm._operator import chunkwise_operator
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import spans
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import naive_chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
 
 
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make spans of three chunks, so that short sequences cross many."""
-    monkeypatch.setattr(_spans, "_CHUNKS", 3)
+    monkeypatch.setattr(spans, "_CHUNKS_PER_SPAN", 3)
 
 
 # --- the cost
@@ -64,7 +65,7 @@ def run_plain(T: int) -> Callable[[], None]:
     problem = make_problem(T, B=1, dtype=torch.float32)
 
     def run() -> None:
-        chunkwise(*problem, chunk_size=4)
+        naive_chunkwise(Inputs(*problem[:5]), problem.state, chunk_size=4)
 
     return run
 
@@ -194,12 +195,12 @@ def test_layer_across_spans_is_the_plain_form(norm: bool, masked: bool) -> None:
         loss = sum(part.sin().sum() for part in results)
         return (*results, *torch.autograd.grad(loss, inputs))
 
-    assert_close(run(_gated.GatedChunkwise.apply), run(_gated.plain_gated), 1e-11)
+    assert_close(run(gated_function), run(naive_gated), 1e-11)
 
 
 @pytest.mark.usefixtures("short_spans")
 def test_operators_across_spans_hold_what_they_promise() -> None:
-    torch.library.opcheck(chunkwise_operator, (*make_problem(32, B=2), 4))
+    torch.library.opcheck(chunkwise_op, (list(make_problem(32, B=2)), "pytorch", 4))
     p = torch.randn(2, 29, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]
-    torch.library.opcheck(gated_operator, (p, *state, None, 4))
+    torch.library.opcheck(gated_op, (p, state, None, "pytorch", 4))

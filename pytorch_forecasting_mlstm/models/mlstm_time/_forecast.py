@@ -9,8 +9,8 @@ from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
+from ..._validation import check_int
 from ...data import BatchedTimeSeriesDataSet
-from ...layers._recurrent._mlstm._checks import check_size
 from ._forecast_rows import (
     History,
     horizon_rows,
@@ -54,7 +54,7 @@ def forecast(
             f"{WHO}: the model must know its dataset, got one that was not made from any; make it "
             f"with mLSTMTime.from_dataset."
         )
-    check_size(WHO, "batch_size", batch_size)
+    check_int(WHO, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader takes no integer of NumPy
     trainer_kwargs = {**_TRAINER, **(trainer_kwargs or {})}
     schema = Schema.of(parameters)

@@ -12,8 +12,8 @@ from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size, to_list
 from torch import Tensor, nn
 
+from ..._validation import check_bool, check_int
 from ...layers import mLSTMLayer
-from ...layers._recurrent._mlstm._checks import check_flag, check_size
 from ._alignment import (
     align_right,
     pad_steps,
@@ -236,11 +236,11 @@ class mLSTMTime(
             "max_prediction_length": max_prediction_length,
         }
         for name, size in sizes.items():
-            check_size("mLSTMTime", name, size)
-        check_flag("mLSTMTime", "instance_normalization", instance_normalization)
+            check_int("mLSTMTime", name, size)
+        check_bool("mLSTMTime", "instance_normalization", instance_normalization)
         if patch_length is None:
             patch_length = default_patch_length(max_encoder_length)
-        check_size("mLSTMTime", "patch_length", patch_length)
+        check_int("mLSTMTime", "patch_length", patch_length)
         if moving_averages is None:
             moving_averages = default_moving_averages(max_encoder_length)
         moving_averages = _checked_averages(moving_averages)
@@ -264,9 +264,9 @@ class mLSTMTime(
         covariates = [*history_reals, *history_classes, *known, *static]
         if amplitudes is None:
             amplitudes = not covariates
-        check_flag("mLSTMTime", "amplitudes", amplitudes)
+        check_bool("mLSTMTime", "amplitudes", amplitudes)
         if random_signs is not None:
-            check_flag("mLSTMTime", "random_signs", random_signs)
+            check_bool("mLSTMTime", "random_signs", random_signs)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
@@ -894,8 +894,8 @@ def _checked_averages(moving_averages: Any) -> tuple[int, int]:
             f"{moving_averages!r}."
         )
     trend, smooth = moving_averages
-    check_size("mLSTMTime", "moving_averages[0]", trend)
-    check_size("mLSTMTime", "moving_averages[1]", smooth)
+    check_int("mLSTMTime", "moving_averages[0]", trend)
+    check_int("mLSTMTime", "moving_averages[1]", smooth)
     if trend < smooth:
         raise ValueError(
             f"mLSTMTime: moving_averages must not grow: the trend is averaged over at least as "

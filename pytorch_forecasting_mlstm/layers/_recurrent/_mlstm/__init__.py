@@ -1,6 +1,5 @@
 """mLSTM: the maths, the cell, the layer."""
 
-from ._kernel import use_kernel
 from .cell import mLSTMCell
 from .functional import (
     mlstm_chunkwise,
@@ -10,6 +9,7 @@ from .functional import (
     mLSTMState,
 )
 from .layer import mLSTMLayer
+from .ops.dispatch import use_kernel
 
 __all__ = [
     "mLSTMCell",

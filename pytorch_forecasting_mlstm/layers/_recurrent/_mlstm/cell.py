@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._activations import activate, cap
-from ._blocks import is_eager_on_cpu
-from ._checks import (
+from ...._validation import (
+    check_bool,
     check_dropout,
-    check_flag,
-    check_input,
-    check_size,
+    check_int,
     check_tensor,
 )
-from ._overflow import refuse_overflow
-from ._projection import Projection
 from .functional import mLSTMState
+from .input_check import check_input
+from .onednn_linear import OneDNNLinear
+from .ops.execution import is_eager_on_cpu
+from .ops.overflow import raise_on_overflow
+from .preactivations import apply_gate_activations, soft_cap
 
 __all__ = ["mLSTMCell"]
 
@@ -35,12 +35,12 @@ class mLSTMCell(nn.Module):
         h' = o ⊙ C' q / max(|n'ᵀ q|, 1)
 
     with ``cap(z) = 15 tanh(z / 15)``. The states returned are the true memory C' and normalizer n'.
-    Nothing of h feeds back into the cell: ``h_prev`` is checked and has no influence, which is why
-    a whole sequence can be computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
+    h does not feed back into the cell: ``h_prev`` is checked and has no influence. A whole sequence
+    can therefore be computed at once (:class:`~pytorch_forecasting_mlstm.mLSTMLayer`).
 
-    With ``num_heads=None`` every hidden unit is a head of its own with a 1×1 memory, so that c has
-    the shape ``(batch, hidden_size)``. A state of that shape has room for no more. With
-    ``num_heads=4`` there are four full matrices of ``hidden_size / 4`` squared.
+    With ``num_heads=None`` every hidden unit is a head of its own with a 1×1 memory, and c has the
+    shape ``(batch, hidden_size)``. With ``num_heads=4`` there are four full matrices of
+    ``hidden_size / 4`` squared.
 
     Parameters
     ----------
@@ -49,32 +49,32 @@ class mLSTMCell(nn.Module):
     hidden_size : int
         Width of the hidden state, H.
     dropout : float, default 0.2
-        Probability of dropout, on the input and on the hidden state that is returned.
+        Probability of dropout on the input and on the returned hidden state.
     layer_norm : bool, default True
         Normalize q, k and v over H (k before it is scaled), and the pre-activations of all gates
-        together. A norm over one or two values would leave nothing of them: where H is below 3,
-        q, k and v stay as they are.
+        together. A norm over one or two values would erase them: if H is below 3, q, k and v are
+        not normalized.
     num_heads : int, optional
         Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
 
     Attributes
     ----------
     projection : nn.Linear
-        All projections in one: rows in the order q, k, v (H each), i, f (NH each), o (H).
+        All projections in one, with rows in the order q, k, v (H each), i, f (NH each), o (H).
     norm_q, norm_k, norm_v, norm_gates : nn.Module
         The layer norms; identities without ``layer_norm``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, a size is below 1, ``hidden_size`` is not a multiple of
+        If an argument has the wrong type, a size is below 1, ``hidden_size`` is not a multiple of
         ``num_heads``, or dropout is outside [0, 1).
 
     Notes
     -----
-    Parameters start as in :class:`torch.nn.Linear`, but the forget gate's bias, which is spread
-    from 3 to 6 over the heads so that they remember at different time scales. States are float32 or
-    wider, under autocast too.
+    Parameters are initialized as in :class:`torch.nn.Linear`, except for the bias of the forget
+    gate, which is spread from 3 to 6 over the heads so that they remember at different time scales.
+    States are float32 or wider, under autocast too.
 
     References
     ----------
@@ -111,12 +111,12 @@ class mLSTMCell(nn.Module):
         num_heads: int | None = None,
     ) -> None:
         super().__init__()
-        check_size("mLSTMCell", "input_size", input_size)
-        check_size("mLSTMCell", "hidden_size", hidden_size)
+        check_int("mLSTMCell", "input_size", input_size)
+        check_int("mLSTMCell", "hidden_size", hidden_size)
         check_dropout("mLSTMCell", dropout)
-        check_flag("mLSTMCell", "layer_norm", layer_norm)
+        check_bool("mLSTMCell", "layer_norm", layer_norm)
         if num_heads is not None:
-            check_size("mLSTMCell", "num_heads", num_heads)
+            check_int("mLSTMCell", "num_heads", num_heads)
             if hidden_size % num_heads:
                 raise ValueError(
                     f"mLSTMCell: hidden_size must be a multiple of num_heads, "
@@ -130,8 +130,8 @@ class mLSTMCell(nn.Module):
         self.head_dim = hidden_size // self.heads
 
         self.dropout = nn.Dropout(dropout)
-        self.projection = Projection(input_size, 4 * hidden_size + 2 * self.heads)
-        # a norm erases a single value, and leaves of two only which is larger
+        self.projection = OneDNNLinear(input_size, 4 * hidden_size + 2 * self.heads)
+        # A norm erases a single value, and reduces two to which of them is larger.
         norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
@@ -141,11 +141,11 @@ class mLSTMCell(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Initialize the parameters."""
         for module in self.children():
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
-        # the last H + 2 NH entries of either bias are the gates', in the order i, f, o
+        # The last H + 2 NH entries of either bias belong to the gates, in the order i, f, o.
         norm = self.norm_gates
         bias = norm.bias if isinstance(norm, nn.LayerNorm) else self.projection.bias
         first = len(bias) - self.hidden_size - self.heads
@@ -161,7 +161,7 @@ class mLSTMCell(nn.Module):
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """Dtype of h, c and n: that of the weights, float32 at least."""
+        """Dtype of h, c and n: that of the weights, but at least float32."""
         return torch.promote_types(torch.float32, self.projection.weight.dtype)
 
     def memory_shape(self, batch_size: int) -> tuple[int, ...]:
@@ -192,7 +192,7 @@ class mLSTMCell(nn.Module):
         TypeError, ValueError
             If ``batch_size`` is not an int of at least 0.
         """
-        check_size("mLSTMCell", "batch_size", batch_size, least=0)
+        check_int("mLSTMCell", "batch_size", batch_size, minimum=0)
         device = self.projection.weight.device if device is None else device
         unit = torch.zeros(batch_size, self.hidden_size, dtype=self.state_dtype, device=device)
         memory = torch.zeros(self.memory_shape(batch_size), dtype=self.state_dtype, device=device)
@@ -208,7 +208,7 @@ class mLSTMCell(nn.Module):
         x : Tensor
             Input, (B, input_size).
         h_prev : Tensor
-            Previous hidden state, (B, H). Checked, without influence.
+            Previous hidden state, (B, H). It is checked and has no influence.
         c_prev : Tensor
             Previous memory, (B, H), or with ``num_heads`` (B, NH, H/NH, H/NH).
         n_prev : Tensor
@@ -222,8 +222,8 @@ class mLSTMCell(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected, or finite inputs are so
-            large that their products overflow (on the CPU; elsewhere h is inf or NaN).
+            If a tensor has an unexpected shape, dtype or device, or finite inputs are so large that
+            their products overflow (on the CPU; elsewhere h is inf or NaN).
         """
         projection = self.projection
         if not self._takes(x, h_prev, c_prev, n_prev, projection.weight):
@@ -234,19 +234,19 @@ class mLSTMCell(nn.Module):
         B, NH, d = x.shape[0], self.heads, self.head_dim
         vector, column, row, number = (B, NH, d), (B, NH, d, 1), (B, NH, 1, d), (B, NH, 1)
         f, o = torch.sigmoid(f_and_o).split((NH, NH * d), dim=-1)
-        # the soft cap bounds i, so the recurrence needs no stabilizer here; i takes k's 1/√d
-        i = (torch.exp(cap(i)) * d**-0.5).view(number)
+        # The soft cap bounds i, so no stabilizer is needed here. i includes the 1/√d of k.
+        i = (torch.exp(soft_cap(i)) * d**-0.5).view(number)
         f = f.view(number)
 
         c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(vector)
         c = torch.addcmul(f.unsqueeze(-1) * c, (i * v.view(vector)).view(column), k.view(row))
         n = torch.addcmul(f * n, i, k.view(vector))
-        # no matrix products, which autocast would round
+        # Elementwise, since autocast would round matrix products.
         q = q.view(vector)
         read = (c * q.view(row)).sum(-1)
         h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
         h = o * h.view(B, NH * d)
-        # one product to ask of h and n, a step being short; what is not finite in c is in h as well
+        # One product checks h and n, to keep the step fast. A non-finite c makes h non-finite.
         if is_eager_on_cpu(x) and not math.isfinite(torch.dot(h.view(-1), n.view(-1)).item()):
             self._refuse_overflow((h, n), x, c_prev, n_prev)
         if self.training:
@@ -256,12 +256,12 @@ class mLSTMCell(nn.Module):
     def _refuse_overflow(
         self, results: tuple[Tensor, Tensor], x: Tensor, c: Tensor, n: Tensor
     ) -> None:
-        """Raise if results are not finite although all that they depend on is."""
+        """Raise if results are not finite although everything they depend on is."""
         given = {"x": x, "c_prev": c, "n_prev": n, **dict(self.named_parameters())}
-        refuse_overflow("mLSTMCell", results, lambda: given)
+        raise_on_overflow("mLSTMCell", results, lambda: given)
 
     def _takes(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
-        """Whether a step can be taken: the checks of ``_explain`` at once, a step being short."""
+        """Whether a step can be taken: ``_explain`` in one fast expression."""
         if not type(x) is type(h) is type(c) is type(n) is Tensor or x.dim() != 2:
             return False
         B, device, dtype = x.shape[0], weight.device, torch.float32
@@ -274,7 +274,7 @@ class mLSTMCell(nn.Module):
         )
 
     def _explain(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor) -> None:
-        """Raise unless all fit, saying what does not."""
+        """Raise an error that names the argument that does not fit."""
         weight = self.projection.weight
         check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
         B = x.shape[0]
@@ -285,7 +285,7 @@ class mLSTMCell(nn.Module):
             )
 
     def _normalized(self, p: Tensor) -> tuple[Tensor, ...]:
-        """Part pre-activations, normalized, float32 or wider: q, k, v, i, and f and o together."""
+        """Normalize and split pre-activations: q, k, v, i, and [f, o], float32 or wider."""
         H, NH = self.hidden_size, self.heads
         if self.layer_norm:
             q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
@@ -296,24 +296,24 @@ class mLSTMCell(nn.Module):
         dtype = self.state_dtype
         return parts if p.dtype == dtype else tuple(part.to(dtype) for part in parts)
 
-    # What mLSTMLayer needs of a cell, to compute a sequence at a time.
+    # Used by mLSTMLayer to compute a whole sequence at a time.
 
     def preactivations(self, x: Tensor) -> Tensor:
         """Project x (..., input_size): (..., 4 H + 2 NH), normalized, float32 or wider."""
         p = self.projection(x)
         return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
-    def unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x, and return what of the layer norms is left to do, as ``Norms`` takes it.
+    def project_unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Project x; return the arguments of ``LayerNormParams.of`` for the norms left to apply.
 
-        That is eps, all weights and all biases; or nothing, where they are done or there are none.
+        They are eps, all weights and all biases, or nothing where no norm is left.
         """
         p = self.projection(x)
         if not self.layer_norm:
             return p.to(self.state_dtype), ()
         modules = (self.norm_q, self.norm_k, self.norm_v, self.norm_gates)
         norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
-        # of what is rounded, the norms are rounded as well
+        # Norms of a lower precision are computed in that precision.
         if p.dtype != self.state_dtype or len(norms) < len(modules):
             return self._all_normalized(p), ()
         weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
@@ -328,15 +328,15 @@ class mLSTMCell(nn.Module):
         Returns q, k, v (..., NH, K), the logarithms of i and f (..., NH), and o (..., NH, V), all
         float32 or wider.
         """
-        return activate(self.preactivations(x), self.heads)
+        return apply_gate_activations(self.preactivations(x), self.heads)
 
-    def to_heads(self, c: Tensor, n: Tensor) -> mLSTMState:
-        """View true c and n as the state of every head, at scale 1."""
+    def to_state(self, c: Tensor, n: Tensor) -> mLSTMState:
+        """View the true c and n as the state of every head, at a scale of 1."""
         B, NH, d = n.shape[0], self.heads, self.head_dim
         return mLSTMState(c.reshape(B, NH, d, d), n.reshape(B, NH, d), n.new_zeros(B, NH))
 
-    def from_heads(self, state: mLSTMState) -> tuple[Tensor, Tensor]:
-        """Return the true c and n, in the shapes of the contract."""
+    def from_state(self, state: mLSTMState) -> tuple[Tensor, Tensor]:
+        """Return the true c and n, in the shapes that ``forward`` documents."""
         scale = state.m.exp()[..., None]
         c = (state.c * scale[..., None]).reshape(self.memory_shape(state.c.shape[0]))
         return c, (state.n * scale).flatten(-2)

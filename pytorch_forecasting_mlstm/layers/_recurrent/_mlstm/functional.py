@@ -6,8 +6,8 @@ Per head, with query and key of size K and value of size V [1]_::
     n_t = f_t n_{t-1} + i_t k_t               (K)      the normalizer
     h_t = C_t q_t / max(|n_tᵀ q_t|, 1)        (V)      the read-out
 
-Gates come in as logarithms. Memory and normalizer are kept divided by ``exp(m)``, where ``m`` is
-the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
+Gates are passed as logarithms. Memory and normalizer are stored divided by ``exp(m)``, where ``m``
+is the running maximum of the logarithmic weights, so that nothing overflows for any finite gate.
 
 Dimensions, everywhere: B batch, NH heads, T time, K key, V value; inside the chunkwise form also
 N chunks and L steps of a chunk.
@@ -31,33 +31,17 @@ References
    to 27.
 """
 
-from typing import NamedTuple
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ._blocks import (
-    chunk_length,
-    compiled_chunk,
-    is_compiled_whole,
-    is_eager_on_cpu,
-)
-from ._checks import check_size
-from ._chunkwise import (
-    EMPTY,
-    normalize,
-    segment_sums,
-)
-from ._chunkwise_grad import Chunkwise
-from ._kernel import (
-    ChunkwiseKernel,
-    kernel_suits,
-)
-from ._operator import chunkwise_operator
-from ._overflow import refuse_overflow
-from ._precision import full_precision
-from ._weights import can_factor
+from ...._validation import check_int
+from .input_check import check_recurrence_inputs
+from .ops.autocast import autocast_disabled
+from .ops.autograd import chunkwise
+from .ops.naive import naive_step
+from .ops.overflow import raise_on_overflow
+from .ops.stabilization import LOG_EMPTY, divide_by_normalizer, segsum
+from .ops.types import Inputs, mLSTMState
 
 __all__ = [
     "mLSTMState",
@@ -68,27 +52,6 @@ __all__ = [
 ]
 
 
-class mLSTMState(NamedTuple):
-    """The memory of every head, stabilized.
-
-    The true memory is ``c * exp(m)``, the true normalizer ``n * exp(m)``.
-
-    Attributes
-    ----------
-    c : Tensor
-        Matrix memory, (B, NH, V, K).
-    n : Tensor
-        Normalizer, (B, NH, K).
-    m : Tensor
-        Logarithm of the scale that ``c`` and ``n`` were divided by, (B, NH). ``-inf`` is read as
-        "empty".
-    """
-
-    c: Tensor
-    n: Tensor
-    m: Tensor
-
-
 def mlstm_step(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
 ) -> tuple[Tensor, mLSTMState]:
@@ -97,7 +60,7 @@ def mlstm_step(
     Parameters
     ----------
     q, k : Tensor
-        Query and key, (B, NH, K). Scaling k by ``1/√K`` is the caller's.
+        Query and key, (B, NH, K). The caller scales k by ``1/√K``.
     v : Tensor
         Value, (B, NH, V).
     log_i, log_f : Tensor
@@ -116,7 +79,7 @@ def mlstm_step(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
@@ -129,12 +92,12 @@ def mlstm_step(
     >>> h
     tensor([[[5., 6., 7.]]])
     """
-    _check("mlstm_step", q, k, v, log_i, log_f, state, sequence=False)
-    out_dtype = v.dtype
-    with full_precision(q.device):
-        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
-        h, last = _step(q, k, v, log_i, log_f, state)
-    return _finite("mlstm_step", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
+    inputs = Inputs(q, k, v, log_i, log_f)
+    check_recurrence_inputs("mlstm_step", inputs, state, sequence=False)
+    with autocast_disabled(q.device):
+        inputs, state = _to_common_dtype(inputs, state)
+        h, last = naive_step(inputs, state)
+    return _checked_results("mlstm_step", h.to(v.dtype), last, inputs, state)
 
 
 def mlstm_recurrent(
@@ -150,12 +113,12 @@ def mlstm_recurrent(
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is: that is how padding is masked.
+        leave the state exactly as it is, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
 
@@ -169,7 +132,7 @@ def mlstm_recurrent(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     Examples
@@ -180,18 +143,16 @@ def mlstm_recurrent(
     >>> h.shape, state.c.shape
     (torch.Size([2, 4, 7, 8]), torch.Size([2, 4, 8, 8]))
     """
-    _check("mlstm_recurrent", q, k, v, log_i, log_f, state, sequence=True)
-    out_dtype = v.dtype
-    with full_precision(q.device):
-        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
-        h, last = [], state
+    inputs = Inputs(q, k, v, log_i, log_f)
+    check_recurrence_inputs("mlstm_recurrent", inputs, state, sequence=True)
+    with autocast_disabled(q.device):
+        inputs, state = _to_common_dtype(inputs, state)
+        outputs, last = [], state
         for t in range(q.shape[2]):
-            h_t, last = _step(
-                q[:, :, t], k[:, :, t], v[:, :, t], log_i[:, :, t], log_f[:, :, t], last
-            )
-            h.append(h_t)
-        stacked = torch.stack(h, dim=2) if h else torch.zeros_like(v)
-    return _finite("mlstm_recurrent", stacked.to(out_dtype), last, q, k, v, log_i, log_f, state)
+            h_t, last = naive_step(inputs.at(t), last)
+            outputs.append(h_t)
+        h = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(inputs.v)
+    return _checked_results("mlstm_recurrent", h.to(v.dtype), last, inputs, state)
 
 
 def mlstm_chunkwise(
@@ -205,22 +166,22 @@ def mlstm_chunkwise(
 ) -> tuple[Tensor, mLSTMState]:
     r"""Run a whole sequence chunk by chunk, without a loop over its steps.
 
-    The numbers are those of :func:`mlstm_recurrent`.
+    The results are those of :func:`mlstm_recurrent`.
 
-    The sequence is cut into chunks of L steps. Inside a chunk the outputs are a masked L×L product,
-    as in attention. Across the chunks of a span, of which there are at most 64, the memories that
-    enter each chunk are one lower-triangular matrix of decays times the chunks' summaries; from
-    span to span the state is carried. Time and memory grow linearly with T.
+    The sequence is split into chunks of L steps. Inside a chunk the outputs are a masked L×L
+    product, as in attention. Within a span of at most 64 chunks, the states that enter the chunks
+    are one lower-triangular matrix of decays times the states of the chunks. From span to span the
+    state is carried over. Time and memory grow linearly with T.
 
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     v : Tensor
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is: that is how padding is masked.
+        leave the state exactly as it is, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
     chunk_size : int, optional
@@ -237,13 +198,13 @@ def mlstm_chunkwise(
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, ``chunk_size`` is
+        If a tensor is not floating point, ranks or sizes do not match, ``chunk_size`` is
         below 1, or finite inputs are so large that their products overflow (on the CPU; elsewhere
         the results are inf or NaN).
 
     Examples
     --------
-    A sequence can be cut anywhere, with the state carried over:
+    A sequence can be split anywhere, with the state carried over:
 
     >>> import torch
     >>> q, k, v = torch.randn(3, 2, 4, 70, 8).unbind(0)
@@ -255,43 +216,16 @@ def mlstm_chunkwise(
     >>> torch.allclose(whole, torch.cat([first, second], dim=2), atol=1e-5)
     True
     """
-    _check("mlstm_chunkwise", q, k, v, log_i, log_f, state, sequence=True)
+    inputs = Inputs(q, k, v, log_i, log_f)
+    check_recurrence_inputs("mlstm_chunkwise", inputs, state, sequence=True)
     if chunk_size is not None:
-        check_size("mlstm_chunkwise", "chunk_size", chunk_size)
-    out_dtype = v.dtype
-    with full_precision(q.device):
-        q, k, v, log_i, log_f, state = _widen(q, k, v, log_i, log_f, state)
+        check_int("mlstm_chunkwise", "chunk_size", chunk_size)
+    with autocast_disabled(q.device):
+        inputs, state = _to_common_dtype(inputs, state)
         if v.numel() == 0:  # no steps or no samples
-            return v.to(out_dtype), state
-        T, K = q.shape[2:]
-        if chunk_size is None and is_eager_on_cpu(q) and kernel_suits(q, K) and v.shape[-1] == K:
-            h, c, n, m = ChunkwiseKernel.apply(q, k, v, log_i, log_f, *state)
-        elif is_compiled_whole():
-            h, c, n, m = _compiled(q, k, v, log_i, log_f, state, chunk_size or compiled_chunk(K))
-        else:
-            size = min(chunk_size or chunk_length(T, K), T)
-            factored = is_eager_on_cpu(q) and can_factor(log_i, log_f, size)
-            h, c, n, m, *_ = Chunkwise.apply(q, k, v, log_i, log_f, *state, size, factored)
-        last = mLSTMState(c, n, m)
-    return _finite("mlstm_chunkwise", h.to(out_dtype), last, q, k, v, log_i, log_f, state)
-
-
-def _compiled(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    state: mLSTMState,
-    L: int,
-) -> tuple[Tensor, ...]:
-    """Run a sequence, filled up to whole chunks, by the operator for ``torch.compile``."""
-    T = q.shape[2]
-    pad = -T % L
-    q, k, v = (F.pad(x, (0, 0, 0, pad)) for x in (q, k, v))
-    log_i, log_f = F.pad(log_i, (0, pad), value=-torch.inf), F.pad(log_f, (0, pad))
-    h, c, n, m, *_ = chunkwise_operator(q, k, v, log_i, log_f, *state, L)
-    return h[:, :, :T], c, n, m
+            return inputs.v.to(v.dtype), state
+        h, last = chunkwise(inputs, state, chunk_size)
+    return _checked_results("mlstm_chunkwise", h.to(v.dtype), last, inputs, state)
 
 
 def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:
@@ -306,7 +240,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     Parameters
     ----------
     q, k : Tensor
-        Queries and keys, (B, NH, T, K). Scaling k by ``1/√K`` is the caller's.
+        Queries and keys, (B, NH, T, K). The caller scales k by ``1/√K``.
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T).
 
@@ -314,12 +248,12 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     -------
     weights : Tensor
         (B, NH, T, T), float32 or wider: first the step that reads, then the step that is read.
-        Time and memory grow with T²: this is for looking inside, not for training.
+        Time and memory grow with T²: this is for interpretation, not for training.
 
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not floating point, ranks or sizes do not fit together, or finite inputs are
+        If a tensor is not floating point, ranks or sizes do not match, or finite inputs are
         so large that their products overflow (on the CPU; elsewhere the results are inf or NaN).
 
     References
@@ -335,136 +269,48 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     >>> torch.allclose(mlstm_read_weights(q, k, log_i, log_f) @ v, h, atol=1e-5)
     True
     """
-    _check("mlstm_read_weights", q, k, k, log_i, log_f, None, sequence=True)
-    with full_precision(q.device):
-        q, k, _, log_i, log_f, _ = _widen(q, k, k, log_i, log_f, None)
-        log_weights = segment_sums(log_f.clamp_min(EMPTY)) + log_i[..., None, :]
-        # nothing above the diagonal, whatever the later steps hold
+    inputs = Inputs(q, k, k, log_i, log_f)
+    check_recurrence_inputs("mlstm_read_weights", inputs, None, sequence=True)
+    with autocast_disabled(q.device):
+        (q, k, _, log_i, log_f), _ = _to_common_dtype(inputs, None)
+        log_weights = segsum(log_f.clamp_min(LOG_EMPTY)) + log_i[..., None, :]
+        # Nothing above the diagonal, whatever the later steps hold.
         later = torch.ones_like(log_weights, dtype=torch.bool).triu(1)
         log_weights = log_weights.masked_fill(later, -torch.inf)
-        # h does not depend on the scale it is computed at
+        # h does not depend on the scale it is computed at.
         m = log_weights.detach().amax(-1).clamp_min(0)
         weights = (q @ k.mT).masked_fill(later, 0.0) * torch.exp(log_weights - m[..., None])
-        weights = normalize(weights, weights.sum(-1), m)
-        inputs = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
-        refuse_overflow("mlstm_read_weights", (weights,), lambda: inputs)
+        weights = divide_by_normalizer(weights, weights.sum(-1), m)
+        named = {"q": q, "k": k, "log_i": log_i, "log_f": log_f}
+        raise_on_overflow("mlstm_read_weights", (weights,), lambda: named)
         return weights
 
 
-def _step(
-    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
-) -> tuple[Tensor, mLSTMState]:
-    m = torch.maximum(log_f + state.m, log_i).clamp_min(EMPTY)
-    i = torch.exp(log_i - m)[..., None]
-    f = torch.exp(log_f + state.m - m)[..., None]
-    c = f[..., None] * state.c + (i * v)[..., :, None] * k[..., None, :]
-    n = f * state.n + i * k
-    # m is negative where all gates are small: read at a scale of 1 there
-    m_read = m.clamp_min(0)
-    scaled_q = q * torch.exp(m - m_read)[..., None]
-    numerator = (c @ scaled_q[..., None])[..., 0]
-    normalizer = (n * scaled_q).sum(-1)
-    return normalize(numerator, normalizer, m_read), mLSTMState(c, n, m)
+def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, mLSTMState]:
+    """Convert everything to one dtype, float32 or wider; no state is the empty memory."""
+    dtype = torch.float32
+    for x in inputs if state is None else (*inputs, *state):
+        dtype = torch.promote_types(dtype, x.dtype)
+    inputs = Inputs(*(x.to(dtype) for x in inputs))
+    if state is not None:
+        c, n, m = (x.to(dtype) for x in state)
+        return inputs, mLSTMState(c, n, m.clamp_min(LOG_EMPTY))
+    q, V = inputs.q, inputs.v.shape[-1]
+    B, NH, K = q.shape[0], q.shape[1], q.shape[-1]
+    empty = mLSTMState(
+        q.new_zeros(B, NH, V, K), q.new_zeros(B, NH, K), q.new_full((B, NH), LOG_EMPTY)
+    )
+    return inputs, empty
 
 
-def _finite(
-    caller: str,
-    h: Tensor,
-    last: mLSTMState,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    first: mLSTMState,
+def _checked_results(
+    caller: str, h: Tensor, last: mLSTMState, inputs: Inputs, first: mLSTMState
 ) -> tuple[Tensor, mLSTMState]:
     """Return the results, unless finite inputs have overflowed on the way to them."""
-    refuse_overflow(
-        caller,
-        (h, *last),
-        lambda: {
-            "q": q,
-            "k": k,
-            "v": v,
-            "log_i": log_i,
-            "log_f": log_f,
-            "state.c": first.c,
-            "state.n": first.n,
-            "state.m": first.m,
-        },
-    )
+
+    def named() -> dict[str, Tensor]:
+        state = {f"state.{name}": x for name, x in first._asdict().items()}
+        return inputs._asdict() | state
+
+    raise_on_overflow(caller, (h, *last), named)
     return h, last
-
-
-def _widen(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    state: mLSTMState | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, mLSTMState]:
-    """Bring everything to one dtype, float32 or wider; no state is the empty memory."""
-    tensors = [q, k, v, log_i, log_f]
-    dtype = torch.float32
-    for x in tensors if state is None else [*tensors, *state]:
-        dtype = torch.promote_types(dtype, x.dtype)
-    q, k, v, log_i, log_f = (x.to(dtype) for x in tensors)
-    if state is None:
-        B, NH, K = q.shape[0], q.shape[1], q.shape[-1]
-        state = mLSTMState(
-            q.new_zeros(B, NH, v.shape[-1], K),
-            q.new_zeros(B, NH, K),
-            q.new_full((B, NH), EMPTY),
-        )
-    else:
-        c, n, m = (x.to(dtype) for x in state)
-        state = mLSTMState(c, n, m.clamp_min(EMPTY))
-    return q, k, v, log_i, log_f, state
-
-
-def _check(
-    who: str,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_i: Tensor,
-    log_f: Tensor,
-    state: mLSTMState | None,
-    *,
-    sequence: bool,
-) -> None:
-    """Refuse tensors that do not fit together, with the shapes expected and got."""
-    named = {"q": q, "k": k, "v": v, "log_i": log_i, "log_f": log_f}
-    if state is not None:
-        if not isinstance(state, mLSTMState):
-            raise TypeError(f"{who}: state must be an mLSTMState, got {type(state).__name__}.")
-        named.update({f"state.{name}": x for name, x in zip("cnm", state, strict=True)})
-    for name, x in named.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{who}: {name} must be a tensor, got {type(x).__name__}.")
-        if not x.is_floating_point():
-            raise TypeError(f"{who}: {name} must be floating point, got {x.dtype}.")
-        if x.device != q.device:
-            raise ValueError(f"{who}: {name} is on {x.device}, q on {q.device}; move one of them.")
-    steps = "T, " if sequence else ""
-    rank = 4 if sequence else 3
-    if q.dim() != rank or v.dim() != rank:
-        raise ValueError(
-            f"{who}: q and k must be (B, NH, {steps}K) and v (B, NH, {steps}V), "
-            f"got q {tuple(q.shape)} and v {tuple(v.shape)}."
-        )
-    K, V = q.shape[-1], v.shape[-1]
-    lead = q.shape[:-1]
-    expected = {"q": (*lead, K), "k": (*lead, K), "v": (*lead, V), "log_i": lead, "log_f": lead}
-    if state is not None:
-        B, NH = q.shape[:2]
-        expected.update({"state.c": (B, NH, V, K), "state.n": (B, NH, K), "state.m": (B, NH)})
-    for name, x in named.items():
-        if tuple(x.shape) != tuple(expected[name]):
-            raise ValueError(
-                f"{who}: {name} must be {tuple(expected[name])} to fit q {tuple(q.shape)} and "
-                f"v {tuple(v.shape)}, got {tuple(x.shape)}."
-            )
-        if name.startswith("state.") and x.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"{who}: {name} must be float32 or float64, got {x.dtype}.")

@@ -5,34 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ._activations import activate
-from ._blocks import (
-    chunk_length,
-    compiled_chunk,
-    is_compiled_whole,
-    is_eager,
-    samples_per_block,
-)
-from ._checks import (
-    check_flag,
-    check_input,
-    check_size,
-    check_tensor,
-)
-from ._gated import GatedChunkwise
-from ._gated_operator import gated_operator
-from ._kernel import (
-    GatedKernel,
-    kernel_operator,
-    kernel_suits,
-)
-from ._overflow import refuse_overflow
+from ...._validation import check_bool, check_int, check_tensor
 from .cell import mLSTMCell
-from .functional import (
-    mlstm_chunkwise,
-    mlstm_read_weights,
-    mLSTMState,
-)
+from .functional import mlstm_chunkwise, mlstm_read_weights, mLSTMState
+from .input_check import check_input
+from .ops.autograd import gated, gated_compiled
+from .ops.chunkwise.tiling import batch_tile_size, default_chunk_size
+from .ops.dispatch import select_gated
+from .ops.execution import is_compiling, is_eager
+from .ops.overflow import raise_on_overflow
+from .preactivations import apply_gate_activations, heads_first
 
 __all__ = ["mLSTMLayer"]
 
@@ -40,8 +22,8 @@ __all__ = ["mLSTMLayer"]
 class mLSTMLayer(nn.Module):
     """A stack of mLSTM cells over a whole sequence, called like :class:`torch.nn.LSTM`.
 
-    It gives what stepping its cells through time gives, in a time that is spent in matrix products
-    instead of in a loop::
+    The results are those of stepping its cells through time, computed by matrix products instead of
+    a loop::
 
         u_0 = x                u_{l+1} = h_l + u_l   (l ≥ 1, with residual_conn; else h_l)
         h_l = cell_l over the steps of u_l           output = u_{num_layers}
@@ -55,17 +37,17 @@ class mLSTMLayer(nn.Module):
     num_layers : int, default 1
         Number of stacked cells.
     dropout : float, default 0.2
-        Probability of dropout, on the input and the hidden state of every cell.
+        Probability of dropout on the input and the hidden state of every cell.
     layer_norm : bool, default True
         Layer normalization inside the cells, see :class:`mLSTMCell`.
     residual_conn : bool, default True
-        Add to the hidden state of every cell but the first its input. The states that are returned
-        are the cells' own, without what was added.
+        Add the input of every cell but the first to its hidden state. The returned states are those
+        of the cells, before this addition.
     num_heads : int or None, default 4
         Heads of every cell, each with a full matrix memory; ``None`` for memories of 1×1, see
         :class:`mLSTMCell`.
     batch_first : bool, default False
-        Whether x, mask and output are (B, T, …) instead of (T, B, …). States are not concerned.
+        Whether x, mask and output are (B, T, …) instead of (T, B, …). States are not affected.
 
     Attributes
     ----------
@@ -85,7 +67,7 @@ class mLSTMLayer(nn.Module):
     >>> output, (h, c, n) = layer(torch.randn(50, 4, 3))  # 50 steps, batch of 4
     >>> output.shape, h.shape, c.shape
     (torch.Size([50, 4, 8]), torch.Size([2, 4, 8]), torch.Size([2, 4, 4, 2, 2]))
-    >>> more, state = layer(torch.randn(10, 4, 3), (h, c, n))  # goes on where it stopped
+    >>> more, state = layer(torch.randn(10, 4, 3), (h, c, n))  # continues from the last state
     """
 
     def __init__(
@@ -101,9 +83,9 @@ class mLSTMLayer(nn.Module):
         batch_first: bool = False,
     ) -> None:
         super().__init__()
-        check_size("mLSTMLayer", "num_layers", num_layers)
-        check_flag("mLSTMLayer", "residual_conn", residual_conn)
-        check_flag("mLSTMLayer", "batch_first", batch_first)
+        check_int("mLSTMLayer", "num_layers", num_layers)
+        check_bool("mLSTMLayer", "residual_conn", residual_conn)
+        check_bool("mLSTMLayer", "batch_first", batch_first)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -119,11 +101,11 @@ class mLSTMLayer(nn.Module):
             )
             for i in range(num_layers)
         )
-        # a ModuleList, of which the type checker would only know that it holds modules
+        # A ModuleList, annotated as a sequence because type checkers only see modules in it.
         self.cells: Sequence[mLSTMCell] = nn.ModuleList(cells)  # type: ignore[assignment]
 
     def extra_repr(self) -> str:
-        """Arguments as printed by ``repr``, but those of the cells."""
+        """Arguments as printed by ``repr``, without those of the cells."""
         return f"residual_conn={self.residual_conn}, batch_first={self.batch_first}"
 
     def init_hidden(
@@ -150,8 +132,8 @@ class mLSTMLayer(nn.Module):
             (num_layers, B, H) or with heads (num_layers, B, NH, H/NH, H/NH). Default: the empty
             state.
         mask : Tensor, optional
-            Valid steps, bool, (T, B). A step that is not valid leaves the state as it is, whatever
-            x holds there, and its output is 0. Default: all steps are valid.
+            Valid steps, bool, (T, B). An invalid step leaves the state as it is, whatever x
+            contains there, and its output is 0. Default: all steps are valid.
 
         Returns
         -------
@@ -163,8 +145,8 @@ class mLSTMLayer(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected, or finite inputs are so
-            large that their products overflow (on the CPU; elsewhere the output is inf or NaN).
+            If a tensor has an unexpected shape, dtype or device, or finite inputs are so large that
+            their products overflow (on the CPU; elsewhere the output is inf or NaN).
         """
         x, mask = self._check(x, mask)
         h, c, n = self._initial_state(state, x.shape[1])
@@ -174,37 +156,38 @@ class mLSTMLayer(nn.Module):
 
         T, B, _ = x.shape
         c_first, n_first = c, n
-        samples = samples_per_block(x, B, T * self._width(x))
+        samples = batch_tile_size(x, B, T * self._width(x))
         if samples < B:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
-            blocks = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
-            results = zip(*(self._run(*block) for block in blocks), strict=True)
+            tiles = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
+            results = zip(*(self._run(*tile) for tile in tiles), strict=True)
             output, h, c, n = (torch.cat(parts, dim=1) for parts in results)
         else:
             output, h, c, n = self._run(x, h, c, n, mask)
-        refuse_overflow(
-            "mLSTMLayer", (output, c, n), lambda: self._given(x, mask, c_first, n_first)
+        raise_on_overflow(
+            "mLSTMLayer", (output, c, n), lambda: self._named_inputs(x, mask, c_first, n_first)
         )
         return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
-    def _given(self, x: Tensor, mask: Tensor | None, c: Tensor, n: Tensor) -> dict[str, Tensor]:
-        """Return all that the output depends on."""
+    def _named_inputs(
+        self, x: Tensor, mask: Tensor | None, c: Tensor, n: Tensor
+    ) -> dict[str, Tensor]:
+        """Return everything that the output depends on."""
         x = x if mask is None else x.masked_fill(~mask[..., None], 0)
         return {"x": x, "state c": c, "state n": n, **dict(self.named_parameters())}
 
     def _width(self, x: Tensor) -> int:
-        """Return the numbers per step in the largest of the tensors between input and output."""
+        """Return the numbers per step in the largest temporary between input and output."""
         cell = self.cells[0]
-        if kernel_suits(x, cell.head_dim):
-            return cell.projection.out_features // 2  # larger blocks, by measurement
-        blocks = 2 * cell.heads * chunk_length(len(x), cell.head_dim)  # read and written
-        return max(cell.projection.out_features, blocks)
+        backend = select_gated(x, cell.head_dim)
+        L = default_chunk_size(len(x), cell.head_dim)
+        return backend.gated_tile_width(cell.projection.out_features, cell.heads, L)
 
     def _run(
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the stack over x (T, B, input); return the output, and the last h, c and n."""
-        u = x.transpose(0, 1)  # every sample's steps together, as the recurrence reads them
+        u = x.transpose(0, 1)  # batch first, as the recurrence reads it
         padding = None
         if mask is not None:
             padding = ~mask.T[..., None]
@@ -213,7 +196,7 @@ class mLSTMLayer(nn.Module):
         for i, cell in enumerate(self.cells):
             hidden, memory, normalizer = _run_cell(cell, u, c[i], n[i], padding)
             last.append((_last_valid(hidden, h[i], mask), memory, normalizer))
-            # the states are float32 at least, the next projection expects the dtype of the input
+            # States are float32 or wider, the next projection expects the dtype of the input.
             hidden = hidden.to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
         h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
@@ -221,9 +204,9 @@ class mLSTMLayer(nn.Module):
         return u.transpose(0, 1), h, c, n
 
     def read_weights(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Look inside: what each step reads of each, and how much every step forgets.
+        """Return how much each step reads of each, and how much every step forgets.
 
-        From an empty state and without dropout. Time and memory grow with T².
+        The layer starts from an empty state, without dropout. Time and memory grow with T².
 
         Parameters
         ----------
@@ -234,14 +217,14 @@ class mLSTMLayer(nn.Module):
         -------
         weights : Tensor
             Read weights of :func:`mlstm_read_weights`, (num_layers, B, NH, T, T): first the step
-            that reads, then the step that is read. Those of steps that are not valid are 0.
+            that reads, then the step that is read. Those of invalid steps are 0.
         log_f : Tensor
-            Logarithm of the forget gates, (num_layers, B, NH, T), 0 at steps that are not valid.
+            Logarithm of the forget gates, (num_layers, B, NH, T), 0 at invalid steps.
 
         Raises
         ------
         TypeError, ValueError
-            If a tensor has another shape, dtype or device than expected.
+            If a tensor has an unexpected shape, dtype or device.
         """
         x, mask = self._check(x, mask)
         u, padding = x.transpose(0, 1), None
@@ -250,9 +233,9 @@ class mLSTMLayer(nn.Module):
             u = u.masked_fill(padding, 0)
         weights, forgets = [], []
         for i, cell in enumerate(self.cells):
-            q, k, v, log_i, log_f, o = _by_time(cell.project(u.contiguous()), padding)
+            q, k, v, log_i, log_f, o = heads_first(cell.project(u.contiguous()), padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
-            # a value that is not finite reaches no step before it, whose weight of it is 0
+            # A non-finite value must not affect earlier steps, which weigh it by 0.
             values = read @ v.nan_to_num(0.0, 0.0, 0.0) + (v - v).cumsum(-2)
             hidden = (o * values).transpose(1, 2).flatten(-2).to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
@@ -263,7 +246,7 @@ class mLSTMLayer(nn.Module):
         return torch.stack(weights), torch.stack(forgets)
 
     def _check(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Check x and mask, and return them with time first."""
+        """Check x and mask; return them with time first."""
         dims = ("batch", "time") if self.batch_first else ("time", "batch")
         check_input("mLSTMLayer", x, dims, self.input_size, self.cells[0].projection.weight)
         if mask is not None:
@@ -305,44 +288,31 @@ def _run_cell(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one cell over x (B, T, input), and return its h at every step and its last c and n."""
     x = cell.dropout(x.contiguous())
-    h, *state = _recurrence(cell, x, cell.to_heads(c, n), padding)
-    return cell.dropout(h), *cell.from_heads(mLSTMState(*state))
+    h, state = _recurrence(cell, x, cell.to_state(c, n), padding)
+    return cell.dropout(h), *cell.from_state(state)
 
 
 def _recurrence(
     cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Return the gated h (B, T, H), and the last c, n and m by head."""
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H), and the last state."""
     if x.numel() > 0 and is_eager():
-        p, norms = cell.unnormalized(x)
-        if kernel_suits(p, cell.head_dim):
-            return *GatedKernel.apply(p, state.c, state.n, padding, *norms), state.m
-        return GatedChunkwise.apply(p, *state, padding, *norms)
+        p, norms = cell.project_unnormalized(x)
+        return gated(p, state, padding, norms)
     p = cell.preactivations(x)
-    if x.numel() > 0 and is_compiled_whole():
-        if kernel_suits(p, cell.head_dim):
-            return *kernel_operator(p, state.c, state.n, padding), state.m
-        return gated_operator(p, *state, padding, compiled_chunk(cell.head_dim))[:4]
-    q, k, v, log_i, log_f, o = _by_time(activate(p, cell.heads), padding)
+    if x.numel() > 0 and is_compiling():
+        return gated_compiled(p, state, padding)
+    q, k, v, log_i, log_f, o = heads_first(apply_gate_activations(p, cell.heads), padding)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)
-    return (o * h).transpose(1, 2).flatten(-2), *state
-
-
-def _by_time(parts: Sequence[Tensor], padding: Tensor | None) -> list[Tensor]:
-    """Turn q, k, v, log_i, log_f, o from (B, T, NH, ...) to (B, NH, T, ...), and mask the gates."""
-    q, k, v, log_i, log_f, o = parts
-    if padding is not None:
-        log_i = log_i.masked_fill(padding, -torch.inf)
-        log_f = log_f.masked_fill(padding, 0.0)
-    return [part.transpose(1, 2) for part in (q, k, v, log_i, log_f, o)]
+    return (o * h).transpose(1, 2).flatten(-2), state
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
-    """Pick the last valid step of hidden (B, T, H), or ``before`` where there is none."""
+    """Select the last valid step of hidden (B, T, H), or ``before`` where there is none."""
     if mask is None:
         return hidden[:, -1]
     T, B = mask.shape
     steps = torch.arange(1, T + 1, device=mask.device)[:, None]
     last = (mask * steps).amax(0)  # counted from 1, 0 for none
-    picked = hidden[torch.arange(B, device=mask.device), (last - 1).clamp_min(0)]
-    return torch.where((last > 0)[:, None], picked, before)
+    selected = hidden[torch.arange(B, device=mask.device), (last - 1).clamp_min(0)]
+    return torch.where((last > 0)[:, None], selected, before)

@@ -1,0 +1,135 @@
+"""A linear map that uses the fastest matrix product for many rows on this processor."""
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .ops.execution import is_compiling, is_eager
+
+__all__ = ["OneDNNLinear"]
+
+_MIN_ROWS = 512  # from which on oneDNN pays off
+
+
+class OneDNNLinear(nn.Linear):
+    """:class:`torch.nn.Linear`, through oneDNN where available.
+
+    torch multiplies dense float32 matrices with MKL, which uses AVX-512 on Intel processors
+    only. On others oneDNN, which torch uses for its LSTM, is more than twice as fast.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``input @ weight.T + bias``."""
+        if not _is_plain(input, self.weight):
+            return F.linear(input, self.weight, self.bias)
+        if is_compiling():
+            rows: Tensor = _operator(input.flatten(0, -2), self.weight, self.bias)
+        elif is_eager() and _suits_onednn(input):
+            rows = _OneDNNFunction.apply(input.flatten(0, -2), self.weight, self.bias)
+        else:
+            return F.linear(input, self.weight, self.bias)
+        return rows.unflatten(0, input.shape[:-1])
+
+
+class _OneDNNFunction(torch.autograd.Function):
+    """``F.linear`` of x (R, in), with both passes in oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return grad @ weight, grad.mT @ x, grad.sum(0)
+        for_x, *for_parameters = ctx.needs_input_grad
+        grad_x = _product(grad, weight.mT, None) if for_x else None
+        of_parameters = _parameter_grads(grad, x) if any(for_parameters) else (None, None)
+        return grad_x, *of_parameters
+
+
+# For torch.compile, which would compile F.linear.
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::projection", mutates_args=())
+def _operator(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
+
+
+@_operator.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::projection_backward", mutates_args=())
+def _backward_operator(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if _suits_onednn(x):
+        return _product(grad, weight.mT, None), *_parameter_grads(grad, x)
+    return grad @ weight, grad.mT @ x, grad.sum(0)
+
+
+@_backward_operator.register_fake
+def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(weight.shape[0])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    x, weight, _ = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    result: tuple[Tensor, ...] = _backward_operator(grad, *ctx.saved_tensors)
+    return result
+
+
+_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x @ weight.T + bias`` of dense matrices, in oneDNN."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+def _parameter_grads(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of weight and bias."""
+    grad_weight = _product(x.mT, grad.mT, None).mT.contiguous()  # faster this way round
+    return grad_weight, grad.mT @ grad.new_ones(len(grad))
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether both are plain float32 tensors on the CPU, and not subject to autocast."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        # Subclasses may override operations.
+        and type(x) is Tensor
+        and type(weight) in (Tensor, nn.Parameter)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _suits_onednn(x: Tensor) -> bool:
+    """Whether oneDNN is available, and x large enough for it to pay off."""
+    many = x.numel() >= _MIN_ROWS * x.shape[-1]
+    return many and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether this torch has oneDNN's product of dense matrices.
+
+    It is an internal operator of torch's compiler, so its result is checked first.
+    """
+    x, weight, bias = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.eye(2), torch.ones(2)
+    try:
+        return _product(x.mT, weight.mT, bias).tolist() == [[2.0, 4.0], [3.0, 5.0]]
+    except (AttributeError, RuntimeError):
+        return False

@@ -1,0 +1,336 @@
+"""Both operations for autograd and ``torch.compile``, over the table of backends.
+
+Each operation has one autograd Function for eager code, and one custom op, which is opaque to
+``torch.compile``. A trace of the chunkwise form would have some two hundred nodes, most of them
+with a division of T in their shape: for a varying T it took the compiler minutes. The op computes
+what the Function computes, tiles and factored decays included; the compiler fuses what surrounds
+it. The op is not used eagerly: it knows no layer norms, no transforms and no second derivative.
+
+A second derivative is supported in eager mode, at the speed of the naive form.
+
+Dimensions: B batch, NH heads, T time, L steps of a chunk, K key, V value, H = NH·V.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .autocast import autocast_disabled
+from .chunkwise.tiling import (
+    batch_tile_size,
+    compiled_chunk_size,
+    default_chunk_size,
+    map_batch_tiles,
+)
+from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
+from .double_backward import differentiable_grad
+from .execution import is_compiling
+from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
+from .naive import naive_chunkwise
+from .overflow import raise_on_overflow
+from .types import Inputs, OutputGrads, mLSTMState
+
+__all__ = [
+    "ChunkwiseFunction",
+    "GatedFunction",
+    "chunkwise",
+    "chunkwise_op",
+    "gated",
+    "gated_compiled",
+    "gated_op",
+]
+
+_NAMES = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
+
+
+# --- the recurrence
+
+
+def chunkwise(
+    inputs: Inputs, state: mLSTMState, chunk_size: int | None
+) -> tuple[Tensor, mLSTMState]:
+    """Return h (B, NH, T, V) and the last state, for inputs of one dtype and T of at least 1."""
+    backend = select_chunkwise(inputs, chunk_size)
+    T, K = inputs.q.shape[2:]
+    if is_compiling():
+        L = chunk_size or compiled_chunk_size(K)
+        h, c, n, m, *_ = chunkwise_op([*_pad(inputs, -T % L), *state], backend.NAME, L)
+        return h[:, :, :T], mLSTMState(c, n, m)
+    L = min(chunk_size or default_chunk_size(T, K), T)
+    plan = backend.plan_chunkwise(inputs, L)
+    h, c, n, m, *_ = ChunkwiseFunction.apply(*inputs, *state, backend.NAME, L, plan)
+    return h, mLSTMState(c, n, m)
+
+
+def _pad(inputs: Inputs, steps: int) -> Inputs:
+    """Append steps that leave the state as it is."""
+    q, k, v = (F.pad(x, (0, 0, 0, steps)) for x in inputs[:3])
+    log_i = F.pad(inputs.log_i, (0, steps), value=-torch.inf)
+    return Inputs(q, k, v, log_i, F.pad(inputs.log_f, (0, steps)))
+
+
+class ChunkwiseFunction(torch.autograd.Function):
+    """q, k, v, log_i, log_f, c, n, m, backend, L, plan: h, the last c, n, m, and what is saved.
+
+    L is at most T.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        """Run the backend."""
+        inputs, state, (name, L, plan) = Inputs(*args[:5]), mLSTMState(*args[5:8]), args[8:]
+        h, last, saved = BACKENDS[name].chunkwise_fwd(inputs, state, L, plan)
+        return h, *last, *saved
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the backward pass needs."""
+        *tensors, name, ctx.L, ctx.plan = inputs
+        ctx.backend = BACKENDS[name]
+        ctx.mark_non_differentiable(*output[4:])
+        ctx.save_for_backward(*tensors, *_needed_results(ctx.backend, output))
+        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the eight tensors, and three None."""
+        tensors = ctx.saved_tensors
+        inputs, state = Inputs(*tensors[:5]), mLSTMState(*tensors[5:8])
+        last_c, last_n, *saved = tensors[8:]
+        with autocast_disabled(inputs.q.device):
+            if torch.is_grad_enabled():
+                h, last = naive_chunkwise(inputs, state, ctx.L)
+                found = differentiable_grad((h, *last), grads[:4], (*inputs, *state))
+            else:
+                found = ctx.backend.chunkwise_bwd(
+                    inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
+                )
+        return *found, None, None, None
+
+
+def _needed_results(backend: Backend, output: Sequence[Tensor]) -> list[Tensor]:
+    """Return the last c and n, and what is saved, of ``(h, c, n, m, *saved)``."""
+    h, c, n, _, *saved = output
+    return [c, n, *([h] if backend.SAVES_H else []), *saved]
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise", mutates_args=())
+def chunkwise_op(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
+    """Return what ``ChunkwiseFunction`` does, for a multiple of L steps."""
+    inputs, state, module = Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), BACKENDS[backend]
+    with autocast_disabled(inputs.q.device):
+        plan = module.plan_chunkwise(inputs, L)
+        h, last, saved = module.chunkwise_fwd(inputs, state, L, plan)
+    raise_on_overflow(
+        "mlstm_chunkwise", (h, *last), lambda: dict(zip(_NAMES, tensors, strict=True))
+    )
+    return [x.contiguous() for x in (h, *last, *saved)]
+
+
+@chunkwise_op.register_fake
+def _(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
+    v, state = tensors[2], mLSTMState(*tensors[5:])
+    saved = BACKENDS[backend].chunkwise_saved_shapes(state, v.shape[2], L)
+    return [v.new_empty(shape) for shape in (v.shape, *(x.shape for x in state), *saved)]
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise_backward", mutates_args=())
+def _chunkwise_bwd_op(
+    tensors: list[Tensor], results: list[Tensor], grads: list[Tensor | None], backend: str, L: int
+) -> list[Tensor]:
+    inputs, state, module = Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), BACKENDS[backend]
+    last_c, last_n, *saved = results
+    with autocast_disabled(inputs.q.device):
+        plan = module.plan_chunkwise(inputs, L)
+        found = module.chunkwise_bwd(
+            inputs, state, last_c, last_n, tuple(saved), OutputGrads(*grads), L, plan
+        )
+    return [x.contiguous() for x in found]
+
+
+@_chunkwise_bwd_op.register_fake
+def _(tensors: list[Tensor], *args: Any) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in tensors]
+
+
+def _chunkwise_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    tensors, ctx.backend, ctx.L = inputs
+    ctx.save_for_backward(*tensors, *_needed_results(BACKENDS[ctx.backend], output))
+    ctx.set_materialize_grads(False)
+
+
+def _chunkwise_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, None, None]:
+    saved = list(ctx.saved_tensors)
+    return _chunkwise_bwd_op(saved[:8], saved[8:], grads[:4], ctx.backend, ctx.L), None, None
+
+
+chunkwise_op.register_autograd(_chunkwise_backward, setup_context=_chunkwise_setup)
+
+
+# --- the gated recurrence
+
+
+def gated(
+    p: Tensor, state: mLSTMState, padding: Tensor | None, norms: Sequence[Any]
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H) and the last state, for arguments of ``GatedFunction``."""
+    backend = select_gated(p, state.c.shape[-1])
+    h, c, n, m = GatedFunction.apply(p, *state, padding, backend.NAME, *norms)
+    return h, mLSTMState(c, n, m)
+
+
+def gated_compiled(
+    p: Tensor, state: mLSTMState, padding: Tensor | None
+) -> tuple[Tensor, mLSTMState]:
+    """Return the same where ``torch.compile`` traces, for pre-activations that are normalized."""
+    K = state.c.shape[-1]
+    backend = select_gated(p, K)
+    h, c, n, m, *_ = gated_op(p, list(state), padding, backend.NAME, compiled_chunk_size(K))
+    return h, mLSTMState(c, n, m)
+
+
+class GatedFunction(torch.autograd.Function):
+    """p (B, T, 4 H + 2 NH), c, n, m, padding (B, T, 1) or None, backend, norms: h, last c, n, m.
+
+    The norms are eps, all weights and all biases of the layer norms still to be applied to p, as
+    ``LayerNormParams`` takes them, or nothing. h (B, T, H) lies in memory time first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        p: Tensor,
+        c: Tensor,
+        n: Tensor,
+        m: Tensor,
+        padding: Tensor | None,
+        backend: str,
+        *norms: Any,
+    ) -> tuple[Tensor, ...]:
+        state, ctx.backend = mLSTMState(c, n, m), BACKENDS[backend]
+        ctx.L = default_chunk_size(p.shape[1], c.shape[-1])
+        with autocast_disabled(p.device):
+            parts = layer_norm_fwd(p, LayerNormParams.of(*norms))[0] if norms else [p]
+            ctx.plan = ctx.backend.plan_gated(parts, state, padding, ctx.L)
+            h, last, saved = ctx.backend.gated_fwd(parts, state, padding, ctx.L, ctx.plan)
+        ctx.eps, affine = norms[:1], norms[1:]
+        ctx.saved_count = len(saved)
+        ctx.save_for_backward(p, *state, padding, last.c, last.n, *saved, *affine)
+        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+        if last.m is m:
+            ctx.mark_non_differentiable(m)
+        return h, *last
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        p, c, n, m, padding, last_c, last_n, *saved = ctx.saved_tensors
+        saved, affine = saved[: ctx.saved_count], saved[ctx.saved_count :]
+        state, norms = mLSTMState(c, n, m), (*ctx.eps, *affine)
+        constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
+        with autocast_disabled(p.device):
+            if torch.is_grad_enabled():
+                h, last = ctx.backend.naive_gated(p, state, padding, *norms)
+                grad_p, grad_c, grad_n, grad_m, *grad_affine = differentiable_grad(
+                    (h, *last), grads, (p, *state, *affine)
+                )
+                return grad_p, grad_c, grad_n, grad_m, *constants, *grad_affine
+
+            def bwd(parts: Sequence[Tensor]) -> Any:
+                results = (last_c, last_n, saved, OutputGrads(*grads))
+                return ctx.backend.gated_bwd(parts, state, padding, *results, ctx.L, ctx.plan)
+
+            if not norms:
+                (grad_p,), grad_state = bwd([p])
+                return grad_p, *grad_state, *constants
+            params = LayerNormParams.of(*norms)
+            parts, means, inverses = layer_norm_fwd(p, params)
+            grad_parts, grad_state = bwd(parts)
+            grad_p, grad_params = layer_norm_bwd(grad_parts, p, means, inverses, params)
+            return grad_p, *grad_state, *constants, *grad_params
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::gated", mutates_args=())
+def gated_op(
+    p: Tensor, state: list[Tensor], padding: Tensor | None, backend: str, L: int
+) -> list[Tensor]:
+    """Return what ``GatedFunction`` does without norms, and what is saved."""
+    module, p = BACKENDS[backend], p.contiguous()
+
+    def run(p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None) -> Any:
+        h, last, saved = module.gated_fwd([p], mLSTMState(c, n, m), padding, L, plan)
+        return h, *last, *saved
+
+    with autocast_disabled(p.device):
+        plan = module.plan_gated([p], mLSTMState(*state), padding, L)
+        h, *others = map_batch_tiles(run, (p, *state, padding), _op_tile_size(module, p, state, L))
+    named = {"the projected x": p, "state c": state[0], "state n": state[1]}
+    raise_on_overflow("mLSTMLayer", (h, *others[:2]), lambda: named)
+    # An op must not return its inputs.
+    return [h, *(x.clone() if x is state[2] else x.contiguous() for x in others)]
+
+
+@gated_op.register_fake
+def _(p: Tensor, state: list[Tensor], padding: Tensor | None, backend: str, L: int) -> list[Tensor]:
+    (B, T), (_, NH, V, _) = p.shape[:2], state[0].shape
+    h = p.new_empty(T, B, NH * V).transpose(0, 1)
+    saved = BACKENDS[backend].gated_saved_shapes(mLSTMState(*state), T, L)
+    return [h, *(p.new_empty(shape) for shape in (*(x.shape for x in state), *saved))]
+
+
+@torch.library.custom_op("pytorch_forecasting_mlstm::gated_backward", mutates_args=())
+def _gated_bwd_op(
+    p: Tensor,
+    state: list[Tensor],
+    padding: Tensor | None,
+    results: list[Tensor],
+    grads: list[Tensor | None],
+    backend: str,
+    L: int,
+) -> list[Tensor]:
+    module, p = BACKENDS[backend], p.contiguous()
+
+    def run(
+        p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *others: Any
+    ) -> Any:
+        last_c, last_n, *saved = others[:-4]
+        results = (last_c, last_n, saved, OutputGrads(*others[-4:]))
+        (grad_p,), grads = module.gated_bwd([p], mLSTMState(c, n, m), padding, *results, L, plan)
+        return grad_p, *(torch.zeros_like(m) if grad is None else grad for grad in grads)
+
+    with autocast_disabled(p.device):
+        plan = module.plan_gated([p], mLSTMState(*state), padding, L)
+        tensors = (p, *state, padding, *results, *grads)
+        found = map_batch_tiles(run, tensors, _op_tile_size(module, p, state, L))
+    return [x.contiguous() for x in found]
+
+
+@_gated_bwd_op.register_fake
+def _(p: Tensor, state: list[Tensor], *args: Any) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in (p, *state)]
+
+
+def _op_tile_size(module: Backend, p: Tensor, state: Sequence[Tensor], L: int) -> int:
+    B, T, width = p.shape
+    return batch_tile_size(p, B, T * module.op_tile_width(width, state[0].shape[1], L))
+
+
+def _gated_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    p, state, padding, ctx.backend, ctx.L = inputs
+    ctx.save_for_backward(p, *state, padding, *output[1:3], *output[4:])
+    ctx.set_materialize_grads(False)
+
+
+def _gated_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    p, c, n, m, padding, *results = ctx.saved_tensors
+    grad_p, *grad_state = _gated_bwd_op(
+        p, [c, n, m], padding, results, grads[:4], ctx.backend, ctx.L
+    )
+    return grad_p, grad_state, None, None, None
+
+
+gated_op.register_autograd(_gated_backward, setup_context=_gated_setup)

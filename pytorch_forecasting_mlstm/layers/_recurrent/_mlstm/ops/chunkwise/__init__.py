@@ -1,0 +1,1 @@
+"""The PyTorch backend: the chunkwise form, with a backward pass of its own."""

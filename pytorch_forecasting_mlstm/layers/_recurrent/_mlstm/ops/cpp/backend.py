@@ -1,0 +1,244 @@
+"""The C++ backend, on the CPU, for heads of a few sizes.
+
+Its gated recurrence works on the true memory: c and n come and go at a scale of 1, and m is 0.
+Nothing of the forward pass is saved but inputs and last state.
+
+Dimensions: B batch, T time, NH heads, d head size (K and V).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...preactivations import Projections, soft_cap, soft_cap_grad, split_heads
+from .. import naive
+from ..execution import is_eager_on_cpu
+from ..scale_gradients import scale_gradients
+from ..types import Inputs, OutputGrads, mLSTMState
+from .bindings import (
+    HEAD_SIZES,
+    RecurrenceGrads,
+    RecurrenceInputs,
+    kernel_backward,
+    kernel_forward,
+    stabilize,
+)
+
+__all__ = [
+    "NAME",
+    "SAVES_H",
+    "chunkwise_bwd",
+    "chunkwise_fwd",
+    "chunkwise_saved_shapes",
+    "gated_bwd",
+    "gated_fwd",
+    "gated_saved_shapes",
+    "gated_tile_width",
+    "naive_gated",
+    "op_tile_width",
+    "plan_chunkwise",
+    "plan_gated",
+    "supports_chunkwise",
+    "supports_gated",
+]
+
+NAME = "cpp"
+SAVES_H = False
+
+
+def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
+    """Whether sequences are for the kernel, which has no chunks and no place in a trace."""
+    q, V = inputs.q, inputs.v.shape[-1]
+    return (
+        chunk_size is None
+        and is_eager_on_cpu(q)
+        and supports_gated(q, q.shape[-1])
+        and V == q.shape[-1]
+    )
+
+
+def supports_gated(p: Tensor, head_dim: int) -> bool:
+    """Whether pre-activations like this tensor are for the kernel."""
+    return (
+        p.device.type == "cpu"
+        and p.dtype in (torch.float32, torch.float64)
+        and head_dim in HEAD_SIZES
+        and type(p) is Tensor
+    )
+
+
+def plan_chunkwise(inputs: Inputs, L: int) -> bool:
+    """Return False: there is nothing to plan."""
+    return False
+
+
+def plan_gated(parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int) -> bool:
+    """Return False: there is nothing to plan."""
+    return False
+
+
+def chunkwise_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
+    """Return no shapes: ``chunkwise_fwd`` saves nothing."""
+    return []
+
+
+gated_saved_shapes = chunkwise_saved_shapes
+
+
+def gated_tile_width(projected: int, NH: int, L: int) -> int:
+    """Return half the width of the projection: larger tiles, by measurement."""
+    return projected // 2
+
+
+def op_tile_width(projected: int, NH: int, L: int) -> int:
+    """Return 0: the op has no large temporaries, and takes all samples at once."""
+    return 0
+
+
+def chunkwise_fwd(
+    inputs: Inputs, state: mLSTMState, L: int, plan: bool
+) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+    """Return h, the last state, and nothing saved, for gates of any size."""
+    *gates, last_m = stabilize(inputs.log_i, inputs.log_f, state.m)
+    last = mLSTMState(_dense_copy(state.c), _dense_copy(state.n), last_m)
+    h = inputs.v.new_empty(inputs.v.shape)
+    kernel_forward(_ungated_inputs(inputs, *gates), _rows(h)[:, :, 0], *_fold_heads(last.c, last.n))
+    return h, last, ()
+
+
+def chunkwise_bwd(
+    inputs: Inputs,
+    state: mLSTMState,
+    last_c: Tensor,
+    last_n: Tensor,
+    saved: Sequence[Tensor],
+    grads: OutputGrads,
+    L: int,
+    plan: bool,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of the inputs and of the state."""
+    v, log_i, log_f = inputs[2:]
+    c, n, m = state
+    i, f, floor, _ = stabilize(log_i, log_f, m)
+    grad_h = _dense_rows(v.new_zeros(v.shape) if grads.h is None else grads.h)
+    grad_c, grad_n = _dense_grad(grads.c, c), _dense_grad(grads.n, n)
+    grad_q, grad_k, grad_v = (v.new_empty(v.shape) for _ in range(3))
+    grad_i, grad_f = torch.empty_like(i), torch.empty_like(f)
+    unused = _rows(grad_q)  # without an output gate, its gradient is not written
+    kernel_backward(
+        _ungated_inputs(inputs, i, f, floor),
+        *_fold_heads(c.contiguous(), n.contiguous()),
+        RecurrenceGrads(_rows(grad_h)[:, :, 0], *_fold_heads(grad_c, grad_n)),
+        Projections(
+            _rows(grad_q), _rows(grad_k), _rows(grad_v), _gate(grad_i), _gate(grad_f), unused
+        ),
+    )
+    # m is a constant to h, and scales the states.
+    grad_m = (grad_c * c).sum((-2, -1)) + (grad_n * n).sum(-1)
+    through_scale = scale_gradients(log_i, log_f, m, last_c, last_n, *grads[1:])
+    if through_scale is not None:
+        scale_i, scale_f, scale_m = through_scale
+        grad_i, grad_f, grad_m = grad_i + scale_i, grad_f + scale_f, grad_m + scale_m
+    return grad_q, grad_k, grad_v, grad_i, grad_f, grad_c, grad_n, grad_m
+
+
+def gated_fwd(
+    parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int, plan: bool
+) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+    """Return the gated h (B, T, H), in memory time first, the last state, and nothing saved."""
+    (B, T), (_, NH, d, _) = parts[0].shape[:2], state.c.shape
+    h = state.c.new_empty(T, B, NH * d).transpose(0, 1)
+    c, n = _dense_copy(state.c), _dense_copy(state.n)
+    kernel_forward(_gated_inputs(parts, NH, padding), h, c, n)
+    return h, mLSTMState(c, n, state.m), ()
+
+
+def gated_bwd(
+    parts: Sequence[Tensor],
+    state: mLSTMState,
+    padding: Tensor | None,
+    last_c: Tensor,
+    last_n: Tensor,
+    saved: Sequence[Tensor],
+    grads: OutputGrads,
+    L: int,
+    plan: bool,
+) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
+    """Return the gradients of the parts, and those of c and n; m is no variable."""
+    c, n, _ = state
+    (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
+    grad_parts = [part.new_empty(part.shape) for part in parts]
+    into = split_heads(grad_parts, NH)
+    recurrence_grads = RecurrenceGrads(
+        _dense_rows(c.new_zeros(B, T, NH * d) if grads.h is None else grads.h),
+        _dense_grad(grads.c, c),
+        _dense_grad(grads.n, n),
+    )
+    x = _gated_inputs(parts, NH, padding)
+    kernel_backward(x, c.contiguous(), n.contiguous(), recurrence_grads, into)
+    into.i.mul_(soft_cap_grad(soft_cap(split_heads(parts, NH).i)))
+    closing = torch.sigmoid(-split_heads(parts, NH).f)  # 1 - f, with all digits
+    into.f.mul_(closing if padding is None else closing.masked_fill(padding, 0.0))
+    return grad_parts, (recurrence_grads.c, recurrence_grads.n, None)
+
+
+def naive_gated(
+    p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
+) -> tuple[Tensor, mLSTMState]:
+    """Return what the gated recurrence does, by naive operations, at a scale of 1."""
+    h, last = naive.naive_gated(p, state, padding, *norms)
+    scale = last.m.exp()[..., None]
+    return h, mLSTMState(last.c * scale[..., None], last.n * scale, state.m)
+
+
+def _gated_inputs(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> RecurrenceInputs:
+    """View pre-activations by part, with gates that leave the state as it is at padding."""
+    x = split_heads([_dense_rows(part) for part in parts], NH)
+    # An open gate is given as f - 1, which is negative: see RecurrenceInputs.
+    i, f = torch.exp(soft_cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
+    if padding is not None:
+        i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
+    i, f = i.contiguous(), f.contiguous()
+    # The soft cap bounds the input gate, and so the true memory: it needs no stabilizer.
+    floor = i.new_ones(NH).expand_as(i)
+    return RecurrenceInputs(x.q, x.k, x.v, x.o, i, f, floor, 1 / math.sqrt(x.q.shape[-1]))
+
+
+def _dense_rows(x: Tensor) -> Tensor:
+    """Return a tensor whose last dimension is dense."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _dense_copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:
+    """Return a dense copy of a gradient, or dense zeros."""
+    return like.new_zeros(like.shape) if grad is None else _dense_copy(grad)
+
+
+# Without gates, every head is to the kernel a sample with one head.
+
+
+def _ungated_inputs(inputs: Inputs, i: Tensor, f: Tensor, floor: Tensor) -> RecurrenceInputs:
+    q, k, v = (_rows(_dense_rows(x)) for x in inputs[:3])
+    return RecurrenceInputs(q, k, v, None, _gate(i), _gate(f), _gate(floor), 1.0)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View (B, NH, T, d) as (B NH, T, 1, d), or copy what cannot be."""
+    return x.flatten(0, 1)[:, :, None]
+
+
+def _gate(x: Tensor) -> Tensor:
+    """View dense (B, NH, T) as (B NH, T, 1)."""
+    return x.view(-1, x.shape[-1], 1)
+
+
+def _fold_heads(c: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    """View dense (B, NH, d, d) and (B, NH, d) as (B NH, 1, ...)."""
+    return c.view(-1, 1, *c.shape[2:]), n.view(-1, 1, n.shape[-1])

@@ -1,0 +1,123 @@
+"""Compile the kernel for this processor, once, and load it."""
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from .cache import load_cached
+
+__all__ = ["build"]
+
+_SOURCE = Path(__file__).with_name("recurrence.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+_FUNCTIONS = ("run_float", "run_double", "stabilize_float", "stabilize_double")
+_TIMEOUT = 300  # seconds
+_MAX_LENGTH = 1000  # characters of a message
+
+
+def build() -> ctypes.CDLL:
+    """Return the kernel, from the user's cache if it has been compiled before."""
+    compiler = _compiler()
+    # The predefined macros identify the compiler and its target processor.
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    cache_key = "\0".join([macros, *_FLAGS, _SOURCE.read_text(encoding="utf-8")])
+    name = hashlib.sha256(cache_key.encode()).hexdigest()[:32]
+    folder = _cache()
+    try:
+        return load_cached(folder, f"recurrence-{name}.so", _FUNCTIONS, partial(_compile, compiler))
+    except OSError as error:
+        raise RuntimeError(
+            f"use_kernel: cannot keep the kernel in {folder}, or load it from there: "
+            f"{_one_line(error)}. Another folder can be named in XDG_CACHE_HOME; without a kernel "
+            "the layers compute in PyTorch."
+        ) from error
+
+
+def _compile(compiler: list[str], library: Path) -> None:
+    """Compile the kernel to a library."""
+    _run([*compiler, *_FLAGS, str(_SOURCE), "-o", str(library)])
+    if not library.is_file() or not library.stat().st_size:
+        raise _failure(compiler[0], "it reported success, but wrote no library")
+
+
+def _compiler() -> list[str]:
+    """Return the command of a C++ compiler."""
+    if sys.platform != "linux":
+        raise RuntimeError(
+            f"use_kernel: the kernel runs on Linux only, this is {sys.platform}; layers compute in "
+            "PyTorch without it."
+        )
+    given = os.environ.get("CXX", "").strip()
+    if given and shutil.which(given):
+        return [given]
+    try:
+        commands = [shlex.split(given)] if given else [["c++"], ["g++"], ["clang++"]]
+    except ValueError as error:
+        raise RuntimeError(
+            f"use_kernel: CXX must name a C++ compiler, got {given[:_MAX_LENGTH]!r}: {error}. "
+            "Correct or unset it; without a kernel the layers compute in PyTorch."
+        ) from error
+    for command in commands:
+        if shutil.which(command[0]):
+            return command
+    named = ", ".join(command[0] for command in commands)
+    raise RuntimeError(
+        f"use_kernel: found no C++ compiler, looked for {named}. Install GCC, or name a compiler "
+        "in CXX; without it the layers compute in PyTorch."
+    )
+
+
+def _cache() -> Path:
+    """Return the folder of the user's compiled kernels, as XDG specifies it."""
+    parent = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not parent.is_absolute():
+        try:
+            parent = Path.home() / ".cache"
+            if not parent.is_absolute():
+                raise RuntimeError(f"HOME is not an absolute path: {str(Path.home())!r}.")
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"use_kernel: there is no folder to keep the kernel in: {error} Name one in "
+                "XDG_CACHE_HOME."
+            ) from error
+    return parent / "pytorch_forecasting_mlstm"
+
+
+def _run(command: list[str]) -> str:
+    """Run a compiler, and return its output."""
+    try:
+        done = subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a compiler may print in any encoding
+            timeout=_TIMEOUT,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        stderr = getattr(error, "stderr", None)
+        raise _failure(
+            command[0], stderr if isinstance(stderr, str) and stderr else error
+        ) from None
+    return done.stdout
+
+
+def _failure(compiler: str, reason: object) -> RuntimeError:
+    return RuntimeError(
+        f"use_kernel: {compiler} could not compile the kernel. Another compiler can be named in "
+        f"CXX; without a kernel the layers compute in PyTorch. It says: {_one_line(reason)}"
+    )
+
+
+def _one_line(reason: object) -> str:
+    """Join a message into one line, and cut off the end of a long one."""
+    line = " ".join(str(reason).split())
+    line = line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
+    return "".join(mark if mark.isprintable() else "?" for mark in line)

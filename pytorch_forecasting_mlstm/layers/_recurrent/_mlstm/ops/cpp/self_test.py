@@ -1,0 +1,97 @@
+"""The kernel is compared with the naive form before it is used."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autocast import autocast_disabled
+from ..naive import naive_chunkwise
+from ..types import Inputs, OutputGrads, mLSTMState
+from . import backend
+from .bindings import HEAD_SIZES
+
+__all__ = ["self_test"]
+
+_Tensors = tuple[Tensor, ...]
+_L = 35
+
+
+@cache
+def self_test() -> None:
+    """Compile the kernel, and raise unless its results and gradients are those of the naive form.
+
+    Every head size and dtype is code of its own. Settings of the caller, such as a default device,
+    are kept out.
+    """
+    cpu = torch.device("cpu")
+    with torch.inference_mode(False), torch.enable_grad(), autocast_disabled(cpu), cpu:
+        generator = torch.Generator().manual_seed(0)
+        for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+            for d in HEAD_SIZES:
+                draw = partial(torch.randn, generator=generator, dtype=dtype)
+                c, n = draw(1, 1, d, d), draw(1, 1, d)
+                p = draw(1, 70, 4 * d + 2)
+                q, k, v = (draw(1, 1, 70, d) for _ in range(3))
+                log_i, log_f = draw(1, 1, 70), F.logsigmoid(draw(1, 1, 70))
+                _compare(_gated_kernel, _gated_naive, (p, c, n), tolerance)
+                inputs = (q, k, v, log_i, log_f, c, n, draw(1, 1))
+                _compare(_chunkwise_kernel, _chunkwise_naive, inputs, tolerance)
+
+
+def _compare(
+    kernel: Callable[..., tuple[_Tensors, _Tensors]],
+    naive: Callable[..., _Tensors],
+    inputs: Sequence[Tensor],
+    tolerance: float,
+) -> None:
+    """Raise unless results of the kernel, and their gradients, are those of the naive form.
+
+    The gradients are those of the sum of the sines of all results.
+    """
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    results = naive(*leaves)
+    loss = torch.stack([x.sin().sum() for x in results]).sum()
+    expected = (*results, *torch.autograd.grad(loss, leaves))
+    with torch.no_grad():
+        results, gradients = kernel(*inputs)
+    for actual, reference in zip((*results, *gradients), expected, strict=True):
+        if not (actual - reference).abs().max() <= tolerance * (1 + reference.abs().max()):
+            raise RuntimeError(
+                "use_kernel: the compiled kernel does not compute what PyTorch does, and is not "
+                "used. Name another compiler in CXX."
+            )
+
+
+def _gated_kernel(p: Tensor, c: Tensor, n: Tensor) -> tuple[_Tensors, _Tensors]:
+    state = mLSTMState(c, n, _zero_scale(n))
+    h, last, _ = backend.gated_fwd([p], state, None, _L, False)
+    grads = OutputGrads(h.cos(), last.c.cos(), last.n.cos(), None)
+    (grad_p,), (grad_c, grad_n, _) = backend.gated_bwd(
+        [p], state, None, last.c, last.n, (), grads, _L, False
+    )
+    return (h, last.c, last.n), (grad_p, grad_c, grad_n)
+
+
+def _gated_naive(p: Tensor, c: Tensor, n: Tensor) -> _Tensors:
+    h, last = backend.naive_gated(p, mLSTMState(c, n, _zero_scale(n)), None)
+    return h, last.c, last.n
+
+
+def _chunkwise_kernel(*tensors: Tensor) -> tuple[_Tensors, _Tensors]:
+    inputs, state = Inputs(*tensors[:5]), mLSTMState(*tensors[5:])
+    h, last, _ = backend.chunkwise_fwd(inputs, state, _L, False)
+    grads = OutputGrads(h.cos(), *(x.cos() for x in last))
+    gradients = backend.chunkwise_bwd(inputs, state, last.c, last.n, (), grads, _L, False)
+    return (h, *last), gradients
+
+
+def _chunkwise_naive(*tensors: Tensor) -> _Tensors:
+    h, last = naive_chunkwise(Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), _L)
+    return h, *last
+
+
+def _zero_scale(n: Tensor) -> Tensor:
+    return n.new_zeros(n.shape[:2])

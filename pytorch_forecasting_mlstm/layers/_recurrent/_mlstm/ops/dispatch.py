@@ -1,0 +1,181 @@
+"""The table of backends, and the choice between them.
+
+A backend is a module that provides what :class:`Backend` lists. A new one is a new entry in
+``KERNELS``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from ....._validation import check_bool
+from .chunkwise import backend as pytorch
+from .cpp import backend as cpp
+from .cpp.self_test import self_test as cpp_self_test
+from .types import Inputs, OutputGrads, mLSTMState
+
+__all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", "use_kernel"]
+
+
+class Backend(Protocol):
+    """What a backend provides.
+
+    ``plan_*`` decide, from the data, what both passes must do alike. ``*_fwd`` return h, the last
+    state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``. With ``SAVES_H``
+    h comes before what ``chunkwise_fwd`` saves. ``gated_*`` take pre-activations, whole or in
+    parts (q, k, v, all gates). A last m that is the first m itself has no gradient.
+    """
+
+    NAME: str
+    SAVES_H: bool
+
+    def supports_chunkwise(self, inputs: Inputs, chunk_size: int | None) -> bool:
+        """Whether these sequences can be computed."""
+
+    def supports_gated(self, p: Tensor, head_dim: int) -> bool:
+        """Whether pre-activations like these can be computed."""
+
+    def plan_chunkwise(self, inputs: Inputs, L: int) -> bool:
+        """Return the plan of a recurrence in chunks of L steps."""
+
+    def plan_gated(
+        self, parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int
+    ) -> bool:
+        """Return the plan of a gated recurrence."""
+
+    def chunkwise_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what ``chunkwise_fwd`` saves."""
+
+    def gated_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what ``gated_fwd`` saves."""
+
+    def gated_tile_width(self, projected: int, NH: int, L: int) -> int:
+        """Return the numbers per step of the largest temporary of a layer."""
+
+    def op_tile_width(self, projected: int, NH: int, L: int) -> int:
+        """Return the same of the op by itself; 0 for all samples at once."""
+
+    def chunkwise_fwd(
+        self, inputs: Inputs, state: mLSTMState, L: int, plan: bool, /
+    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+        """Run the recurrence."""
+
+    def chunkwise_bwd(
+        self,
+        inputs: Inputs,
+        state: mLSTMState,
+        last_c: Tensor,
+        last_n: Tensor,
+        saved: tuple[Tensor, ...],
+        grads: OutputGrads,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of the inputs and of the state."""
+
+    def gated_fwd(
+        self,
+        parts: Sequence[Tensor],
+        state: mLSTMState,
+        padding: Tensor | None,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
+        """Run the gated recurrence."""
+
+    def gated_bwd(
+        self,
+        parts: Sequence[Tensor],
+        state: mLSTMState,
+        padding: Tensor | None,
+        last_c: Tensor,
+        last_n: Tensor,
+        saved: Sequence[Tensor],
+        grads: OutputGrads,
+        L: int,
+        plan: bool,
+        /,
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
+        """Return the gradients of the parts and of the state."""
+
+    def naive_gated(
+        self, p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
+    ) -> tuple[Tensor, mLSTMState]:
+        """Return what ``gated_fwd`` does, differentiable any number of times."""
+
+
+class Kernel(NamedTuple):
+    """A backend that is used on request, after its test."""
+
+    backend: Backend
+    self_test: Callable[[], None]
+
+
+#: In the order of preference. What none of them supports is computed in PyTorch.
+KERNELS: tuple[Kernel, ...] = (Kernel(cpp, cpp_self_test),)
+BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
+    kernel.backend.NAME: kernel.backend for kernel in KERNELS
+}
+
+_state = {"enabled": False}
+
+
+def use_kernel(enabled: bool = True) -> None:
+    """Let every :class:`mLSTMLayer` of this process compute its recurrence in C++ on the CPU.
+
+    The kernel is compiled for this processor on first use, which takes some seconds, and kept in
+    the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
+    is used. Layers compute the same numbers, to rounding, in about half the time, and keep less
+    memory for the backward pass.
+
+    It is used for float32 and float64 on the CPU and heads of 8, 16, 24, 32, 48 or 64 units
+    (``hidden_size / num_heads``), by the layer, under ``torch.compile`` too, and by
+    ``mlstm_chunkwise`` where K = V and ``chunk_size`` is not given. Everything else is computed in
+    PyTorch as before: other heads, accelerators, ``torch.func`` and second derivatives. Each
+    spawned process must call ``use_kernel()`` itself.
+
+    Parameters
+    ----------
+    enabled : bool, default True
+        Whether to use the kernel from now on.
+
+    Raises
+    ------
+    TypeError
+        If ``enabled`` is not a bool.
+    RuntimeError
+        If this is not Linux, there is no C++ compiler or it fails, the user's cache cannot be used,
+        or the compiled kernel computes something else than PyTorch.
+
+    Examples
+    --------
+    >>> from pytorch_forecasting_mlstm import use_kernel
+    >>> use_kernel()  # doctest: +SKIP
+    >>> use_kernel(False)  # back to PyTorch
+    """
+    check_bool("use_kernel", "enabled", enabled)
+    if enabled:
+        for kernel in KERNELS:
+            kernel.self_test()
+    _state["enabled"] = enabled
+
+
+def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
+    """Choose the backend of a recurrence; without ``chunk_size`` it chooses its chunks itself."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            if kernel.backend.supports_chunkwise(inputs, chunk_size):
+                return kernel.backend
+    return pytorch
+
+
+def select_gated(p: Tensor, head_dim: int) -> Backend:
+    """Choose the backend of a gated recurrence, for pre-activations like this tensor."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            if kernel.backend.supports_gated(p, head_dim):
+                return kernel.backend
+    return pytorch
