@@ -16,7 +16,7 @@ from pytorch_forecasting.models import BaseModel, TiDEModel, TimeXer, xLSTMTime
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import PATHS
+from pytorch_forecasting_mlstm.models.mlstm_time.linear_paths import PATHS
 
 __all__ = ["COMPETITORS", "Competitor", "count_parameters"]
 

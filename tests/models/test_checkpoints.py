@@ -44,8 +44,8 @@ from torch.serialization import get_safe_globals
 
 from helpers.datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import _known
-from pytorch_forecasting_mlstm.models.mlstm_time._plain import describe, rebuild
+from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _known
+from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import describe, rebuild
 
 SMALL = {"hidden_size": 4, "num_heads": 2}
 

@@ -39,8 +39,8 @@ from helpers.datasets import (
     make_table,
 )
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time import _forecast
-from pytorch_forecasting_mlstm.models.mlstm_time._forecast_rows import horizon_rows
+from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
+from pytorch_forecasting_mlstm.models.base.forecast.rows import horizon_rows
 
 pytestmark = [
     # the host hands arrays of pandas 3, which are read-only, to torch, and only reads them
@@ -177,7 +177,7 @@ def test_what_stands_in_for_the_future_does_not_matter(
             rows["noise"], rows["state"] = -77.0, "closed"
         return rows
 
-    monkeypatch.setattr(_forecast, "horizon_rows", other_rows)
+    monkeypatch.setattr(forecast_module, "horizon_rows", other_rows)
     forecasts.append(model.forecast(history, future))
     pd.testing.assert_frame_equal(*forecasts, check_exact=True)
 

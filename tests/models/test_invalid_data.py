@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from helpers.datasets import CONFIGURATIONS, QUIET, fit, make_dataset, make_gaps, make_table
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
+from pytorch_forecasting_mlstm.models.base.checks.nonfinite import check_finite
 
 TINY = {"hidden_size": 8, "num_heads": 2, "moving_averages": (5, 3)}
 COVARIATES = {

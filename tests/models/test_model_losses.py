@@ -47,8 +47,8 @@ from helpers.datasets import (
     pick_samples,
 )
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._loss_checks import try_loss
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import rescale
+from pytorch_forecasting_mlstm.models.base.checks.loss import try_loss
+from pytorch_forecasting_mlstm.models.base.losses.factory import rescale
 
 QUANTILES = [0.1, 0.5, 0.8]
 SMALL = {"hidden_size": 8, "num_heads": 2}

@@ -27,20 +27,7 @@ from torch import Tensor
 
 from helpers.datasets import configured, make_dataset
 from helpers.tolerances import assert_close
-from pytorch_forecasting_mlstm.models.mlstm_time._alignment import (
-    align_right,
-    fold,
-    unfold,
-    valid_steps,
-)
-from pytorch_forecasting_mlstm.models.mlstm_time._inputs import StepFeatures, Tokens
-from pytorch_forecasting_mlstm.models.mlstm_time._instance_scale import measure_instance
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import (
-    PATHS,
-    LinearPaths,
-    moving_average,
-)
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from pytorch_forecasting_mlstm.models.base.losses.factory import (
     Link,
     choose_loss,
     fresh_loss,
@@ -50,11 +37,24 @@ from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
     output_size_of,
     rescale,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._sizes import (
+from pytorch_forecasting_mlstm.models.base.padding import (
+    align_right,
+    fold,
+    unfold,
+    valid_steps,
+)
+from pytorch_forecasting_mlstm.models.mlstm_time.defaults import (
     default_moving_averages,
     default_patch_length,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time._targets import CategoricalTarget, RealTarget
+from pytorch_forecasting_mlstm.models.mlstm_time.instance_norm import measure_instance
+from pytorch_forecasting_mlstm.models.mlstm_time.linear_paths import (
+    PATHS,
+    LinearPaths,
+    moving_average,
+)
+from pytorch_forecasting_mlstm.models.mlstm_time.submodules import StepFeatures, Tokens
+from pytorch_forecasting_mlstm.models.mlstm_time.targets import CategoricalTarget, RealTarget
 
 LENGTHS = torch.tensor([5, 3, 1, 0])
 

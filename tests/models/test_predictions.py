@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from helpers.datasets import QUIET, configured, fit, make_dataset
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._predictions import Output
+from pytorch_forecasting_mlstm.models.base.prediction import Output
 
 SMALL = {"hidden_size": 8, "num_heads": 2}
 MODES: list[Any] = ["prediction", "quantiles", "raw", ("raw", "prediction")]

@@ -28,7 +28,7 @@ from torch import Tensor
 from helpers.datasets import QUIET
 from helpers.random_configurations import Case, cases
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from pytorch_forecasting_mlstm.models.base.losses.factory import (
     Link,
     link_of,
     losses_of,

@@ -21,7 +21,7 @@ from pytorch_forecasting.models.base._base_model import PredictCallback, Predict
 from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 
-from ._alignment import valid_steps
+from .padding import valid_steps
 
 __all__ = ["GatheredPredictions", "Output"]
 

@@ -14,38 +14,17 @@ from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
 from ...layers._recurrent._mlstm._checks import check_flag, check_size
-from ._alignment import (
-    align_right,
-    pad_steps,
-    unfold,
-    valid_steps,
-)
-from ._checked_data import CheckedData
-from ._checkpoints import SafeCheckpoints
-from ._exact_fit import (
-    check_loss,
-    divergence_told,
-    keep_exact_fits,
-)
-from ._finite import check_centers, check_transformations
-from ._forecast import forecast
-from ._inputs import (
-    ColumnEmbedding,
-    StepFeatures,
-    Tokens,
-)
-from ._interpretation import (
-    Interpretation,
-    interpret,
-    plot_interpretation,
-)
-from ._linear_paths import PATHS
-from ._loss_checks import (
+from ..base.checkpoint.mixin import SafeCheckpoints
+from ..base.checks.dataset import check_batch, check_samples
+from ..base.checks.loss import (
     check_logged_metrics,
     check_losses,
     try_loss,
 )
-from ._losses import (
+from ..base.checks.mixin import CheckedData
+from ..base.checks.nonfinite import check_centers, check_transformations
+from ..base.forecast.forecast import forecast
+from ..base.losses.factory import (
     choose_loss,
     fresh_loss,
     logged_metrics,
@@ -59,22 +38,43 @@ from ._losses import (
     tell_transformations,
     whole_horizon,
 )
-from ._mirror import (
+from ..base.losses.gradients import (
+    check_loss,
+    divergence_told,
+    keep_exact_fits,
+)
+from ..base.padding import (
+    align_right,
+    pad_steps,
+    unfold,
+    valid_steps,
+)
+from ..base.plotting import PlottedPredictions
+from ..base.prediction import GatheredPredictions
+from .defaults import (
+    default_moving_averages,
+    default_patch_length,
+    default_random_signs,
+)
+from .interpretation import (
+    Interpretation,
+    interpret,
+    plot_interpretation,
+)
+from .linear_paths import PATHS
+from .sign_flip import (
     check_can_be_turned,
     draw_turned,
     mirrored,
     mirrored_past,
     one_sided_part,
 )
-from ._plots import PlottedPredictions
-from ._predictions import GatheredPredictions
-from ._same_data import check_batch, check_samples
-from ._sizes import (
-    default_moving_averages,
-    default_patch_length,
-    default_random_signs,
+from .submodules import (
+    ColumnEmbedding,
+    StepFeatures,
+    Tokens,
 )
-from ._targets import TargetPast, make_target
+from .targets import TargetPast, make_target
 
 __all__ = ["mLSTMTime"]
 

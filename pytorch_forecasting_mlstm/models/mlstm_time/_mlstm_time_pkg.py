@@ -50,6 +50,6 @@ class mLSTMTime_pkg(_BasePtForecaster):
     @classmethod
     def _get_test_dataloaders_from(cls, params: dict[str, Any]) -> dict[str, Any]:
         """Return train, validation and test loaders for the host's conformance suite."""
-        from ._conformance import make_dataloaders
+        from ._pkg_test_data import make_dataloaders
 
         return make_dataloaders(params)

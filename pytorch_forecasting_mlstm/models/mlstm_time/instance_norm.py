@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._losses import Link
+from ..base.losses.factory import Link
 
 __all__ = ["InstanceScale", "measure_instance"]
 

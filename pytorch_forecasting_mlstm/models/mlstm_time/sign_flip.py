@@ -11,12 +11,12 @@ import torch
 from pytorch_forecasting.metrics import MAE, MASE, RMSE
 from torch import Tensor
 
-from ._losses import (
+from ..base.losses.factory import (
     metrics_of,
     normalizers_of,
     parts_of,
 )
-from ._targets import TargetPast
+from .targets import TargetPast
 
 __all__ = ["check_can_be_turned", "draw_turned", "mirrored", "mirrored_past", "one_sided_part"]
 

@@ -4,7 +4,7 @@ import torch
 from pytorch_forecasting.models.nn import MultiEmbedding
 from torch import Tensor, nn
 
-from ._alignment import fold
+from ..base.padding import fold
 
 __all__ = ["ColumnEmbedding", "StepFeatures", "Tokens"]
 

@@ -8,12 +8,12 @@ from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor, nn
 
-from ._instance_scale import (
+from ..base.losses.factory import Link, link_of
+from .instance_norm import (
     InstanceScale,
     measure_instance,
 )
-from ._linear_paths import LinearPaths
-from ._losses import Link, link_of
+from .linear_paths import LinearPaths
 
 __all__ = ["CategoricalTarget", "RealTarget", "TargetPast", "make_target"]
 

@@ -9,7 +9,7 @@ from lightning.fabric.utilities.cloud_io import _load
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
-from ._plain import describe, rebuild
+from .serialization import describe, rebuild
 
 __all__ = ["SafeCheckpoints"]
 

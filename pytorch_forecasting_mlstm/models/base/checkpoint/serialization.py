@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torchmetrics import Metric
 
-from ._allowed import allowed, path_of
+from .safe_globals import allowed, path_of
 
 __all__ = ["CannotBeWrittenError", "describe", "rebuild"]
 

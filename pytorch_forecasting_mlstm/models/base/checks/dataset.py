@@ -8,9 +8,9 @@ from pandas.api import types
 from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
-from ...data import BatchedTimeSeriesDataSet
-from ._forecast_schema import is_real
-from ._losses import normalizers_of
+from ....data import BatchedTimeSeriesDataSet
+from ..forecast.schema import is_real
+from ..losses.factory import normalizers_of
 
 __all__ = [
     "HOST_ERRORS",

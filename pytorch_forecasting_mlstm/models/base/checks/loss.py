@@ -34,8 +34,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
-from ._fills import target_fills
-from ._losses import (
+from ..losses.factory import (
     fresh_loss,
     link_of,
     metrics_of,
@@ -44,6 +43,7 @@ from ._losses import (
     pack_targets,
     parts_of,
 )
+from .fills import target_fills
 
 __all__ = ["check_logged_metrics", "check_losses", "try_loss"]
 

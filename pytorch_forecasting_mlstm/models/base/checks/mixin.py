@@ -7,12 +7,12 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 
-from ._finite import check_finite
-from ._same_data import (
+from .dataset import (
     check_dataset,
     make_dataset,
     require_batch,
 )
+from .nonfinite import check_finite
 
 __all__ = ["CheckedData"]
 

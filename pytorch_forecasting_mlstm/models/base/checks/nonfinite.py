@@ -9,9 +9,9 @@ from pytorch_forecasting.data import GroupNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from ._alignment import valid_steps
-from ._fills import target_fills
-from ._losses import normalizers_of
+from ..losses.factory import normalizers_of
+from ..padding import valid_steps
+from .fills import target_fills
 
 __all__ = ["check_centers", "check_finite", "check_transformations"]
 

@@ -9,16 +9,16 @@ from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from ...data import BatchedTimeSeriesDataSet
-from ...layers._recurrent._mlstm._checks import check_size
-from ._forecast_rows import (
+from ....data import BatchedTimeSeriesDataSet
+from ....layers._recurrent._mlstm._checks import check_size
+from ..checks.dataset import HOST_ERRORS
+from ..losses.factory import losses_of, normalizers_of
+from .rows import (
     History,
     horizon_rows,
     read_history,
 )
-from ._forecast_schema import WHO, Schema
-from ._losses import losses_of, normalizers_of
-from ._same_data import HOST_ERRORS
+from .schema import WHO, Schema
 
 __all__ = ["forecast"]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ._forecast_schema import (
+from .schema import (
     WHO,
     Schema,
     more,

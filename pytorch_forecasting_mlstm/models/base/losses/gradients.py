@@ -9,7 +9,7 @@ from pytorch_forecasting.metrics import RMSE
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from ._losses import metrics_of, parts_of
+from .factory import metrics_of, parts_of
 
 __all__ = ["check_loss", "divergence_told", "keep_exact_fits"]
 
