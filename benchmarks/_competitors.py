@@ -136,7 +136,7 @@ COMPETITORS = {
     "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
     "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearPaths)),
     "no-amplitudes": Competitor("- without the amplitudes", _ours(amplitudes=False)),
-    "no-signs": Competitor("- without random signs", _ours(random_signs=False)),
+    "no-signs": Competitor("- without random signs", _ours(random_sign_flip=False)),
     "two-bands": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
     "lstm": Competitor(
         "- nn.LSTM in the memory's place",

@@ -77,7 +77,7 @@ def test_training_forecasts_each_sample_upright_or_upside_down(
 ) -> None:
     dataset = configured(name)
     model = make_model(
-        dataset, loss=loss, random_signs=True, dropout=0.0, instance_normalization=normalize
+        dataset, loss=loss, random_sign_flip=True, dropout=0.0, instance_normalization=normalize
     )
     x = batch_of(dataset)
     upright = torch.cat(forecasts(model, x), dim=-1)
@@ -107,7 +107,7 @@ def test_training_forecasts_each_sample_upright_or_upside_down(
 def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
     """It is its own mirror image: turned, it would ask for two futures at once."""
     dataset = make_dataset(min_encoder_length=0, add_encoder_length=False)
-    model = make_model(dataset, random_signs=True, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     x = batch_of(dataset)
     x["encoder_target"] = torch.full_like(x["encoder_target"], 7.3)
     x["encoder_lengths"] = torch.full_like(x["encoder_lengths"], length)
@@ -119,7 +119,7 @@ def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
 
 def test_targets_that_vary_are_turned_without_those_that_do_not() -> None:
     dataset = configured("two targets")
-    model = make_model(dataset, random_signs=True, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     with torch.no_grad():
         model.head.weight.zero_()  # or each would show what it read of the other
     x = batch_of(dataset)
@@ -133,7 +133,7 @@ def test_targets_that_vary_are_turned_without_those_that_do_not() -> None:
 @pytest.mark.parametrize("signs", [True, False])
 def test_forecasts_after_training_are_upright(signs: bool) -> None:
     dataset = configured("no covariates")
-    model = make_model(dataset, random_signs=signs, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=signs, dropout=0.0)
     x = batch_of(dataset)
     expected = forecasts(model, x)
     for _ in range(5):
@@ -147,15 +147,15 @@ def test_on_where_the_history_of_real_targets_is_all_that_is_read(name: str) -> 
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
     can = not reads and "label" not in dataset.target_names
-    assert make_model(dataset, max_encoder_length=64).random_signs == can
-    assert not make_model(dataset, max_encoder_length=63).random_signs
-    assert not make_model(dataset, max_encoder_length=64, random_signs=False).random_signs
+    assert make_model(dataset, max_encoder_length=64).random_sign_flip == can
+    assert not make_model(dataset, max_encoder_length=63).random_sign_flip
+    assert not make_model(dataset, max_encoder_length=64, random_sign_flip=False).random_sign_flip
     if can:
-        assert make_model(dataset, random_signs=True).random_signs
+        assert make_model(dataset, random_sign_flip=True).random_sign_flip
         return
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, random_signs=True),
-        "mLSTMTime: random_signs must be False here, as",
+        lambda: mLSTMTime.from_dataset(dataset, random_sign_flip=True),
+        "mLSTMTime: random_sign_flip must be False here, as",
         *(reads & {"price", "noise", "region"}),
         "got True; leave it out",
     )
@@ -190,10 +190,10 @@ class Steep(RMSE):
 )
 def test_off_for_a_loss_that_has_a_side(loss: Any, part: str) -> None:
     dataset = make_dataset(target_normalizer=EncoderNormalizer())
-    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
+    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_sign_flip
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
-        "mLSTMTime: random_signs",
+        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
+        "mLSTMTime: random_sign_flip",
         f"as {part}",
         "does not treat both signs of this target alike, got True; leave it out",
     )
@@ -209,15 +209,15 @@ def test_a_mean_does_not_go_through_a_transformation(loss: Any, transformation: 
         target_normalizer=GroupNormalizer(transformation=transformation),
     )
     model = make_model(dataset, loss=loss, max_encoder_length=64)
-    assert model.random_signs == (transformation is None or type(loss) is MAE)
+    assert model.random_sign_flip == (transformation is None or type(loss) is MAE)
 
 
 def test_one_of_several_losses_with_a_side_is_enough() -> None:
     dataset = configured("two targets")
     loss = MultiLoss([MAE(), SMAPE()])
-    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
+    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_sign_flip
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
+        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "as SMAPE() does not treat",
     )
 
@@ -227,11 +227,11 @@ def test_another_loss_decides_anew(tmp_path: Path) -> None:
     model = mLSTMTime.from_dataset(dataset, max_encoder_length=64)
     trainer = fit(model, dataset)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
-    assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_signs
+    assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_sign_flip
     other = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt", loss=SMAPE())
-    assert not other.random_signs
+    assert not other.random_sign_flip
     model.loss = SMAPE()
-    assert not model.random_signs
+    assert not model.random_sign_flip
     fit(model, dataset)
 
 
@@ -260,7 +260,7 @@ def test_a_drift_that_all_series_share_is_not_learned() -> None:
     rises = {}
     for signs in (True, False):
         torch.manual_seed(0)
-        model = mLSTMTime.from_dataset(dataset, random_signs=signs, learning_rate=3e-3)
+        model = mLSTMTime.from_dataset(dataset, random_sign_flip=signs, learning_rate=3e-3)
         fit(model, dataset, steps=100, batch_size=50)
         x = batch_of(dataset)
         forecast = forecasts(model.double().eval(), x)[0]

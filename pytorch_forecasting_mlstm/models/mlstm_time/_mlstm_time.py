@@ -54,7 +54,7 @@ from ..base.prediction import GatheredPredictions
 from .defaults import (
     default_moving_averages,
     default_patch_length,
-    default_random_signs,
+    default_random_sign_flip,
 )
 from .interpretation import (
     Interpretation,
@@ -98,7 +98,7 @@ class mLSTMTime(
        to the linear paths at every step, b, and the paths' amplitudes in every patch, a.
     4. The sum goes back to the scale of the data, through the host's own ``transform_output``.
 
-    Where ``random_signs`` are on, half of the samples of a training, drawn anew every time, go
+    Where ``random_sign_flip`` are on, half of the samples of a training, drawn anew every time, go
     through the network upside down, and their forecasts back.
 
     Padding is masked exactly: the forecast of a sample depends on that sample alone. Encoder and
@@ -129,7 +129,7 @@ class mLSTMTime(
         of the targets; covariates let amplitudes learn the training data by heart.
     instance_normalization : bool, default True
         Whether every sample is brought to its own scale, or all are left at the host's.
-    random_signs : bool, optional
+    random_sign_flip : bool, optional
         Whether training turns half of the samples upside down, so that the memory learns no drift
         by heart; False where series have a direction, as those that grow or saturate. It can, where
         the model reads nothing but the history of the targets, and the losses treat both signs
@@ -208,7 +208,7 @@ class mLSTMTime(
         moving_averages: tuple[int, int] | None = None,
         amplitudes: bool | None = None,
         instance_normalization: bool = True,
-        random_signs: bool | None = None,
+        random_sign_flip: bool | None = None,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
         target: str | list[str] | None = None,
@@ -265,8 +265,8 @@ class mLSTMTime(
         if amplitudes is None:
             amplitudes = not covariates
         check_flag("mLSTMTime", "amplitudes", amplitudes)
-        if random_signs is not None:
-            check_flag("mLSTMTime", "random_signs", random_signs)
+        if random_sign_flip is not None:
+            check_flag("mLSTMTime", "random_sign_flip", random_sign_flip)
         # a loss is a module with a state: a default of its own for every model, and a copy of the
         # caller's
         loss = MAE() if loss is None else fresh_loss(loss)
@@ -279,7 +279,7 @@ class mLSTMTime(
             super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         tell_transformations(self.loss, self.output_transformer)
         self._covariates = list(dict.fromkeys(covariates))
-        if random_signs:
+        if random_sign_flip:
             check_can_be_turned(self._covariates, self.loss, self.output_transformer)
 
         used = {*static_categoricals, *history_classes, *time_varying_categoricals_decoder}
@@ -344,11 +344,11 @@ class mLSTMTime(
                 nn.init.zeros_(head.bias)
 
     @property
-    def random_signs(self) -> bool:
+    def random_sign_flip(self) -> bool:
         """Whether training turns half of the samples upside down."""
-        wanted = self.hparams.random_signs
+        wanted = self.hparams.random_sign_flip
         if wanted is None:
-            wanted = default_random_signs(self.hparams.max_encoder_length)
+            wanted = default_random_sign_flip(self.hparams.max_encoder_length)
         return (
             wanted
             and not self._covariates
@@ -467,7 +467,7 @@ class mLSTMTime(
             )
         ]
         turned = None
-        if self.training and self.random_signs:
+        if self.training and self.random_sign_flip:
             turned = draw_turned(targets)
             targets = list(map(mirrored_past, targets, turned))
         steps = x["decoder_cont"].shape[1]

@@ -1,6 +1,6 @@
 """What follows from the length of the history. This is the one place where it is chosen."""
 
-__all__ = ["default_moving_averages", "default_patch_length", "default_random_signs"]
+__all__ = ["default_moving_averages", "default_patch_length", "default_random_sign_flip"]
 
 _MAX_PATCH = 16
 _MIN_TOKENS = 32
@@ -33,13 +33,13 @@ def default_moving_averages(max_encoder_length: int) -> tuple[int, int]:
     return trend, max(trend // 7, 3) | 1
 
 
-def default_random_signs(max_encoder_length: int) -> bool:
+def default_random_sign_flip(max_encoder_length: int) -> bool:
     """Return whether to train with random signs, where that can be done.
 
     From 64 steps on: training data hold few long windows that do not overlap, and which way those
     drift is learned by heart. Of short ones they hold many, and the direction is worth knowing.
 
-    >>> [default_random_signs(steps) for steps in (24, 63, 64, 512)]
+    >>> [default_random_sign_flip(steps) for steps in (24, 63, 64, 512)]
     [False, False, True, True]
     """
     return max_encoder_length >= _LONG_HISTORY

@@ -45,7 +45,7 @@ def check_can_be_turned(covariates: list[str], loss: Any, output_transformer: An
     else:
         return
     raise ValueError(
-        f"mLSTMTime: random_signs must be False here, as {why}, got True; leave it out."
+        f"mLSTMTime: random_sign_flip must be False here, as {why}, got True; leave it out."
     )
 
 
