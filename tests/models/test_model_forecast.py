@@ -508,9 +508,9 @@ def test_linear_paths_start_from_the_last_step_of_every_history(
     )
     model = model.double().eval()
     silence(model)
-    linear = model.targets[0].linear
+    linear = model.network.target_encoders[0].linear
     with torch.no_grad():
-        model.targets[0].gain.fill_(1)
+        model.network.target_encoders[0].gain.fill_(1)
         for step in range(HORIZON):  # step 1 reads the last value but 0, step 2 the last but 1, ...
             getattr(linear, part).weight[step, -1 - min(step, 2)] = 1
     x, _ = collate(pick_samples(dataset, count=9))
@@ -544,19 +544,21 @@ def test_amplitudes_scale_each_linear_path_patch_by_patch(patch_length: int) -> 
     )
     model = model.double().eval()
     silence(model)
-    model.memory, model.norm_memory = Nothing(), nn.Identity()
-    model.norm_tokens = nn.Identity()
+    model.network.memory, model.network.memory_norm = Nothing(), nn.Identity()
+    model.network.token_norm = nn.Identity()
     patches = -(-HORIZON // patch_length)
     positions = torch.linspace(-1, 2, patches, dtype=torch.float64)
     slopes = torch.tensor([0.5, -1.0, 3.0], dtype=torch.float64)
     with torch.no_grad():
-        model.targets[0].gain.fill_(1)
-        for path in model.targets[0].linear.children():
+        model.network.target_encoders[0].gain.fill_(1)
+        for path in model.network.target_encoders[0].linear.children():
             path.weight.normal_()
-        model.position[-patches:, 0] = positions
-        model.amplitude_head.weight[:, 0] = slopes
+        model.network.position_embedding[-patches:, 0] = positions
+        model.network.amplitude_head.weight[:, 0] = slopes
     seen = []
-    model.targets[0].linear.register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
+    model.network.target_encoders[0].linear.register_forward_hook(
+        lambda *arguments: seen.append(arguments[-1])
+    )
     x, _ = collate(pick_samples(dataset, count=9))
     got = forecast(model, x)[0][..., 0]
     (paths,) = seen
@@ -577,15 +579,15 @@ def test_horizon_follows_the_history_without_a_gap(patch_length: int) -> None:
         )
         model = model.double().eval()
         silence(model)
-        model.memory, model.norm_memory = Roll(places), nn.Identity()
-        model.norm_tokens = nn.Identity()
+        model.network.memory, model.network.memory_norm = Roll(places), nn.Identity()
+        model.network.token_norm = nn.Identity()
         with torch.no_grad():
             # of every step of a patch, the token takes the clock, and the head gives it back;
             # a step of the history holds y, clock and its mark, one of the horizon clock and mark
             for step in range(patch_length):
-                model.history_tokens.projection.weight[step, 3 * step + 1] = 1
-                model.future_tokens.projection.weight[step, 2 * step] = 1
-                model.head.weight[step, step] = 1
+                model.network.history_embedding.projection.weight[step, 3 * step + 1] = 1
+                model.network.horizon_embedding.projection.weight[step, 2 * step] = 1
+                model.network.residual_head.weight[step, step] = 1
         x, _ = collate(pick_samples(dataset, count=9))
         assert len(x["encoder_lengths"].unique()) > 1
         assert_close(forecast(model, x)[0][..., 0], times_of(x) - places * patch_length)

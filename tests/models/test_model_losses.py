@@ -47,8 +47,8 @@ from helpers.datasets import (
     pick_samples,
 )
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.base.checks.loss import try_loss
-from pytorch_forecasting_mlstm.models.base.losses.factory import rescale
+from pytorch_forecasting_mlstm.models.base.checks.loss import dry_run_loss
+from pytorch_forecasting_mlstm.models.base.losses.output import rescale
 
 QUANTILES = [0.1, 0.5, 0.8]
 SMALL = {"hidden_size": 8, "num_heads": 2}
@@ -380,8 +380,8 @@ def test_the_way_back_is_that_of_the_transformation(transformation: str | None, 
     dataset = make_dataset(table, target_normalizer=normalizer)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     with torch.no_grad():
-        model.head.weight.zero_()  # the linear paths go on with the history
-        model.head.bias.zero_()
+        model.network.residual_head.weight.zero_()  # the linear paths go on with the history
+        model.network.residual_head.bias.zero_()
     x, _ = collate(pick_samples(dataset), torch.float32)
     forecast = model.to_prediction(model(x))
     torch.testing.assert_close(forecast, torch.full_like(forecast, 0.255), rtol=0, atol=0.02)
@@ -453,7 +453,7 @@ def test_trying_the_loss_changes_no_random_numbers() -> None:
     for loss in (MAE(), ImplicitQuantileNetworkDistributionLoss()):
         model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
         state = torch.get_rng_state()
-        try_loss(model, dataset)
+        dry_run_loss(model, dataset)
         assert model.training
         assert torch.equal(torch.get_rng_state(), state)
         draws.append(model.loss.lengths)

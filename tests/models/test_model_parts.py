@@ -23,19 +23,24 @@ from pytorch_forecasting.metrics import (
     QuantileLoss,
     TweedieLoss,
 )
+from pytorch_forecasting_mlstm.models.mlstm_time.linear_paths import (
+    COMPONENTS,
+    DecompositionLinear,
+    moving_average,
+)
 from torch import Tensor
 
 from helpers.datasets import configured, make_dataset
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm.models.base.losses.factory import (
     Link,
-    choose_loss,
-    fresh_loss,
+    clone_loss,
     link_of,
-    losses_of,
-    normalizers_of,
-    output_size_of,
+    loss_output_size,
+    primary_metrics,
     rescale,
+    resolve_loss,
+    target_normalizers,
 )
 from pytorch_forecasting_mlstm.models.base.padding import (
     align_right,
@@ -48,13 +53,11 @@ from pytorch_forecasting_mlstm.models.mlstm_time.defaults import (
     default_patch_length,
 )
 from pytorch_forecasting_mlstm.models.mlstm_time.instance_norm import measure_instance
-from pytorch_forecasting_mlstm.models.mlstm_time.linear_paths import (
-    PATHS,
-    LinearPaths,
-    moving_average,
+from pytorch_forecasting_mlstm.models.mlstm_time.submodules import FeatureSelector, PatchEmbedding
+from pytorch_forecasting_mlstm.models.mlstm_time.targets import (
+    CategoricalTargetEncoder,
+    RealTargetEncoder,
 )
-from pytorch_forecasting_mlstm.models.mlstm_time.submodules import StepFeatures, Tokens
-from pytorch_forecasting_mlstm.models.mlstm_time.targets import CategoricalTarget, RealTarget
 
 LENGTHS = torch.tensor([5, 3, 1, 0])
 
@@ -119,14 +122,14 @@ def test_step_features_selects_columns_by_name_and_appends_embeddings() -> None:
     reals = torch.randn(2, 3, 4)
     embedded = {"a": torch.randn(2, 3, 2), "b": torch.randn(2, 3, 1), "c": torch.randn(2, 3, 5)}
     widths = {"a": 2, "b": 1, "c": 5}
-    features = StepFeatures(["z", "x"], ["c", "a"], ["w", "x", "y", "z"], widths)
+    features = FeatureSelector(["z", "x"], ["c", "a"], ["w", "x", "y", "z"], widths)
     assert features.size == 9
     expected = torch.cat([reals[..., [3, 1]], embedded["c"], embedded["a"]], dim=-1)
     assert torch.equal(features(reals, embedded), expected)
 
 
 def test_a_token_is_a_linear_map_of_its_valid_steps_and_their_marks() -> None:
-    tokens = Tokens(step_size=2, patch_length=3, hidden_size=4).double()
+    tokens = PatchEmbedding(step_size=2, patch_length=3, hidden_size=4).double()
     features = torch.randn(len(LENGTHS), 6, 2, dtype=torch.float64)
     mask = valid_steps(LENGTHS, 6, right=True)
     got, got_mask = tokens(features.masked_fill(~mask[..., None], torch.nan), mask)
@@ -209,7 +212,7 @@ def moving_average_of(y: np.ndarray, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("widths", [(1, 1), (2, 1), (3, 3), (4, 2), (25, 4)])
 def test_linear_paths_map_three_bands_of_the_unpadded_history(widths: tuple[int, int]) -> None:
-    paths = LinearPaths(7, 4, widths).double()
+    paths = DecompositionLinear(7, 4, widths).double()
     with torch.no_grad():
         for parameter in paths.parameters():
             parameter.normal_()
@@ -220,7 +223,7 @@ def test_linear_paths_map_three_bands_of_the_unpadded_history(widths: tuple[int,
         if len(values):
             trend, smooth = (moving_average_of(values, width) for width in widths)
             bands = np.stack([trend, smooth - trend, values - smooth])
-        for band, name, found in zip(bands, PATHS, got[row].T, strict=True):
+        for band, name, found in zip(bands, COMPONENTS, got[row].T, strict=True):
             weights = getattr(paths, name).weight.detach().numpy()
             assert_close(found, torch.from_numpy(weights[:, 7 - len(values) :] @ band))
 
@@ -256,7 +259,7 @@ def test_linear_paths_start_near_zero() -> None:
     """The first forecast is the mean of the history, whatever that looks like."""
     y = torch.randn(100, 30)
     mask = torch.ones_like(y, dtype=torch.bool)
-    first = LinearPaths(30, 4, (5, 3))(y, mask).sum(-1)
+    first = DecompositionLinear(30, 4, (5, 3))(y, mask).sum(-1)
     assert first.abs().mean() < 0.05
 
 
@@ -266,7 +269,7 @@ def test_linear_paths_start_near_zero() -> None:
 def test_real_target_is_transformed_normalized_and_masked() -> None:
     series, raw, mask = ragged(7, right=True)
     normalizer = TorchNormalizer(transformation="log")
-    target = RealTarget(normalizer, MAE(), 7, 4, (5, 3), 1, normalize=True).double()
+    target = RealTargetEncoder(normalizer, MAE(), 7, 4, (5, 3), 1, normalize=True).double()
     host = torch.tensor([[2.0, 0.4]]).expand(len(LENGTHS), 2)  # in float32, as loaders give it
     past = target(raw, mask, host)
     for row, values in enumerate(series):
@@ -284,14 +287,18 @@ def test_real_target_is_transformed_normalized_and_masked() -> None:
 )
 def test_linear_paths_start_as_every_number_or_as_a_location(loss: Any, gain: list[float]) -> None:
     _, raw, mask = ragged(7, right=True)
-    target = RealTarget(TorchNormalizer(), loss, 7, 4, (5, 3), len(gain), normalize=True).double()
+    target = RealTargetEncoder(
+        TorchNormalizer(), loss, 7, 4, (5, 3), len(gain), normalize=True
+    ).double()
     past = target(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2))
     line = target.linear(past.features[..., 0], mask)
     assert_close(past.paths, torch.stack([line * each for each in gain], dim=-2))
 
 
 def test_categorical_target_embeds_its_classes_and_maps_each_alike() -> None:
-    target = CategoricalTarget(classes=3, history=3, horizon=2, moving_averages=(1, 1), width=None)
+    target = CategoricalTargetEncoder(
+        classes=3, history=3, horizon=2, moving_averages=(1, 1), width=None
+    )
     # a moving average of one step is the step itself: all is trend
     with torch.no_grad():
         target.linear.trend.weight.copy_(torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 3.0]]))
@@ -340,48 +347,48 @@ def test_link_says_how_the_loss_goes_to_the_data(loss: Any, link: Link) -> None:
     ids=lambda x: getattr(x, "name", None),
 )
 def test_output_size_is_what_the_loss_takes(loss: Any, size: int) -> None:
-    assert output_size_of(loss, GroupNormalizer()) == size
+    assert loss_output_size(loss, GroupNormalizer()) == size
 
 
 def test_output_size_of_a_categorical_target_is_its_number_of_classes() -> None:
     normalizer = configured("categorical target").target_normalizer
-    assert output_size_of(CrossEntropy(), normalizer) == 3
+    assert loss_output_size(CrossEntropy(), normalizer) == 3
 
 
 def test_losses_and_normalizers_are_listed_by_target() -> None:
     mae, smape, rmse = MAE(), SMAPE(), RMSE()
-    assert losses_of(mae) == [mae]
-    assert losses_of(MultiLoss([mae, rmse])) == [mae, rmse]
-    assert losses_of(smape + rmse) == [smape]
-    assert losses_of(MultiLoss([smape + rmse, mae])) == [smape, mae]
+    assert primary_metrics(mae) == [mae]
+    assert primary_metrics(MultiLoss([mae, rmse])) == [mae, rmse]
+    assert primary_metrics(smape + rmse) == [smape]
+    assert primary_metrics(MultiLoss([smape + rmse, mae])) == [smape, mae]
     one, two = GroupNormalizer(), TorchNormalizer()
-    assert normalizers_of(one) == [one]
-    assert normalizers_of(MultiNormalizer([one, two])) == [one, two]
+    assert target_normalizers(one) == [one]
+    assert target_normalizers(MultiNormalizer([one, two])) == [one, two]
 
 
 def test_default_loss_follows_the_kind_of_every_target() -> None:
-    assert isinstance(choose_loss(configured("no covariates")), MAE)
-    assert isinstance(choose_loss(configured("categorical target")), CrossEntropy)
+    assert isinstance(resolve_loss(configured("no covariates")), MAE)
+    assert isinstance(resolve_loss(configured("categorical target")), CrossEntropy)
     for name, kinds in (
         ("two targets", [MAE, MAE]),
         ("mixed targets", [MAE, CrossEntropy]),
         ("list of one target", [MAE]),
         ("list of one categorical target", [CrossEntropy]),
     ):
-        loss = choose_loss(configured(name))
+        loss = resolve_loss(configured(name))
         assert isinstance(loss, MultiLoss)
         assert [type(part) for part in loss.metrics] == kinds
 
 
 def test_one_loss_for_several_targets_is_copied_for_each() -> None:
     loss = NormalDistributionLoss(quantiles=[0.1, 0.9])
-    chosen = choose_loss(configured("two targets"), loss)
+    chosen = resolve_loss(configured("two targets"), loss)
     assert [part.quantiles for part in chosen.metrics] == [[0.1, 0.9]] * 2
     assert len({id(part) for part in (loss, *chosen.metrics)}) == 3
 
 
 def test_several_losses_in_a_list_are_one_for_each_target() -> None:
-    chosen = choose_loss(configured("two targets"), [MAPE(), QuantileLoss()])
+    chosen = resolve_loss(configured("two targets"), [MAPE(), QuantileLoss()])
     assert [type(part) for part in chosen.metrics] == [MAPE, QuantileLoss]
 
 
@@ -404,7 +411,7 @@ def test_fresh_loss_copies_a_loss_that_holds_a_graph(make: Any) -> None:
     if isinstance(loss, NormalDistributionLoss):
         loss._transformation = None
     loss([weight * 2] * 2 if several else weight * 2, ([truth] * 2 if several else truth, None))
-    copy = fresh_loss(loss)
+    copy = clone_loss(loss)
     assert type(copy) is type(loss)
     assert copy is not loss
 
@@ -440,4 +447,4 @@ def test_whole_numbers_that_are_labels_are_classes() -> None:
         time_varying_unknown_reals=[],
         target_normalizer=NaNLabelEncoder(),
     )
-    assert isinstance(choose_loss(dataset), CrossEntropy)
+    assert isinstance(resolve_loss(dataset), CrossEntropy)

@@ -208,7 +208,7 @@ def test_memory_carries_a_cue_that_the_linear_paths_cannot_see() -> None:
         seed_everything(0, verbose=False)
         model = mLSTMTime.from_dataset(training, learning_rate=1e-2)
         if memory is not None:
-            model.memory = memory
+            model.network.memory = memory
         fit(model, training, steps=40, batch_size=60)
         errors.append(mean_error(model, validation))
     assert errors[0] < 0.8
@@ -316,7 +316,7 @@ def test_trained_model_can_be_copied(name: str, copy: Any) -> None:
     for one, two in zip(raw_forecast(other, dataset), raw_forecast(model, dataset), strict=True):
         assert torch.equal(one, two)
     with torch.no_grad():
-        model.head.bias += 1
+        model.network.residual_head.bias += 1
     for one, two in zip(raw_forecast(other, dataset), raw_forecast(model, dataset), strict=True):
         assert not torch.equal(one, two)
     fit(other.train(), dataset)
@@ -403,9 +403,9 @@ def test_sizes_are_those_asked_for() -> None:
         num_heads=6,
         moving_averages=(9, 7),
     )
-    assert len(model.memory.cells) == 3
-    assert model.memory.cells[0].memory_shape(1) == (1, 6, 2, 2)
-    assert model.head.in_features == 12
+    assert len(model.network.memory.cells) == 3
+    assert model.network.memory.cells[0].memory_shape(1) == (1, 6, 2, 2)
+    assert model.network.residual_head.in_features == 12
     default = mLSTMTime.from_dataset(configured("no covariates"))
     assert default.size() != model.size()
 
@@ -417,7 +417,7 @@ def test_patch_length_folds_steps_into_tokens(patch_length: int, tokens: int) ->
     dataset = configured("all covariates")
     model = mLSTMTime.from_dataset(dataset, patch_length=patch_length).eval()
     seen = []
-    model.memory.register_forward_pre_hook(
+    model.network.memory.register_forward_pre_hook(
         lambda module, arguments: seen.append(arguments[0].shape)
     )
     prediction = model(collate(pick_samples(dataset), torch.float32)[0]).prediction
@@ -434,8 +434,8 @@ def test_moving_averages_split_the_bands(widths: tuple[tuple[int, int], ...]) ->
         torch.manual_seed(0)
         model = mLSTMTime.from_dataset(dataset, moving_averages=list(width))
         assert model.hparams.moving_averages == width
-        nn.init.ones_(model.targets[0].linear.trend.weight)
-        nn.init.constant_(model.targets[0].linear.cycle.weight, 2.0)
+        nn.init.ones_(model.network.target_encoders[0].linear.trend.weight)
+        nn.init.constant_(model.network.target_encoders[0].linear.cycle.weight, 2.0)
         forecasts.append(raw_forecast(model, dataset)[0])
     assert not torch.allclose(*forecasts, rtol=1e-3)
 
@@ -446,7 +446,7 @@ def test_amplitudes_are_off_with_covariates(name: str) -> None:
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
     model = mLSTMTime.from_dataset(dataset)
     assert model.hparams.amplitudes == (not reads)
-    assert (model.amplitude_head is None) == bool(reads)
+    assert (model.network.amplitude_head is None) == bool(reads)
     off = mLSTMTime.from_dataset(dataset, amplitudes=False)
     x, _ = collate(pick_samples(dataset), torch.float32)
     found = off.interpret_output(x)
@@ -475,8 +475,8 @@ def test_embedding_sizes_can_be_chosen() -> None:
     dataset = configured("all covariates")
     sizes = {"region": (3, 5)}
     model = mLSTMTime.from_dataset(dataset, embedding_sizes=sizes)
-    assert model.embedding["region"].weight.shape == (3, 5)
-    assert model.embedding["state"].weight.shape[0] == 2
+    assert model.network.categorical_embedding["region"].weight.shape == (3, 5)
+    assert model.network.categorical_embedding["state"].weight.shape[0] == 2
     raw_forecast(model, dataset)
 
 
@@ -486,15 +486,15 @@ def test_columns_of_any_name_are_embedded(name: str) -> None:
     table = make_table().rename(columns={"state": name})
     dataset = make_dataset(table, time_varying_known_categoricals=[name])
     model = mLSTMTime.from_dataset(dataset)
-    assert model.embedding[name].weight.shape[0] == 2
+    assert model.network.categorical_embedding[name].weight.shape[0] == 2
     raw_forecast(model, dataset)
 
 
 def test_embedding_of_a_categorical_target_can_be_chosen() -> None:
     dataset = configured("categorical target")
-    width = mLSTMTime.from_dataset(dataset).targets[0].size + 3
+    width = mLSTMTime.from_dataset(dataset).network.target_encoders[0].size + 3
     model = mLSTMTime.from_dataset(dataset, embedding_sizes={"label": (2, width)})
-    assert model.targets[0].embedding.weight.shape[1] == width
+    assert model.network.target_encoders[0].embedding.weight.shape[1] == width
     raw_forecast(model, dataset)
 
 

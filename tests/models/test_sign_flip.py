@@ -121,7 +121,7 @@ def test_targets_that_vary_are_turned_without_those_that_do_not() -> None:
     dataset = configured("two targets")
     model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     with torch.no_grad():
-        model.head.weight.zero_()  # or each would show what it read of the other
+        model.network.residual_head.weight.zero_()  # or each would show what it read of the other
     x = batch_of(dataset)
     x["encoder_target"][1] = torch.full_like(x["encoder_target"][1], 7.3)
     upright = forecasts(model, x)

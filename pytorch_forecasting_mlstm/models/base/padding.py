@@ -1,4 +1,4 @@
-"""Sequences of different lengths side by side: moved to one end, masked, folded into patches."""
+"""Sequences of different lengths in one tensor: masks, alignment and patches."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,14 @@ __all__ = ["align_right", "fold", "pad_steps", "unfold", "valid_steps"]
 
 
 def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
-    """Mark the valid ones of ``size`` steps, (B, size): the first, or the last if ``right``."""
+    """Return a mask (B, size) of the valid steps: the first ``lengths``, or the last if ``right``.
+
+    Examples
+    --------
+    >>> valid_steps(torch.tensor([1, 3]), 3)
+    tensor([[ True, False, False],
+            [ True,  True,  True]])
+    """
     steps = torch.arange(size, device=lengths.device)
     return steps >= size - lengths[:, None] if right else steps < lengths[:, None]
 
@@ -15,7 +22,7 @@ def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
 def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
     """Move the valid steps of x (B, T, ...), its first ``lengths``, to the end of ``size`` steps.
 
-    What stands before them is arbitrary.
+    The values in front of them are arbitrary: mask them.
     """
     if x.shape[1] == 0:
         return x.new_zeros(x.shape[0], size, *x.shape[2:])
@@ -25,12 +32,12 @@ def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 
 def pad_steps(x: Tensor, size: int) -> Tensor:
-    """Append steps of zeros to x (B, T, F), up to ``size``."""
+    """Pad x (B, T, F) with zeros to ``size`` steps."""
     return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], x.shape[2])], dim=1)
 
 
 def fold(x: Tensor, patch_length: int) -> Tensor:
-    """Fold steps into patches: (B, N * P, F) to (B, N, P * F)."""
+    """Fold steps into patches of P steps: (B, N * P, F) to (B, N, P * F)."""
     return x.unflatten(1, (-1, patch_length)).flatten(2)
 
 

@@ -1,4 +1,4 @@
-"""Data for the host's conformance suite, made here: the host's own scenario needs a download."""
+"""Synthetic data for pytorch-forecasting's conformance suite, whose own are a download."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ def make_dataloaders(params: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     params : dict
-        What the suite gives: ``loss``, ``data_loader_kwargs`` for the dataset, ``clip_target`` to
-        bring the target into (0, 1).
+        What the suite passes: ``loss``, ``data_loader_kwargs`` for the dataset, and
+        ``clip_target`` for a target within (0, 1).
     """
     dataset_kwargs = {
         "target": "volume",
@@ -43,7 +43,7 @@ def make_dataloaders(params: dict[str, Any]) -> dict[str, Any]:
         table["volume"] = (table["volume"] / 100).clip(1e-3, 1 - 1e-3)
     dataset_kwargs |= params.get("data_loader_kwargs", {})
     if isinstance(loss, MultivariateNormalDistributionLoss):
-        dataset_kwargs["min_prediction_length"] = _HORIZON  # it cannot leave out padding
+        dataset_kwargs["min_prediction_length"] = _HORIZON  # it cannot mask padding
 
     cutoff = table["month"].max() - _HORIZON
     training = TimeSeriesDataSet(
@@ -63,7 +63,7 @@ def make_dataloaders(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _demand() -> pd.DataFrame:
-    """Two agencies with two articles each, three years of months with a season."""
+    """Make a table of two agencies with two articles each: three years of months, with a season."""
     rng = np.random.default_rng(0)
     month = np.arange(36)
     return pd.concat(

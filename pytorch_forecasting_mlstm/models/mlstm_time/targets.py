@@ -1,149 +1,189 @@
-"""The past of a target: what the memory reads of it, and what goes straight to the forecast."""
+"""Encoders of the targets: what the memory reads of them, and the linear part of the forecast."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from pytorch_forecasting.data import NaNLabelEncoder
-from pytorch_forecasting.metrics import DistributionLoss
-from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor, nn
 
-from ..base.losses.factory import Link, link_of
-from .instance_norm import (
-    InstanceScale,
-    measure_instance,
-)
-from .linear_paths import LinearPaths
+from ..base.losses.link import Link
+from .instance_norm import InstanceStatistics, measure_instance
+from .submodules import DecompositionLinear
 
-__all__ = ["CategoricalTarget", "RealTarget", "TargetPast", "make_target"]
+__all__ = [
+    "CategoricalTargetEncoder",
+    "EncodedTarget",
+    "RealTargetEncoder",
+    "TargetSpec",
+    "flip_sign",
+    "make_target_encoder",
+]
 
-#: What is added to a count, as a share of the mean rate, before its logarithm: there may be zeros.
-_ZERO_COUNT = 0.5
-#: Deviation of logarithms below which a history is constant: rounding leaves 1e-7 of one.
-_CONSTANT = 1e-5
+#: Added to a count, as a share of the mean rate, before its logarithm: counts may be 0.
+_COUNT_OFFSET = 0.5
+#: Deviation of logarithms below which a history counts as constant: rounding leaves 1e-7.
+_MIN_DEVIATION = 1e-5
 
 
-class TargetPast(NamedTuple):
-    """The past of one target.
+class TargetSpec(NamedTuple):
+    """What the network has to know of a target.
+
+    Attributes
+    ----------
+    link : Link
+        How the loss maps the output of the network to the data.
+    output_size : int
+        Numbers per step that the loss expects.
+    transform : callable, optional
+        Of a real target: maps values in the units of the data to the space in which
+        ``target_scale`` centers and scales them, where this is another one.
+    is_distribution : bool
+        Of a real target: whether the numbers are the parameters of a distribution, of which the
+        linear maps start as the first, its location. Otherwise they start as every number, a point
+        or the quantiles.
+    num_classes, embedding_size : int, optional
+        Of a categorical target: number of its classes, and width of their embedding.
+    """
+
+    link: Link
+    output_size: int
+    transform: Callable[[Tensor], Tensor] | None = None
+    is_distribution: bool = False
+    num_classes: int | None = None
+    embedding_size: int = 1
+
+
+class EncodedTarget(NamedTuple):
+    """The encoded history of one target.
 
     Attributes
     ----------
     features : Tensor
         What the memory reads, (B, history, size).
-    scale : InstanceScale or None
-        Scale of every sample; None for classes.
-    paths : Tensor
-        What goes to the forecast by the linear paths, (B, horizon, output_size, 3), in the order of
-        ``PATHS``.
+    statistics : InstanceStatistics or None
+        Statistics of every sample; None for classes.
+    components : Tensor
+        Trend, cycle and season of the forecast, (B, horizon, output_size, 3).
+    flipped : Tensor, optional
+        Whether the sign of a sample is flipped, bool, (B, 1, 1).
     """
 
     features: Tensor
-    scale: InstanceScale | None
-    paths: Tensor
+    statistics: InstanceStatistics | None
+    components: Tensor
+    flipped: Tensor | None = None
+
+    def flip(self, mask: Tensor) -> "EncodedTarget":
+        """Flip the sign of a real target in some samples, (B, 1, 1), except where it is constant.
+
+        A constant history equals its flipped self, and must not be trained on two futures.
+        """
+        assert self.statistics is not None, "classes have no sign"
+        mask = mask & self.statistics.varies[..., None]
+        return self._replace(
+            features=flip_sign(self.features, mask),
+            components=flip_sign(self.components, mask[..., None]),
+            flipped=mask,
+        )
 
 
-class RealTarget(nn.Module):
-    """A real target: normalized sample by sample, with linear paths to the horizon.
+def flip_sign(x: Tensor, mask: Tensor) -> Tensor:
+    """Change the sign of x where ``mask``."""
+    return torch.where(mask, -x, x)
+
+
+class RealTargetEncoder(nn.Module):
+    """Encode a real target: normalize it sample by sample, and map its components to the horizon.
 
     Parameters
     ----------
-    normalizer : TorchNormalizer
-        Normalizer of the host.
-    loss : Metric
-        Loss of this target.
+    spec : TargetSpec
+        The target.
     history, horizon, moving_averages
-        As of :class:`LinearPaths`.
-    output_size : int
-        Numbers per step that the loss takes. The linear paths start as a point and as every
-        quantile, or as the location of a distribution, the first of its parameters.
+        As in :class:`~.submodules.DecompositionLinear`.
     normalize : bool
-        Whether every sample is brought to its own scale.
+        Whether every sample is scaled by its own history.
     """
 
     size = 1
 
     def __init__(
         self,
-        normalizer: Any,
-        loss: Any,
+        spec: TargetSpec,
         history: int,
         horizon: int,
         moving_averages: tuple[int, int],
-        output_size: int,
         normalize: bool,
     ) -> None:
         super().__init__()
-        self.normalizer = normalizer
-        self.link = link_of(loss)
-        self.normalize = normalize
-        self.linear = LinearPaths(history, horizon, moving_averages)
-        gain = torch.ones(output_size)
-        if isinstance(loss, DistributionLoss):
+        self.transform, self.link, self.normalize = spec.transform, spec.link, normalize
+        self.linear = DecompositionLinear(history, horizon, moving_averages)
+        gain = torch.ones(spec.output_size)
+        if spec.is_distribution:
             gain[1:] = 0
         self.gain = nn.Parameter(gain)
 
-    def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
-        """Read a right-aligned history (B, T), in units of the data, valid (B, T)."""
-        dtype = self.gain.dtype  # not raw's: a target may be counted in whole numbers
+    def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> EncodedTarget:
+        """Encode a right-aligned history (B, T), in the units of the data, valid (B, T)."""
+        dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
-        y = (self.normalizer.preprocess(raw) - target_scale[:, :1]) / target_scale[:, 1:]
+        transformed = raw if self.transform is None else self.transform(raw)
+        y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
-        scale = measure_instance(y, raw, mask, target_scale, self.link, self.normalize)
+        statistics = measure_instance(y, raw, mask, target_scale, self.link, self.normalize)
         if self.link is Link.LOG_RATE:
-            y, scale = _in_log_space(raw, mask, scale, self.normalize)
+            y, statistics = _to_log_space(raw, mask, statistics, self.normalize)
         else:
-            y = scale.normalize(y)
+            y = statistics.normalize(y)
         y = y.masked_fill(~mask, 0)
-        paths = self.linear(y, mask)[..., None, :] * self.gain[:, None]
-        return TargetPast(y[..., None], scale, paths)
+        components = self.linear(y, mask)[..., None, :] * self.gain[:, None]
+        return EncodedTarget(y[..., None], statistics, components)
 
 
-class CategoricalTarget(nn.Module):
-    """A categorical target: its classes embedded, and linear paths from each class to its logit.
+class CategoricalTargetEncoder(nn.Module):
+    """Encode a categorical target: embed its classes, and map each class to its own logit.
 
-    The history of a class is 1 where the target was of it, and 0 elsewhere. All classes share the
-    paths.
+    The history of a class is 1 where the target was of that class, and 0 elsewhere. All classes
+    share the linear maps.
 
     Parameters
     ----------
-    classes : int
-        Number of classes.
+    num_classes, embedding_size : int
+        Number of classes, and width of their embedding.
     history, horizon, moving_averages
-        As of :class:`LinearPaths`.
-    width : int, optional
-        Width of the embedding. Default: the host's choice for so many classes.
+        As in :class:`~.submodules.DecompositionLinear`.
     """
 
     def __init__(
         self,
-        classes: int,
+        num_classes: int,
+        embedding_size: int,
         history: int,
         horizon: int,
         moving_averages: tuple[int, int],
-        width: int | None,
     ) -> None:
         super().__init__()
-        self.size = get_embedding_size(classes) if width is None else width
-        self.embedding = nn.Embedding(classes, self.size)
-        self.linear = LinearPaths(history, horizon, moving_averages)
+        self.size = embedding_size
+        self.embedding = nn.Embedding(num_classes, embedding_size)
+        self.linear = DecompositionLinear(history, horizon, moving_averages)
 
-    def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> TargetPast:
-        """Read the right-aligned history raw (B, T) of classes, given its valid steps (B, T)."""
-        raw = raw.masked_fill(~mask, 0)
-        classes = self.embedding.num_embeddings
-        member = nn.functional.one_hot(raw, classes).mT.to(self.embedding.weight.dtype)  # (B, C, T)
+    def forward(self, codes: Tensor, mask: Tensor, target_scale: Tensor) -> EncodedTarget:
+        """Encode a right-aligned history (B, T) of class codes, valid (B, T)."""
+        codes = codes.masked_fill(~mask, 0)
+        classes, dtype = self.embedding.num_embeddings, self.embedding.weight.dtype
+        member = nn.functional.one_hot(codes, classes).mT.to(dtype)  # (B, C, T)
         valid = mask[:, None].expand_as(member)
-        paths = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 3)
-        paths = paths.unflatten(0, (-1, classes)).transpose(1, 2)  # (B, horizon, C, 3)
-        return TargetPast(self.embedding(raw), None, paths.contiguous())
+        components = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 3)
+        components = components.unflatten(0, (-1, classes)).transpose(1, 2)  # (B, horizon, C, 3)
+        return EncodedTarget(self.embedding(codes), None, components.contiguous())
 
 
-def _in_log_space(
-    raw: Tensor, mask: Tensor, scale: InstanceScale, normalize: bool
-) -> tuple[Tensor, InstanceScale]:
+def _to_log_space(
+    raw: Tensor, mask: Tensor, statistics: InstanceStatistics, normalize: bool
+) -> tuple[Tensor, InstanceStatistics]:
     """Bring a history to the space of a loss that takes the logarithm of a rate.
 
-    There, what the linear paths and the memory read varies as their forecast does.
+    In that space, what the memory and the linear maps read varies as their forecast does.
 
     Parameters
     ----------
@@ -151,39 +191,39 @@ def _in_log_space(
         History in the units of the data, (B, T).
     mask : Tensor
         Valid steps, (B, T).
-    scale : InstanceScale
-        Scale of every sample, with the logarithm of its mean rate as center.
+    statistics : InstanceStatistics
+        Statistics of every sample, with the logarithm of its mean rate as center.
     normalize : bool
-        Whether every sample is brought to its own scale.
+        Whether every sample is scaled by its own history.
 
     Returns
     -------
-    tuple of Tensor and InstanceScale
-        The history, of mean 0 and deviation 1 if it is normalized, and the scale that leads from
-        there to log rates.
+    tuple of Tensor and InstanceStatistics
+        The history, of mean 0 and standard deviation 1 if it is normalized, and the statistics
+        that lead from there to log rates.
     """
-    log_rate = scale.target_scale[:, :1]
+    log_rate = statistics.target_scale[:, :1]
     count = mask.sum(1, keepdim=True).clamp_min(1)
-    y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _ZERO_COUNT).masked_fill(~mask, 0)
+    y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _COUNT_OFFSET).masked_fill(~mask, 0)
     if not normalize:
-        return y, scale
+        return y, statistics
     center = y.sum(1, keepdim=True) / count
     spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
-    spread = torch.where(spread > _CONSTANT, spread, torch.ones_like(spread))
-    return (y - center) / spread, scale._replace(target_scale=torch.cat([log_rate, spread], dim=1))
+    spread = torch.where(spread > _MIN_DEVIATION, spread, torch.ones_like(spread))
+    scale = torch.cat([log_rate, spread], dim=1)
+    return (y - center) / spread, statistics._replace(target_scale=scale)
 
 
-def make_target(
-    normalizer: Any,
-    loss: Any,
+def make_target_encoder(
+    spec: TargetSpec,
     history: int,
     horizon: int,
     moving_averages: tuple[int, int],
-    output_size: int,
     normalize: bool,
-    width: int | None,
-) -> RealTarget | CategoricalTarget:
-    """Choose by the normalizer of the host: it encodes the labels of a categorical target."""
-    if isinstance(normalizer, NaNLabelEncoder):
-        return CategoricalTarget(len(normalizer.classes_), history, horizon, moving_averages, width)
-    return RealTarget(normalizer, loss, history, horizon, moving_averages, output_size, normalize)
+) -> RealTargetEncoder | CategoricalTargetEncoder:
+    """Make the encoder for the kind of a target."""
+    if spec.num_classes is not None:
+        return CategoricalTargetEncoder(
+            spec.num_classes, spec.embedding_size, history, horizon, moving_averages
+        )
+    return RealTargetEncoder(spec, history, horizon, moving_averages, normalize)

@@ -1,6 +1,8 @@
-"""Whether a loss works on a dataset: everything that would go wrong later is said at once."""
+"""Whether a loss can be trained on a dataset: what would fail later is reported at once."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -34,70 +36,59 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
-from ..losses.factory import (
-    fresh_loss,
+from ..errors import UPSTREAM_ERRORS
+from ..losses.factory import clone_loss
+from ..losses.link import (
+    component_metrics,
     link_of,
-    metrics_of,
-    normalizers_of,
-    output_size_of,
-    pack_targets,
-    parts_of,
+    loss_output_size,
+    per_target_losses,
+    target_normalizers,
 )
-from .fills import target_fills
+from ..losses.output import pack_targets
+from .nonfinite import target_fill_values
 
-__all__ = ["check_logged_metrics", "check_losses", "try_loss"]
+__all__ = ["check_logging_metrics", "check_losses", "dry_run_loss"]
 
-#: What distributions need of the normalizer: one of these transformations, and a center or none.
+#: What distributions need of a normalizer: one of these transformations, and a center or none.
 _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (
         NegativeBinomialDistributionLoss,
-        # not "sqrt": the host multiplies means by the scale of the roots
+        # not "sqrt": pytorch-forecasting multiplies means by the scale of the roots
         (None, "log1p", "softplus", "relu", "count"),
         False,
     ),
     (LogNormalDistributionLoss, ("log", "log1p"), None),
     (BetaDistributionLoss, ("logit",), True),
 )
-#: Losses that average over a batch, or see a forecast as one vector: steps cannot be told apart.
+#: Losses that average over a batch, or treat a forecast as one vector: they have no loss per step.
 _NO_STEPS = (AggregationMetric, MultivariateNormalDistributionLoss, MQF2DistributionLoss)
-#: Losses that cannot weigh steps; the host would fail on them, or take weights for something else.
+#: Losses that cannot weigh steps: they fail on weights, or take them for something else.
 _NO_WEIGHTS = (*_NO_STEPS, MASE, TorchMetricWrapper)
-#: Distributions of which the host transforms samples, so that a target must be among its images.
+#: Distributions whose samples are transformed, so that a target must be in the image of that.
 _TRANSFORMED = (
     NormalDistributionLoss,
     MultivariateNormalDistributionLoss,
     MQF2DistributionLoss,
 )
-_NOT_NEGATIVE = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
+_NONNEGATIVE = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
 
 
-def check_losses(loss: Any, dataset: TimeSeriesDataSet) -> None:
-    """Raise if the loss of a target cannot work with the dataset."""
-    normalizers = normalizers_of(dataset.target_normalizer)
-    values, fills = dataset.data["target"], target_fills(dataset)
-    for name, part, normalizer, target in zip(
-        dataset.target_names, parts_of(loss), normalizers, values, strict=True
-    ):
-        if isinstance(part, CompositeMetric):
-            _check_composite(part, normalizer, dataset.multi_target)
-        for single in metrics_of(part):
-            _check_loss(single, normalizer)
-            _check_steps(single, normalizer, dataset)
-            _check_values(single, normalizer, name, target)
-            if name in fills:
-                _check_fill(single, normalizer, name, fills[name])
+class _UnsupportedError(ValueError):
+    """A loss does not suit a dataset; the message still lacks the name of the caller."""
 
 
-def check_logged_metrics(metrics: Any, dataset: TimeSeriesDataSet) -> None:
-    """Raise if a metric to log cannot weigh steps, or leave out padded ones, and would have to."""
-    for metric in metrics:
-        for part in metrics_of(metric):
-            for normalizer in normalizers_of(dataset.target_normalizer):
-                _check_steps(part, normalizer, dataset)
+@contextmanager
+def _named(caller: str) -> Iterator[None]:
+    """Begin the messages of unsupported losses with the name of the caller."""
+    try:
+        yield
+    except _UnsupportedError as error:
+        raise ValueError(f"{caller}: {error}") from None
 
 
-def _refuse(loss: Any, problem: str, cure: str) -> NoReturn:
-    raise ValueError(f"mLSTMTime: {_name(loss)} {problem}; {cure}.")
+def _raise_unsupported(loss: Any, problem: str, hint: str) -> NoReturn:
+    raise _UnsupportedError(f"{_name(loss)} {problem}; {hint}.")
 
 
 def _name(loss: Any) -> str:
@@ -105,64 +96,113 @@ def _name(loss: Any) -> str:
     return type(loss.torchmetric if wrapped else loss).__name__
 
 
+def check_losses(loss: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if the loss of a target does not suit the dataset.
+
+    Parameters
+    ----------
+    loss : Metric
+        Loss of the model, with a part for each target.
+    dataset : TimeSeriesDataSet
+        Dataset that the model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    normalizers = target_normalizers(dataset.target_normalizer)
+    values, fills = dataset.data["target"], target_fill_values(dataset)
+    with _named(caller):
+        for name, part, normalizer, target in zip(
+            dataset.target_names, per_target_losses(loss), normalizers, values, strict=True
+        ):
+            if isinstance(part, CompositeMetric):
+                _check_composite(part, normalizer, dataset.multi_target)
+            for metric in component_metrics(part):
+                _check_metric(metric, normalizer)
+                _check_steps(metric, normalizer, dataset)
+                _check_values(metric, normalizer, name, target)
+                if name in fills:
+                    _check_fill_value(metric, normalizer, name, fills[name])
+
+
+def check_logging_metrics(metrics: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if a metric to log cannot handle the weights or the padding that the dataset has.
+
+    Parameters
+    ----------
+    metrics : iterable of Metric
+        Metrics to log.
+    dataset : TimeSeriesDataSet
+        Dataset that the model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    with _named(caller):
+        for metric in metrics:
+            for component in component_metrics(metric):
+                for normalizer in target_normalizers(dataset.target_normalizer):
+                    _check_steps(component, normalizer, dataset)
+
+
 def _check_composite(loss: CompositeMetric, normalizer: Any, multi_target: bool) -> None:
     """Raise if the parts of a sum of metrics do not read the same output in the same way."""
     parts = list(loss._metrics)
     if not parts:
-        _refuse(loss, "has no parts", "make it as a sum, SMAPE() + MAE()")
+        _raise_unsupported(loss, "has no parts", "make it as a sum, SMAPE() + MAE()")
     first, *others = parts
     for other in others:
-        same_reading = link_of(first) is link_of(other)
-        same_size = output_size_of(first, normalizer) == output_size_of(other, normalizer)
+        same_link = link_of(first) is link_of(other)
+        same_size = loss_output_size(first, normalizer) == loss_output_size(other, normalizer)
         distributions = isinstance(first, DistributionLoss), isinstance(other, DistributionLoss)
         same_kind = type(first) is type(other) if any(distributions) else True
-        if not (same_reading and same_size and same_kind):
-            _refuse(
+        if not (same_link and same_size and same_kind):
+            _raise_unsupported(
                 loss,
                 f"adds {_name(first)} and {_name(other)}, which read the forecast in different "
                 f"ways",
                 "add metrics of one kind, for example SMAPE() + MAE()",
             )
     if not multi_target and any(isinstance(part, MASE) for part in parts):
-        _refuse(
+        _raise_unsupported(
             loss,
-            "has MASE as a part, which the host does not give the history to compare with",
-            "take MASE() alone, or give the dataset a list of targets",
+            "has MASE as a part, to which pytorch-forecasting does not pass the history it needs",
+            "use MASE() alone, or give the dataset a list of targets",
         )
 
 
-def _check_loss(loss: Any, normalizer: Any) -> None:
-    """Raise if the loss of one target cannot work with the target's normalizer."""
+def _check_metric(loss: Any, normalizer: Any) -> None:
+    """Raise if a metric does not suit the normalizer of its target."""
     categorical = isinstance(normalizer, NaNLabelEncoder)
     if categorical != isinstance(loss, CrossEntropy):
         kinds = ("real", "categorical")
-        _refuse(
+        _raise_unsupported(
             loss,
             f"is a loss for a {kinds[not categorical]} target, got a {kinds[categorical]} one",
             f"pass {'CrossEntropy' if categorical else 'another loss'} for it",
         )
-    if isinstance(loss, TorchMetricWrapper) and not _is_an_error(loss.torchmetric):
-        _refuse(
+    if isinstance(loss, TorchMetricWrapper) and not _is_minimized(loss.torchmetric):
+        _raise_unsupported(
             loss,
-            "is not better the lower it is, and training makes a loss small",
-            "pass another loss, for example MAE(), and this one among logging_metrics",
+            "is a score to maximize and cannot be a loss",
+            "pass another loss, for example MAE(), and this one in logging_metrics",
         )
     if isinstance(loss, QuantileLoss | DistributionLoss):
         quantiles = list(loss.quantiles)
         if not quantiles or not all(0 < q < 1 for q in quantiles):
-            _refuse(
-                loss, f"needs quantiles between 0 and 1, got {quantiles}", "for example [0.1, 0.9]"
+            _raise_unsupported(
+                loss,
+                f"needs quantiles between 0 and 1, got {quantiles}",
+                "for example [0.1, 0.9]",
             )
     if isinstance(loss, QuantileLoss):
         if not min(quantiles) <= 0.5 <= max(quantiles):
-            _refuse(
+            _raise_unsupported(
                 loss,
                 f"needs 0.5 among its quantiles, or quantiles on both sides of it, for a point "
                 f"forecast, got {quantiles}",
                 "add 0.5",
             )
     if isinstance(loss, AggregationMetric) and type(loss.metric) not in (MAE, MAPE, RMSE, SMAPE):
-        _refuse(
+        _raise_unsupported(
             loss,
             f"can take the mean of points only, got {_name(loss.metric)}",
             "wrap MAE(), MAPE(), RMSE() or SMAPE()",
@@ -172,53 +212,58 @@ def _check_loss(loss: Any, normalizer: Any) -> None:
             continue
         transformation = getattr(normalizer, "transformation", None)
         if transformation not in transformations:
-            _refuse(
+            _raise_unsupported(
                 loss,
                 f"needs a target_normalizer with transformation "
                 f"{' or '.join(map(repr, transformations))}, got {transformation!r}",
                 "make the dataset with one",
             )
         if center is not None and getattr(normalizer, "center", True) != center:
-            _refuse(
+            _raise_unsupported(
                 loss,
                 f"needs a target_normalizer with center={center}, got center={not center}",
                 "make the dataset with one",
             )
 
 
-def _is_an_error(metric: Metric) -> bool:
-    """Whether the lowest value is the best: torchmetrics says so of its own, others may not."""
-    own = type(metric).__module__.startswith("torchmetrics.")
-    return metric.higher_is_better is False or (metric.higher_is_better is None and not own)
+def _is_minimized(metric: Metric) -> bool:
+    """Return whether the lowest value is the best. Metrics of torchmetrics say so, others may not.
+
+    A metric of torchmetrics that does not say has no best value.
+    """
+    of_torchmetrics = type(metric).__module__.startswith("torchmetrics.")
+    return metric.higher_is_better is False or (
+        metric.higher_is_better is None and not of_torchmetrics
+    )
 
 
 def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None:
-    """Raise if the loss cannot weigh steps, or leave out padded ones, and would have to."""
+    """Raise if the dataset has weights or padding that the loss cannot handle."""
     shortest, longest = dataset.min_prediction_length, dataset.max_prediction_length
     if dataset.weight is not None and isinstance(loss, _NO_WEIGHTS):
-        _refuse(
+        _raise_unsupported(
             loss,
             f"cannot weigh steps, got a dataset with weight={dataset.weight!r}",
             "make the dataset without, or pass another loss",
         )
     if isinstance(loss, MQF2DistributionLoss) and loss.prediction_length != longest:
-        _refuse(
+        _raise_unsupported(
             loss,
             f"needs prediction_length={longest}, the dataset's max_prediction_length, got "
             f"{loss.prediction_length}",
             "make it with that",
         )
     if isinstance(loss, MASE) and dataset.min_encoder_length + shortest < 2:
-        _refuse(
+        _raise_unsupported(
             loss,
             "compares with the change from step to step, of which a window of one step has none",
             "make the dataset with min_encoder_length=1 or more",
         )
     if shortest == longest:
         return
-    padding = torch.zeros(())  # what the host fills short horizons with
-    if isinstance(loss, _NO_STEPS) or not _possible(loss, normalizer, padding):
-        _refuse(
+    padding = torch.zeros(())  # pytorch-forecasting pads short horizons with 0
+    if isinstance(loss, _NO_STEPS) or not _in_support(loss, normalizer, padding):
+        _raise_unsupported(
             loss,
             f"cannot leave out the padding of short horizons, got a dataset with "
             f"min_prediction_length={shortest} and max_prediction_length={longest}",
@@ -227,56 +272,63 @@ def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None
 
 
 def _check_values(loss: Any, normalizer: Any, name: str, values: Tensor) -> None:
-    """Raise if the target has values that the loss says are impossible."""
-    possible = _possible(loss, normalizer, values)
-    if not possible.all():
-        wrong = values[~possible]
-        _refuse(
+    """Raise if the target has values outside of the support of the loss."""
+    supported = _in_support(loss, normalizer, values)
+    if not supported.all():
+        unsupported = values[~supported]
+        _raise_unsupported(
             loss,
-            f"cannot have the values of target {name!r}, such as {wrong[0].item():g} "
-            f"({len(wrong)} of {len(values)})",
+            f"does not support the values of target {name!r}, such as {unsupported[0].item():g} "
+            f"({len(unsupported)} of {len(values)})",
             "pass another loss, or make the dataset with another target_normalizer",
         )
 
 
-def _check_fill(loss: Any, normalizer: Any, name: str, fill: float) -> None:
-    """Raise if gaps of the target are filled with what the loss says is impossible."""
-    if not _possible(loss, normalizer, torch.tensor(fill)):
-        _refuse(
+def _check_fill_value(loss: Any, normalizer: Any, name: str, fill: float) -> None:
+    """Raise if gaps of the target are filled with a value outside of the support of the loss."""
+    if not _in_support(loss, normalizer, torch.tensor(fill)):
+        _raise_unsupported(
             loss,
-            f"cannot have {fill:g} in target {name!r}, which constant_fill_strategy puts into its "
-            f"gaps",
+            f"does not support {fill:g} in target {name!r}, which constant_fill_strategy puts into "
+            f"its gaps",
             f"leave {name!r} out of constant_fill_strategy, or pass another loss",
         )
 
 
-def _possible(loss: Any, normalizer: Any, values: Tensor) -> Tensor:
-    """Return which values have a finite loss, according to what the loss is made for."""
+def _in_support(loss: Any, normalizer: Any, values: Tensor) -> Tensor:
+    """Return a mask of the values for which the loss is meant to be finite."""
     if isinstance(loss, NegativeBinomialDistributionLoss):
         return constraints.nonnegative_integer.check(values)
     if isinstance(loss, BetaDistributionLoss):
         return constraints.unit_interval.check(values)
-    if isinstance(loss, _NOT_NEGATIVE):
+    if isinstance(loss, _NONNEGATIVE):
         return constraints.nonnegative.check(values)
     transformation = getattr(normalizer, "transformation", None)
     if isinstance(loss, _TRANSFORMED) and transformation is not None:
         inverse = TorchNormalizer.get_transform(transformation).get("inverse_torch")
         if inverse is None:
-            _refuse(
+            _raise_unsupported(
                 loss,
                 "needs a target_normalizer whose transformation has an 'inverse_torch', a "
                 "torch.distributions.Transform",
-                "add it to the transformation, or name one of the host's",
+                "add it to the transformation, or name one of pytorch-forecasting's",
             )
         return inverse.codomain.check(values)
     return torch.ones_like(values, dtype=torch.bool)
 
 
-def try_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
-    """Compute the loss of an untrained model on two windows, and raise if that cannot be trained.
+def dry_run_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Compute the loss of an untrained model on two windows, and raise if it cannot be trained.
 
-    The windows are the shortest and the longest of the dataset. Neither the model nor the random
-    numbers to come are changed.
+    The windows are the shortest and the longest of the dataset. Neither the model nor the state of
+    the random number generator is changed.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        Model that was made from the dataset.
+    dataset : TimeSeriesDataSet
+        The dataset.
     """
     lengths = dataset.index["sequence_length"].to_numpy()
     training = model.training
@@ -286,31 +338,24 @@ def try_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
         x, y = TimeSeriesDataSet._collate_fn(samples)
         model.eval()
         try:
-            value = _loss_of(model, x, y)
-        except (ValueError, TypeError) as error:
-            if str(error).startswith("mLSTMTime"):
+            value = _compute_loss(model, x, y)
+        except UPSTREAM_ERRORS as error:
+            ours = str(error).startswith(type(model).__name__)
+            if ours and isinstance(error, TypeError | ValueError):
                 raise
-            raise _failed(model, dataset, error) from error
-        except (
-            ArithmeticError,
-            AssertionError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-        ) as error:
             raise _failed(model, dataset, error) from error
         finally:
             model.train(training)
     if not (isinstance(value, Tensor) and value.ndim == 0):
-        raise _failed(model, dataset, "it gives no single number; use reduction='mean'")
+        raise _failed(model, dataset, "it returns more than a single number; use reduction='mean'")
     if not value.requires_grad:
         raise _failed(model, dataset, "it has no gradient, or is not finite")
 
 
-def _loss_of(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
-    """Compute the loss as the host's training step does."""
+def _compute_loss(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
+    """Compute the loss as the training step of pytorch-forecasting does."""
     prediction = model(x).prediction
-    loss: Metric = fresh_loss(model.loss)
+    loss: Metric = clone_loss(model.loss, type(model).__name__)
     y = pack_targets(y, x["decoder_lengths"])
     if isinstance(loss, MASE | MultiLoss):
         history = {"encoder_target": x["encoder_target"], "encoder_lengths": x["encoder_lengths"]}
@@ -321,7 +366,7 @@ def _loss_of(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
 def _failed(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:
     normalizers = " ".join(repr(dataset.target_normalizer).split())
     return ValueError(
-        f"mLSTMTime: {model.loss!r} cannot be trained on target {dataset.target!r} with "
-        f"target_normalizer {normalizers}: {problem or 'the host fails on it'}; pass another loss, "
-        f"or make the dataset with another target_normalizer."
+        f"{type(model).__name__}: {model.loss!r} cannot be trained on target {dataset.target!r} "
+        f"with target_normalizer {normalizers}: {problem or 'pytorch-forecasting fails on it'}; "
+        f"pass another loss, or make the dataset with another target_normalizer."
     )

@@ -1,4 +1,4 @@
-"""A model that looks at its data first: at every dataset once, at every batch for NaN and inf."""
+"""A model that checks its data: every dataset once, and every batch for NaN and inf."""
 
 from typing import Any
 
@@ -7,21 +7,17 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 
-from .dataset import (
-    check_dataset,
-    make_dataset,
-    require_batch,
-)
+from .dataset import check_dataset, dataset_from_frame, require_batch
 from .nonfinite import check_finite
 
-__all__ = ["CheckedData"]
+__all__ = ["InputValidationMixin"]
 
 
-class CheckedData(BaseModel):
-    """A model of the host that refuses data it cannot read, wherever Lightning hands them over.
+class InputValidationMixin(BaseModel):
+    """A model of pytorch-forecasting that rejects data it cannot read, wherever they come from.
 
-    In training, validation, tests and predictions alike. Batches are looked at where the loader
-    left them, in main memory as a rule, so that an accelerator waits for nothing.
+    It checks in training, validation, tests and predictions alike. Batches are checked before they
+    are moved to an accelerator, which therefore does not have to wait.
     """
 
     def on_train_start(self) -> None:
@@ -55,40 +51,41 @@ class CheckedData(BaseModel):
         """Check a batch for numbers that are not finite."""
         if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], dict):
             x, y = batch
-            require_batch(x)
+            require_batch(x, type(self).__name__)
             check_finite(self, x, None if self.predicting else y)
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predict, as the host does it, and where the host fails.
+        """Predict, also in cases where ``BaseModel.predict`` fails.
 
-        Batches may have horizons of different lengths: of the output, what follows the horizon of a
-        sample is NaN, of ``x`` and ``y`` it is 0, as in a batch of the loader. All is on the CPU.
+        Batches may differ in the lengths of their horizons: after the end of a sample's horizon,
+        the output is NaN and ``x`` and ``y`` are 0, as in a batch of the loader. All results are on
+        the CPU.
 
         Parameters
         ----------
         data : DataLoader, DataFrame or TimeSeriesDataSet
-            What to predict; of a table the last window of every series.
+            What to predict; for a table, the last window of every series.
         *args, **kwargs
             Arguments of ``BaseModel.predict``. ``mode``: ``"prediction"``, ``"quantiles"``,
             ``"raw"`` or ``("raw", "prediction")``. ``return_x``, ``return_y``, ``return_index``,
-            ``return_decoder_lengths``: what else is returned. ``trainer_kwargs`` are left as they
-            are, and may have callbacks. With ``output_dir``, batches are written there to
-            ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` to
-            ``predictions.pt`` what would have been returned, which is then None.
+            ``return_decoder_lengths``: what else to return. ``trainer_kwargs`` are not modified,
+            and may include callbacks. With ``output_dir``, batches are written there to
+            ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` everything to
+            ``predictions.pt``, and None is returned.
 
         Returns
         -------
         Prediction or Tensor or list of Tensor
-            As the mode and the ``return_*`` arguments ask for. With several processes each has the
-            predictions of all, in the order of the dataset.
+            What the mode and the ``return_*`` arguments ask for. With several processes, each
+            returns the predictions of all, in the order of the dataset.
 
         Raises
         ------
         TypeError, ValueError
             If the data have other columns, labels, lengths or targets than the model was made for,
-            or numbers that are not finite, or there is no such mode.
+            or numbers that are not finite, or if there is no such mode.
         """
         if isinstance(data, pd.DataFrame):
-            data = make_dataset(self, data)
+            data = dataset_from_frame(self, data)
         return super().predict(data, *args, **kwargs)

@@ -10,7 +10,7 @@ from pandas.api import types
 from pytorch_forecasting.data import GroupNormalizer, MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 
-from ..losses.factory import normalizers_of
+from ..losses.link import target_normalizers as normalizers_of
 
 __all__ = ["WHO", "Schema", "is_real", "more", "name_series", "name_times"]
 
