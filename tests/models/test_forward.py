@@ -1,4 +1,4 @@
-"""Theorems of mLSTMTime's forward pass: what a forecast depends on, and in what scale it is."""
+"""Properties of mLSTMTime's forward pass: what a forecast depends on, and its scale."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ from helpers.datasets import (
     make_table,
     pick_samples,
 )
-from helpers.models import every_configuration, make_model
+from helpers.models import SilentMemory, every_configuration, make_model, shared_model
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -49,7 +49,7 @@ def valid(forecasts: list[Tensor], x: dict[str, Any], row: int) -> tuple[Tensor,
 
 
 def known_columns(dataset: TimeSeriesDataSet) -> tuple[list[bool], list[bool]]:
-    """Say of every real and every categorical column whether its future is known."""
+    """Return for every real and every categorical column whether its future is known."""
     groups = dataset._variable_groups
     reals = {*dataset._static_reals, *dataset._time_varying_known_reals}
     classes = {
@@ -67,7 +67,7 @@ def known_columns(dataset: TimeSeriesDataSet) -> tuple[list[bool], list[bool]]:
 
 
 @every_configuration
-def test_from_dataset_alone_forecasts_every_target(name: str) -> None:
+def test_forward_forecasts_every_target(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset).eval()
     x, (y, _) = collate(pick_samples(dataset), torch.float32)
@@ -83,28 +83,28 @@ def test_from_dataset_alone_forecasts_every_target(name: str) -> None:
         assert part.shape == (*truth.shape, 1 if classes is None else len(classes))
         assert part.dtype == torch.float32
         assert part.isfinite().all()
-    for key in x:  # the batch is the caller's
-        for one, other in zip(to_list(x[key]), to_list(before[key]), strict=True):
-            assert torch.equal(one, other), key
+    for key in x:  # the batch belongs to the caller
+        for after, original in zip(to_list(x[key]), to_list(before[key]), strict=True):
+            assert torch.equal(after, original), key
 
 
 @every_patch
 @every_configuration
-def test_forecast_does_not_depend_on_the_other_samples(name: str, patch_length: int) -> None:
-    dataset = configured(name)
-    model = make_model(dataset, patch_length=patch_length)
+def test_forward_depends_on_no_other_sample(name: str, patch_length: int) -> None:
+    dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     samples = pick_samples(dataset)
     x, _ = collate(samples)
     together = forecast(model, x)
 
     order = list(reversed(range(len(samples))))
-    turned_x, _ = collate([samples[row] for row in order])
-    turned = forecast(model, turned_x)
+    reversed_x, _ = collate([samples[row] for row in order])
+    reversed_order = forecast(model, reversed_x)
     for row, sample in enumerate(samples):
         expected = valid(together, x, row)
         alone_x, _ = collate([sample])
         assert_close(valid(forecast(model, alone_x), alone_x, 0), expected, name="alone")
-        assert_close(valid(turned, turned_x, order.index(row)), expected, name="reversed")
+        reversed_row = valid(reversed_order, reversed_x, order.index(row))
+        assert_close(reversed_row, expected, name="reversed")
 
 
 @every_patch
@@ -112,11 +112,8 @@ def test_forecast_does_not_depend_on_the_other_samples(name: str, patch_length: 
     "name",
     ["variable encoders", "variable decoders", "all lengths", "mixed targets and covariates"],
 )
-def test_forecast_does_not_depend_on_what_stands_in_the_padding(
-    name: str, patch_length: int
-) -> None:
-    dataset = configured(name)
-    model = make_model(dataset, patch_length=patch_length)
+def test_forward_does_not_read_the_padding(name: str, patch_length: int) -> None:
+    dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     x, _ = collate(pick_samples(dataset, count=12))
     expected = forecast(model, x)
 
@@ -125,11 +122,11 @@ def test_forecast_does_not_depend_on_what_stands_in_the_padding(
         steps = torch.arange(x[f"{part}_cont"].shape[1])
         padding = steps >= x[f"{part}_lengths"][:, None]
         padded += int(padding.sum())
-        spoil_reals(x[f"{part}_cont"], padding)
+        corrupt_reals(x[f"{part}_cont"], padding)
         x[f"{part}_cat"][padding] = 1 - x[f"{part}_cat"][padding].clamp_max(1)
         for target in to_list(x[f"{part}_target"]):
             if target.is_floating_point():
-                spoil_reals(target, padding)
+                corrupt_reals(target, padding)
             else:
                 target[padding] = 1 - target[padding].clamp_max(1)
     assert padded > 5
@@ -138,8 +135,8 @@ def test_forecast_does_not_depend_on_what_stands_in_the_padding(
         assert_identical(valid(got, x, row), valid(expected, x, row))
 
 
-def spoil_reals(values: Tensor, where: Tensor) -> None:
-    """Overwrite some of the values with NaN, infinity and huge numbers in turn."""
+def corrupt_reals(values: Tensor, where: Tensor) -> None:
+    """Overwrite some of the values with NaN, infinity and a huge number in turn."""
     bad = torch.tensor([torch.nan, torch.inf, -1e30], dtype=values.dtype)
     count = values[where].numel()
     values[where] = bad.repeat(count // 3 + 1)[:count].view_as(values[where])
@@ -147,11 +144,10 @@ def spoil_reals(values: Tensor, where: Tensor) -> None:
 
 @every_patch
 @every_configuration
-def test_forecast_does_not_see_the_true_future_of_what_is_unknown(
+def test_forward_does_not_read_the_future_of_unknown_variables(
     name: str, patch_length: int
 ) -> None:
-    dataset = configured(name)
-    model = make_model(dataset, patch_length=patch_length)
+    dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     x, _ = collate(pick_samples(dataset))
     expected = forecast(model, x)
 
@@ -165,7 +161,7 @@ def test_forecast_does_not_see_the_true_future_of_what_is_unknown(
 
 
 def inputs_of(x: dict[str, Any], dataset: TimeSeriesDataSet) -> Iterator[tuple[str, Any]]:
-    """Yield every input that a forecast may use, with what changes it in a batch."""
+    """Yield every input that a forecast may read, with a function that changes it in a batch."""
     known_reals, known_classes = known_columns(dataset)
     static = {*dataset._static_reals, *dataset._static_categoricals}
 
@@ -202,9 +198,8 @@ def inputs_of(x: dict[str, Any], dataset: TimeSeriesDataSet) -> Iterator[tuple[s
         "mixed targets and covariates",
     ],
 )
-def test_every_input_of_the_dataset_is_used(name: str) -> None:
-    dataset = configured(name)
-    model = make_model(dataset)
+def test_forward_reads_every_input_of_the_dataset(name: str) -> None:
+    dataset, model = configured(name), shared_model(name)
     samples = pick_samples(dataset)
     x, _ = collate(samples)
     expected = forecast(model, x)
@@ -218,9 +213,8 @@ def test_every_input_of_the_dataset_is_used(name: str) -> None:
             assert (got - before).abs().flatten(1).amax(1).min() > 1e-6, label
 
 
-def test_history_of_every_target_is_used_by_every_forecast() -> None:
-    dataset = configured("mixed targets")
-    model = make_model(dataset)
+def test_forward_reads_the_history_of_every_target_for_every_forecast() -> None:
+    dataset, model = configured("mixed targets"), shared_model("mixed targets")
     samples = pick_samples(dataset)
     expected = forecast(model, collate(samples)[0])
     for number in range(2):
@@ -231,7 +225,7 @@ def test_history_of_every_target_is_used_by_every_forecast() -> None:
             assert (got - before).abs().max() > 1e-6
 
 
-def test_known_variables_can_be_kept_from_the_history() -> None:
+def test_forward_reads_only_allowed_known_variables_in_the_history() -> None:
     dataset = configured("all covariates")
     allowed = ["t", "promotion"]
     model = make_model(dataset, allowed_encoder_known_variable_names=allowed)
@@ -245,9 +239,8 @@ def test_known_variables_can_be_kept_from_the_history() -> None:
                 assert torch.equal(forecast(model, x)[0], expected) is not used, (name, part)
 
 
-def test_empty_histories_alone_make_a_batch() -> None:
-    dataset = configured("all lengths")
-    model = make_model(dataset, patch_length=3)
+def test_forward_of_a_batch_of_empty_histories() -> None:
+    dataset, model = configured("all lengths"), shared_model("all lengths", patch_length=3)
     samples = [
         s for s in map(dataset.__getitem__, range(len(dataset))) if not s[0]["encoder_length"]
     ]
@@ -263,7 +256,7 @@ def test_empty_histories_alone_make_a_batch() -> None:
 
 
 @every_patch
-def test_forecast_does_not_depend_on_how_long_the_history_could_have_been(
+def test_forward_does_not_depend_on_the_longest_possible_history(
     patch_length: int,
 ) -> None:
     special = {**CONFIGURATIONS["all covariates"], "min_encoder_length": 0}
@@ -272,7 +265,7 @@ def test_forecast_does_not_depend_on_how_long_the_history_could_have_been(
     model, other = (make_model(data, patch_length=patch_length) for data in (dataset, longer))
     weights = model.state_dict()
     for name, weight in other.state_dict().items():
-        if weight.shape != weights[name].shape:  # what belongs to steps long before comes first
+        if weight.shape != weights[name].shape:  # the weights of the earliest steps come first
             rows, columns = (
                 new - old for new, old in zip(weight.shape, weights[name].shape, strict=True)
             )
@@ -288,10 +281,10 @@ SCALES = {"s0": (4.0, -3.0), "s1": (0.5, 100.0), "s2": (64.0, 1000.0)}
 
 
 def scaled_pair(**changes: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet, Tensor, Tensor]:
-    """Make a dataset and one with every series shifted and scaled by amounts of its own.
+    """Make a dataset, and one with every series shifted and scaled by its own amounts.
 
-    Returns the factor and the shift of every sample picked, too. All values are multiples of 1/256,
-    which float32, the host's precision, holds exactly before and after.
+    Also return the factor and the shift of every sample picked. All values are multiples of 1/256,
+    which float32, the precision of datasets, represents exactly before and after.
     """
     table = make_table()
     table["y"] = (table["y"] * 256).round() / 256
@@ -331,13 +324,13 @@ NORMALIZERS: dict[str, Any] = {
     "of the history": EncoderNormalizer(),
     "none": None,
 }
-# The host computes some parameters and columns in float32, where they are not exactly equivariant.
+# Datasets compute some parameters and columns in float32, where they are not exactly equivariant.
 SINGLE = 1e-5
 
 
 @pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.8])], ids=["point", "quantiles"])
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
-def test_shifted_and_scaled_series_gives_the_shifted_and_scaled_forecast(
+def test_forecast_of_a_shifted_and_scaled_series_is_shifted_and_scaled(
     normalizer: Any, loss: Any
 ) -> None:
     dataset, changed, factor, shift = scaled_pair(
@@ -348,28 +341,28 @@ def test_shifted_and_scaled_series_gives_the_shifted_and_scaled_forecast(
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
-def test_shifted_and_scaled_series_gives_the_shifted_and_scaled_distribution(
+def test_distribution_of_a_shifted_and_scaled_series_is_shifted_and_scaled(
     normalizer: Any,
 ) -> None:
     dataset, changed, factor, shift = scaled_pair(target_normalizer=normalizer)
     model, before, after = forecast_both(dataset, changed, loss=NormalDistributionLoss())
     quantiles = [model.loss.to_quantiles(part.float()) for part in (before, after)]
-    # the host reads quantiles off in float32
+    # pytorch-forecasting computes quantiles in float32
     assert_close(quantiles[1], (factor * quantiles[0] + shift).float(), tolerance=SINGLE)
 
 
 @pytest.mark.parametrize("normalizer", ["of the series", "of all series", "of the history"])
-def test_lagged_targets_keep_the_forecast_equivariant(normalizer: str) -> None:
+def test_forecast_with_lagged_targets_is_equivariant(normalizer: str) -> None:
     dataset, changed, factor, shift = scaled_pair(
         target_normalizer=NORMALIZERS[normalizer], lags={"y": [1, 5]}
     )
     _, before, after = forecast_both(dataset, changed)
-    # lags come in the host's normalized float32
+    # lags are normalized in float32
     assert_close(after, factor * before + shift, tolerance=10 * SINGLE)
 
 
 @pytest.mark.parametrize("normalizer", ["of all series", "of all values", "robust", "none"])
-def test_without_instance_normalization_the_forecast_is_not_equivariant(normalizer: str) -> None:
+def test_forecast_without_instance_normalization_is_not_equivariant(normalizer: str) -> None:
     dataset, changed, factor, shift = scaled_pair(target_normalizer=NORMALIZERS[normalizer])
     _, before, after = forecast_both(dataset, changed, instance_normalization=False)
     assert ((after - factor * before - shift) / factor).abs().max() > 0.1
@@ -378,7 +371,7 @@ def test_without_instance_normalization_the_forecast_is_not_equivariant(normaliz
 @pytest.mark.parametrize(
     "loss", [PoissonLoss(), TweedieLoss(), NegativeBinomialDistributionLoss()], ids=lambda x: x.name
 )
-def test_scaled_counts_give_the_scaled_mean(loss: Any) -> None:
+def test_forecast_of_scaled_counts_is_scaled(loss: Any) -> None:
     means = []
     for factor in (1, 16):
         table = make_table()
@@ -393,7 +386,7 @@ def test_scaled_counts_give_the_scaled_mean(loss: Any) -> None:
         model = make_model(dataset, loss=loss)
         raw = model(collate(pick_samples(dataset))[0]).prediction.detach()
         means.append(model.loss.to_prediction(raw))
-    assert_close(means[1], 16 * means[0], tolerance=SINGLE)  # the host's scale is a float32
+    assert_close(means[1], 16 * means[0], tolerance=SINGLE)  # target_scale is in float32
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
@@ -406,7 +399,7 @@ def test_untrained_forecast_of_a_constant_series_is_its_level(normalizer: Any) -
     assert (got - 1000).abs().max() < 5
 
 
-@pytest.mark.filterwarnings("ignore:scale is below 1e-7:UserWarning")  # the host's, at 1e-6
+@pytest.mark.filterwarnings("ignore:scale is below 1e-7:UserWarning")  # at a size of 1e-6
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
 def test_untrained_forecast_is_in_the_scale_of_the_history(normalizer: Any, size: float) -> None:
@@ -418,7 +411,7 @@ def test_untrained_forecast_is_in_the_scale_of_the_history(normalizer: Any, size
     history = x["encoder_target"]
     distance = (got[..., 0] - history.mean(1, keepdim=True)) / history.std(1, keepdim=True)
     assert distance.abs().max() < 4
-    # near the mean at first, since paths and heads start near zero, but not collapsed to it
+    # near the mean, since linear maps and heads start near zero, but not collapsed to it
     assert 1e-3 < distance.abs().mean() < 0.05
 
 
@@ -442,9 +435,9 @@ def test_untrained_mean_of_counts_is_in_the_scale_of_the_history(loss: Any, size
     assert (mean / level).log().abs().max() < np.log(8)
 
 
-def test_whole_numbers_are_forecast_as_the_same_numbers_with_a_point() -> None:
+def test_forecast_of_integers_equals_that_of_floats() -> None:
     table = make_table()
-    table["whole"] = table["whole"] // 4  # of a scale below 1
+    table["whole"] = table["whole"] // 4  # for a scale below 1
     forecasts = []
     for dtype in (int, float):
         dataset = make_dataset(
@@ -456,22 +449,22 @@ def test_whole_numbers_are_forecast_as_the_same_numbers_with_a_point() -> None:
     assert_close(forecasts[0], forecasts[1])
 
 
-# Where each step of the data ends up
+# The place of each step of the data
 
 
 class Roll(nn.Module):
-    """In the place of the memory: what it reads of a token is the token some places before."""
+    """In place of the memory: it replaces a token by the one some places before."""
 
     def __init__(self, places: int) -> None:
         super().__init__()
         self.places = places
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, None]:
-        return tokens.roll(self.places, dims=1) - tokens, None  # the model adds the tokens
+        return tokens.roll(self.places, dims=1) - tokens, None  # the network adds the tokens
 
 
 def clock_dataset(**changes: Any) -> TimeSeriesDataSet:
-    """Make a dataset whose target and known variable say what time it is."""
+    """Make a dataset whose target and known variable are the time."""
     table = make_table(n_series=2, steps=30)
     table["y"] = table["clock"] = table["t"].astype(float)
     return make_dataset(
@@ -497,11 +490,11 @@ def silence(model: mLSTMTime) -> None:
 
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
 @pytest.mark.parametrize("part", ["trend", "cycle", "season"])
-def test_linear_paths_start_from_the_last_step_of_every_history(
+def test_linear_maps_start_from_the_last_step_of_every_history(
     part: str, patch_length: int
 ) -> None:
     dataset = clock_dataset(min_encoder_length=3)
-    # averages over one step leave all to the trend; one over 2 leaves half a step to what follows
+    # averages over one step leave everything in the trend; one over 2 leaves half a step
     widths = {"trend": (1, 1), "cycle": (2, 1), "season": (2, 2)}[part]
     model = mLSTMTime.from_dataset(
         dataset, patch_length=patch_length, moving_averages=widths, instance_normalization=False
@@ -523,36 +516,29 @@ def test_linear_paths_start_from_the_last_step_of_every_history(
     assert_close(forecast(model, x)[0][..., 0], expected.double())
 
 
-class Nothing(nn.Module):
-    """In the place of the memory: it adds nothing to any token."""
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, None]:
-        return torch.zeros_like(tokens), None
-
-
 @pytest.mark.parametrize("patch_length", [1, 3, 4])
-def test_amplitudes_scale_each_linear_path_patch_by_patch(patch_length: int) -> None:
-    """y = Σ (1 + tanh(w p)) path, where the memory is silent and p the position of the patch."""
+def test_amplitudes_scale_each_component_patch_by_patch(patch_length: int) -> None:
+    """y = Σ (1 + tanh(w p)) component, with a silent memory and p the position of the patch."""
     dataset = clock_dataset(min_encoder_length=3)
     model = mLSTMTime.from_dataset(
         dataset,
         hidden_size=8,
         patch_length=patch_length,
         moving_averages=(4, 2),
-        amplitudes=True,  # there is a known variable, with which they are off
+        amplitudes=True,  # off by default, as there is a known variable
         instance_normalization=False,
     )
     model = model.double().eval()
     silence(model)
-    model.network.memory, model.network.memory_norm = Nothing(), nn.Identity()
+    model.network.memory, model.network.memory_norm = SilentMemory(), nn.Identity()
     model.network.token_norm = nn.Identity()
     patches = -(-HORIZON // patch_length)
     positions = torch.linspace(-1, 2, patches, dtype=torch.float64)
     slopes = torch.tensor([0.5, -1.0, 3.0], dtype=torch.float64)
     with torch.no_grad():
         model.network.target_encoders[0].gain.fill_(1)
-        for path in model.network.target_encoders[0].linear.children():
-            path.weight.normal_()
+        for linear in model.network.target_encoders[0].linear.children():
+            linear.weight.normal_()
         model.network.position_embedding[-patches:, 0] = positions
         model.network.amplitude_head.weight[:, 0] = slopes
     seen = []
@@ -561,10 +547,10 @@ def test_amplitudes_scale_each_linear_path_patch_by_patch(patch_length: int) -> 
     )
     x, _ = collate(pick_samples(dataset, count=9))
     got = forecast(model, x)[0][..., 0]
-    (paths,) = seen
+    (components,) = seen
     for step in range(HORIZON):
         expected = sum(
-            (1 + (slope * positions[step // patch_length]).tanh()) * paths[:, step, number]
+            (1 + (slope * positions[step // patch_length]).tanh()) * components[:, step, number]
             for number, slope in enumerate(slopes)
         )
         assert_close(got[:, step], expected)
@@ -582,8 +568,8 @@ def test_horizon_follows_the_history_without_a_gap(patch_length: int) -> None:
         model.network.memory, model.network.memory_norm = Roll(places), nn.Identity()
         model.network.token_norm = nn.Identity()
         with torch.no_grad():
-            # of every step of a patch, the token takes the clock, and the head gives it back;
-            # a step of the history holds y, clock and its mark, one of the horizon clock and mark
+            # the token takes the clock of every step of its patch, and the head returns it; a step
+            # of the history has y, clock and mark, a step of the horizon has clock and mark
             for step in range(patch_length):
                 model.network.history_embedding.projection.weight[step, 3 * step + 1] = 1
                 model.network.horizon_embedding.projection.weight[step, 2 * step] = 1
@@ -597,7 +583,7 @@ def test_horizon_follows_the_history_without_a_gap(patch_length: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["all covariates", "mixed targets"])
-def test_bfloat16_autocast_stays_near_float32_and_gives_float32(name: str) -> None:
+def test_bfloat16_autocast_returns_float32_near_float32(name: str) -> None:
     dataset = configured(name)
     model = make_model(dataset, hidden_size=16).float()
     x, _ = collate(pick_samples(dataset), torch.float32)
@@ -605,16 +591,16 @@ def test_bfloat16_autocast_stays_near_float32_and_gives_float32(name: str) -> No
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = forecast(model, x)
     spread = to_list(x["encoder_target"])[0].std(1)[:, None, None]
-    for one, other, unit in zip(got, expected, (spread, 1.0), strict=False):
-        assert one.dtype == torch.float32
-        error = ((one - other) / unit).abs()
-        # some twenty roundings to 8 bits; few values suffer more, where a small norm is divided by
+    for low, full, unit in zip(got, expected, (spread, 1.0), strict=False):
+        assert low.dtype == torch.float32
+        error = ((low - full) / unit).abs()
+        # about twenty roundings to 8 bits, and more where a small norm is divided by
         assert 0 < error.mean() < 0.03
         assert error.max() < 0.3
 
 
 def test_autocast_keeps_large_forecasts_exact() -> None:
-    """At a level of 6490, bfloat16 itself knows only multiples of 32."""
+    """At a level of 6490, bfloat16 itself represents only multiples of 32."""
     table = make_table()
     table["y"] += 6490
     dataset = make_dataset(table)

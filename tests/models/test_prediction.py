@@ -1,6 +1,7 @@
-"""Predictions: complete and in order, however the loader, the trainer and the mode cut them."""
+"""Predictions are complete and in order, whatever the loader, the trainer and the mode."""
 
 from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,25 @@ import pandas as pd
 import pytest
 import torch
 from lightning import Callback, Trainer
+from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
 from pytorch_forecasting.models.base._base_model import Prediction
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from helpers.datasets import QUIET, configured, fit, make_dataset
+from helpers.datasets import (
+    CONFIGURATIONS,
+    QUIET,
+    configured,
+    fit,
+    make_dataset,
+    make_table,
+)
+from helpers.models import SMALL, small_model
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.prediction import Output
 
-SMALL = {"hidden_size": 8, "num_heads": 2}
 MODES: list[Any] = ["prediction", "quantiles", "raw", ("raw", "prediction")]
 EVERYTHING = {
     "return_x": True,
@@ -33,7 +42,7 @@ def predict(model: mLSTMTime, data: Any, **changes: Any) -> Any:
 
 
 def assert_same(one: Any, other: Any, lengths: Tensor, raw: bool = False) -> None:
-    """Compare predictions; raw output within the horizons alone, and labels, which have no NaN."""
+    """Compare predictions. Raw output, and labels, which have no NaN, only within the horizons."""
     if isinstance(one, Prediction):
         labels = [
             not part.is_floating_point() for part in to_list(one.output) if type(part) is Tensor
@@ -62,6 +71,14 @@ def assert_same(one: Any, other: Any, lengths: Tensor, raw: bool = False) -> Non
         assert one == other
 
 
+@cache
+def few_windows(name: str) -> tuple[TimeSeriesDataSet, mLSTMTime]:
+    """Return a small dataset of a configuration, and a model for it, made once."""
+    dataset = make_dataset(make_table(n_series=2, steps=14), **CONFIGURATIONS[name])
+    assert len(dataset) > 14  # three batches of 7
+    return dataset, mLSTMTime.from_dataset(dataset, **SMALL)
+
+
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize(
     "name",
@@ -72,10 +89,9 @@ def assert_same(one: Any, other: Any, lengths: Tensor, raw: bool = False) -> Non
         "mixed targets and covariates",
     ],
 )
-def test_batches_of_other_widths_give_what_one_batch_gives(name: str, mode: Any) -> None:
-    """The host fails on the targets, and makes labels of the inputs real numbers."""
-    dataset = configured(name)
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_in_batches_of_any_width_equals_one_batch(name: str, mode: Any) -> None:
+    """pytorch-forecasting fails on the targets, and converts labels in the inputs to floats."""
+    dataset, model = few_windows(name)
     whole = predict(model, dataset, mode=mode, batch_size=1000, **EVERYTHING)
     lengths = whole.decoder_lengths
     assert lengths.min() < lengths.max()
@@ -84,14 +100,14 @@ def test_batches_of_other_widths_give_what_one_batch_gives(name: str, mode: Any)
         assert_same(parts, whole, lengths, raw="raw" in mode)
 
 
-def test_inputs_that_are_returned_can_be_read_again() -> None:
+def test_predict_returns_inputs_that_the_model_can_read() -> None:
     dataset = configured("all lengths")
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(), **SMALL)
     got = predict(model, dataset, mode="raw", batch_size=1, **EVERYTHING)
     again = model.eval()(got.x).prediction
     valid = torch.arange(again.shape[1]) < got.decoder_lengths[:, None]
     torch.testing.assert_close(got.output.prediction[valid], again[valid])
-    assert got.output.prediction[~valid].isnan().any()  # shorter batches end before
+    assert got.output.prediction[~valid].isnan().any()  # shorter batches end earlier
 
 
 class Count(Callback):
@@ -103,9 +119,8 @@ class Count(Callback):
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_arguments_of_the_trainer_serve_again_and_may_have_callbacks(listed: bool) -> None:
-    dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_leaves_trainer_kwargs_alone_and_runs_their_callbacks(listed: bool) -> None:
+    dataset, model = configured("no covariates"), small_model("no covariates")
     count = Count()
     arguments = {**QUIET, "callbacks": [count] if listed else count}
     kept = copy(arguments)
@@ -120,12 +135,11 @@ def test_arguments_of_the_trainer_serve_again_and_may_have_callbacks(listed: boo
 
 @pytest.mark.parametrize("interval", ["batch", "epoch", "batch_and_epoch"])
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_predictions_are_written(mode: Any, interval: str, tmp_path: Path) -> None:
-    dataset = configured("variable decoders")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_writes_predictions(mode: Any, interval: str, tmp_path: Path) -> None:
+    dataset, model = configured("variable decoders"), small_model("variable decoders")
     options = {"mode": mode, "batch_size": 20, **EVERYTHING}
     returned = predict(model, dataset, **options)
-    folder = tmp_path / "not there yet"
+    folder = tmp_path / "new"
     assert predict(model, dataset, output_dir=folder, write_interval=interval, **options) is None
 
     batches = -(-len(dataset) // 20)
@@ -146,10 +160,9 @@ def test_predictions_are_written(mode: Any, interval: str, tmp_path: Path) -> No
         assert len(written.index) == len(written.y[0]) == len(last)
 
 
-def test_a_trainer_predicts_by_itself() -> None:
-    """Without ``model.predict``, as Lightning does with any model."""
-    dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_trainer_predict_returns_the_output() -> None:
+    """Without ``model.predict``, as for any Lightning model."""
+    dataset, model = configured("no covariates"), small_model("no covariates")
     loader = dataset.to_dataloader(train=False, batch_size=1000)
     (out,) = Trainer(**QUIET).predict(model, loader)
     assert type(out) is Output
@@ -157,9 +170,8 @@ def test_a_trainer_predicts_by_itself() -> None:
 
 
 @pytest.mark.parametrize("mode", ["prediction", "quantiles"])
-def test_steps_after_the_horizon_are_no_numbers_in_any_precision(mode: str) -> None:
-    dataset = configured("variable decoders")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_is_nan_after_the_horizon_in_double_precision(mode: str) -> None:
+    dataset, model = configured("variable decoders"), small_model("variable decoders")
     got = predict(
         model,
         dataset,
@@ -173,23 +185,22 @@ def test_steps_after_the_horizon_are_no_numbers_in_any_precision(mode: str) -> N
     assert got.output[~valid].isnan().all()
 
 
-def test_a_loader_may_have_batches_of_its_own() -> None:
-    dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_accepts_a_loader_with_a_batch_sampler() -> None:
+    dataset, model = configured("no covariates"), small_model("no covariates")
     sampler = BatchSampler(SequentialSampler(dataset.index), batch_size=9, drop_last=False)
     loader = dataset.to_dataloader(train=False, batch_sampler=sampler)
     torch.testing.assert_close(predict(model, loader), predict(model, dataset))
 
 
 class Doubled(mLSTMTime):
-    """A model with a further field of output."""
+    """A model with another field of output."""
 
     def forward(self, x: dict[str, Any]) -> Any:
         prediction = super().forward(x).prediction
         return self.to_network_output(prediction=prediction, doubled=2 * prediction)
 
 
-def test_a_derived_model_may_give_more() -> None:
+def test_predict_of_a_subclass_with_more_output_fields() -> None:
     dataset = configured("no covariates")
     model = Doubled.from_dataset(dataset, **SMALL)
     plain = predict(model, dataset, mode=("raw", "prediction"))
@@ -198,16 +209,14 @@ def test_a_derived_model_may_give_more() -> None:
 
 
 @pytest.mark.parametrize("mode", ["mean", ("raw", "mean"), ("prediction", "raw"), None], ids=str)
-def test_another_mode_is_refused(mode: Any) -> None:
-    dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_rejects_an_unknown_mode(mode: Any) -> None:
+    dataset, model = configured("no covariates"), small_model("no covariates")
     with pytest.raises(ValueError, match=r"mode must be one of \['prediction', .*got "):
         predict(model, dataset, mode=mode)
 
 
-def test_other_data_and_a_misplaced_fast_dev_run_are_refused() -> None:
-    dataset = make_dataset()
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+def test_predict_rejects_other_data_and_a_misplaced_fast_dev_run() -> None:
+    dataset, model = configured("no covariates"), small_model("no covariates")
     with pytest.raises(TypeError, match="data to predict must be a DataFrame.*got list"):
         predict(model, [1, 2])
     with pytest.raises(ValueError, match="fast_dev_run must be an argument of predict"):
@@ -216,18 +225,18 @@ def test_other_data_and_a_misplaced_fast_dev_run_are_refused() -> None:
         predict(model, dataset, trainer_kwargs={**QUIET, "limit_predict_batches": 0})
 
 
-def test_a_model_in_training_is_refused_and_goes_on() -> None:
-    """Predict takes a trainer of its own, and would take the model away from the first."""
+def test_predict_rejects_a_model_in_training_which_continues() -> None:
+    """``predict`` starts its own trainer, which would detach the model from the first."""
     dataset = make_dataset()
     model = mLSTMTime.from_dataset(dataset, **SMALL)
-    refused: list[str] = []
+    rejected: list[str] = []
 
-    class Looks(Callback):
+    class PredictInTraining(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
             with pytest.raises(ValueError, match="mLSTMTime: .* running trainer") as raised:
                 predict(model, dataset)
-            refused.append(str(raised.value))
+            rejected.append(str(raised.value))
 
-    fit(model, dataset, callbacks=[Looks()])
-    assert refused
+    fit(model, dataset, callbacks=[PredictInTraining()])
+    assert rejected
     predict(model, dataset)  # afterwards
