@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from pytorch_forecasting import (
     NHiTS,
     RecurrentNetwork,
@@ -16,7 +17,9 @@ from pytorch_forecasting.models import BaseModel, TiDEModel, TimeXer, xLSTMTime
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._linear_paths import PATHS
+from pytorch_forecasting_mlstm.models.mlstm_time._network import MemoryOutput, NetworkInputs
+from pytorch_forecasting_mlstm.models.mlstm_time.submodules import COMPONENTS
+from pytorch_forecasting_mlstm.models.mlstm_time.targets import EncodedTarget
 
 __all__ = ["COMPETITORS", "Competitor", "count_parameters"]
 
@@ -41,45 +44,49 @@ class Competitor:
 
 
 class _WithoutMemory(mLSTMTime):
-    """The linear paths alone."""
+    """The linear maps alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in (
-            "history_tokens",
-            "future_tokens",
-            "position",
-            "norm_tokens",
+            "history_embedding",
+            "horizon_embedding",
+            "position_embedding",
+            "token_norm",
             "memory",
-            "norm_memory",
-            "head",
+            "memory_norm",
+            "residual_head",
             "amplitude_head",
         ):
-            delattr(self, name)
-
-    def _read_memory(self, x: Any, targets: Any, past: Tensor, future: Tensor) -> Any:
-        zeros = [target.paths.new_zeros(1, 1, 1, 1) for target in targets]
-        return [zero[0] for zero in zeros], [zero + 1 for zero in zeros]
+            delattr(self.network, name)
+        self.network._run_memory = _add_nothing
 
 
-class _WithoutLinearPaths(mLSTMTime):
+def _add_nothing(inputs: NetworkInputs, targets: list[EncodedTarget]) -> MemoryOutput:
+    """Return residuals of 0 and amplitudes of 1, whatever the inputs."""
+    zero = targets[0].components.new_zeros(1, 1, 1, 1)
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    return MemoryOutput([zero[0]] * len(targets), [zero + 1] * len(targets), zero[0], mask)
+
+
+class _WithoutLinearMaps(mLSTMTime):
     """The memory alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for target in self.targets:
-            target.linear = _Nothing(self.hparams.max_prediction_length)
+        for encoder in self.network.target_encoders:
+            encoder.linear = _Zeros(self.hparams.max_prediction_length)
 
 
-class _Nothing(nn.Module):
-    """Linear paths that lead nowhere."""
+class _Zeros(nn.Module):
+    """Linear maps to 0."""
 
     def __init__(self, horizon: int) -> None:
         super().__init__()
         self.horizon = horizon
 
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        return y.new_zeros(len(y), self.horizon, len(PATHS))
+        return y.new_zeros(len(y), self.horizon, len(COMPONENTS))
 
 
 class _Recurrent(nn.Module):
@@ -106,7 +113,7 @@ def _with_layer(make: Callable[[int], nn.Module], batch_first: bool) -> Callable
     def build(dataset: TimeSeriesDataSet) -> BaseModel:
         model = _ours()(dataset)
         width, dropout = model.hparams.hidden_size, model.hparams.dropout
-        model.memory = _Recurrent(make(width), dropout, batch_first)
+        model.network.memory = _Recurrent(make(width), dropout, batch_first)
         return model
 
     return build
@@ -134,9 +141,9 @@ def _host(model: type[BaseModel], **arguments: Any) -> Callable[..., BaseModel]:
 COMPETITORS = {
     "ours": Competitor("mLSTMTime, defaults", _ours()),
     "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
-    "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearPaths)),
+    "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearMaps)),
     "no-amplitudes": Competitor("- without the amplitudes", _ours(amplitudes=False)),
-    "no-signs": Competitor("- without random signs", _ours(random_signs=False)),
+    "no-signs": Competitor("- without random signs", _ours(random_sign_flip=False)),
     "two-bands": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
     "lstm": Competitor(
         "- nn.LSTM in the memory's place",

@@ -1,4 +1,4 @@
-"""Small synthetic datasets, a table of all that a TimeSeriesDataSet can be, and a quiet fit."""
+"""Small synthetic datasets, a table of everything a TimeSeriesDataSet can be, and a short fit."""
 
 import warnings
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def make_dataset(table: pd.DataFrame | None = None, **changes: Any) -> TimeSerie
         **deepcopy(changes),  # a normalizer is fitted in place
     }
     with warnings.catch_warnings():
-        # the host hands arrays of pandas 3, which are read-only, to torch, and only reads them
+        # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return TimeSeriesDataSet(make_table() if table is None else table, **arguments)
 
@@ -103,7 +103,8 @@ _MIXED_TARGETS = {
 }
 
 
-def _normalized(target: str, normalizer: Any) -> dict[str, Any]:
+def with_target(target: str, normalizer: Any = "auto") -> dict[str, Any]:
+    """Return arguments of :func:`make_dataset` for a real target."""
     return {
         "target": target,
         "time_varying_unknown_reals": [target],
@@ -135,7 +136,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "target scales": {"add_target_scales": True},
     "encoder length": {"add_encoder_length": True, "min_encoder_length": 3},
     "lags": {"lags": {"y": [1, 6]}},
-    # lags of scaled covariates, and of targets with a TorchNormalizer, fail in the host
+    # lags of scaled covariates, and of targets with a TorchNormalizer, fail in pytorch-forecasting
     "lags of covariates": {
         **_COVARIATES,
         "lags": {"price": [2], "noise": [1, 5], "state": [4, 2], "holiday": [1]},
@@ -190,18 +191,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "robust normalizer": {"target_normalizer": TorchNormalizer("robust", center=False)},
     "encoder normalizer": {"target_normalizer": EncoderNormalizer(), "min_encoder_length": 2},
     "short encoder normalizer": {"target_normalizer": EncoderNormalizer("robust", max_length=5)},
-    "log": _normalized("volume", GroupNormalizer(transformation="log")),
-    "log1p": _normalized("volume", EncoderNormalizer(transformation="log1p")),
-    "logit": _normalized("share", TorchNormalizer(transformation="logit")),
-    "count": _normalized("count", GroupNormalizer(transformation="count", center=False)),
-    "softplus": _normalized("y", EncoderNormalizer(transformation="softplus")),
-    "relu": _normalized("y", GroupNormalizer(transformation="relu")),
-    "sqrt": _normalized("volume", TorchNormalizer(transformation="sqrt")),
-    "own transformation": _normalized(
+    "log": with_target("volume", GroupNormalizer(transformation="log")),
+    "log1p": with_target("volume", EncoderNormalizer(transformation="log1p")),
+    "logit": with_target("share", TorchNormalizer(transformation="logit")),
+    "count": with_target("count", GroupNormalizer(transformation="count", center=False)),
+    "softplus": with_target("y", EncoderNormalizer(transformation="softplus")),
+    "relu": with_target("y", GroupNormalizer(transformation="relu")),
+    "sqrt": with_target("volume", TorchNormalizer(transformation="sqrt")),
+    "own transformation": with_target(
         "volume", EncoderNormalizer(transformation={"forward": torch.log1p, "reverse": torch.expm1})
     ),
     # targets
-    "whole numbers": _normalized("whole", GroupNormalizer()),
+    "whole numbers": with_target("whole", GroupNormalizer()),
     "list of one target": {"target": ["y"], "target_normalizer": "auto"},
     "two targets": _REAL_TARGETS,
     "two targets with weights and lags": {
@@ -242,9 +243,21 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_SHARED: dict[str, TimeSeriesDataSet] = {}
+
+
+def shared_dataset(**changes: Any) -> TimeSeriesDataSet:
+    """Return a dataset of the standard table, made once for the same arguments: only read it."""
+    assert "table" not in changes
+    key = repr(changes)
+    if key not in _SHARED:
+        _SHARED[key] = make_dataset(**changes)
+    return _SHARED[key]
+
+
 @cache
 def configured(name: str) -> TimeSeriesDataSet:
-    """Return the dataset of a configuration, made once: tests only read it."""
+    """Return the dataset of a configuration, made once: only read it."""
     return make_dataset(**CONFIGURATIONS[name])
 
 
@@ -257,12 +270,12 @@ def pick_samples(dataset: TimeSeriesDataSet, count: int = 5) -> list[Sample]:
 
 
 def collate(samples: Sequence[Sample], dtype: torch.dtype = torch.float64) -> Batch:
-    """Join samples to a batch, as the host's loader does, with all reals in ``dtype``."""
+    """Collate samples to a batch, as a loader does, with all reals in ``dtype``."""
     return convert(TimeSeriesDataSet._collate_fn(list(samples)), dtype)
 
 
 def convert(batch: Any, dtype: torch.dtype) -> Any:
-    """Bring all reals of a batch to ``dtype``, in tensors of their own."""
+    """Copy a batch, with all reals in ``dtype``."""
     if isinstance(batch, torch.Tensor):
         return batch.to(dtype, copy=True) if batch.is_floating_point() else batch.clone()
     if isinstance(batch, dict):

@@ -1,27 +1,56 @@
-"""Untrained models of every dataset configuration."""
+"""Models of every dataset configuration, and parts to put into them."""
 
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.utils import to_list
+from torch import Tensor, nn
 
-from helpers.datasets import (
-    CONFIGURATIONS,
-)
+from helpers.datasets import CONFIGURATIONS, collate, configured, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
+
+#: Sizes for tests in which they do not matter.
+SMALL: dict[str, Any] = {"hidden_size": 8, "num_heads": 2}
 
 every_configuration = pytest.mark.parametrize("name", CONFIGURATIONS)
 
 
 def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
-    """Make a small model in float64 with no weight at a special value, such as the linear paths' 0.
-
-    Dropout is off.
-    """
-    arguments = {"hidden_size": 8, "num_heads": 2, "num_layers": 2, **changes}
+    """Make a small model in float64, in evaluation mode, without any weight at a special value."""
+    arguments = {**SMALL, "num_layers": 2, **changes}
     model = mLSTMTime.from_dataset(dataset, **arguments).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     return model
+
+
+@cache
+def shared_model(name: str, **changes: Any) -> mLSTMTime:
+    """Return the model of a configuration, made once from the same seed: only read it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make_model(configured(name), **changes)
+
+
+@cache
+def small_model(name: str) -> mLSTMTime:
+    """Return an untrained float32 model of a configuration, made once: read it, or predict."""
+    return mLSTMTime.from_dataset(configured(name), **SMALL)
+
+
+def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[Tensor]:
+    """Return the forecast of some samples in float32, for each target."""
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    return [part.detach() for part in to_list(model.eval()(x).prediction)]
+
+
+class SilentMemory(nn.Module):
+    """In place of the memory: it adds nothing to any token."""
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+        """Return zeros."""
+        return torch.zeros_like(tokens), None

@@ -45,9 +45,9 @@ from torch.serialization import get_safe_globals
 from helpers.checkpoints import SMALL, make_model, save
 from helpers.datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._allowed import _known
-from pytorch_forecasting_mlstm.models.mlstm_time._archive import device_of
-from pytorch_forecasting_mlstm.models.mlstm_time._plain import describe, rebuild
+from pytorch_forecasting_mlstm.models.base.checkpoint.archive import device_of
+from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _known
+from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import describe, rebuild
 
 
 def raw(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:
@@ -118,7 +118,7 @@ def test_a_file_object_is_loaded(tmp_path: Path) -> None:
     model = make_model()
     file = io.BytesIO(save(model, tmp_path / "model.ckpt").read_bytes())
     loaded = mLSTMTime.load_from_checkpoint(file)
-    assert torch.equal(loaded.position, model.position)
+    assert torch.equal(loaded.network.position_embedding, model.network.position_embedding)
 
 
 LOSSES = {
@@ -318,12 +318,12 @@ def test_trainer_reads_checkpoints_by_default(tmp_path: Path) -> None:
     limits = {"limit_train_batches": 2, "limit_val_batches": 1, "num_sanity_val_steps": 0}
     trainer = Trainer(max_epochs=1, callbacks=[best], **limits, **QUIET)
     trainer.fit(model, train, val)
-    weights = model.head.weight.detach().clone()
+    weights = model.network.residual_head.weight.detach().clone()
 
     with torch.no_grad():
-        model.head.weight.zero_()
+        model.network.residual_head.weight.zero_()
     trainer.test(model, val, ckpt_path="best", verbose=False)
-    assert torch.equal(model.head.weight, weights)
+    assert torch.equal(model.network.residual_head.weight, weights)
 
     again = make_model(dataset, loss=QuantileLoss())
     trainer = Trainer(max_epochs=2, callbacks=[best], **limits, **QUIET)
@@ -492,12 +492,12 @@ def test_learning_rate_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         dataset.to_dataloader(train=t, batch_size=16, num_workers=0) for t in (True, False)
     )
     model = make_model()
-    before = model.head.weight.detach().clone()
+    before = model.network.residual_head.weight.detach().clone()
     trainer = Trainer(max_epochs=6, enable_checkpointing=False, **QUIET)
     # without a threshold it tries them all
     found = Tuner(trainer).lr_find(model, train, val, num_training=12, early_stop_threshold=None)
     assert len(found.results["lr"]) == 12
-    assert torch.equal(model.head.weight, before)
+    assert torch.equal(model.network.residual_head.weight, before)
 
 
 # Nothing in the file is run
@@ -712,7 +712,7 @@ def test_own_optimizer_is_asked_for_by_its_name(tmp_path: Path) -> None:
     ):
         mLSTMTime.load_from_checkpoint(path)
     loaded = mLSTMTime.load_from_checkpoint(path, optimizer=torch.optim.RMSprop)
-    assert torch.equal(loaded.position, model.position)
+    assert torch.equal(loaded.network.position_embedding, model.network.position_embedding)
 
 
 def test_own_loss_is_loaded_if_it_is_passed(tmp_path: Path) -> None:
@@ -747,7 +747,7 @@ def test_what_cannot_be_written_is_left_out_with_a_warning(tmp_path: Path) -> No
     loaded = mLSTMTime.load_from_checkpoint(
         path, output_transformer=normalizer, dataset_parameters=model.dataset_parameters
     )
-    assert torch.equal(loaded.position, model.position)
+    assert torch.equal(loaded.network.position_embedding, model.network.position_embedding)
 
 
 def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:

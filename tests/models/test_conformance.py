@@ -1,15 +1,30 @@
-"""The host's own conformance suite over mLSTMTime, one test for each loss and set of arguments."""
+"""pytorch-forecasting's own conformance suite, one test for each loss and set of arguments."""
 
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 from pytorch_forecasting.tests.test_all_estimators import TestAllPtForecasters
+from torch.utils.tensorboard import SummaryWriter
 
 from pytorch_forecasting_mlstm import mLSTMTime_pkg
 
 
-class TestHostConformance(TestAllPtForecasters):
-    """All tests of the host, with our package container as the only one to test."""
+@pytest.fixture(autouse=True)
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the figures that are logged without rendering them, which takes most of the time."""
+
+    def close(writer: SummaryWriter, tag: str, figure: Figure, *_: object, **__: object) -> None:
+        assert isinstance(figure, Figure)
+        pyplot.close(figure)
+
+    monkeypatch.setattr(SummaryWriter, "add_figure", close)
+
+
+class TestConformance(TestAllPtForecasters):
+    """All tests of the suite, with this package's container as the only one to test."""
 
     def _all_objects(self) -> list[type]:
         return [mLSTMTime_pkg]
 
 
-del TestAllPtForecasters  # or pytest would collect it for all models of the host
+del TestAllPtForecasters  # or pytest would collect it for all models of pytorch-forecasting

@@ -1,4 +1,4 @@
-"""Two processes train as one does at the same global batch."""
+"""Two processes train as one does with the same global batch size."""
 
 import os
 import subprocess
@@ -57,15 +57,15 @@ def outcomes(folder: Path) -> tuple[Any, Any, Any]:
     return alone, *(torch.load(folder / f"rank{r}.pt", weights_only=False) for r in (0, 1))
 
 
-def test_processes_stay_together(outcomes: tuple[Any, Any, Any]) -> None:
+def test_ddp_processes_have_the_same_weights(outcomes: tuple[Any, Any, Any]) -> None:
     _, first, second = outcomes
     assert first["losses"] == second["losses"]
     for name, weight in first["weights"].items():
         assert torch.equal(weight, second["weights"][name])
 
 
-def test_loss_curve_is_that_of_one_process(outcomes: tuple[Any, Any, Any]) -> None:
-    """Within rounding: sums are taken in another order."""
+def test_ddp_losses_are_those_of_one_process(outcomes: tuple[Any, Any, Any]) -> None:
+    """Up to rounding: sums are computed in another order."""
     alone, first, _ = outcomes
     assert len(first["losses"]) == 2 * (alone["windows"] // 8)
     torch.testing.assert_close(first["losses"], alone["losses"], rtol=1e-4, atol=1e-5)
@@ -73,8 +73,8 @@ def test_loss_curve_is_that_of_one_process(outcomes: tuple[Any, Any, Any]) -> No
         torch.testing.assert_close(weight, alone["weights"][name], rtol=0, atol=1e-4)
 
 
-def test_validation_is_the_mean_over_all_processes(outcomes: tuple[Any, Any, Any]) -> None:
-    """Of an odd number of windows, the first counts for both: Lightning repeats it."""
+def test_ddp_validation_is_the_mean_over_all_processes(outcomes: tuple[Any, Any, Any]) -> None:
+    """With an odd number of windows, Lightning repeats the first."""
     alone, first, second = outcomes
     assert alone["windows"] % 2
     assert first["validation"] == second["validation"]
@@ -92,10 +92,10 @@ def assert_close(one: Any, other: Any) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_predictions_of_all_processes_are_gathered_in_order(
+def test_ddp_predictions_are_gathered_in_order(
     outcomes: tuple[Any, Any, Any],
 ) -> None:
-    """Each has those of every window, once, with inputs, targets and index."""
+    """Each process returns those of every window once, with inputs, targets and index."""
     _, first, second = outcomes
     whole = first["whole"]
     assert len(whole["output"]) == first["windows"]
@@ -107,7 +107,7 @@ def test_predictions_of_all_processes_are_gathered_in_order(
             assert_close(together[name], whole[name])
 
 
-def test_processes_write_files_of_their_own(outcomes: tuple[Any, Any, Any], folder: Path) -> None:
+def test_ddp_processes_write_separate_files(outcomes: tuple[Any, Any, Any], folder: Path) -> None:
     _, first, _ = outcomes
     for rank in (0, 1):
         part = torch.load(folder / "written" / f"predictions_rank{rank}.pt", weights_only=False)
@@ -115,7 +115,7 @@ def test_processes_write_files_of_their_own(outcomes: tuple[Any, Any, Any], fold
     assert len(list((folder / "written").iterdir())) == 2
 
 
-def test_one_process_of_several_can_predict_everything(outcomes: tuple[Any, Any, Any]) -> None:
+def test_ddp_process_can_predict_everything_alone(outcomes: tuple[Any, Any, Any]) -> None:
     alone, first, second = outcomes
     assert torch.equal(first["whole"]["output"], second["whole"]["output"])
     torch.testing.assert_close(

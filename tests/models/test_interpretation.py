@@ -63,8 +63,8 @@ def test_linear_parts_are_the_paths_times_their_amplitudes(name: str) -> None:
     x = batch_of(dataset)
     scaled = model.interpret_output(x)
     with torch.no_grad():
-        model.amplitude_head.weight.zero_()
-        model.amplitude_head.bias.zero_()
+        model.network.amplitude_head.weight.zero_()
+        model.network.amplitude_head.bias.zero_()
     plain = model.interpret_output(x)
     for number, part in enumerate(("trend", "cycle", "season")):
         for one, other, amplitudes, unit in zip(
@@ -83,8 +83,8 @@ def test_every_target_has_amplitudes_of_its_own() -> None:
     dataset = configured("two targets with weights and lags")
     model = make_model(dataset, amplitudes=True).eval()
     with torch.no_grad():
-        model.amplitude_head.weight.zero_()
-        model.amplitude_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, -1.0]))
+        model.network.amplitude_head.weight.zero_()
+        model.network.amplitude_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, -1.0]))
     first, second = model.interpret_output(batch_of(dataset)).amplitudes
     assert torch.equal(first, torch.ones_like(first))
     expected = 1 + torch.tensor([0.5, 1.0, -1.0], dtype=torch.float64).tanh()
@@ -119,14 +119,14 @@ def test_weights_of_the_model_are_the_layers_own() -> None:
     model = make_model(dataset, patch_length=4).eval()
     x = batch_of(dataset)
     kept = []
-    hook = model.memory.register_forward_hook(
+    hook = model.network.memory.register_forward_hook(
         lambda module, inputs, kwargs, output: kept.append((inputs, kwargs)), with_kwargs=True
     )
     found = model.interpret_output(x)
     hook.remove()
     ((tokens,), kwargs), *_ = kept
     with torch.no_grad():
-        weights, log_f = model.memory.read_weights(tokens, **kwargs)
+        weights, log_f = model.network.memory.read_weights(tokens, **kwargs)
     assert HISTORY == 8 and HORIZON == 4  # two patches, and one
     by_patch = found.read_weights[..., 0, :].unflatten(-1, (3, 4)).sum(-1)
     assert_close(by_patch, weights[:, :, :, -1].transpose(0, 1))

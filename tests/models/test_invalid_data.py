@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from helpers.datasets import CONFIGURATIONS, QUIET, fit, make_dataset, make_gaps, make_table
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.models.mlstm_time._finite import check_finite
+from pytorch_forecasting_mlstm.models.base.checks.nonfinite import check_finite
 
 TINY = {"hidden_size": 8, "num_heads": 2, "moving_averages": (5, 3)}
 COVARIATES = {
@@ -305,17 +305,17 @@ def test_an_error_beside_an_exact_fit_is_learned_from() -> None:
         target_normalizer=MultiNormalizer([GroupNormalizer(), GroupNormalizer()]),
     )
     model = make_model(dataset, loss=MultiLoss([RMSE(), RMSE()]))
-    before = [weight.detach().clone() for weight in model.head.parameters()]
+    before = [weight.detach().clone() for weight in model.network.residual_head.parameters()]
     fit(model, dataset, steps=3)
     assert all(weight.isfinite().all() for weight in model.parameters())
-    assert not torch.equal(before[0], model.head.weight)
+    assert not torch.equal(before[0], model.network.residual_head.weight)
 
 
 @pytest.mark.filterwarnings("ignore:Loss is not finite:UserWarning")  # the host's, and then 1e9
 def test_a_model_that_diverges_is_told() -> None:
     dataset = make_dataset()
     model = make_model(dataset)
-    nn.init.constant_(model.head.bias, torch.nan)
+    nn.init.constant_(model.network.residual_head.bias, torch.nan)
     with pytest.raises(ValueError, match="mLSTMTime: the loss of a training step must be finite"):
         fit(model, dataset)
 
@@ -324,7 +324,7 @@ def test_a_model_that_diverges_is_told() -> None:
 def test_a_distribution_of_no_numbers_is_told(mode: str | None) -> None:
     dataset = make_dataset()
     model = make_model(dataset, loss=NormalDistributionLoss())
-    nn.init.constant_(model.head.bias, torch.nan)
+    nn.init.constant_(model.network.residual_head.bias, torch.nan)
     with pytest.raises(ValueError, match="^mLSTMTime: the network's output must be finite"):
         if mode is None:
             fit(model, dataset)

@@ -28,11 +28,11 @@ from torch import Tensor
 from helpers.datasets import QUIET
 from helpers.random_configurations import Case, cases
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.mlstm_time._losses import (
+from pytorch_forecasting_mlstm.models.base.losses.link import (
     Link,
     link_of,
-    losses_of,
-    normalizers_of,
+    primary_metrics,
+    target_normalizers,
 )
 
 #: How many are drawn anew; without, they are the same at every run.
@@ -105,7 +105,7 @@ def forecast(case: Case) -> mLSTMTime:
         trainer_kwargs={**QUIET},
     )
     lengths, scales = out.x["decoder_lengths"], to_list(out.x["target_scale"])
-    normalizers = normalizers_of(model.output_transformer)
+    normalizers = target_normalizers(model.output_transformer)
     for number, (name, points) in enumerate(
         zip(dataset.target_names, to_list(out.output), strict=True)
     ):
@@ -127,7 +127,7 @@ def forecast(case: Case) -> mLSTMTime:
             known[known.isfinite()],
             scale,
             normalizers[number],
-            losses_of(model.loss)[number],
+            primary_metrics(model.loss)[number],
             normalizers[number].center or model.hparams.instance_normalization,
         )
     return model

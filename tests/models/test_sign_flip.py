@@ -1,9 +1,10 @@
-"""Random signs: training sees half of the samples upside down, and nobody else does."""
+"""Random sign flips: training negates each sample with probability 0.5, nothing else does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,10 @@ from helpers.datasets import (
     convert,
     fit,
     make_dataset,
+    shared_dataset,
+    with_target,
 )
-from helpers.models import make_model
+from helpers.models import SMALL, make_model
 from helpers.tolerances import assert_close, assert_complains, assert_identical
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -43,14 +46,14 @@ def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     return convert(x, torch.float64)
 
 
-def upside_down(x: dict[str, Any]) -> dict[str, Any]:
-    """Mirror every history at the center of the host's normalizer."""
+def negate(x: dict[str, Any]) -> dict[str, Any]:
+    """Negate every history, relative to the center of the normalizer."""
     several = isinstance(x["encoder_target"], list)
-    turned = [
+    negated = [
         2 * scale[:, :1] - y
         for y, scale in zip(to_list(x["encoder_target"]), to_list(x["target_scale"]), strict=True)
     ]
-    return {**x, "encoder_target": turned if several else turned[0]}
+    return {**x, "encoder_target": negated if several else negated[0]}
 
 
 @torch.no_grad()
@@ -72,42 +75,40 @@ def forecasts(model: mLSTMTime, x: dict[str, Any]) -> list[Tensor]:
     ids=str,
 )
 @pytest.mark.parametrize("normalize", [True, False])
-def test_training_forecasts_each_sample_upright_or_upside_down(
-    name: str, loss: Any, normalize: bool
-) -> None:
+def test_training_negates_each_sample_or_leaves_it(name: str, loss: Any, normalize: bool) -> None:
     dataset = configured(name)
     model = make_model(
-        dataset, loss=loss, random_signs=True, dropout=0.0, instance_normalization=normalize
+        dataset, loss=loss, random_sign_flip=True, dropout=0.0, instance_normalization=normalize
     )
     x = batch_of(dataset)
-    upright = torch.cat(forecasts(model, x), dim=-1)
-    inverted = torch.cat(
+    plain = torch.cat(forecasts(model, x), dim=-1)
+    flipped = torch.cat(
         [
             2 * scale[:, :1, None] - forecast
             for forecast, scale in zip(
-                forecasts(model, upside_down(x)), to_list(x["target_scale"]), strict=True
+                forecasts(model, negate(x)), to_list(x["target_scale"]), strict=True
             )
         ],
         dim=-1,
     )
-    assert ((upright - inverted).abs().amax((1, 2)) > 1e-3).all()
+    assert ((plain - flipped).abs().amax((1, 2)) > 1e-3).all()
     model.train()
-    drawn = []
+    masks = []
     for _ in range(4):
-        found = torch.cat(forecasts(model, x), dim=-1)
-        turned = (found - upright).abs().amax((1, 2)) > (found - inverted).abs().amax((1, 2))
-        assert_close(found, torch.where(turned[:, None, None], inverted, upright))
-        assert 1 <= turned.sum() <= 15  # each for itself; of 16, all alike once in 30 000 times
-        drawn.append(turned)
-    # of 64 draws, fewer than 12 or more than 52 turn up once in three million times
-    assert 12 <= torch.stack(drawn).sum() <= 52
+        got = torch.cat(forecasts(model, x), dim=-1)
+        mask = (got - plain).abs().amax((1, 2)) > (got - flipped).abs().amax((1, 2))
+        assert_close(got, torch.where(mask[:, None, None], flipped, plain))
+        assert 1 <= mask.sum() <= 15  # independent: all 16 are the same once in 30 000 times
+        masks.append(mask)
+    # of 64 samples, fewer than 12 or more than 52 are flipped once in three million times
+    assert 12 <= torch.stack(masks).sum() <= 52
 
 
 @pytest.mark.parametrize("length", [0, 1, HISTORY])
-def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
-    """It is its own mirror image: turned, it would ask for two futures at once."""
+def test_training_never_negates_a_constant_history(length: int) -> None:
+    """It equals its flipped self, and would be trained on two futures."""
     dataset = make_dataset(min_encoder_length=0, add_encoder_length=False)
-    model = make_model(dataset, random_signs=True, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     x = batch_of(dataset)
     x["encoder_target"] = torch.full_like(x["encoder_target"], 7.3)
     x["encoder_lengths"] = torch.full_like(x["encoder_lengths"], length)
@@ -117,52 +118,60 @@ def test_a_history_that_does_not_vary_is_never_turned(length: int) -> None:
         assert_close(forecasts(model, x)[0], expected)
 
 
-def test_targets_that_vary_are_turned_without_those_that_do_not() -> None:
+def test_training_negates_targets_that_vary_without_constant_ones() -> None:
     dataset = configured("two targets")
-    model = make_model(dataset, random_signs=True, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     with torch.no_grad():
-        model.head.weight.zero_()  # or each would show what it read of the other
+        # or each would depend on what the memory reads of the other
+        model.network.residual_head.weight.zero_()
     x = batch_of(dataset)
     x["encoder_target"][1] = torch.full_like(x["encoder_target"][1], 7.3)
-    upright = forecasts(model, x)
+    plain = forecasts(model, x)
     first, second = forecasts(model.train(), x)
-    assert (first - upright[0]).abs().max() > 1e-3
-    assert_close(second, upright[1])
+    assert (first - plain[0]).abs().max() > 1e-3
+    assert_close(second, plain[1])
 
 
-@pytest.mark.parametrize("signs", [True, False])
-def test_forecasts_after_training_are_upright(signs: bool) -> None:
+@pytest.mark.parametrize("flip", [True, False])
+def test_evaluation_never_negates(flip: bool) -> None:
     dataset = configured("no covariates")
-    model = make_model(dataset, random_signs=signs, dropout=0.0)
+    model = make_model(dataset, random_sign_flip=flip, dropout=0.0)
     x = batch_of(dataset)
     expected = forecasts(model, x)
     for _ in range(5):
         assert_identical(tuple(forecasts(model, x)), tuple(expected))
-    if not signs:
+    if not flip:
         assert_identical(tuple(forecasts(model.train(), x)), tuple(expected))
 
 
+def flips(dataset: TimeSeriesDataSet, **changes: Any) -> bool:
+    """Return whether a model for a dataset flips signs."""
+    return mLSTMTime.from_dataset(dataset, **SMALL, **changes).random_sign_flip
+
+
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_on_where_the_history_of_real_targets_is_all_that_is_read(name: str) -> None:
+def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
     can = not reads and "label" not in dataset.target_names
-    assert make_model(dataset, max_encoder_length=64).random_signs == can
-    assert not make_model(dataset, max_encoder_length=63).random_signs
-    assert not make_model(dataset, max_encoder_length=64, random_signs=False).random_signs
+    model = mLSTMTime.from_dataset(dataset, **SMALL, max_encoder_length=64)
+    assert model.random_sign_flip == can
+    for changes in ({"max_encoder_length": 63}, {"random_sign_flip": False}):
+        with patch.dict(model.hparams, changes):
+            assert not model.random_sign_flip
     if can:
-        assert make_model(dataset, random_signs=True).random_signs
+        assert flips(dataset, random_sign_flip=True)
         return
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, random_signs=True),
-        "mLSTMTime: random_signs must be False here, as",
+        lambda: mLSTMTime.from_dataset(dataset, random_sign_flip=True),
+        "mLSTMTime: random_sign_flip must be False here, as",
         *(reads & {"price", "noise", "region"}),
         "got True; leave it out",
     )
 
 
 class Lopsided(MAE):
-    """A loss of one's own: an excess costs twice what a lack does."""
+    """A custom loss: an excess costs twice as much as a lack."""
 
     def loss(self, y_pred: Any, target: Tensor) -> Tensor:
         error = self.to_prediction(y_pred) - target
@@ -170,11 +179,11 @@ class Lopsided(MAE):
 
 
 class Steep(RMSE):
-    """Another, which may be anything."""
+    """Another one, which may be anything."""
 
 
 @pytest.mark.parametrize(
-    ("loss", "part"),
+    ("loss", "metric"),
     [
         (SMAPE(), "SMAPE()"),
         (MAPE(), "MAPE()"),
@@ -188,55 +197,54 @@ class Steep(RMSE):
     ],
     ids=str,
 )
-def test_off_for_a_loss_that_has_a_side(loss: Any, part: str) -> None:
-    dataset = make_dataset(target_normalizer=EncoderNormalizer())
-    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
+def test_default_is_off_for_an_asymmetric_loss(loss: Any, metric: str) -> None:
+    dataset = shared_dataset(target_normalizer=EncoderNormalizer())
+    assert not flips(dataset, loss=loss, max_encoder_length=64)
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
-        "mLSTMTime: random_signs",
-        f"as {part}",
+        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
+        "mLSTMTime: random_sign_flip",
+        f"as {metric}",
         "does not treat both signs of this target alike, got True; leave it out",
     )
 
 
 @pytest.mark.parametrize("transformation", ["log", "log1p", "softplus", "count", None])
 @pytest.mark.parametrize("loss", [MAE(), RMSE(), MAE() + RMSE()], ids=str)
-def test_a_mean_does_not_go_through_a_transformation(loss: Any, transformation: Any) -> None:
-    """The median of log y is the log of the median, the mean is not."""
-    dataset = make_dataset(
-        target="volume",
-        time_varying_unknown_reals=["volume"],
-        target_normalizer=GroupNormalizer(transformation=transformation),
-    )
-    model = make_model(dataset, loss=loss, max_encoder_length=64)
-    assert model.random_signs == (transformation is None or type(loss) is MAE)
+def test_default_is_off_for_the_mean_of_a_transformed_target(
+    loss: Any, transformation: Any
+) -> None:
+    """The median of log y is the log of the median; this does not hold for the mean."""
+    normalizer = GroupNormalizer(transformation=transformation)
+    dataset = shared_dataset(**with_target("volume", normalizer))
+    symmetric = transformation is None or type(loss) is MAE
+    assert flips(dataset, loss=loss, max_encoder_length=64) == symmetric
 
 
-def test_one_of_several_losses_with_a_side_is_enough() -> None:
+def test_default_is_off_if_one_of_several_losses_is_asymmetric() -> None:
     dataset = configured("two targets")
     loss = MultiLoss([MAE(), SMAPE()])
-    assert not make_model(dataset, loss=loss, max_encoder_length=64).random_signs
+    assert not flips(dataset, loss=loss, max_encoder_length=64)
     assert_complains(
-        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_signs=True),
+        lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "as SMAPE() does not treat",
     )
 
 
-def test_another_loss_decides_anew(tmp_path: Path) -> None:
+def test_default_follows_a_changed_loss(tmp_path: Path) -> None:
     dataset = configured("no covariates")
     model = mLSTMTime.from_dataset(dataset, max_encoder_length=64)
     trainer = fit(model, dataset)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
-    assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_signs
+    assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_sign_flip
     other = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt", loss=SMAPE())
-    assert not other.random_signs
+    assert not other.random_sign_flip
     model.loss = SMAPE()
-    assert not model.random_signs
+    assert not model.random_sign_flip
     fit(model, dataset)
 
 
 def jumps() -> TimeSeriesDataSet:
-    """Series of noise, as long as one window; all of them end higher than they begin."""
+    """Make series of noise, as long as one window, all of which end higher than they begin."""
     rng = np.random.default_rng(0)
     steps = HISTORY + HORIZON
     y = rng.normal(size=(200, steps)) + (np.arange(steps) >= HISTORY)
@@ -255,14 +263,16 @@ def jumps() -> TimeSeriesDataSet:
     )
 
 
-def test_a_drift_that_all_series_share_is_not_learned() -> None:
+def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
     dataset = jumps()
     rises = {}
-    for signs in (True, False):
+    for flip in (True, False):
         torch.manual_seed(0)
-        model = mLSTMTime.from_dataset(dataset, random_signs=signs, learning_rate=3e-3)
-        fit(model, dataset, steps=100, batch_size=50)
+        model = mLSTMTime.from_dataset(
+            dataset, random_sign_flip=flip, learning_rate=1e-2, hidden_size=16, num_heads=2
+        )
+        fit(model, dataset, steps=60, batch_size=50)
         x = batch_of(dataset)
         forecast = forecasts(model.double().eval(), x)[0]
-        rises[signs] = (forecast.mean() - x["encoder_target"].mean()).item()
-    assert abs(rises[True]) < 0.4 < 0.8 < rises[False], rises  # 0.29 and 0.93
+        rises[flip] = (forecast.mean() - x["encoder_target"].mean()).item()
+    assert abs(rises[True]) < 0.4 < 0.8 < rises[False], rises  # 0.29 and 0.90

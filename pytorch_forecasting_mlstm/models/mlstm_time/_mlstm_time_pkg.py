@@ -1,4 +1,4 @@
-"""Package container of mLSTMTime, by which the host lists and tests the model."""
+"""Package container of mLSTMTime, through which pytorch-forecasting lists and tests the model."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class mLSTMTime_pkg(_BasePtForecaster):
 
     @classmethod
     def get_base_test_params(cls) -> list[dict[str, Any]]:
-        """Return sets of arguments for the host's conformance suite."""
+        """Return sets of arguments for the conformance suite of pytorch-forecasting."""
         return [
             {},
             {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "patch_length": 3},
@@ -49,7 +49,7 @@ class mLSTMTime_pkg(_BasePtForecaster):
 
     @classmethod
     def _get_test_dataloaders_from(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """Return train, validation and test loaders for the host's conformance suite."""
-        from ._conformance import make_dataloaders
+        """Return the loaders for the conformance suite of pytorch-forecasting."""
+        from ._pkg_test_data import make_dataloaders
 
         return make_dataloaders(params)

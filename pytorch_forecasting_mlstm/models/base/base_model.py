@@ -1,0 +1,229 @@
+"""The model class around a network: everything that it shares with any other network."""
+
+import inspect
+import warnings
+from typing import Any
+
+import pandas as pd
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import NaNLabelEncoder
+from pytorch_forecasting.models.base import BaseModelWithCovariates
+from pytorch_forecasting.utils import get_embedding_size
+
+from .checkpoint.mixin import SafeCheckpoints
+from .checks.dataset import check_sample_construction
+from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
+from .checks.mixin import InputValidationMixin
+from .checks.nonfinite import check_centers, check_transformations
+from .forecast.forecast import forecast
+from .losses.factory import resolve_loss
+from .losses.link import loss_output_size, primary_metrics, target_normalizers
+from .losses.mixin import LossMixin
+from .losses.output import set_transformations
+from .plotting import PlottingMixin
+from .prediction import GatheredPredictions
+
+__all__ = ["ForecastingModel"]
+
+
+class ForecastingModel(
+    LossMixin,
+    InputValidationMixin,
+    SafeCheckpoints,
+    GatheredPredictions,
+    PlottingMixin,
+    BaseModelWithCovariates,
+):
+    """A model of pytorch-forecasting with checks, safe checkpoints, forecasts and all losses.
+
+    A subclass implements ``forward``, which maps a batch to ``to_network_output(prediction=...)``
+    in the scale of the data, see :meth:`transform_output`. Its ``__init__`` passes copies of the
+    loss and the metrics (:func:`~.losses.factory.clone_loss`,
+    :func:`~.losses.factory.clone_logging_metrics`) and calls ``save_hyperparameters`` first. The
+    hyper-parameters must include ``target``, ``output_size``, ``max_encoder_length``,
+    ``max_prediction_length`` and those of
+    :class:`~pytorch_forecasting.models.base.BaseModelWithCovariates`.
+
+    Parameters
+    ----------
+    loss : Metric
+        Loss of the model.
+    logging_metrics : ModuleList
+        Metrics of the point forecast to log.
+    **kwargs
+        Arguments of :class:`~pytorch_forecasting.models.base.BaseModel`.
+    """
+
+    def __init__(self, loss: Any, logging_metrics: Any, **kwargs: Any) -> None:
+        super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
+        set_transformations(self.loss, self.output_transformer)
+
+    def save_hyperparameters(self, *args: Any, frame: Any = None, **kwargs: Any) -> None:
+        """Save the arguments of ``__init__``.
+
+        Lightning warns that modules among them, such as the loss, do not belong in a checkpoint.
+        pytorch-forecasting needs them there, and users can do nothing about it.
+
+        Parameters
+        ----------
+        *args, frame, **kwargs
+            Arguments of Lightning's ``save_hyperparameters``.
+        """
+        current = inspect.currentframe()
+        if frame is None and current is not None:
+            frame = current.f_back
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attribute '.*' is an instance of")
+            super().save_hyperparameters(*args, frame=frame, **kwargs)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: TimeSeriesDataSet,
+        allowed_encoder_known_variable_names: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a model that fits a dataset.
+
+        Parameters
+        ----------
+        dataset : TimeSeriesDataSet
+            Dataset to train on.
+        allowed_encoder_known_variable_names : list of str, optional
+            Known variables that may be read in the history. Default: all.
+        **kwargs
+            Arguments of the model. Lengths may exceed those of the dataset, and embeddings may
+            have other widths; nothing else that follows from dataset and loss can be changed.
+
+        Returns
+        -------
+        ForecastingModel
+            The untrained model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the loss does not suit the targets, or an argument contradicts the dataset.
+        """
+        caller = cls.__name__
+        if not isinstance(dataset, TimeSeriesDataSet):
+            raise TypeError(
+                f"{caller}: dataset must be a TimeSeriesDataSet, got {type(dataset).__name__}; "
+                f"make one from the table first."
+            )
+        check_transformations(dataset, caller)
+        check_centers(dataset, caller)
+        check_sample_construction(dataset, caller)
+        loss = resolve_loss(dataset, kwargs.pop("loss", None), caller)
+        check_losses(loss, dataset, caller)
+        normalizers = target_normalizers(dataset.target_normalizer)
+        output_sizes = [
+            loss_output_size(metric, normalizer)
+            for metric, normalizer in zip(primary_metrics(loss), normalizers, strict=True)
+        ]
+        from_data = {
+            "target": dataset.target,
+            "output_size": output_sizes if dataset.multi_target else output_sizes[0],
+            "max_encoder_length": dataset.max_encoder_length,
+            "max_prediction_length": dataset.max_prediction_length,
+            "embedding_sizes": _embedding_sizes(dataset, kwargs.pop("embedding_sizes", {}), caller),
+        }
+        for name in ("target", "output_size"):
+            if kwargs.get(name, from_data[name]) != from_data[name]:
+                raise ValueError(
+                    f"{caller}: {name} follows from the dataset and the loss, here "
+                    f"{from_data[name]!r}, got {kwargs[name]!r}; leave it out."
+                )
+        for name in ("max_encoder_length", "max_prediction_length"):
+            if kwargs.get(name, from_data[name]) < from_data[name]:
+                raise ValueError(
+                    f"{caller}: {name} must be at least the dataset's {from_data[name]}, got "
+                    f"{kwargs[name]}; leave it out, or make the dataset with a smaller one."
+                )
+        model = super().from_dataset(
+            dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
+        )
+        check_logging_metrics(model.logging_metrics, dataset, caller)
+        dry_run_loss(model, dataset)
+        return model
+
+    def forecast(
+        self,
+        data: pd.DataFrame,
+        future: pd.DataFrame | None = None,
+        *,
+        batch_size: int = 64,
+        trainer_kwargs: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Forecast the steps after the last row of every series in a table.
+
+        Every series continues from its own last time index, so lengths and ends may differ. No
+        placeholder rows for the horizon are needed. Of the history, only the last
+        ``max_encoder_length`` steps are read, and before them as many rows as the largest lag. New
+        series are forecast, too, with three exceptions: the dataset scales each series by its own
+        training data; it has an embedding for each series; or a ``GroupNormalizer`` or
+        ``MultiNormalizer`` needs the names of the series encoded. In these cases,
+        ``categorical_encoders`` of the dataset must allow for new labels.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame
+            The history: rows with all columns that the dataset was made from, in any order. Other
+            columns, and the weight, are ignored.
+        future : pandas.DataFrame, optional
+            What is known of the horizon: the group columns, the time index and the known
+            variables, with one row per series and step. Rows outside of the horizon are ignored.
+            This is required if the dataset has known variables other than those that follow from
+            the history: the time index, lags, and what the dataset adds by itself. Static variables
+            are taken from the last row of ``data``. In missing rows, variables with a
+            ``constant_fill_strategy`` have that value. With ``allow_missing_timesteps``, a row that
+            is missing before a later one repeats the row before it, as it does in the history.
+        batch_size : int, default 64
+            Number of series to forecast at a time.
+        trainer_kwargs : dict, optional
+            Arguments of the Lightning ``Trainer``, for example ``{"accelerator": "cpu"}``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per series and step, with series in the order of ``data``. Its columns are the
+            group columns; the time index, under its own name; ``step``, from 1 to
+            ``max_prediction_length``; for several targets ``target``, with one row for each;
+            ``prediction``, the point forecast in the unit of the data, or the most probable label
+            of a categorical target; for a loss with several quantiles one column for each, such as
+            ``q0.1``; and for a categorical target the probability of each label, as ``p_label``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the model was not made by :meth:`from_dataset`; if a column is missing or of the
+            wrong type; if a value that is read is empty or infinite; if a label or series is
+            unknown that the model has to know; if a series is too short; if a time index is
+            missing or duplicated; or if a known variable has no value.
+        """
+        return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
+
+
+def _embedding_sizes(
+    dataset: TimeSeriesDataSet, requested: dict[str, tuple[int, int]], caller: str
+) -> dict[str, tuple[int, int]]:
+    """Return classes and width of every categorical variable, lagged ones included."""
+    encoders = dict(dataset._categorical_encoders)
+    normalizers = target_normalizers(dataset.target_normalizer)
+    for name, normalizer in zip(dataset.target_names, normalizers, strict=True):
+        if isinstance(normalizer, NaNLabelEncoder):
+            encoders[name] = normalizer
+    sizes = {}
+    for name, encoder in encoders.items():
+        lagged = [f"{name}_lagged_by_{lag}" for lag in dataset._lags.get(name, [])]
+        for variable in (name, *lagged):
+            if variable in dataset.categoricals:
+                classes = len(encoder.classes_)
+                sizes[variable] = (classes, get_embedding_size(classes))
+    unknown = sorted(set(requested) - set(sizes))
+    if unknown:
+        raise ValueError(
+            f"{caller}: embedding_sizes must name categorical variables of the dataset, "
+            f"{sorted(sizes)}, got {unknown}; correct or remove these."
+        )
+    return {**sizes, **requested}

@@ -1,0 +1,1 @@
+"""Checkpoints that hold plain data and are loaded without running any code."""

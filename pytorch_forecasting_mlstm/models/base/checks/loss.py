@@ -1,0 +1,372 @@
+"""Whether a loss can be trained on a dataset: what would fail later is reported at once."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import torch
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import NaNLabelEncoder, TorchNormalizer
+from pytorch_forecasting.metrics import (
+    MAE,
+    MAPE,
+    MASE,
+    RMSE,
+    SMAPE,
+    BetaDistributionLoss,
+    CrossEntropy,
+    DistributionLoss,
+    LogNormalDistributionLoss,
+    MQF2DistributionLoss,
+    MultiLoss,
+    MultivariateNormalDistributionLoss,
+    NegativeBinomialDistributionLoss,
+    NormalDistributionLoss,
+    PoissonLoss,
+    QuantileLoss,
+    TweedieLoss,
+)
+from pytorch_forecasting.metrics.base_metrics import (
+    AggregationMetric,
+    CompositeMetric,
+)
+from pytorch_forecasting.metrics.base_metrics._base_metrics import TorchMetricWrapper
+from torch import Tensor
+from torch.distributions import constraints
+from torchmetrics import Metric
+
+from ..errors import UPSTREAM_ERRORS
+from ..losses.factory import clone_loss
+from ..losses.link import (
+    component_metrics,
+    link_of,
+    loss_output_size,
+    per_target_losses,
+    target_normalizers,
+)
+from ..losses.output import pack_targets
+from .nonfinite import target_fill_values
+
+__all__ = ["check_logging_metrics", "check_losses", "dry_run_loss"]
+
+#: What distributions need of a normalizer: one of these transformations, and a center or none.
+_NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
+    (
+        NegativeBinomialDistributionLoss,
+        # not "sqrt": pytorch-forecasting multiplies means by the scale of the roots
+        (None, "log1p", "softplus", "relu", "count"),
+        False,
+    ),
+    (LogNormalDistributionLoss, ("log", "log1p"), None),
+    (BetaDistributionLoss, ("logit",), True),
+)
+#: Losses that average over a batch, or treat a forecast as one vector: they have no loss per step.
+_NO_STEPS = (AggregationMetric, MultivariateNormalDistributionLoss, MQF2DistributionLoss)
+#: Losses that cannot weigh steps: they fail on weights, or take them for something else.
+_NO_WEIGHTS = (*_NO_STEPS, MASE, TorchMetricWrapper)
+#: Distributions whose samples are transformed, so that a target must be in the image of that.
+_TRANSFORMED = (
+    NormalDistributionLoss,
+    MultivariateNormalDistributionLoss,
+    MQF2DistributionLoss,
+)
+_NONNEGATIVE = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
+
+
+class _UnsupportedError(ValueError):
+    """A loss does not suit a dataset; the message still lacks the name of the caller."""
+
+
+@contextmanager
+def _named(caller: str) -> Iterator[None]:
+    """Begin the messages of unsupported losses with the name of the caller."""
+    try:
+        yield
+    except _UnsupportedError as error:
+        raise ValueError(f"{caller}: {error}") from None
+
+
+def _raise_unsupported(loss: Any, problem: str, hint: str) -> NoReturn:
+    raise _UnsupportedError(f"{_name(loss)} {problem}; {hint}.")
+
+
+def _name(loss: Any) -> str:
+    wrapped = isinstance(loss, TorchMetricWrapper)
+    return type(loss.torchmetric if wrapped else loss).__name__
+
+
+def check_losses(loss: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if the loss of a target does not suit the dataset.
+
+    Parameters
+    ----------
+    loss : Metric
+        Loss of the model, with a part for each target.
+    dataset : TimeSeriesDataSet
+        Dataset that the model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    normalizers = target_normalizers(dataset.target_normalizer)
+    values, fills = dataset.data["target"], target_fill_values(dataset)
+    with _named(caller):
+        for name, part, normalizer, target in zip(
+            dataset.target_names, per_target_losses(loss), normalizers, values, strict=True
+        ):
+            if isinstance(part, CompositeMetric):
+                _check_composite(part, normalizer, dataset.multi_target)
+            for metric in component_metrics(part):
+                _check_metric(metric, normalizer)
+                _check_steps(metric, normalizer, dataset)
+                _check_values(metric, normalizer, name, target)
+                if name in fills:
+                    _check_fill_value(metric, normalizer, name, fills[name])
+
+
+def check_logging_metrics(metrics: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if a metric to log cannot handle the weights or the padding that the dataset has.
+
+    Parameters
+    ----------
+    metrics : iterable of Metric
+        Metrics to log.
+    dataset : TimeSeriesDataSet
+        Dataset that the model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    with _named(caller):
+        for metric in metrics:
+            for component in component_metrics(metric):
+                for normalizer in target_normalizers(dataset.target_normalizer):
+                    _check_steps(component, normalizer, dataset)
+
+
+def _check_composite(loss: CompositeMetric, normalizer: Any, multi_target: bool) -> None:
+    """Raise if the parts of a sum of metrics do not read the same output in the same way."""
+    parts = list(loss._metrics)
+    if not parts:
+        _raise_unsupported(loss, "has no parts", "make it as a sum, SMAPE() + MAE()")
+    first, *others = parts
+    for other in others:
+        same_link = link_of(first) is link_of(other)
+        same_size = loss_output_size(first, normalizer) == loss_output_size(other, normalizer)
+        distributions = isinstance(first, DistributionLoss), isinstance(other, DistributionLoss)
+        same_kind = type(first) is type(other) if any(distributions) else True
+        if not (same_link and same_size and same_kind):
+            _raise_unsupported(
+                loss,
+                f"adds {_name(first)} and {_name(other)}, which read the forecast in different "
+                f"ways",
+                "add metrics of one kind, for example SMAPE() + MAE()",
+            )
+    if not multi_target and any(isinstance(part, MASE) for part in parts):
+        _raise_unsupported(
+            loss,
+            "has MASE as a part, to which pytorch-forecasting does not pass the history it needs",
+            "use MASE() alone, or give the dataset a list of targets",
+        )
+
+
+def _check_metric(loss: Any, normalizer: Any) -> None:
+    """Raise if a metric does not suit the normalizer of its target."""
+    categorical = isinstance(normalizer, NaNLabelEncoder)
+    if categorical != isinstance(loss, CrossEntropy):
+        kinds = ("real", "categorical")
+        _raise_unsupported(
+            loss,
+            f"is a loss for a {kinds[not categorical]} target, got a {kinds[categorical]} one",
+            f"pass {'CrossEntropy' if categorical else 'another loss'} for it",
+        )
+    if isinstance(loss, TorchMetricWrapper) and not _is_minimized(loss.torchmetric):
+        _raise_unsupported(
+            loss,
+            "is a score to maximize and cannot be a loss",
+            "pass another loss, for example MAE(), and this one in logging_metrics",
+        )
+    if isinstance(loss, QuantileLoss | DistributionLoss):
+        quantiles = list(loss.quantiles)
+        if not quantiles or not all(0 < q < 1 for q in quantiles):
+            _raise_unsupported(
+                loss,
+                f"needs quantiles between 0 and 1, got {quantiles}",
+                "for example [0.1, 0.9]",
+            )
+    if isinstance(loss, QuantileLoss):
+        if not min(quantiles) <= 0.5 <= max(quantiles):
+            _raise_unsupported(
+                loss,
+                f"needs 0.5 among its quantiles, or quantiles on both sides of it, for a point "
+                f"forecast, got {quantiles}",
+                "add 0.5",
+            )
+    if isinstance(loss, AggregationMetric) and type(loss.metric) not in (MAE, MAPE, RMSE, SMAPE):
+        _raise_unsupported(
+            loss,
+            f"can take the mean of points only, got {_name(loss.metric)}",
+            "wrap MAE(), MAPE(), RMSE() or SMAPE()",
+        )
+    for kind, transformations, center in _NEEDS:
+        if not isinstance(loss, kind):
+            continue
+        transformation = getattr(normalizer, "transformation", None)
+        if transformation not in transformations:
+            _raise_unsupported(
+                loss,
+                f"needs a target_normalizer with transformation "
+                f"{' or '.join(map(repr, transformations))}, got {transformation!r}",
+                "make the dataset with one",
+            )
+        if center is not None and getattr(normalizer, "center", True) != center:
+            _raise_unsupported(
+                loss,
+                f"needs a target_normalizer with center={center}, got center={not center}",
+                "make the dataset with one",
+            )
+
+
+def _is_minimized(metric: Metric) -> bool:
+    """Return whether the lowest value is the best. Metrics of torchmetrics say so, others may not.
+
+    A metric of torchmetrics that does not say has no best value.
+    """
+    of_torchmetrics = type(metric).__module__.startswith("torchmetrics.")
+    return metric.higher_is_better is False or (
+        metric.higher_is_better is None and not of_torchmetrics
+    )
+
+
+def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None:
+    """Raise if the dataset has weights or padding that the loss cannot handle."""
+    shortest, longest = dataset.min_prediction_length, dataset.max_prediction_length
+    if dataset.weight is not None and isinstance(loss, _NO_WEIGHTS):
+        _raise_unsupported(
+            loss,
+            f"cannot weigh steps, got a dataset with weight={dataset.weight!r}",
+            "make the dataset without, or pass another loss",
+        )
+    if isinstance(loss, MQF2DistributionLoss) and loss.prediction_length != longest:
+        _raise_unsupported(
+            loss,
+            f"needs prediction_length={longest}, the dataset's max_prediction_length, got "
+            f"{loss.prediction_length}",
+            "make it with that",
+        )
+    if isinstance(loss, MASE) and dataset.min_encoder_length + shortest < 2:
+        _raise_unsupported(
+            loss,
+            "compares with the change from step to step, of which a window of one step has none",
+            "make the dataset with min_encoder_length=1 or more",
+        )
+    if shortest == longest:
+        return
+    padding = torch.zeros(())  # pytorch-forecasting pads short horizons with 0
+    if isinstance(loss, _NO_STEPS) or not _in_support(loss, normalizer, padding):
+        _raise_unsupported(
+            loss,
+            f"cannot leave out the padding of short horizons, got a dataset with "
+            f"min_prediction_length={shortest} and max_prediction_length={longest}",
+            "make these equal, or pass another loss",
+        )
+
+
+def _check_values(loss: Any, normalizer: Any, name: str, values: Tensor) -> None:
+    """Raise if the target has values outside of the support of the loss."""
+    supported = _in_support(loss, normalizer, values)
+    if not supported.all():
+        unsupported = values[~supported]
+        _raise_unsupported(
+            loss,
+            f"does not support the values of target {name!r}, such as {unsupported[0].item():g} "
+            f"({len(unsupported)} of {len(values)})",
+            "pass another loss, or make the dataset with another target_normalizer",
+        )
+
+
+def _check_fill_value(loss: Any, normalizer: Any, name: str, fill: float) -> None:
+    """Raise if gaps of the target are filled with a value outside of the support of the loss."""
+    if not _in_support(loss, normalizer, torch.tensor(fill)):
+        _raise_unsupported(
+            loss,
+            f"does not support {fill:g} in target {name!r}, which constant_fill_strategy puts into "
+            f"its gaps",
+            f"leave {name!r} out of constant_fill_strategy, or pass another loss",
+        )
+
+
+def _in_support(loss: Any, normalizer: Any, values: Tensor) -> Tensor:
+    """Return a mask of the values for which the loss is meant to be finite."""
+    if isinstance(loss, NegativeBinomialDistributionLoss):
+        return constraints.nonnegative_integer.check(values)
+    if isinstance(loss, BetaDistributionLoss):
+        return constraints.unit_interval.check(values)
+    if isinstance(loss, _NONNEGATIVE):
+        return constraints.nonnegative.check(values)
+    transformation = getattr(normalizer, "transformation", None)
+    if isinstance(loss, _TRANSFORMED) and transformation is not None:
+        inverse = TorchNormalizer.get_transform(transformation).get("inverse_torch")
+        if inverse is None:
+            _raise_unsupported(
+                loss,
+                "needs a target_normalizer whose transformation has an 'inverse_torch', a "
+                "torch.distributions.Transform",
+                "add it to the transformation, or name one of pytorch-forecasting's",
+            )
+        return inverse.codomain.check(values)
+    return torch.ones_like(values, dtype=torch.bool)
+
+
+def dry_run_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Compute the loss of an untrained model on two windows, and raise if it cannot be trained.
+
+    The windows are the shortest and the longest of the dataset. Neither the model nor the state of
+    the random number generator is changed.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        Model that was made from the dataset.
+    dataset : TimeSeriesDataSet
+        The dataset.
+    """
+    lengths = dataset.index["sequence_length"].to_numpy()
+    training = model.training
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples = [dataset[int(lengths.argmin())], dataset[int(lengths.argmax())]]
+        x, y = TimeSeriesDataSet._collate_fn(samples)
+        model.eval()
+        try:
+            value = _compute_loss(model, x, y)
+        except UPSTREAM_ERRORS as error:
+            ours = str(error).startswith(type(model).__name__)
+            if ours and isinstance(error, TypeError | ValueError):
+                raise
+            raise _failed(model, dataset, error) from error
+        finally:
+            model.train(training)
+    if not (isinstance(value, Tensor) and value.ndim == 0):
+        raise _failed(model, dataset, "it returns more than a single number; use reduction='mean'")
+    if not value.requires_grad:
+        raise _failed(model, dataset, "it has no gradient, or is not finite")
+
+
+def _compute_loss(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
+    """Compute the loss as the training step of pytorch-forecasting does."""
+    prediction = model(x).prediction
+    loss: Metric = clone_loss(model.loss, type(model).__name__)
+    y = pack_targets(y, x["decoder_lengths"])
+    if isinstance(loss, MASE | MultiLoss):
+        history = {"encoder_target": x["encoder_target"], "encoder_lengths": x["encoder_lengths"]}
+        return loss(prediction, y, **history)
+    return loss(prediction, y)
+
+
+def _failed(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:
+    normalizers = " ".join(repr(dataset.target_normalizer).split())
+    return ValueError(
+        f"{type(model).__name__}: {model.loss!r} cannot be trained on target {dataset.target!r} "
+        f"with target_normalizer {normalizers}: {problem or 'pytorch-forecasting fails on it'}; "
+        f"pass another loss, or make the dataset with another target_normalizer."
+    )

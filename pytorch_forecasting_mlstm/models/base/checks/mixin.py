@@ -1,0 +1,91 @@
+"""A model that checks its data: every dataset once, and every batch for NaN and inf."""
+
+from typing import Any
+
+import pandas as pd
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.models.base import BaseModel
+from pytorch_forecasting.utils import to_list
+
+from .dataset import check_dataset, dataset_from_frame, require_batch
+from .nonfinite import check_finite
+
+__all__ = ["InputValidationMixin"]
+
+
+class InputValidationMixin(BaseModel):
+    """A model of pytorch-forecasting that rejects data it cannot read, wherever they come from.
+
+    It checks in training, validation, tests and predictions alike. Batches are checked before they
+    are moved to an accelerator, which therefore does not have to wait.
+    """
+
+    def on_train_start(self) -> None:
+        """Check the dataset to train on."""
+        super().on_train_start()
+        self._check_datasets(self.trainer.train_dataloader)
+
+    def on_validation_start(self) -> None:
+        """Check the datasets to validate on."""
+        super().on_validation_start()
+        self._check_datasets(self.trainer.val_dataloaders)
+
+    def on_test_start(self) -> None:
+        """Check the datasets to test on."""
+        super().on_test_start()
+        self._check_datasets(self.trainer.test_dataloaders)
+
+    def on_predict_start(self) -> None:
+        """Check the datasets to predict."""
+        super().on_predict_start()
+        self._check_datasets(self.trainer.predict_dataloaders)
+
+    def _check_datasets(self, loaders: Any) -> None:
+        loaders = list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
+        for loader in loaders:
+            dataset = getattr(loader, "dataset", None)
+            if isinstance(dataset, TimeSeriesDataSet):
+                check_dataset(self, dataset)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check a batch for numbers that are not finite."""
+        if isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], dict):
+            x, y = batch
+            require_batch(x, type(self).__name__)
+            check_finite(self, x, None if self.predicting else y)
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+    def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict, also in cases where ``BaseModel.predict`` fails.
+
+        Batches may differ in the lengths of their horizons: after the end of a sample's horizon,
+        the output is NaN and ``x`` and ``y`` are 0, as in a batch of the loader. All results are on
+        the CPU.
+
+        Parameters
+        ----------
+        data : DataLoader, DataFrame or TimeSeriesDataSet
+            What to predict; for a table, the last window of every series.
+        *args, **kwargs
+            Arguments of ``BaseModel.predict``. ``mode``: ``"prediction"``, ``"quantiles"``,
+            ``"raw"`` or ``("raw", "prediction")``. ``return_x``, ``return_y``, ``return_index``,
+            ``return_decoder_lengths``: what else to return. ``trainer_kwargs`` are not modified,
+            and may include callbacks. With ``output_dir``, batches are written there to
+            ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` everything to
+            ``predictions.pt``, and None is returned.
+
+        Returns
+        -------
+        Prediction or Tensor or list of Tensor
+            What the mode and the ``return_*`` arguments ask for. With several processes, each
+            returns the predictions of all, in the order of the dataset.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the data have other columns, labels, lengths or targets than the model was made for,
+            or numbers that are not finite, or if there is no such mode.
+        """
+        if isinstance(data, pd.DataFrame):
+            data = dataset_from_frame(self, data)
+        return super().predict(data, *args, **kwargs)

@@ -1,0 +1,256 @@
+"""Numbers that are not finite, found before they are used: in which column, series and step."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import GroupNormalizer, NaNLabelEncoder
+from pytorch_forecasting.utils import to_list
+from torch import Tensor
+
+from ..losses.link import target_normalizers
+from ..padding import valid_steps
+
+__all__ = ["check_centers", "check_finite", "check_transformations", "target_fill_values"]
+
+_TABLE_HINT = "correct the table, or what was changed after the dataset was made from it"
+_SCALER_HINT = "correct the table, or give the dataset another scaler for it"
+_NORMALIZER_HINT = "make the dataset with another target_normalizer"
+
+
+class _Part(NamedTuple):
+    """Values of a batch, (B, T), a mask of those that are read, and the time of the first step."""
+
+    label: str
+    values: Tensor
+    valid: Tensor
+    start: Tensor
+    hint: str
+
+
+def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None) -> None:
+    """Raise if the model or its loss reads a number in a batch that is not finite.
+
+    A batch without any costs one sum of each tensor and one look at the result. If the batch is on
+    an accelerator, that look waits for it.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        Model that is going to read the batch.
+    x : dict
+        Batch of a dataset.
+    y : tuple, optional
+        Targets and weight, if a loss is going to read them.
+
+    Raises
+    ------
+    ValueError
+        With column, series and time of the first such number.
+    """
+    histories, scales = to_list(x["encoder_target"]), to_list(x["target_scale"])
+    targets = [] if y is None else to_list(y[0])
+    weights = [] if y is None or y[1] is None else [y[1]]
+    normalizers = target_normalizers(model.output_transformer)
+    read = [x["encoder_cont"], x["decoder_cont"], *histories, *scales, *targets, *weights]
+    for normalizer, history, scale in zip(normalizers, histories, scales, strict=True):
+        if not isinstance(normalizer, NaNLabelEncoder):
+            read.append(scale[:, 1].reciprocal())
+            if _has_transformation(normalizer):
+                read.append(_transform(normalizer, history))
+    if torch.isfinite(sum(map(_total, read), torch.zeros(()))):
+        return  # a sum with NaN or inf in it is not finite
+    for part in _parts(model, x, targets, weights):
+        nonfinite = part.valid & ~torch.isfinite(part.values)
+        if nonfinite.any():
+            _raise(model, x, part, nonfinite)
+
+
+def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if the transformation of a normalizer is not defined for all values of its target.
+
+    Among these is the value that pytorch-forecasting fills gaps with.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Dataset that a model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    fills = target_fill_values(dataset)
+    for name, normalizer, values in zip(
+        dataset.target_names,
+        target_normalizers(dataset.target_normalizer),
+        dataset.data["target"],
+        strict=True,
+    ):
+        if not _has_transformation(normalizer):
+            continue
+        rule = (
+            f"{caller}: transformation {normalizer.transformation!r} must be defined for all "
+            f"values of target {name!r}"
+        )
+        if name in fills and not _transform(normalizer, torch.tensor(fills[name])).isfinite():
+            raise ValueError(
+                f"{rule}, got {fills[name]:g}, which constant_fill_strategy puts into its gaps; "
+                f"leave {name!r} out of constant_fill_strategy, or {_NORMALIZER_HINT}."
+            )
+        undefined = ~torch.isfinite(_transform(normalizer, values))
+        if undefined.any():
+            first = int(undefined.int().argmax())
+            codes = dataset.data["groups"][first]
+            time = f"{dataset.time_idx}={int(dataset.data['time'][first])}"
+            raise ValueError(
+                f"{rule}, got {values[first].item():g} for "
+                f"{_format_series(dataset.get_parameters(), codes)} at {time} "
+                f"({int(undefined.sum())} of {len(values)} values); {_NORMALIZER_HINT}, for "
+                f"example 'log1p' instead of 'log'."
+            )
+
+
+def check_centers(dataset: TimeSeriesDataSet, caller: str) -> None:
+    """Raise if pytorch-forecasting computes a wrong center for a target.
+
+    With ``scale_by_group`` it takes the geometric mean of the centers of a series' groups: for -5
+    and -5 that is 5, and for -5 and 5 it is NaN.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Dataset that a model is made from.
+    caller : str
+        Name to begin the message with.
+    """
+    for name, normalizer in zip(
+        dataset.target_names, target_normalizers(dataset.target_normalizer), strict=True
+    ):
+        several = isinstance(normalizer, GroupNormalizer) and len(normalizer._groups) > 1
+        if not (several and normalizer.scale_by_group and normalizer.center):
+            continue
+        lowest = min(float(norms["center"].min()) for norms in normalizer.norm_.values())
+        if lowest < 0:
+            raise ValueError(
+                f"{caller}: a GroupNormalizer with scale_by_group=True needs centers above 0 for "
+                f"all groups of target {name!r}, got {lowest:g}: pytorch-forecasting takes their "
+                f"geometric mean; make the dataset with scale_by_group=False."
+            )
+
+
+def target_fill_values(dataset: TimeSeriesDataSet) -> dict[str, float]:
+    """Return what ``constant_fill_strategy`` puts into the gaps of real targets, by name.
+
+    No column of the table shows these values. Without any gap there are none. Labels are checked
+    by pytorch-forecasting.
+    """
+    windows = dataset.index
+    rows = windows["index_end"] - windows["index_start"] + 1
+    if not (rows < windows["sequence_length"]).any():
+        return {}
+    fills = dataset.encoded_constant_fill_strategy
+    return {
+        name: float(fills[f"__target__{name}"])
+        for name in dataset.target_names
+        if f"__target__{name}" in fills and name not in dataset.flat_categoricals
+    }
+
+
+def _total(values: Tensor) -> Tensor:
+    """Sum up. If a sum of finite numbers overflows, that only leads to a closer look."""
+    if values.is_floating_point():
+        wide = torch.promote_types(values.dtype, torch.float32)
+        return values.detach().sum(dtype=wide)
+    return values.new_zeros((), dtype=torch.float32)
+
+
+def _has_transformation(normalizer: Any) -> bool:
+    return (
+        not isinstance(normalizer, NaNLabelEncoder)
+        and getattr(normalizer, "transformation", None) is not None
+    )
+
+
+def _transform(normalizer: Any, values: Tensor) -> Tensor:
+    """Transform a target as pytorch-forecasting does, but where it is undefined to inf or NaN.
+
+    For the logarithm of 0, pytorch-forecasting returns -8388608, which leads to a scale in the
+    millions and to its exponential. Outside of 0 to 1 it returns the logit of the nearer end.
+    """
+    if not values.is_floating_point():
+        values = values.to(torch.get_default_dtype())
+    transformed = normalizer.preprocess(values.detach())
+    if normalizer.transformation == "log":
+        transformed = transformed.masked_fill(values == 0, -torch.inf)
+    if normalizer.transformation == "logit":
+        transformed = transformed.masked_fill((values < 0) | (values > 1), torch.nan)
+    return transformed
+
+
+def _parts(
+    model: Any, x: dict[str, Any], targets: list[Tensor], weights: list[Tensor]
+) -> Iterator[_Part]:
+    """Yield everything in a batch that is read."""
+    hparams = model.hparams
+    lengths, horizon = x["encoder_lengths"], x["decoder_lengths"]
+    start = x["decoder_time_idx"][:, 0]
+    past = valid_steps(lengths, x["encoder_cont"].shape[1]), start - lengths
+    future = valid_steps(horizon, x["decoder_cont"].shape[1]), start
+    names = to_list(hparams.target)
+    normalizers = target_normalizers(model.output_transformer)
+    for name, history in zip(names, to_list(x["encoder_target"]), strict=True):
+        yield _Part(f"target {name!r}", history, *past, _TABLE_HINT)
+    for name, target in zip(names, targets, strict=False):
+        yield _Part(f"target {name!r}", target, *future, _TABLE_HINT)
+    for name, normalizer, history in zip(
+        names, normalizers, to_list(x["encoder_target"]), strict=True
+    ):
+        if _has_transformation(normalizer):
+            label = f"transformation {normalizer.transformation!r} of target {name!r}"
+            yield _Part(label, _transform(normalizer, history), *past, _NORMALIZER_HINT)
+    for name, normalizer, scale in zip(names, normalizers, to_list(x["target_scale"]), strict=True):
+        if not isinstance(normalizer, NaNLabelEncoder):
+            first_step = torch.ones_like(scale[:, :1], dtype=torch.bool), start
+            label = f"center of target {name!r}"
+            yield _Part(label, scale[:, :1], *first_step, _NORMALIZER_HINT)
+            label = f"scale and 1 / scale of target {name!r}"
+            values = scale[:, 1:].reciprocal() + scale[:, 1:]
+            yield _Part(label, values, *first_step, _NORMALIZER_HINT)
+    history_reals = {name for name in hparams.time_varying_reals_encoder if name not in names}
+    horizon_reals = {*hparams.time_varying_reals_decoder, *hparams.static_reals}
+    for key, steps, read in (
+        ("encoder_cont", past, history_reals),
+        ("decoder_cont", future, horizon_reals),
+    ):
+        for column, name in enumerate(hparams.x_reals):
+            if name in read:
+                yield _Part(f"variable {name!r}", x[key][..., column], *steps, _SCALER_HINT)
+    for weight in weights:
+        yield _Part("weight", weight, *future, _TABLE_HINT)
+
+
+def _raise(model: Any, x: dict[str, Any], part: _Part, nonfinite: Tensor) -> NoReturn:
+    parameters = getattr(model, "dataset_parameters", None) or {}
+    sample, step = (int(index) for index in nonfinite.nonzero()[0])
+    time = f"{parameters.get('time_idx', 'time index')}={int(part.start[sample]) + step}"
+    series = _format_series(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
+    value = part.values[sample, step].item()
+    hint = part.hint
+    if part.values.dtype in (torch.float16, torch.bfloat16):
+        hint = f"{hint}, or train with precision='16-mixed', which leaves the data as they are"
+    raise ValueError(
+        f"{type(model).__name__}: {part.label} must be finite, got {value} for {series} at {time} "
+        f"({int(nonfinite.sum())} values in {int(nonfinite.any(1).sum())} of {len(nonfinite)} "
+        f"samples of this batch); {hint}."
+    )
+
+
+def _format_series(parameters: dict[str, Any], codes: Tensor) -> str:
+    """Name a series by the labels of its groups."""
+    encoders = parameters["categorical_encoders"]
+    labels = []
+    for name, code in zip(parameters["group_ids"], codes.tolist(), strict=True):
+        classes = getattr(encoders.get(f"__group_id__{name}"), "classes_", {})
+        label = next((label for label, number in classes.items() if number == code), code)
+        labels.append(f"{name}={label!r}")
+    return ", ".join(labels)

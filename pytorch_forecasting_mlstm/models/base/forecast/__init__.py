@@ -1,0 +1,1 @@
+"""Forecasts of the steps after a table, as a table."""

@@ -1,0 +1,179 @@
+"""Forecast the steps after the end of a table, and return them as a table."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
+from pytorch_forecasting.utils import to_list
+from torch import Tensor
+
+from ...._validation import check_int
+from ....data import BatchedTimeSeriesDataSet
+from ..errors import UPSTREAM_ERRORS
+from ..losses.link import primary_metrics, target_normalizers
+from .rows import (
+    History,
+    horizon_rows,
+    read_history,
+)
+from .schema import WHO, Schema
+
+__all__ = ["forecast"]
+
+# One process predicts all series, and writes nothing.
+_TRAINER_KWARGS: dict[str, Any] = {
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+
+
+def forecast(
+    model: Any,
+    data: pd.DataFrame,
+    future: pd.DataFrame | None = None,
+    *,
+    batch_size: int = 64,
+    trainer_kwargs: dict[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Forecast the horizon after the last row of every series.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        Model that was made from a dataset.
+    data, future, batch_size, trainer_kwargs
+        As in :meth:`ForecastingModel.forecast`, which also documents results and errors.
+    """
+    parameters = getattr(model, "dataset_parameters", None)
+    if parameters is None:
+        raise ValueError(
+            f"{WHO}: the model must know its dataset, got one that was not made from any; make it "
+            f"with {type(model).__name__}.from_dataset."
+        )
+    check_int(WHO, "batch_size", batch_size)
+    batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
+    trainer_kwargs = {**_TRAINER_KWARGS, **(trainer_kwargs or {})}
+    schema = Schema.of(parameters)
+    levels = [_quantile_levels(loss) for loss in primary_metrics(model.loss)]
+    _check_names(schema, model, levels)
+    history = read_history(schema, data)
+    rows = pd.concat([history.rows, horizon_rows(schema, history, future)], ignore_index=True)
+    try:
+        dataset = BatchedTimeSeriesDataSet.from_parameters(
+            parameters, rows, predict=True, weight=None, min_prediction_idx=None
+        )
+    except UPSTREAM_ERRORS as error:
+        raise ValueError(
+            f"{WHO}: no dataset can be made from data: {error}; correct or leave out such rows, or "
+            f"train with other lags, scalers or another target_normalizer."
+        ) from error
+    raw = model.predict(
+        dataset,
+        mode=("raw", "prediction"),
+        batch_size=batch_size,
+        trainer_kwargs=trainer_kwargs,
+    )
+    if any(len(part) < len(dataset) for part in to_list(raw)):
+        raise ValueError(
+            f"{WHO}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
+            f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
+        )
+    windows = _window_of_series(schema, dataset, history)
+    columns = _read_columns(model, to_list(raw), levels, batch_size)
+    by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
+    return _to_long_frame(schema, history, by_series)
+
+
+def _to_long_frame(
+    schema: Schema, history: History, columns: list[dict[str, np.ndarray]]
+) -> pd.DataFrame:
+    """Stack the columns (series, steps) of each target: series by series, target by target."""
+    count, horizon = len(history.names), schema.horizon
+    series, steps = np.repeat(np.arange(count), horizon), np.tile(np.arange(1, horizon + 1), count)
+    index = history.last[[*schema.groups, schema.time]].iloc[series].reset_index(drop=True)
+    index[schema.time] += steps
+    index["step"] = steps
+    tables = []
+    for target, part in zip(schema.targets, columns, strict=True):
+        label = {"target": target} if len(columns) > 1 else {}
+        flat = {name: values.ravel() for name, values in part.items()}
+        tables.append(index.assign(**label, **flat))
+    if len(tables) == 1:
+        return tables[0]
+    order = np.argsort(np.tile(series, len(tables)), kind="stable")
+    return pd.concat(tables, ignore_index=True).iloc[order].reset_index(drop=True)
+
+
+def _quantile_levels(loss: Any) -> list[float]:
+    """Return the quantiles that a loss makes, if there is more than one."""
+    levels = list(getattr(loss, "quantiles", None) or [])
+    return levels if len(levels) > 1 else []
+
+
+def _column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
+    """Name the columns of a target, in addition to its point forecast."""
+    if isinstance(loss, CrossEntropy):
+        return [f"p_{label}" for label in normalizer.classes_vector_]
+    short = [f"q{level:g}" for level in levels]
+    return short if len(set(short)) == len(short) else [f"q{float(level)!r}" for level in levels]
+
+
+def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
+    reserved = {"step", "prediction"}
+    reserved |= {"target"} if len(schema.targets) > 1 else set()
+    metrics, normalizers = primary_metrics(model.loss), target_normalizers(model.output_transformer)
+    for metric, normalizer, target_levels in zip(metrics, normalizers, levels, strict=True):
+        reserved.update(_column_names(metric, normalizer, target_levels))
+    duplicates = sorted(reserved.intersection([*schema.groups, schema.time]))
+    if duplicates:
+        raise ValueError(
+            f"{WHO}: group columns and the time index must not have the name of a column of the "
+            f"forecast, got {duplicates}; make the dataset with other names."
+        )
+
+
+def _window_of_series(
+    schema: Schema, dataset: BatchedTimeSeriesDataSet, history: History
+) -> np.ndarray:
+    """Return the window of every series: the dataset sorts them in an order of its own."""
+    codes = [
+        dataset.transform_values(name, history.last[name], group_id=True) for name in schema.groups
+    ]
+    first_rows = dataset.index["index_start"].to_numpy(copy=True)
+    windows = dataset.data["groups"][first_rows].tolist()
+    number = {tuple(code): window for window, code in enumerate(windows)}
+    return np.array([number[tuple(code)] for code in np.stack(codes, axis=1).tolist()])
+
+
+@torch.no_grad()
+def _read_columns(
+    model: Any, raw: list[Tensor], levels: list[list[float]], batch_size: int
+) -> list[dict[str, np.ndarray]]:
+    """Compute the columns (windows, steps) of each target from the output of the network."""
+    points, quantiles = [], []
+    several = isinstance(model.loss, MultiLoss)
+    for batch in zip(*(part.to(model.device).split(batch_size) for part in raw), strict=True):
+        out = {"prediction": list(batch) if several else batch[0]}
+        points.append([part.cpu() for part in to_list(model.to_prediction(out))])
+        if any(levels):
+            quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
+    columns = []
+    for target, (metric, normalizer) in enumerate(
+        zip(primary_metrics(model.loss), target_normalizers(model.output_transformer), strict=True)
+    ):
+        prediction = torch.cat([part[target] for part in points]).numpy()
+        named, parts = {"prediction": prediction}, None
+        if isinstance(metric, CrossEntropy):
+            named["prediction"] = normalizer.inverse_transform(prediction)
+            parts = raw[target].softmax(-1).cpu()
+        elif levels[target]:
+            parts = torch.cat([part[target] for part in quantiles])
+        if parts is not None:
+            names = _column_names(metric, normalizer, levels[target])
+            named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
+        columns.append(named)
+    return columns

@@ -1,0 +1,179 @@
+"""A model whose losses work in cases where those of pytorch-forecasting fail."""
+
+from typing import Any
+
+from pytorch_forecasting.metrics import MultiLoss
+from pytorch_forecasting.models.base import BaseModel
+from pytorch_forecasting.utils import to_list
+from torch import Tensor, nn
+
+from .factory import clone_loss
+from .gradients import check_loss_finite, explain_nonfinite_output, zero_nan_gradients
+from .link import primary_metrics, target_normalizers
+from .output import exit_inference_mode, pack_targets, point_forecast, rescale
+
+__all__ = ["LossMixin"]
+
+
+class LossMixin(BaseModel):
+    """A model of pytorch-forecasting that supports all of its losses, and copies with its state."""
+
+    def transform_output(
+        self, prediction: Any, target_scale: Any, loss: Any = None
+    ) -> Tensor | list[Tensor]:
+        """Bring the output of the network to the scale of the data.
+
+        This works like the method of pytorch-forecasting, with two exceptions: composite metrics,
+        which that cannot rescale, and losses of log rates, which no normalizer must touch.
+
+        Parameters
+        ----------
+        prediction : Tensor or list of Tensor
+            Output of the network, (B, steps, output_size), for each target.
+        target_scale : Tensor or list of Tensor
+            Center and scale, (B, 2), for each target.
+        loss : Metric, optional
+            Default: the model's loss.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            What the loss expects.
+        """
+        loss = self.loss if loss is None else loss
+        rescaled = [
+            rescale(metric, output, scale, normalizer)
+            for metric, output, scale, normalizer in zip(
+                primary_metrics(loss),
+                to_list(prediction),
+                to_list(target_scale),
+                target_normalizers(self.output_transformer),
+                strict=True,
+            )
+        ]
+        return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
+
+    def step(
+        self, x: dict[str, Any], y: tuple[Any, Any], batch_idx: int, **kwargs: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        x, y : dict, tuple
+            Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+        batch_idx : int
+            Number of the batch.
+        **kwargs
+            Arguments of :meth:`forward`.
+
+        Returns
+        -------
+        tuple
+            Dictionary with the ``loss``, and the output of the network.
+
+        Raises
+        ------
+        ValueError
+            If the loss of a training step is not finite.
+        """
+        caller = type(self).__name__
+        with explain_nonfinite_output(caller):
+            log, out = exit_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
+        if self.training:
+            check_loss_finite(log["loss"], caller)
+            zero_nan_gradients(self.loss, out["prediction"], log["loss"])
+        return log, out
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log; except in training, the mean over all processes, each of which has other windows.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of Lightning's ``log``.
+        """
+        kwargs.setdefault("sync_dist", not self.training)
+        super().log(*args, **kwargs)
+
+    def log_metrics(self, x: dict[str, Any], y: Any, out: Any, **kwargs: Any) -> None:
+        """Log the metrics of a step without its padding, which pytorch-forecasting includes.
+
+        Parameters
+        ----------
+        x, y : dict, tuple
+            Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+        out : Output
+            Output of the network.
+        **kwargs
+            ``prediction_kwargs``, for :meth:`to_prediction`.
+        """
+        super().log_metrics(x, pack_targets(y, x["decoder_lengths"]), out, **kwargs)
+
+    def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
+        """Return the point forecast of an output of the network.
+
+        This works like the method of pytorch-forecasting, and also for quantiles without the
+        median.
+
+        Parameters
+        ----------
+        out : Output
+            Output of the network.
+        use_metric : bool, default True
+            Whether the loss makes the point forecast; if not, it is the mean of all numbers.
+        **kwargs
+            Arguments of the loss's ``to_prediction``, such as ``n_samples``.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            Point forecast (B, steps), for each target.
+        """
+        if not use_metric:
+            return super().to_prediction(out, use_metric=False, **kwargs)
+        with explain_nonfinite_output(type(self).__name__):
+            points = [
+                exit_inference_mode(metric, point_forecast, metric, prediction, **kwargs)
+                for metric, prediction in zip(
+                    primary_metrics(self.loss), to_list(out["prediction"]), strict=True
+                )
+            ]
+        return points if isinstance(self.loss, MultiLoss) else points[0]
+
+    def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
+        """Return the quantiles of an output of the network.
+
+        This works like the method of pytorch-forecasting, and also in inference mode.
+
+        Parameters
+        ----------
+        out : Output
+            Output of the network.
+        use_metric : bool, default True
+            Whether the loss makes the quantiles; if not, they are those of all numbers.
+        **kwargs
+            Arguments of the loss's ``to_quantiles``, such as ``quantiles``.
+
+        Returns
+        -------
+        Tensor or list of Tensor
+            Quantiles (B, steps, quantiles), for each target.
+        """
+        out = {"prediction": out["prediction"]}
+        with explain_nonfinite_output(type(self).__name__):
+            return exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what remains of the last step, which can be neither copied nor pickled."""
+        outputs = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
+        state = {**super().__getstate__(), **{name: [] for name in outputs}}
+        state.pop("_output_class", None)  # a local class that pytorch-forecasting caches
+        caller = type(self).__name__
+        metrics = {
+            "loss": clone_loss(self.loss, caller),
+            "logging_metrics": nn.ModuleList(
+                clone_loss(metric, caller) for metric in self.logging_metrics
+            ),
+        }
+        return {**state, "_modules": {**self._modules, **metrics}}

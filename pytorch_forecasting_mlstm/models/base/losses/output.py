@@ -1,0 +1,144 @@
+"""From the output of the network to forecasts in the scale of the data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_forecasting.metrics import (
+    BetaDistributionLoss,
+    DistributionLoss,
+    LogNormalDistributionLoss,
+    NegativeBinomialDistributionLoss,
+    NormalDistributionLoss,
+    QuantileLoss,
+)
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._pytree import tree_map_only
+
+from .link import Link, is_joint_over_horizon, link_of, primary_metrics, target_normalizers
+
+__all__ = [
+    "exit_inference_mode",
+    "pack_targets",
+    "point_forecast",
+    "rescale",
+    "set_transformations",
+]
+
+#: Positions of the distribution parameters that pytorch-forecasting makes positive by softplus.
+_POSITIVE: dict[type, tuple[int, ...]] = {
+    NormalDistributionLoss: (1,),
+    LogNormalDistributionLoss: (1,),
+    NegativeBinomialDistributionLoss: (0, 1),
+    BetaDistributionLoss: (1,),
+}
+#: Lower bound of these: softplus(-15) is 3e-7, a deviation that float32 can tell from 0.
+_MIN_PARAMETER = -15.0
+
+#: Inverses that pytorch-forecasting gets wrong by 1: it inverts log1p by exp(x), and "count", which
+#: is softplus of y + 1, by softplus(x).
+_INVERSE_TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "log1p": torch.expm1,
+    "count": lambda x: x - 1,
+}
+
+
+def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) -> Tensor:
+    """Map the output of the network for one target to what its loss expects.
+
+    Parameters
+    ----------
+    loss : Metric
+        Primary metric of the target.
+    output : Tensor
+        Output of the network, (B, horizon, output_size).
+    target_scale : Tensor
+        Center and scale, (B, 2).
+    normalizer : TorchNormalizer or NaNLabelEncoder
+        Normalizer of the target.
+    """
+    if link_of(loss) is Link.LOG_RATE:
+        return output * target_scale[:, None, 1:] + target_scale[:, None, :1]
+    for kind, positive in _POSITIVE.items():
+        if isinstance(loss, kind):
+            columns = list(output.unbind(-1))
+            for column in positive:
+                columns[column] = _clamp_parameter(columns[column])
+            output = torch.stack(columns, dim=-1)
+    transformation = getattr(normalizer, "transformation", None)
+    inverse = _INVERSE_TRANSFORMS.get(transformation) if isinstance(transformation, str) else None
+    if inverse is not None and not isinstance(loss, DistributionLoss):  # it inverts by itself
+        scaled = output * target_scale[:, None, 1:] + target_scale[:, None, :1]
+        return _clamp_at_zero(inverse(scaled))
+    return loss.rescale_parameters(output, target_scale=target_scale, encoder=normalizer)
+
+
+def _clamp_at_zero(y: Tensor) -> Tensor:
+    """Clamp at 0 from below, with the gradient of the identity, so that training leads back."""
+    return torch.where(y < 0, y - y.detach(), y)
+
+
+def _clamp_parameter(parameter: Tensor) -> Tensor:
+    """Keep a parameter from where its softplus underflows to 0, for which no distribution exists.
+
+    The gradient is that of the identity, so that training leads back.
+    """
+    limit = _MIN_PARAMETER + (parameter - parameter.detach())
+    return torch.where(parameter < _MIN_PARAMETER, limit, parameter)
+
+
+def set_transformations(loss: Any, output_transformer: Any) -> None:
+    """Give each distribution the transformation of its target.
+
+    pytorch-forecasting does so with the first forecast: a model just loaded could not read an
+    output that it did not compute itself.
+    """
+    metrics, normalizers = primary_metrics(loss), target_normalizers(output_transformer)
+    for metric, normalizer in zip(metrics, normalizers, strict=False):
+        if isinstance(metric, DistributionLoss):
+            metric._transformation = getattr(normalizer, "transformation", None)
+
+
+def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
+    """Return the point forecast of one target.
+
+    It is that of pytorch-forecasting, except for quantiles without the median, for which
+    pytorch-forecasting has none: these are interpolated linearly between the two around 0.5.
+    """
+    if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
+        order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
+        above = next(n for n, index in enumerate(order) if loss.quantiles[index] > 0.5)
+        lower, upper = order[above - 1], order[above]
+        low, high = loss.quantiles[lower], loss.quantiles[upper]
+        return torch.lerp(
+            prediction[..., lower], prediction[..., upper], (0.5 - low) / (high - low)
+        )
+    try:
+        return loss.to_prediction(prediction, **kwargs)
+    except TypeError:  # as in pytorch-forecasting: not every loss takes all arguments
+        return loss.to_prediction(prediction)
+
+
+def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:
+    """Mark the padding of targets, as pytorch-forecasting does it for a loss."""
+    if lengths.min() == lengths.max():
+        return y
+    target, weight = y
+    packed = [
+        pack_padded_sequence(part, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        for part in (target if isinstance(target, list | tuple) else [target])
+    ]
+    return (packed if isinstance(target, list | tuple) else packed[0]), weight
+
+
+def exit_inference_mode(loss: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function, outside of inference mode if the loss takes gradients to forecast.
+
+    MQF2 does. Lightning tests and predicts in inference mode, where gradients cannot be taken.
+    """
+    takes_gradients = any(map(is_joint_over_horizon, primary_metrics(loss)))
+    if not (torch.is_inference_mode_enabled() and takes_gradients):
+        return function(*args, **kwargs)
+    with torch.inference_mode(False), torch.no_grad():
+        return function(*tree_map_only(Tensor, Tensor.clone, args), **kwargs)

@@ -1,0 +1,46 @@
+"""Sequences of different lengths in one tensor: masks, alignment and patches."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["align_right", "fold", "pad_steps", "unfold", "valid_steps"]
+
+
+def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
+    """Return a mask (B, size) of the valid steps: the first ``lengths``, or the last if ``right``.
+
+    Examples
+    --------
+    >>> valid_steps(torch.tensor([1, 3]), 3)
+    tensor([[ True, False, False],
+            [ True,  True,  True]])
+    """
+    steps = torch.arange(size, device=lengths.device)
+    return steps >= size - lengths[:, None] if right else steps < lengths[:, None]
+
+
+def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Move the valid steps of x (B, T, ...), its first ``lengths``, to the end of ``size`` steps.
+
+    The values in front of them are arbitrary: mask them.
+    """
+    if x.shape[1] == 0:
+        return x.new_zeros(x.shape[0], size, *x.shape[2:])
+    steps = torch.arange(size, device=x.device) - size + lengths[:, None]
+    batch = torch.arange(x.shape[0], device=x.device)[:, None]
+    return x[batch, steps.clamp(0, x.shape[1] - 1)]
+
+
+def pad_steps(x: Tensor, size: int) -> Tensor:
+    """Pad x (B, T, F) with zeros to ``size`` steps."""
+    return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], x.shape[2])], dim=1)
+
+
+def fold(x: Tensor, patch_length: int) -> Tensor:
+    """Fold steps into patches of P steps: (B, N * P, F) to (B, N, P * F)."""
+    return x.unflatten(1, (-1, patch_length)).flatten(2)
+
+
+def unfold(x: Tensor, patch_length: int) -> Tensor:
+    """Undo :func:`fold`: (B, N, P * F) to (B, N * P, F)."""
+    return x.unflatten(2, (patch_length, -1)).flatten(1, 2)

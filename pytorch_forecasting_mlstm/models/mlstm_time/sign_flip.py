@@ -1,0 +1,51 @@
+"""Random sign flips: in training, each sample is negated with probability 0.5.
+
+Training data of few years drift: they end lower than they began, or fell in the one autumn that
+they include. Negated, they drift the other way, and what is left to learn is what the shape of a
+history says about its future.
+"""
+
+from typing import Any
+
+import torch
+from pytorch_forecasting.metrics import MAE, MASE, RMSE
+from torch import Tensor
+
+from ..base.losses.link import component_metrics, per_target_losses, target_normalizers
+
+__all__ = ["check_flip_supported", "find_asymmetric_metric", "sample_flip_mask"]
+
+
+def find_asymmetric_metric(loss: Any, output_transformer: Any) -> Any:
+    """Return the first metric of a loss that depends on the sign of its target, or None.
+
+    The best forecast by absolute errors is the median, which any transformation preserves. The
+    best by squared errors is the mean, which none preserves.
+    """
+    losses, normalizers = per_target_losses(loss), target_normalizers(output_transformer)
+    for part, normalizer in zip(losses, normalizers, strict=False):
+        transformed = getattr(normalizer, "transformation", None)
+        symmetric = (MAE, MASE) if transformed else (MAE, MASE, RMSE)
+        for metric in component_metrics(part):
+            if type(metric) not in symmetric:  # a subclass may be anything
+                return metric
+    return None
+
+
+def check_flip_supported(covariates: list[str], loss: Any, output_transformer: Any) -> None:
+    """Raise a ValueError unless the signs of samples can be flipped."""
+    metric = find_asymmetric_metric(loss, output_transformer)
+    if covariates:
+        reason = f"the covariates {covariates} are not negated with the target"
+    elif metric is not None:
+        reason = f"{metric!r} does not treat both signs of this target alike"
+    else:
+        return
+    raise ValueError(
+        f"mLSTMTime: random_sign_flip must be False here, as {reason}, got True; leave it out."
+    )
+
+
+def sample_flip_mask(batch_size: int, device: torch.device) -> Tensor:
+    """Sample which samples to negate, bool, (B, 1, 1)."""
+    return torch.rand(batch_size, 1, 1, device=device) < 0.5

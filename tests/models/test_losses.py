@@ -1,0 +1,233 @@
+"""What a loss asks of a model: its parts, copies, defaults, and the way back to the data."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from pytorch_forecasting import (
+    EncoderNormalizer,
+    GroupNormalizer,
+    MultiNormalizer,
+    NaNLabelEncoder,
+)
+from pytorch_forecasting.data import TorchNormalizer
+from pytorch_forecasting.metrics import (
+    MAE,
+    MAPE,
+    MASE,
+    RMSE,
+    SMAPE,
+    CrossEntropy,
+    MultiLoss,
+    MultivariateNormalDistributionLoss,
+    NegativeBinomialDistributionLoss,
+    NormalDistributionLoss,
+    PoissonLoss,
+    QuantileLoss,
+    TweedieLoss,
+)
+
+from helpers.datasets import (
+    HORIZON,
+    collate,
+    configured,
+    make_dataset,
+    pick_samples,
+)
+from helpers.models import SMALL
+from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.base.losses.factory import clone_loss, resolve_loss
+from pytorch_forecasting_mlstm.models.base.losses.link import (
+    Link,
+    link_of,
+    loss_output_size,
+    primary_metrics,
+    target_normalizers,
+)
+from pytorch_forecasting_mlstm.models.base.losses.output import rescale
+
+
+@pytest.mark.parametrize(
+    ("loss", "link"),
+    [
+        (MAE(), Link.AFFINE),
+        (MASE(), Link.AFFINE),
+        (QuantileLoss(), Link.AFFINE),
+        (NormalDistributionLoss(), Link.AFFINE),
+        (PoissonLoss(), Link.LOG_RATE),
+        (TweedieLoss(), Link.LOG_RATE),
+        (NegativeBinomialDistributionLoss(), Link.SCALE),
+        (CrossEntropy(), Link.CLASSES),
+    ],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_link_of_every_kind_of_loss(loss: Any, link: Link) -> None:
+    assert link_of(loss) is link
+
+
+@pytest.mark.parametrize(
+    ("loss", "size"),
+    [
+        (MAE(), 1),
+        (QuantileLoss([0.1, 0.5, 0.9]), 3),
+        (NormalDistributionLoss(), 2),
+        (MultivariateNormalDistributionLoss(rank=5), 7),
+        (NegativeBinomialDistributionLoss(), 2),
+    ],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_loss_output_size_is_what_the_loss_expects(loss: Any, size: int) -> None:
+    assert loss_output_size(loss, GroupNormalizer()) == size
+
+
+def test_loss_output_size_of_a_categorical_target_is_its_number_of_classes() -> None:
+    normalizer = configured("categorical target").target_normalizer
+    assert loss_output_size(CrossEntropy(), normalizer) == 3
+
+
+def test_primary_metrics_and_target_normalizers_are_listed_by_target() -> None:
+    mae, smape, rmse = MAE(), SMAPE(), RMSE()
+    assert primary_metrics(mae) == [mae]
+    assert primary_metrics(MultiLoss([mae, rmse])) == [mae, rmse]
+    assert primary_metrics(smape + rmse) == [smape]
+    assert primary_metrics(MultiLoss([smape + rmse, mae])) == [smape, mae]
+    one, two = GroupNormalizer(), TorchNormalizer()
+    assert target_normalizers(one) == [one]
+    assert target_normalizers(MultiNormalizer([one, two])) == [one, two]
+
+
+def test_resolve_loss_defaults_to_the_kind_of_each_target() -> None:
+    assert isinstance(resolve_loss(configured("no covariates"), None, "caller"), MAE)
+    assert isinstance(resolve_loss(configured("categorical target"), None, "caller"), CrossEntropy)
+    for name, kinds in (
+        ("two targets", [MAE, MAE]),
+        ("mixed targets", [MAE, CrossEntropy]),
+        ("list of one target", [MAE]),
+        ("list of one categorical target", [CrossEntropy]),
+    ):
+        loss = resolve_loss(configured(name), None, "caller")
+        assert isinstance(loss, MultiLoss)
+        assert [type(part) for part in loss.metrics] == kinds
+
+
+def test_resolve_loss_copies_one_loss_for_each_target() -> None:
+    loss = NormalDistributionLoss(quantiles=[0.1, 0.9])
+    chosen = resolve_loss(configured("two targets"), loss, "caller")
+    assert [part.quantiles for part in chosen.metrics] == [[0.1, 0.9]] * 2
+    assert len({id(part) for part in (loss, *chosen.metrics)}) == 3
+
+
+def test_resolve_loss_takes_a_list_with_one_for_each_target() -> None:
+    chosen = resolve_loss(configured("two targets"), [MAPE(), QuantileLoss()], "caller")
+    assert [type(part) for part in chosen.metrics] == [MAPE, QuantileLoss]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MAE,
+        NormalDistributionLoss,
+        lambda: SMAPE() + MAE(),
+        lambda: MultiLoss([MAE(), SMAPE() + RMSE()]),
+    ],
+    ids=["point", "distribution", "composite", "multi"],
+)
+def test_clone_loss_copies_a_loss_that_holds_a_graph(make: Any) -> None:
+    loss = make()
+    several = isinstance(loss, MultiLoss)
+    weight = torch.ones(2, 3, 4 if isinstance(loss, NormalDistributionLoss) else 1)
+    weight.requires_grad_()
+    truth = torch.ones(2, 3)
+    if isinstance(loss, NormalDistributionLoss):
+        loss._transformation = None
+    loss([weight * 2] * 2 if several else weight * 2, ([truth] * 2 if several else truth, None))
+    copy = clone_loss(loss, "caller")
+    assert type(copy) is type(loss)
+    assert copy is not loss
+
+
+def test_rescale_of_rates_ignores_the_normalizer() -> None:
+    output, scale = torch.randn(2, 3, 1), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    got = rescale(PoissonLoss(), output, scale, GroupNormalizer(transformation="relu"))
+    assert torch.equal(got[0], 2 * output[0] + 1)
+    assert torch.equal(got[1], 4 * output[1] + 3)
+
+
+def test_resolve_loss_takes_integers_with_a_label_encoder_for_classes() -> None:
+    """NaNLabelEncoder of a target decides its kind, not the dtype of its column."""
+    dataset = make_dataset(
+        target="whole",
+        time_varying_unknown_reals=[],
+        target_normalizer=NaNLabelEncoder(),
+    )
+    assert isinstance(resolve_loss(dataset, None, "caller"), CrossEntropy)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("no covariates", [MAE]),
+        ("categorical target", [CrossEntropy]),
+        ("list of one target", [MAE]),
+        ("mixed targets", [MAE, CrossEntropy]),
+    ],
+)
+def test_from_dataset_defaults_to_a_loss_for_each_target(name: str, kinds: list[type]) -> None:
+    dataset = configured(name)
+    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    several = isinstance(dataset.target, list)
+    assert isinstance(model.loss, MultiLoss) is several
+    assert [type(part) for part in (model.loss.metrics if several else [model.loss])] == kinds
+    other = mLSTMTime.from_dataset(dataset, **SMALL)
+    assert other.loss is not model.loss
+
+
+@pytest.mark.parametrize("transformation", ["log1p", "count"])
+def test_rescale_clamps_at_zero_and_training_leads_back(transformation: str) -> None:
+    normalizer = EncoderNormalizer(transformation=transformation)
+    output = torch.tensor([[[-3.0], [0.5]]], requires_grad=True)
+    scale = torch.tensor([[0.5, 1.0]])
+    y = rescale(MAE(), output, scale, normalizer)
+    assert y[0, 0] == 0
+    assert y[0, 1] >= 0
+    y.sum().backward()
+    assert (output.grad > 0).all()
+
+
+def test_point_forecast_of_quantiles_is_their_median() -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.9, 0.1, 0.5]), **SMALL)
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    out = model(x)
+    assert torch.equal(model.to_prediction(out), out.prediction[..., 2])
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "expected"),
+    [([0.9, 0.1], 3.0), ([0.1, 0.3, 0.7], 4.0), ([0.7, 0.2, 0.4], 7 / 3), ([0.4, 0.6, 0.5], 8.0)],
+)
+def test_point_forecast_without_the_median_is_interpolated(
+    quantiles: list[float], expected: float
+) -> None:
+    model = mLSTMTime.from_dataset(
+        configured("no covariates"), loss=QuantileLoss(quantiles), **SMALL
+    )
+    numbers = {0.9: 5.0, 0.1: 1.0, 0.3: 2.0, 0.7: 6.0, 0.2: -1.0, 0.4: 0.5, 0.6: 9.0, 0.5: 8.0}
+    prediction = torch.tensor([numbers[q] for q in quantiles]).expand(2, HORIZON, -1)
+    point = model.to_prediction(model.to_network_output(prediction=prediction))
+    assert torch.allclose(point, torch.full((2, HORIZON), expected))
+
+
+def test_clone_loss_leaves_the_original_alone() -> None:
+    """What a metric has accumulated stays, whether its owner or the model is copied."""
+    dataset, loss = configured("no covariates"), MAE()
+    loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
+    model = mLSTMTime.from_dataset(dataset, loss=loss)
+    assert loss.compute() == 1
+    model.loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
+    other = deepcopy(model)
+    assert model.loss.compute() == 1
+    other.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
+    assert other.loss.compute() == 3
+    assert model.loss.compute() == 1

@@ -1,0 +1,49 @@
+"""Masks, alignment and patches, each against a computation sample by sample."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.ragged import LENGTHS, ragged
+from pytorch_forecasting_mlstm.models.base.padding import (
+    align_right,
+    fold,
+    unfold,
+    valid_steps,
+)
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("size", [5, 8])
+def test_valid_steps_marks_as_many_steps_as_the_length(size: int, right: bool) -> None:
+    _, _, expected = ragged(size, right)
+    assert torch.equal(valid_steps(LENGTHS, size, right=right), expected)
+
+
+@pytest.mark.parametrize("size", [5, 7, 9])
+@pytest.mark.parametrize("given", [5, 6])
+@pytest.mark.parametrize("features", [(), (2,), (2, 3)])
+def test_align_right_moves_valid_steps_to_the_end(
+    features: tuple[int, ...], given: int, size: int
+) -> None:
+    x = torch.arange(len(LENGTHS) * given * int(np.prod(features))).view(-1, given, *features)
+    moved = align_right(x, LENGTHS, size)
+    assert moved.shape == (len(LENGTHS), size, *features)
+    for row, length in enumerate(LENGTHS):
+        assert torch.equal(moved[row, size - length :], x[row, :length])
+
+
+def test_align_right_pads_an_empty_history() -> None:
+    moved = align_right(torch.ones(2, 0, 3), torch.zeros(2, dtype=torch.long), 4)
+    assert moved.shape == (2, 4, 3)
+
+
+def test_fold_puts_steps_of_a_patch_side_by_side() -> None:
+    x = torch.arange(2 * 6 * 5).view(2, 6, 5)
+    folded = fold(x, 3)
+    assert folded.shape == (2, 2, 15)
+    for patch in range(2):
+        for step in range(3):
+            part = folded[:, patch, 5 * step : 5 * step + 5]
+            assert torch.equal(part, x[:, 3 * patch + step])
+    assert torch.equal(unfold(folded, 3), x)
