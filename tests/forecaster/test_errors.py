@@ -1,0 +1,28 @@
+"""Errors name arguments; only the command line knows that they are options."""
+
+import pickle
+
+import pytest
+
+from helpers.tables import daily, stores
+from pytorch_forecasting_mlstm.forecaster.errors import InputError
+from pytorch_forecasting_mlstm.forecaster.panel import make_panel
+
+
+def test_input_error_names_arguments() -> None:
+    with pytest.raises(ValueError, match="data: rows 1, 61 have the same time") as caught:
+        make_panel(stores({"a": 60, "b": 60}), time="date", target="sales", horizon=7)
+    error = caught.value
+    assert isinstance(error, InputError)
+    assert str(error).endswith("or tell the series apart by group")
+    assert error.message(lambda name: f"--{name}").endswith("tell the series apart by --group")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_input_error_leaves_names_of_the_data_alone() -> None:
+    """A column that is called as an argument is no argument."""
+    table = daily().rename(columns={"sales": "horizon"}).astype({"horizon": object})
+    table.loc[4, "horizon"] = "many"
+    with pytest.raises(InputError) as caught:
+        make_panel(table, time="date", target="horizon", horizon=7)
+    assert "column 'horizon'" in caught.value.message(lambda name: f"--{name}")
