@@ -68,7 +68,7 @@ def find_resume_point(loop: dict[str, Any], logged_step: int, stopping: bool) ->
     return BEFORE_BATCH if validated and not last else AFTER_STEP
 
 
-def set_resume_point(loop: dict[str, Any], point: str, logged_step: int) -> None:
+def set_resume_point(loop: dict[str, Any], point: str, logged_step: int, undone: int = 0) -> None:
     """Set the counters to a point, in place.
 
     Parameters
@@ -78,7 +78,9 @@ def set_resume_point(loop: dict[str, Any], point: str, logged_step: int) -> None
     point : str
         One of the four points.
     logged_step : int
-        Lightning's number of the step for loggers when the last batch ended.
+        Lightning's number of the step for loggers when the last batch before the point ended.
+    undone : int
+        Batches of this epoch after the point, which are to be done again.
     """
     # What Lightning makes of each combination is in `update_restart_stage`, `reset` and `advance`
     # of its loops; tests/test_resume_points.py fails if that changes.
@@ -89,10 +91,11 @@ def set_resume_point(loop: dict[str, Any], point: str, logged_step: int) -> None
         counts.update(ready=begun, started=begun, processed=epoch, completed=epoch)
 
     batches = loop[_BATCHES]
-    done = 0 if point == BEFORE_EPOCH else batches["current"]["processed"]
+    done = 0 if point == BEFORE_EPOCH else batches["current"]["processed"] - undone
+    total = batches["total"]["processed"] - undone
     # a batch that is not completed makes Lightning go on with the next one, without a validation
     completed = -1 if point == BEFORE_BATCH else 0
-    for of, count in (("total", batches["total"]["processed"]), ("current", done)):
+    for of, count in (("total", total), ("current", done)):
         counts = dict.fromkeys(("ready", "started", "processed"), count)
         batches[of].update(counts, completed=count + completed)
     batches["is_last_batch"] = batches["is_last_batch"] and point in (AFTER_STEP, EPOCH_END)

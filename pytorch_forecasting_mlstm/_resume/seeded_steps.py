@@ -2,7 +2,7 @@
 
 import os
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from .epoch_means import gather_epoch_means, read_epoch_means, restore_epoch_means
 from .resume_point import (
     AFTER_STEP,
+    BEFORE_BATCH,
     BEFORE_EPOCH,
     EPOCH_END,
     find_resume_point,
@@ -31,7 +32,18 @@ class _Snapshot:
     loop: dict[str, Any]
     callbacks: dict[str, Any]
     own: dict[str, Any]
-    buffers: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor]
+
+
+@dataclass
+class _Accumulation:
+    """What has changed since the first batch of an accumulation, beside the counters."""
+
+    done: int
+    logged_step: int
+    callbacks: dict[str, Any]
+    metrics: dict[str, Tensor]
+    means: list[Any]
 
 
 class SeededSteps(Callback):
@@ -69,7 +81,7 @@ class SeededSteps(Callback):
         self._logged_step = 0  # Lightning's number of the step for loggers, when the batch ended
         self._buffers: dict[str, Tensor] = {}
         self._means: list[Any] = []
-        self._accumulation: _Snapshot | None = None  # before the first batch of an accumulation
+        self._accumulation: _Accumulation | None = None
         self._stopped: _Snapshot | None = None  # after the last step of an epoch that was cut short
         self._loaded: _Snapshot | None = None  # until the training goes on from it
         self._at_step: dict[str, Any] | None = None  # states of callbacks after the step
@@ -93,7 +105,7 @@ class SeededSteps(Callback):
         own = checkpoint["callbacks"].get(self.state_key)
         if own and trainer.state.fn == TrainerFn.FITTING:
             callbacks = {k: v for k, v in checkpoint["callbacks"].items() if k != self.state_key}
-            self._loaded = deepcopy(_Snapshot(checkpoint["loops"]["fit_loop"], callbacks, own))
+            self._loaded = deepcopy(_Snapshot(checkpoint["loops"]["fit_loop"], callbacks, own, {}))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lead Lightning's loops to the point that the file describes."""
@@ -146,7 +158,13 @@ class SeededSteps(Callback):
             self._buffers = {name: value.clone() for name, value in pl_module.named_buffers()}
             self._accumulation = None
             if trainer.accumulate_grad_batches > 1:
-                self._accumulation = self._take_snapshot(trainer)
+                self._accumulation = _Accumulation(
+                    done=batch_idx,
+                    logged_step=self._logged_step,
+                    callbacks=_read_callbacks(trainer),
+                    metrics=dict(trainer.callback_metrics),
+                    means=self._means,
+                )
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -229,28 +247,34 @@ class SeededSteps(Callback):
         batches = progress["current"]
         within = batches["ready"] > batches["processed"]
         accumulating = batches["processed"] % trainer.accumulate_grad_batches > 0
-        if self._accumulation is not None and (
+        start = self._accumulation
+        if start is not None and (
             within or (accumulating and point != BEFORE_EPOCH and not progress["is_last_batch"])
         ):
-            return self._accumulation
+            point = BEFORE_BATCH if start.done else BEFORE_EPOCH
+            undone = batches["processed"] - start.done
+            set_resume_point(loop, point, start.logged_step, undone)
+            own = _describe(point, start.metrics, start.means)
+            return _Snapshot(loop, start.callbacks, own, self._buffers)
         set_resume_point(loop, point, self._logged_step)
         callbacks = {AFTER_STEP: self._at_step, EPOCH_END: self._at_epoch_end}.get(point)
         means = self._means if within else read_epoch_means(trainer)
-        own = {
-            "point": point,
-            "metrics": dict(trainer.callback_metrics),
-            "means": [] if point == BEFORE_EPOCH else means,
-        }
         return _Snapshot(
             loop,
             _read_callbacks(trainer) if callbacks is None else callbacks,
-            own,
+            _describe(point, trainer.callback_metrics, means),
             self._buffers if within else {},
         )
 
     def _forget(self) -> None:
         """Forget the step before."""
         self._loaded = self._stopped = self._at_step = self._at_epoch_end = None
+
+
+def _describe(point: str, metrics: dict[str, Tensor], means: list[Any]) -> dict[str, Any]:
+    """Say what the callback itself keeps in a file."""
+    means = [] if point == BEFORE_EPOCH else means
+    return {"point": point, "metrics": dict(metrics), "means": means}
 
 
 def _read_callbacks(trainer: Trainer) -> dict[str, Any]:
