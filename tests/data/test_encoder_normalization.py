@@ -71,7 +71,6 @@ def test_encoder_scales_see_numbers_that_are_not_finite_only_inside_the_history(
     assert scales[[0, 2, 3]].isfinite().all()
 
 
-@pytest.mark.filterwarnings("ignore:std.*degrees of freedom is <= 0:UserWarning")
 @pytest.mark.parametrize("lengths", [[0, 0], [0, 5], [1, 5]])
 def test_encoder_scales_of_too_few_steps_are_nan(lengths: list[int]) -> None:
     scales = encoder_scales(EncoderNormalizer(), torch.rand(2, 6), np.array(lengths))
