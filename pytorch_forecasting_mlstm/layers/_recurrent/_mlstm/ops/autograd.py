@@ -105,12 +105,12 @@ class ChunkwiseFunction(torch.autograd.Function):
         with autocast_disabled(inputs.q.device):
             if torch.is_grad_enabled():
                 h, last = naive_chunkwise(inputs, state, ctx.L)
-                found = differentiable_grad((h, *last), grads[:4], (*inputs, *state))
+                gradients = differentiable_grad((h, *last), grads[:4], (*inputs, *state))
             else:
-                found = ctx.backend.chunkwise_bwd(
+                gradients = ctx.backend.chunkwise_bwd(
                     inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
                 )
-        return *found, None, None, None
+        return *gradients, None, None, None
 
 
 def _needed_results(backend: Backend, output: Sequence[Tensor]) -> list[Tensor]:
@@ -147,10 +147,10 @@ def _chunkwise_bwd_op(
     last_c, last_n, *saved = results
     with autocast_disabled(inputs.q.device):
         plan = module.plan_chunkwise(inputs, L)
-        found = module.chunkwise_bwd(
+        gradients = module.chunkwise_bwd(
             inputs, state, last_c, last_n, tuple(saved), OutputGrads(*grads), L, plan
         )
-    return [x.contiguous() for x in found]
+    return [x.contiguous() for x in gradients]
 
 
 @_chunkwise_bwd_op.register_fake
@@ -305,8 +305,8 @@ def _gated_bwd_op(
     with autocast_disabled(p.device):
         plan = module.plan_gated([p], mLSTMState(*state), padding, L)
         tensors = (p, *state, padding, *results, *grads)
-        found = map_batch_tiles(run, tensors, _op_tile_size(module, p, state, L))
-    return [x.contiguous() for x in found]
+        gradients = map_batch_tiles(run, tensors, _op_tile_size(module, p, state, L))
+    return [x.contiguous() for x in gradients]
 
 
 @_gated_bwd_op.register_fake
