@@ -1,0 +1,66 @@
+"""Imports inside the package run downwards only, and in no circle."""
+
+from graphlib import TopologicalSorter
+
+import grimp
+import pytest
+
+PACKAGE = "pytorch_forecasting_mlstm"
+OPS = f"{PACKAGE}.layers._recurrent._mlstm.ops"
+#: A room may import from the rooms below it. Rooms in one set do not import each other.
+LAYERS: dict[str, list[str | set[str]]] = {
+    PACKAGE: [
+        "__main__",
+        "cli",
+        "forecaster",
+        "_registry",
+        "models",
+        {"data", "layers", "resume"},
+        "_resume",
+        {"_atomic_write", "_validation"},
+    ],
+    f"{PACKAGE}.models": ["mlstm_time", "base"],
+    f"{PACKAGE}.models.base": [
+        "base_model",
+        "checks",
+        {"forecast", "plotting", "prediction"},
+        {"checkpoint", "losses"},
+        {"errors", "padding"},
+    ],
+    OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}, "naive"],
+}
+#: The model names its package container, which names the model; neither needs the other to load.
+LAZY = (
+    f"{PACKAGE}.models.mlstm_time._mlstm_time",
+    f"{PACKAGE}.models.mlstm_time._mlstm_time_pkg",
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(PACKAGE, cache_dir=None)
+
+
+@pytest.mark.parametrize("container", LAYERS)
+def test_imports_run_downwards(graph: grimp.ImportGraph, container: str) -> None:
+    layers = [
+        grimp.Layer(*([layer] if isinstance(layer, str) else sorted(layer)))
+        for layer in LAYERS[container]
+    ]
+    upwards = graph.find_illegal_dependencies_for_layers(layers, containers={container})
+    assert not upwards, [(found.importer, found.imported) for found in upwards]
+
+
+def test_imports_have_no_cycle(graph: grimp.ImportGraph) -> None:
+    importers = {
+        module: graph.find_modules_directly_imported_by(module) - {LAZY[1]}
+        if module == LAZY[0]
+        else graph.find_modules_directly_imported_by(module)
+        for module in graph.modules
+    }
+    TopologicalSorter(importers).prepare()  # raises for a cycle, and names it
+
+
+def test_imports_upwards_are_noticed(graph: grimp.ImportGraph) -> None:
+    layers = [grimp.Layer("data"), grimp.Layer("models")]  # the wrong way round
+    assert graph.find_illegal_dependencies_for_layers(layers, containers={PACKAGE})
