@@ -220,7 +220,8 @@ class GatedFunction(torch.autograd.Function):
             h, last, saved = ctx.backend.gated_fwd(parts, state, padding, ctx.L, ctx.plan)
         ctx.eps, affine = norms[:1], norms[1:]
         ctx.saved_count = len(saved)
-        ctx.save_for_backward(p, *state, padding, last.c, last.n, *saved, *affine)
+        results = (last.c, last.n) if ctx.backend.SAVES_H else (None, None)
+        ctx.save_for_backward(p, *state, padding, *results, *saved, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
         if last.m is m:
             ctx.mark_non_differentiable(m)

@@ -21,10 +21,11 @@ __all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", 
 class Backend(Protocol):
     """What a backend provides.
 
-    ``plan_*`` decide, from the data, what both passes must do alike. ``*_fwd`` return h, the last
-    state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``. With ``SAVES_H``
-    h comes before what ``chunkwise_fwd`` saves. ``gated_*`` take pre-activations, whole or in
-    parts (q, k, v, all gates). A last m that is the first m itself has no gradient.
+    ``plan_*`` decide, from the data, what both passes must do in the same way. ``*_fwd`` return h,
+    the last state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``. With
+    ``SAVES_H``, h comes before what ``chunkwise_fwd`` saves. Without it, eager ``gated_bwd`` gets
+    None for the last c and n. ``gated_*`` take pre-activations, whole or in parts (q, k, v, all
+    gates). A last m that is the first m itself has no gradient.
     """
 
     NAME: str
