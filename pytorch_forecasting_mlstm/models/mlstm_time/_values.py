@@ -18,10 +18,11 @@ import torch
 
 from pytorch_forecasting_mlstm.models.mlstm_time._allowed import is_listed
 
-__all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError"]
+__all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError", "check_hash", "check_key"]
 
 _SHORT = 100  # characters of what is parsed: a dtype, a frequency, a date
 _SIDE = 1000  # how long a dimension of an empty array, or one of short texts, may be
+_ALIKE = 64  # keys of one hash in a dict or set: each is compared with all others
 _SPARSE = 64  # bytes of texts of fixed width to a character in them
 
 
@@ -192,8 +193,59 @@ def _short(text: str) -> str:
     return text
 
 
+def check_hash(key: Any, met: dict[int, int]) -> None:
+    """Count a key by its hash, and refuse it after too many of the same.
+
+    Integers of one hash may be written down in any number: 2^61 - 1, and its multiples.
+    """
+    number = hash(key)
+    met[number] = met.get(number, 0) + 1
+    if met[number] > _ALIKE:
+        raise ValueError(f"more than {_ALIKE} keys of one hash")
+
+
+def check_key(key: Any, met: dict[int, int]) -> None:
+    """Refuse a key that is no plain one, or after too many of its hash."""
+    parts = key if type(key) is tuple and len(key) <= _SHORT else (key,)
+    if any(type(part) not in _PLAIN_KEYS for part in parts):
+        raise ValueError(f"a {type(key).__name__} as the key of a dict, or in a set")
+    check_hash(key, met)
+
+
+_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
+
+
+def _items(state: list[Any]) -> list[Any]:
+    """Return the items of a dict, once their keys are checked."""
+    met: dict[int, int] = {}
+    items = [(key, part) for key, part in state]
+    for key, _ in items:
+        check_hash(key, met)
+    return items
+
+
+def _members(state: list[Any]) -> list[Any]:
+    """Return the members of a set, once they are checked."""
+    met: dict[int, int] = {}
+    for member in state:
+        check_hash(member, met)
+    return state
+
+
+def _join_dict(state: list[Any]) -> dict[Any, Any]:
+    return dict(_items(state))
+
+
+def _join_ordered(state: list[Any]) -> OrderedDict[Any, Any]:
+    return OrderedDict(_items(state))
+
+
 def _set(state: list[Any]) -> set[Any]:
-    return set(state)
+    return set(_members(state))
+
+
+def _frozenset(state: list[Any]) -> frozenset[Any]:
+    return frozenset(_members(state))
 
 
 _INDEX = (_split_index, _join_index)
@@ -230,10 +282,10 @@ VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
         lambda value, where: [value.days, value.seconds, value.microseconds],
         lambda state: timedelta(*state),
     ),
-    dict: (_split_dict, dict),
-    OrderedDict: (_split_dict, OrderedDict),
+    dict: (_split_dict, _join_dict),
+    OrderedDict: (_split_dict, _join_ordered),
     set: (lambda value, where: list(value), _set),
     partial: (lambda value, where: [value.func, value.args, value.keywords], _join_partial),
-    frozenset: (lambda value, where: list(value), frozenset),
+    frozenset: (lambda value, where: list(value), _frozenset),
 }
 JOIN_BY_NAME = {kind.__name__: join for kind, (_, join) in VALUES.items()}
