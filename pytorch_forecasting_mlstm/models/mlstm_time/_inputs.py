@@ -70,7 +70,8 @@ class StepFeatures(nn.Module):
         embedding_widths: dict[str, int],
     ) -> None:
         super().__init__()
-        self.columns = [x_reals.index(name) for name in reals]
+        places = {name: place for place, name in reversed(list(enumerate(x_reals)))}
+        self.columns = [places[name] for name in reals]
         self.categoricals = categoricals
         self.size = len(reals) + sum(embedding_widths[name] for name in categoricals)
 

@@ -26,6 +26,13 @@ _ALIKE = 64  # keys of one hash in a dict or set: each is compared with all othe
 _SPARSE = 64  # bytes of texts of fixed width to a character in them
 
 
+#: What pandas calls the types of an index; it would take others, and open what those name.
+_DTYPE = (
+    r"(bool(ean)?|object|str|string(\[\w+\])?|[uU]?[iI]nt\d+|[fF]loat\d+|timedelta64\[\w+\]"
+    r"|period\[[\w-]+\]|datetime64\[\w+(, [\w/+:.-]+)?\])"
+)
+
+
 class CannotBeWrittenError(TypeError):
     """Raised for what has no form as plain data, a lambda for example."""
 
@@ -43,7 +50,9 @@ def _split_array(array: np.ndarray, where: str) -> dict[str, Any]:
 
 
 def _join_array(state: dict[str, Any]) -> np.ndarray:
-    dtype, data, shape = np.dtype(_short(state["dtype"])), state["data"], tuple(state["shape"])
+    if not re.fullmatch(r"[<>=|]?\w+(\[\w+\])?", _short(state["dtype"])):
+        raise TypeError("an array of another type")
+    dtype, data, shape = np.dtype(state["dtype"]), state["data"], tuple(state["shape"])
     count = data.numel() if isinstance(data, torch.Tensor) else len(data)
     if max(shape, default=0) > max(count, _SIDE):
         raise ValueError(f"an array of shape {shape} of {count} elements")
@@ -80,6 +89,8 @@ def _join_index(state: dict[str, Any]) -> pd.Index:
 
 def _index_dtype(written: str) -> Any:
     """Parse a dtype, without what pandas would open: ``dateutil/`` leads to any file."""
+    if not re.fullmatch(rf"{_DTYPE}|interval\[{_DTYPE}(, \w+)?\]", _short(written)):
+        raise TypeError(f"an index of {written}")
     for zone in re.findall(r"datetime64\[\w+, ([^\]]*)", _short(written)):
         if not re.fullmatch(r"UTC([+-][\d:.]+)?", zone):
             _join_zone(zone)
@@ -240,6 +251,12 @@ def _join_ordered(state: list[Any]) -> OrderedDict[Any, Any]:
     return OrderedDict(_items(state))
 
 
+def _frequency(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", _short(text)):
+        raise TypeError("another frequency")
+    return text
+
+
 def _set(state: list[Any]) -> set[Any]:
     return set(_members(state))
 
@@ -270,7 +287,7 @@ VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     ),
     pd.Period: (
         lambda value, where: [value.ordinal, value.freqstr],
-        lambda state: pd.Period(ordinal=state[0], freq=_short(state[1])),
+        lambda state: pd.Period(ordinal=state[0], freq=_frequency(state[1])),
     ),
     pd.Interval: (
         lambda value, where: [value.left, value.right, value.closed],
