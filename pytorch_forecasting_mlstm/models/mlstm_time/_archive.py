@@ -276,9 +276,9 @@ class _Rehearsal(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ig
         self._allowed = set(map(_path_of, torch.serialization.get_safe_globals()))
 
     def _empty_dict(self) -> None:
-        self.append(_Mapping())
+        self.append(_Mapping())  # type: ignore[attr-defined,unused-ignore]
 
-    dispatch[pickle.EMPTY_DICT[0]] = _empty_dict
+    dispatch[pickle.EMPTY_DICT[0]] = _empty_dict  # type: ignore[assignment,unused-ignore]
 
     def find_class(self, module: str, name: str) -> Any:
         path = f"{module}.{name}"
