@@ -176,6 +176,12 @@ HPARAMS_FILES = {
     "width": "hidden_size: 1000000",
     "digits": f"hidden_size: {'9' * 4000}",
     "unknown": "whatever: 1",
+    "sexagesimal": "log_interval: 1:1:1",
+    "sexagesimal real": "log_interval: 1:1.5",
+    "merged": "embedding_labels:\n  <<: {a: {}}",
+    "keys of one hash": "embedding_labels: {region: {"
+    + ", ".join(f"{number * (2**61 - 1)}: 0" for number in range(1, 100))
+    + "}}",
 }
 
 
@@ -380,6 +386,21 @@ BOMBS: dict[str, Callable[[Any], None]] = {
     "a call of a class": _object(
         "partial", [{"plain object": "name", "path": "torch.nn.modules.linear.Linear"}, [9, 9], {}]
     ),
+    "a zone of a file by a short name": _index("M8[ns, dateutil//dev/stdin]"),
+    "an array of a zone": _array("M8[ns, dateutil//dev/stdin]", (1,), torch.zeros(1).long()),
+    "a dict of keys of one hash": _argument(
+        "monotone_constraints", {n * (2**61 - 1): 0 for n in range(1, 100)}
+    ),
+    "a set of members of one hash": _object("set", [n * (2**61 - 1) for n in range(1, 100)]),
+    "a joined dict of keys of one hash": _object(
+        "dict", [(n * (2**61 - 1), 0) for n in range(1, 100)]
+    ),
+    "layers by empty weights": lambda checkpoint: (
+        checkpoint[PARAMETERS].update(num_layers=50),
+        checkpoint["state_dict"].update({str(n): torch.zeros(0) for n in range(50)}),
+    ),
+    "real variables": _argument("static_reals", [f"r{n}" for n in range(20_000)]),
+    "classified variables": _argument("static_categoricals", [f"c{n}" for n in range(6000)]),
     "layers": _argument("num_layers", 10**7),
     "width": _argument("hidden_size", 10**6),
     "width of two digits": _argument("hidden_size", 64),
@@ -474,6 +495,15 @@ def _deflated(honest: bytes) -> bytes:
     return file.getvalue()
 
 
+def _twice(honest: bytes) -> bytes:
+    """Write an archive with one more entry of the data, in capitals."""
+    file = io.BytesIO(honest)
+    with zipfile.ZipFile(file, "a") as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        archive.writestr(name.upper(), archive.read(name))
+    return file.getvalue()
+
+
 _HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # the number 10^12
 _MANY = b"\x8a\x04" + (4 * 10**8).to_bytes(4, "little")  # which any machine has
 ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
@@ -494,6 +524,17 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "a cast of a tensor": lambda honest: _pickled(
         b"ctorch._utils\n_rebuild_device_tensor_from_cpu_tensor\n)R"
     ),
+    "a storage of torch by number": lambda honest: _pickled(b"ctorch\nFloatStorage\nK\x01\x85R"),
+    "a new storage": lambda honest: _pickled(b"ctorch.storage\nUntypedStorage\nK\x01\x85\x81"),
+    "a decoder": lambda honest: _pickled(
+        b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R"
+    ),
+    "a number as a set": lambda honest: _pickled(b"c__builtin__\nset\nK\x01\x85R"),
+    "a storage without its file": lambda honest: _pickled(
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000"
+        b"X\x03\x00\x00\x00cpuK\x09tQ"
+    ),
+    "two entries of one name": lambda honest: _twice(honest),
     "no pickle": lambda honest: _pickled(b"\xff"),
 }
 
@@ -508,6 +549,15 @@ def test_archives_are_looked_through_before_they_are_read(
     assert_refused(lambda: mLSTMTime.load_from_checkpoint(path))
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken * 1024 < 100e6
+
+
+def test_torch_reads_the_entries_that_were_checked(honest: Path, tmp_path: Path) -> None:
+    """Python finds the directory behind a prefix, where torch looks for another one."""
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"PK\x03\x04" + bytes(100) + honest.read_bytes())
+    with pytest.raises(RuntimeError):
+        torch.load(path)
+    assert isinstance(mLSTMTime.load_from_checkpoint(path), mLSTMTime)
 
 
 @pytest.mark.parametrize("zone", ["Europe", "../../etc/passwd", "/etc/passwd", "Mars/Base"])

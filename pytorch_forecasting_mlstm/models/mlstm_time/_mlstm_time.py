@@ -229,8 +229,10 @@ class mLSTMTime(ForecastingModel):
         if random_sign_flip:
             check_flip_supported(self._covariates, self.loss, self.output_transformer)
 
+        column_of = {name: column for column, name in reversed(list(enumerate(x_reals)))}
+
         def features(reals: list[str], categoricals: list[str]) -> Features:
-            return Features([x_reals.index(name) for name in reals], categoricals)
+            return Features([column_of[name] for name in reals], categoricals)
 
         self.network = mLSTMTimeNetwork(
             target_specs(target, output_size, embedding_sizes, self.loss, self.output_transformer),

@@ -5,6 +5,7 @@ million times, a tensor of four bytes may have a stride of zero and a shape of t
 hyper-parameters may ask for layers that no weights are there for.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,13 @@ _SIZES = (
     "num_layers",
     "output_size",
     "patch_length",
+)
+#: Hyper-parameters of names that have a column of weights each, and an embedding each.
+_REALS = ("static_reals", "time_varying_reals_encoder", "time_varying_reals_decoder")
+_CATEGORICALS = (
+    "static_categoricals",
+    "time_varying_categoricals_encoder",
+    "time_varying_categoricals_decoder",
 )
 
 
@@ -160,11 +168,25 @@ def check_sizes(hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tenso
     Raises
     ------
     ValueError
-        If a size is larger than the number of all weights, or there are more layers than entries.
+        If a size is larger than the number of all weights, or there are more layers or variables
+        than weights for them.
     """
     numbers = sum(weight.numel() for weight in weights.values())
+    held = {name: weight for name, weight in weights.items() if weight.numel() and weight.dim()}
+    layers = {
+        found[0] for name in held if (found := re.match(r"network\.memory\.cells\.\d+\.", name))
+    }
+    widths = sum(weight.shape[-1] for weight in held.values())
+    for name in (*_REALS, *_CATEGORICALS):
+        names = hyper_parameters.get(name)
+        limit = widths if name in _REALS else len(held)
+        if isinstance(names, list | tuple) and len(names) > limit:
+            raise ValueError(
+                f"mLSTMTime: the checkpoint has {len(names)} names in {name}, but weights for "
+                f"{limit} at most; it is damaged, take another one."
+            )
     for name in _SIZES:
-        limit = len(weights) if name == "num_layers" else numbers
+        limit = len(layers) if name == "num_layers" else numbers
         largest = _largest(hyper_parameters.get(name))
         if largest > limit:
             raise ValueError(

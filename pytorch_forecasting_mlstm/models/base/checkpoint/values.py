@@ -18,11 +18,19 @@ import torch
 
 from .safe_globals import is_listed
 
-__all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError"]
+__all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError", "check_hash", "check_key"]
 
 _SHORT = 100  # characters of what is parsed: a dtype, a frequency, a date
 _SIDE = 1000  # how long a dimension of an empty array, or one of short texts, may be
+_ALIKE = 64  # keys of one hash in a dict or set: each is compared with all others
 _SPARSE = 64  # bytes of texts of fixed width to a character in them
+
+
+#: What pandas calls the types of an index; it would take others, and open what those name.
+_DTYPE = (
+    r"(bool(ean)?|object|str|string(\[\w+\])?|[uU]?[iI]nt\d+|[fF]loat\d+|timedelta64\[\w+\]"
+    r"|period\[[\w-]+\]|datetime64\[\w+(, [\w/+:.-]+)?\])"
+)
 
 
 class CannotBeWrittenError(TypeError):
@@ -42,7 +50,9 @@ def _split_array(array: np.ndarray, where: str) -> dict[str, Any]:
 
 
 def _join_array(state: dict[str, Any]) -> np.ndarray:
-    dtype, data, shape = np.dtype(_short(state["dtype"])), state["data"], tuple(state["shape"])
+    if not re.fullmatch(r"[<>=|]?\w+(\[\w+\])?", _short(state["dtype"])):
+        raise TypeError("an array of another type")
+    dtype, data, shape = np.dtype(state["dtype"]), state["data"], tuple(state["shape"])
     count = data.numel() if isinstance(data, torch.Tensor) else len(data)
     if max(shape, default=0) > max(count, _SIDE):
         raise ValueError(f"an array of shape {shape} of {count} elements")
@@ -79,6 +89,8 @@ def _join_index(state: dict[str, Any]) -> pd.Index:
 
 def _index_dtype(written: str) -> Any:
     """Parse a dtype, without what pandas would open: ``dateutil/`` leads to any file."""
+    if not re.fullmatch(rf"{_DTYPE}|interval\[{_DTYPE}(, \w+)?\]", _short(written)):
+        raise TypeError(f"an index of {written}")
     for zone in re.findall(r"datetime64\[\w+, ([^\]]*)", _short(written)):
         if not re.fullmatch(r"UTC([+-][\d:.]+)?", zone):
             _join_zone(zone)
@@ -192,8 +204,65 @@ def _short(text: str) -> str:
     return text
 
 
+def check_hash(key: Any, met: dict[int, int]) -> None:
+    """Count a key by its hash, and refuse it after too many of the same.
+
+    Integers of one hash may be written down in any number: 2^61 - 1, and its multiples.
+    """
+    number = hash(key)
+    met[number] = met.get(number, 0) + 1
+    if met[number] > _ALIKE:
+        raise ValueError(f"more than {_ALIKE} keys of one hash")
+
+
+def check_key(key: Any, met: dict[int, int]) -> None:
+    """Refuse a key that is no plain one, or after too many of its hash."""
+    parts = key if type(key) is tuple and len(key) <= _SHORT else (key,)
+    if any(type(part) not in _PLAIN_KEYS for part in parts):
+        raise ValueError(f"a {type(key).__name__} as the key of a dict, or in a set")
+    check_hash(key, met)
+
+
+_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
+
+
+def _items(state: list[Any]) -> list[Any]:
+    """Return the items of a dict, once their keys are checked."""
+    met: dict[int, int] = {}
+    items = [(key, part) for key, part in state]
+    for key, _ in items:
+        check_hash(key, met)
+    return items
+
+
+def _members(state: list[Any]) -> list[Any]:
+    """Return the members of a set, once they are checked."""
+    met: dict[int, int] = {}
+    for member in state:
+        check_hash(member, met)
+    return state
+
+
+def _join_dict(state: list[Any]) -> dict[Any, Any]:
+    return dict(_items(state))
+
+
+def _join_ordered(state: list[Any]) -> OrderedDict[Any, Any]:
+    return OrderedDict(_items(state))
+
+
+def _frequency(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", _short(text)):
+        raise TypeError("another frequency")
+    return text
+
+
 def _set(state: list[Any]) -> set[Any]:
-    return set(state)
+    return set(_members(state))
+
+
+def _frozenset(state: list[Any]) -> frozenset[Any]:
+    return frozenset(_members(state))
 
 
 _INDEX = (_split_index, _join_index)
@@ -218,7 +287,7 @@ VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     ),
     pd.Period: (
         lambda value, where: [value.ordinal, value.freqstr],
-        lambda state: pd.Period(ordinal=state[0], freq=_short(state[1])),
+        lambda state: pd.Period(ordinal=state[0], freq=_frequency(state[1])),
     ),
     pd.Interval: (
         lambda value, where: [value.left, value.right, value.closed],
@@ -230,10 +299,10 @@ VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
         lambda value, where: [value.days, value.seconds, value.microseconds],
         lambda state: timedelta(*state),
     ),
-    dict: (_split_dict, dict),
-    OrderedDict: (_split_dict, OrderedDict),
+    dict: (_split_dict, _join_dict),
+    OrderedDict: (_split_dict, _join_ordered),
     set: (lambda value, where: list(value), _set),
     partial: (lambda value, where: [value.func, value.args, value.keywords], _join_partial),
-    frozenset: (lambda value, where: list(value), frozenset),
+    frozenset: (lambda value, where: list(value), _frozenset),
 }
 JOIN_BY_NAME = {kind.__name__: join for kind, (_, join) in VALUES.items()}
