@@ -603,7 +603,7 @@ def test_weights_that_are_not_finite_are_refused(
     model = make_model()
     path = save(model.double() if double else model, tmp_path / "model.ckpt")
     checkpoint = torch.load(path)
-    checkpoint["state_dict"]["head.weight"][0, 0] = value
+    checkpoint["state_dict"]["network.residual_head.weight"][0, 0] = value
     torch.save(checkpoint, path)
     with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
         mLSTMTime.load_from_checkpoint(path)
