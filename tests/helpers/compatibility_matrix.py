@@ -1,4 +1,4 @@
-"""The matrix of losses, targets, normalizers and datasets, and what a cell of it must do."""
+"""The matrix of losses, targets, normalizers and datasets, and the test of one cell."""
 
 import tempfile
 import warnings
@@ -52,7 +52,7 @@ PASS = "pass"
 
 
 class Row(NamedTuple):
-    """A loss, and what it is made for."""
+    """A loss, and the kind of target it is meant for."""
 
     make: Callable[[int], Any]  # from the horizon
     target: str = "y"
@@ -92,7 +92,7 @@ LOSSES: dict[str, Row] = {
     ),
 }
 
-#: Ways of the host to normalize a target, given a transformation and whether to center.
+#: Normalizers, given a transformation and whether to center.
 _KINDS: dict[str, Callable[..., Any]] = {
     "GroupNormalizer": lambda **options: GroupNormalizer(groups=["series"], **options),
     "EncoderNormalizer": EncoderNormalizer,
@@ -134,7 +134,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Targets beside that of the loss: columns and losses before and after it, or how it is given.
+#: Targets in addition to that of the loss, with their losses, and whether they are in a list.
 TARGETS: dict[str, tuple[list[tuple[str, str]], bool]] = {
     "one": ([], False),
     "list of one": ([], True),
@@ -147,7 +147,7 @@ TARGETS: dict[str, tuple[list[tuple[str, str]], bool]] = {
 
 
 def normalizer_of(name: str, center: bool) -> Any:
-    """Make a normalizer of the host."""
+    """Make a normalizer."""
     kind, transformation = NORMALIZERS[name]
     if kind in _KINDS:
         own = transformation == "own"
@@ -158,12 +158,12 @@ def normalizer_of(name: str, center: bool) -> Any:
 
 
 def natural_normalizer(row: Row) -> str:
-    """Name the normalizer that a loss is used with where nothing else is asked for."""
+    """Return the name of the normalizer that a loss is used with by default."""
     return f"GroupNormalizer, {row.transformation or 'none'}"
 
 
-class HostRefusesError(Exception):
-    """The host itself cannot make the dataset."""
+class UpstreamRejectsError(Exception):
+    """pytorch-forecasting cannot make the dataset."""
 
 
 @cache
@@ -177,7 +177,7 @@ def _table(gaps: bool) -> Any:
 def dataset_of(
     columns: tuple[str, ...], normalizers: tuple[tuple[str, bool], ...], listed: bool, setting: str
 ) -> TimeSeriesDataSet | Exception:
-    """Make a dataset once; give the exception if the host cannot make it."""
+    """Make a dataset once; return the exception if pytorch-forecasting cannot make it."""
     special = deepcopy(SETTINGS[setting])
     special["table"] = _table(special.get("table") == "gaps")
     if "lags" in special:
@@ -197,12 +197,12 @@ def dataset_of(
             target_normalizer=MultiNormalizer(scales) if listed else scales[0],
             **special,
         )
-    except Exception as error:  # whatever it is: it is the host's, before this package is asked
+    except Exception as error:  # any: it is raised before this package is involved
         return error
 
 
 class Cell(NamedTuple):
-    """One combination; what is not named is that of the loss."""
+    """One combination; what is not given is the default of the loss."""
 
     loss: str
     normalizer: str | None = None
@@ -222,7 +222,7 @@ class Cell(NamedTuple):
                 column = {"y": "volume", "count": "whole"}.get(column, f"{column} 2")
             normalizer = natural_normalizer(own)
             if self.targets == "and a categorical one" and own.transformation is None:
-                normalizer = "EncoderNormalizer, none"  # the one that the host can mix with labels
+                normalizer = "EncoderNormalizer, none"  # the one that can be combined with labels
             if not columns and self.normalizer is not None:
                 normalizer = self.normalizer
                 if column == "label":
@@ -235,7 +235,7 @@ class Cell(NamedTuple):
         horizon = SETTINGS[self.setting].get("max_prediction_length", HORIZON)
         dataset = dataset_of(tuple(columns), tuple(normalizers), listed, self.setting)
         if isinstance(dataset, Exception):
-            raise HostRefusesError(f"{type(dataset).__name__}: {dataset}") from dataset
+            raise UpstreamRejectsError(f"{type(dataset).__name__}: {dataset}") from dataset
         made = [part.make(horizon) for part in losses]
         if self.targets == "two of the same":
             return made[0], dataset  # one instance for both
@@ -243,7 +243,7 @@ class Cell(NamedTuple):
 
 
 def run(cell: Cell, thoroughly: bool = True) -> str:
-    """Run a cell; return ``PASS``, or the error with which it is refused.
+    """Run a cell; return ``PASS``, or the error with which it is rejected.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def run(cell: Cell, thoroughly: bool = True) -> str:
     torch.manual_seed(0)
     try:
         loss, dataset = cell.build()
-    except HostRefusesError as error:
+    except UpstreamRejectsError as error:
         return f"TimeSeriesDataSet: {error}"
     try:
         model = mLSTMTime.from_dataset(
@@ -272,7 +272,7 @@ def run(cell: Cell, thoroughly: bool = True) -> str:
 
 def _check_step(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
     x, y = next(iter(dataset.to_dataloader(train=False, batch_size=64, num_workers=0)))
-    # what a step asks of a Trainer, which takes longer to make than all the rest
+    # replace what a step needs of a Trainer, which takes longer to construct than everything else
     with patch.multiple(mLSTMTime, predicting=False, current_stage="train", log=lambda *_, **__: 0):
         loss = model.step(x, y, 0)[0]["loss"]
     assert loss.isfinite()
@@ -294,7 +294,7 @@ class _Gradients(Callback):
 
 
 def assert_gradients(model: LightningModule) -> None:
-    """Assert that every weight of the model takes part in the loss."""
+    """Assert that every weight of the model has an effect on the loss."""
     missing = [
         name
         for name, weight in model.named_parameters()
@@ -311,7 +311,7 @@ def assert_in_scale(point: Tensor, values: Tensor, lengths: Tensor) -> None:
     valid = torch.arange(point.shape[1]) < lengths[:, None]
     point = point[valid]
     assert point.isfinite().all()
-    if point.is_floating_point():  # labels are whole numbers, but so may counts be
+    if point.is_floating_point():  # labels are integers, but counts may be, too
         low, high = values.min().float(), values.max().float()
         reach = 10 * (high - low)
         assert (point > low - reach).all() and (point < high + reach).all(), (
@@ -343,7 +343,7 @@ def _check_thoroughly(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
 
     n, values = len(dataset), dataset.data["target"]
     several = isinstance(dataset.target, list)
-    # in batches whose longest horizons differ, where any do
+    # in batches with different longest horizons, if there are any
     loader = dataset.to_dataloader(train=False, batch_size=7, num_workers=0)
     for mode in ("prediction", "quantiles", "raw", ("raw", "prediction")):
         got = model.predict(
@@ -419,7 +419,7 @@ def product_of(loss: str) -> Iterator[Cell]:
 
 
 def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
-    """Run a cell, and let pass what the host warns of without a way to avoid it."""
+    """Run a cell without the warnings of pytorch-forecasting that cannot be avoided."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)

@@ -1,4 +1,4 @@
-"""Tables that hurt, and datasets, losses and models to try on them, all drawn at random."""
+"""Random tables full of difficulties, and random datasets, losses and models for them."""
 
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ TRANSFORMATIONS = ("log", "log1p", "logit", "count", "softplus", "relu", "sqrt")
 
 
 class Case(NamedTuple):
-    """What is tried: a table to train on, one to forecast, and arguments."""
+    """A table to train on, one to forecast, and arguments."""
 
     table: pd.DataFrame
     later: pd.DataFrame | None  # None: the dataset that the model was trained on
@@ -65,7 +65,7 @@ def _values(rng: np.random.Generator, shape: str, steps: int) -> np.ndarray:
 
 @st.composite
 def tables(draw: st.DrawFn, labels: bool = True) -> pd.DataFrame:
-    """Draw a table: series of several lengths, starts, shapes and scales, gaps, a hole at times."""
+    """Draw a table: series of several lengths, starts, shapes and scales, with gaps and holes."""
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     parts = []
     scales = draw(st.tuples(*[st.sampled_from(SCALES)] * 3))
@@ -142,7 +142,7 @@ normalizers = st.one_of(
 
 
 def losses(transformation: str | None) -> st.SearchStrategy[Any]:
-    """Draw a loss; more often than not one that the transformation is made for."""
+    """Draw a loss, mostly one that suits the transformation."""
     common = [MAE, SMAPE, MAPE, RMSE, MASE, QuantileLoss, NormalDistributionLoss]
     others = [
         PoissonLoss,
@@ -175,7 +175,7 @@ def cases(draw: st.DrawFn) -> Case:
     shortest = draw(st.sampled_from([longest, 0, 1, 2, 2]))
     targets = draw(st.sampled_from([["y"], ["y"], ["y"], ["y", "z"], ["label"], ["y", "label"]]))
     listed = len(targets) > 1 or draw(st.integers(0, 5)) == 0
-    # beside labels the host takes no transformation
+    # next to labels, pytorch-forecasting allows no transformation
     kinds = plain_normalizers if "label" in targets else normalizers
     scaled = [NaNLabelEncoder() if name == "label" else draw(kinds) for name in targets]
     parts = [

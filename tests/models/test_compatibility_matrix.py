@@ -1,4 +1,4 @@
-"""Every loss, target, normalizer and dataset of the host: each works, or is refused at once."""
+"""Every loss, target, normalizer and dataset: each works, or is rejected at once."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _some_cells() -> list[Cell]:
     """Pick cells in which every loss, normalizer, dataset and set of targets takes part."""
     losses = [loss for loss in LOSSES if loss not in OPTIONAL]
     normalizers, settings, targets = list(NORMALIZERS), list(SETTINGS), list(TARGETS)
-    # steps that share no factor with the number of losses visit all pairs in the long run
+    # strides that share no factor with the number of losses visit all pairs in the long run
     return [
         *(Cell(losses[(3 * n) % len(losses)], name) for n, name in enumerate(normalizers)),
         *(Cell(losses[(7 * n + 1) % len(losses)], setting=s) for n, s in enumerate(settings)),
@@ -47,7 +47,7 @@ def _columns(cell: Cell) -> list[str]:
 
 
 @pytest.mark.parametrize("cell", _some_cells(), ids=_name)
-def test_a_step_of_training_works_or_is_refused_as_documented(cell: Cell) -> None:
+def test_training_step_works_or_is_rejected_as_documented(cell: Cell) -> None:
     marks = {documented()[cell.loss, column] for column in _columns(cell)}
     expected = marks - {mark_of(PASS)} or marks
     assert {mark_of(run_quietly(cell, thoroughly=False))} == expected
@@ -62,7 +62,7 @@ def test_cell_fits_tests_predicts_plots_and_reloads(loss: str) -> None:
 @pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
 def test_row_of_the_table_is_as_documented(loss: str) -> None:
-    """Fit, test, predict, plot and reload in every cell of the loss's rows."""
+    """Fit, test, predict, plot and reload in every cell of the rows of a loss."""
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
     lines = PAGE.read_text(encoding="utf-8").splitlines()
@@ -75,14 +75,14 @@ def test_row_of_the_table_is_as_documented(loss: str) -> None:
 @pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_works_alone_works_together(loss: str) -> None:
-    """In the product of normalizers or targets and datasets; what does not is refused."""
+    """In the product of normalizers or targets and datasets; the rest is rejected."""
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
-    works, host, padding = mark_of(PASS), "h", "6"
+    works, upstream, padding = mark_of(PASS), "h", "6"
     for cell in product_of(loss):
         marks = {documented()[loss, column] for column in _columns(cell)}
         got = mark_of(run_quietly(cell, thoroughly=False))
         # a transformation may be the reason why a loss cannot leave out padding
-        expected = marks | {host, padding} if "horizons" in cell.setting else marks | {host}
+        expected = marks | {upstream, padding} if "horizons" in cell.setting else marks | {upstream}
         assert got in expected, f"{got} for {_name(cell)}, {marks} for its parts"
         assert got != works or marks == {works}, f"{_name(cell)} works, but not all its parts"

@@ -1,4 +1,4 @@
-"""Forecasts of the true future: the numbers of the host's own way, from nothing but the past."""
+"""``model.forecast``: what ``predict`` forecasts, from nothing but the past."""
 
 from functools import cache
 from pathlib import Path
@@ -38,15 +38,16 @@ from helpers.datasets import (
     make_gaps,
     make_table,
 )
+from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
 from pytorch_forecasting_mlstm.models.base.forecast.rows import horizon_rows
 from pytorch_forecasting_mlstm.models.base.forecast.schema import name_times
 
 pytestmark = [
-    # the host hands arrays of pandas 3, which are read-only, to torch, and only reads them
+    # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them
     pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning"),
-    # the host hands single values to scalers that it fitted to a table
+    # pytorch-forecasting passes single values to scalers that it fitted to a table
     pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning"),
 ]
 
@@ -60,15 +61,14 @@ TABLE = make_table(steps=30)
 
 
 def split(table: pd.DataFrame, horizon: int = HORIZON) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut every series at its end: what is known of it, and what follows for a horizon."""
+    """Split every series at its end: its history, and a horizon that follows."""
     end = table["series"].map(ENDS)
     return table[table["t"] <= end], table[(table["t"] > end) & (table["t"] <= end + horizon)]
 
 
 def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
     """Make a small model with no weight at a special value."""
-    arguments = {"hidden_size": 8, "num_heads": 2, **changes}
-    model = mLSTMTime.from_dataset(dataset, **arguments)
+    model = mLSTMTime.from_dataset(dataset, **SMALL, **changes)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -77,7 +77,7 @@ def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
 
 
 def with_dummies(ahead: pd.DataFrame) -> pd.DataFrame:
-    """Replace all that is not known of the future."""
+    """Replace everything that is not known of the future."""
     rng = np.random.default_rng(0)
     return ahead.assign(
         **{name: ahead[name].mul(0).add(0.25).astype(ahead[name].dtype) for name in UNKNOWN_REALS},
@@ -94,7 +94,7 @@ def close(got: Any, expected: Any) -> None:
 def oracle(
     model: mLSTMTime, dataset: TimeSeriesDataSet, rows: pd.DataFrame, mode: str
 ) -> dict[tuple, Any]:
-    """Predict the last horizon of every series with the host: arrays by the name of the series."""
+    """Predict the last horizon of every series: arrays by the name of the series."""
     whole = TimeSeriesDataSet.from_dataset(dataset, rows, predict=True, stop_randomization=True)
     torch.manual_seed(7)
     predicted = model.predict(whole, mode=mode, return_index=True, trainer_kwargs=dict(QUIET))
@@ -116,7 +116,7 @@ def known_of(dataset: TimeSeriesDataSet, ahead: pd.DataFrame) -> pd.DataFrame | 
 
 @cache
 def configured(name: str) -> tuple[TimeSeriesDataSet, pd.DataFrame, pd.DataFrame]:
-    """Return the dataset of a configuration, its history, and what follows for a horizon."""
+    """Return the dataset of a configuration, its history, and a horizon that follows."""
     changes = dict(CONFIGURATIONS[name])
     table = make_gaps(TABLE) if "table" in changes else TABLE
     history, ahead = split(table, changes.get("max_prediction_length", HORIZON))
@@ -124,7 +124,7 @@ def configured(name: str) -> tuple[TimeSeriesDataSet, pd.DataFrame, pd.DataFrame
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_forecast_is_what_the_host_predicts_whatever_stands_in_for_the_future(name: str) -> None:
+def test_forecast_equals_predict_with_placeholders_for_the_future(name: str) -> None:
     dataset, history, ahead = configured(name)
     model = make_model(dataset)
     shuffled = history.sample(frac=1, random_state=0)
@@ -158,7 +158,7 @@ def test_forecast_is_what_the_host_predicts_whatever_stands_in_for_the_future(na
 
 
 @pytest.mark.parametrize("name", ["all covariates", "target scales of the history", "lags"])
-def test_what_stands_in_for_the_future_does_not_matter(
+def test_forecast_does_not_depend_on_placeholders_for_the_future(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even to the last bit."""
@@ -204,7 +204,7 @@ LOSSES: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_points_and_quantiles_are_those_of_the_loss(name: str) -> None:
+def test_forecast_has_the_points_and_quantiles_of_the_loss(name: str) -> None:
     changes, loss = LOSSES[name]
     history, ahead = split(TABLE)
     dataset = make_dataset(history, **changes)
@@ -241,7 +241,7 @@ def test_points_and_quantiles_are_those_of_the_loss(name: str) -> None:
     assert list(forecast.columns) == [*fixed, *dict.fromkeys(seen)]
 
 
-def test_trained_and_reloaded_models_forecast_the_same(tmp_path: Path) -> None:
+def test_forecast_of_a_reloaded_model_is_the_same(tmp_path: Path) -> None:
     history, ahead = split(TABLE)
     dataset = make_dataset(history, **CONFIGURATIONS["all covariates"])
     model = make_model(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]))
@@ -267,7 +267,7 @@ def plain() -> tuple[mLSTMTime, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("name", ["no covariates", "lags", "lags of covariates", "gaps"])
-def test_only_the_tail_is_read(name: str) -> None:
+def test_forecast_reads_only_the_tail_of_the_history(name: str) -> None:
     dataset, history, ahead = configured(name)
     model, future = make_model(dataset), known_of(dataset, ahead)
     rows = HISTORY + dataset.max_lag
@@ -280,7 +280,9 @@ def test_only_the_tail_is_read(name: str) -> None:
     pd.testing.assert_frame_equal(model.forecast(wrong, future), expected)
 
 
-def test_series_are_forecast_each_for_itself(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+def test_forecast_of_a_series_does_not_depend_on_others(
+    plain: tuple[mLSTMTime, pd.DataFrame],
+) -> None:
     model, history = plain
     expected = model.forecast(history)
     one_by_one = [model.forecast(own) for _, own in history.groupby("series")]
@@ -289,8 +291,8 @@ def test_series_are_forecast_each_for_itself(plain: tuple[mLSTMTime, pd.DataFram
     pd.testing.assert_frame_equal(in_batches, expected, rtol=1e-5)
 
 
-def test_series_of_other_names_and_times(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
-    """The model scales each by its history: it needs to have seen none of them."""
+def test_forecast_of_series_of_other_names_and_times(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+    """The model scales each by its history: none needs to be in the training data."""
     model, history = plain
     expected = model.forecast(history)
     shift = {"s0": -5000, "s1": 0, "s2": 10**7}
@@ -350,7 +352,7 @@ def test_long_gap_is_named_at_once(plain: tuple[mLSTMTime, pd.DataFrame]) -> Non
 
 
 @pytest.mark.parametrize("kind", ["int64", "category"])
-def test_group_columns_keep_their_type(kind: str) -> None:
+def test_forecast_keeps_the_type_of_group_columns(kind: str) -> None:
     table = TABLE.assign(series=TABLE["series"].str[1:].astype("int64"))
     history = table[table["t"] < 22].sort_values("series", ascending=False, kind="stable")
     dataset = make_dataset(history, group_ids=["region", "series"], target_normalizer=None)
@@ -361,7 +363,7 @@ def test_group_columns_keep_their_type(kind: str) -> None:
     assert forecast["series"].tolist() == np.repeat([2, 1, 0], HORIZON).tolist()
 
 
-def test_other_types_of_the_same_columns() -> None:
+def test_forecast_accepts_other_types_of_the_same_columns() -> None:
     model, history, future = known_model()
     expected = model.forecast(history, future)
     types = {"y": "Float64", "price": "Float32", "holiday": "category", "series": "category"}
@@ -373,7 +375,7 @@ def test_other_types_of_the_same_columns() -> None:
     )
 
 
-def test_nothing_is_changed_or_written(
+def test_forecast_changes_and_writes_nothing(
     plain: tuple[mLSTMTime, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -390,7 +392,7 @@ def test_nothing_is_changed_or_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weight_is_not_needed() -> None:
+def test_forecast_does_not_need_the_weight() -> None:
     history, _ = split(TABLE)
     dataset = make_dataset(history, weight="weight")
     model = make_model(dataset)
@@ -399,7 +401,7 @@ def test_weight_is_not_needed() -> None:
     )
 
 
-def test_empty_history_but_for_one_row() -> None:
+def test_forecast_from_a_single_row() -> None:
     """Where the dataset allows it, one row is enough: it says what series it is, and when."""
     dataset, history, ahead = configured("empty encoders")
     model = make_model(dataset)
@@ -408,7 +410,7 @@ def test_empty_history_but_for_one_row() -> None:
     assert got["t"].tolist() == ahead["t"].tolist()
 
 
-def test_static_variables_are_those_of_the_last_row() -> None:
+def test_forecast_takes_static_variables_from_the_last_row() -> None:
     history, ahead = split(TABLE)
     dataset = make_dataset(history, static_reals=["size"], static_categoricals=["region"])
     model = make_model(dataset)
@@ -421,8 +423,8 @@ def test_static_variables_are_those_of_the_last_row() -> None:
     assert differ.groupby(got["series"]).all().to_dict() == {"s0": True, "s1": True, "s2": False}
 
 
-def test_history_that_begins_in_a_gap() -> None:
-    """Where the host gives up a series, the gap is filled, as in the middle of the history."""
+def test_forecast_fills_a_history_that_begins_in_a_gap() -> None:
+    """pytorch-forecasting would drop the series; the gap is filled as in the middle."""
     history, ahead = split(TABLE)
     strategy = {"noise": 0.25, "state": "closed"}
     dataset = make_dataset(
@@ -445,7 +447,7 @@ def test_history_that_begins_in_a_gap() -> None:
     pd.testing.assert_frame_equal(got, model.forecast(filled.infer_objects(), future), rtol=1e-5)
 
 
-def test_scalers_may_go_by_a_column_that_nothing_else_reads() -> None:
+def test_forecast_reads_the_groups_of_scalers() -> None:
     history, ahead = split(TABLE)
     table = history.assign(kind=history["region"].eq("west").astype("int64"))
     dataset = make_dataset(
@@ -475,7 +477,7 @@ def known_model(**changes: Any) -> tuple[mLSTMTime, pd.DataFrame, pd.DataFrame]:
     return make_model(make_dataset(history, **arguments)), history, future
 
 
-def test_future_is_read_where_it_belongs() -> None:
+def test_future_is_aligned_by_series_and_time() -> None:
     model, history, future = known_model()
     expected = model.forecast(history, future)
     everything = TABLE.drop(columns="y").sample(frac=1, random_state=0)  # a calendar of all times
@@ -487,7 +489,7 @@ def test_future_is_read_where_it_belongs() -> None:
     assert differ.groupby(got["series"]).any().to_dict() == {"s0": False, "s1": True, "s2": False}
 
 
-def test_time_index_as_a_variable_is_computed() -> None:
+def test_future_time_index_is_computed() -> None:
     history, ahead = split(TABLE)
     dataset = make_dataset(history, time_varying_known_reals=["t"], add_relative_time_idx=True)
     model = make_model(dataset)
@@ -496,7 +498,7 @@ def test_time_index_as_a_variable_is_computed() -> None:
         close(own["prediction"], expected[(key,)][0])
 
 
-def test_constant_fill_strategy_speaks_for_missing_rows() -> None:
+def test_future_rows_that_are_missing_take_the_constant_fill_strategy() -> None:
     model, history, future = known_model(constant_fill_strategy={"price": 1.25, "holiday": "xmas"})
     expected = model.forecast(history, future.assign(price=1.25, holiday="xmas"))
     pd.testing.assert_frame_equal(model.forecast(history), expected)
@@ -510,7 +512,7 @@ def test_constant_fill_strategy_speaks_for_missing_rows() -> None:
     pd.testing.assert_frame_equal(rows, model.forecast(history, blank))
 
 
-def test_gap_in_the_future_repeats_the_row_before() -> None:
+def test_future_gaps_repeat_the_row_before() -> None:
     model, history, future = known_model(allow_missing_timesteps=True)
     step = future["t"] - future["series"].map(ENDS)
     carried = future.copy()
@@ -524,7 +526,7 @@ def test_gap_in_the_future_repeats_the_row_before() -> None:
         model.forecast(history, future[step <= 2])
 
 
-def test_unseen_labels_where_the_dataset_allows_them() -> None:
+def test_future_labels_may_be_new_if_the_dataset_allows_them() -> None:
     encoder = NaNLabelEncoder(add_nan=True, warn=False)
     model, history, future = known_model(categorical_encoders={"holiday": encoder})
     expected = model.forecast(history, future.assign(holiday="never seen"))
@@ -543,7 +545,7 @@ def at(table: pd.DataFrame, series: str, t: int, /, **values: Any) -> pd.DataFra
 
 
 NAN = float("nan")
-WRONG: dict[str, tuple[type[Exception], str, Any]] = {
+INVALID: dict[str, tuple[type[Exception], str, Any]] = {
     "no table": (TypeError, "data must be a pandas DataFrame, got dict", lambda h, f: ({}, f)),
     "no rows": (ValueError, "data must have rows .* got none", lambda h, f: (h[:0], f)),
     "no column": (
@@ -677,29 +679,29 @@ def strict_model() -> tuple[mLSTMTime, pd.DataFrame, pd.DataFrame]:
     return make_model(make_dataset(history, **changes)), history, ahead
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_tables_are_named(name: str) -> None:
+@pytest.mark.parametrize("name", INVALID)
+def test_forecast_explains_invalid_tables(name: str) -> None:
     model, history, ahead = strict_model()
-    kind, message, spoil = WRONG[name]
+    kind, message, corrupt = INVALID[name]
     with pytest.raises(kind, match=f"^mLSTMTime.forecast: .*{message}"):
-        model.forecast(*spoil(history, ahead[["series", "t", "price", "holiday"]]))
+        model.forecast(*corrupt(history, ahead[["series", "t", "price", "holiday"]]))
 
 
-def test_a_dataset_is_refused() -> None:
+def test_forecast_rejects_a_dataset() -> None:
     dataset, _, _ = configured("no covariates")
     with pytest.raises(TypeError, match="got TimeSeriesDataSet; pass the one"):
         make_model(dataset).forecast(dataset)  # type: ignore[arg-type]
 
 
-def test_lags_need_rows_of_their_own() -> None:
+def test_forecast_with_lags_needs_more_rows() -> None:
     dataset, history, _ = configured("lags")
     tail = history.groupby("series").tail(HISTORY + dataset.max_lag - 1)
     with pytest.raises(ValueError, match="8 steps of history after the 6 rows that lags .* got 7"):
         make_model(dataset).forecast(tail)
 
 
-def test_lags_need_rows_where_a_history_may_be_empty() -> None:
-    """The host would take the rows of the horizon for them."""
+def test_forecast_with_lags_needs_rows_for_an_empty_history() -> None:
+    """pytorch-forecasting would take the rows of the horizon for them."""
     history, _ = split(TABLE)
     dataset = make_dataset(
         history, lags={"y": [2, 5]}, min_encoder_length=0, max_prediction_length=2
@@ -715,19 +717,19 @@ def test_lags_need_rows_where_a_history_may_be_empty() -> None:
         model.forecast(pd.concat(tails), trainer_kwargs=QUIET)
 
 
-def test_model_without_dataset_is_refused() -> None:
+def test_forecast_rejects_a_model_without_dataset() -> None:
     with pytest.raises(ValueError, match="make it with mLSTMTime.from_dataset"):
         mLSTMTime(target="y", output_transformer=GroupNormalizer()).forecast(TABLE)
 
 
-def test_columns_of_the_forecast_cannot_be_taken() -> None:
+def test_forecast_rejects_groups_named_as_its_columns() -> None:
     history, _ = split(TABLE.rename(columns={"series": "step"}).assign(series=TABLE["series"]))
     dataset = make_dataset(history, group_ids=["step"], target_normalizer=None)
     with pytest.raises(ValueError, match=r"of a column of the forecast, got \['step'\]"):
         make_model(dataset).forecast(history)
 
 
-def test_columns_of_classes_cannot_be_taken_either() -> None:
+def test_forecast_rejects_groups_named_as_columns_of_classes() -> None:
     column = f"p_{TABLE['label'].iloc[0]}"
     history, _ = split(TABLE.assign(**{column: TABLE["series"]}))
     dataset = make_dataset(
@@ -741,7 +743,7 @@ def test_columns_of_classes_cannot_be_taken_either() -> None:
         make_model(dataset).forecast(history)
 
 
-def test_quantiles_that_are_close_have_columns_of_their_own() -> None:
+def test_forecast_separates_columns_of_close_quantiles() -> None:
     history, _ = split(TABLE)
     levels = np.array([0.1, 0.5, 0.5000001])
     model = make_model(make_dataset(history), loss=QuantileLoss(levels))
@@ -750,7 +752,7 @@ def test_quantiles_that_are_close_have_columns_of_their_own() -> None:
     assert (forecast["q0.5"] != forecast["q0.5000001"]).any()
 
 
-def test_arguments_are_checked(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+def test_forecast_checks_its_arguments(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
     model, history = plain
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         model.forecast(history, batch_size=0)
@@ -758,7 +760,7 @@ def test_arguments_are_checked(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
         model.forecast(history, batch_size=1, trainer_kwargs={**QUIET, "limit_predict_batches": 1})
 
 
-def test_it_works_where_gradients_are_off(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+def test_forecast_works_in_inference_mode(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
     model, history = plain
     expected = model.forecast(history, batch_size=np.int64(2), trainer_kwargs=QUIET)
     with torch.inference_mode():

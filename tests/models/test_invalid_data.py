@@ -1,4 +1,4 @@
-"""Data and settings that go wrong: what is wrong is named, and what is merely odd is forecast."""
+"""Invalid data and settings are explained; data that are merely unusual are forecast."""
 
 import warnings
 from collections.abc import Callable
@@ -50,8 +50,8 @@ def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
     return mLSTMTime.from_dataset(dataset, **{**TINY, **changes})
 
 
-def spoil(dataset: TimeSeriesDataSet, name: str, value: float) -> None:
-    """Put a value in the place of step 9 of series s1, after the dataset was made."""
+def corrupt(dataset: TimeSeriesDataSet, name: str, value: float) -> None:
+    """Replace step 9 of series s1 after the dataset was made."""
     at = 26 + 9
     if name == "y":
         dataset.data["target"][0][at] = value
@@ -83,29 +83,29 @@ def stages(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Callable[[
         ("size", "variable 'size'"),
     ],
 )
-def test_a_number_that_is_not_finite_is_named(cls: type, stage: str, name: str, what: str) -> None:
+def test_check_finite_names_the_number(cls: type, stage: str, name: str, what: str) -> None:
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
     if cls is BatchedTimeSeriesDataSet:
         dataset = BatchedTimeSeriesDataSet.wrap(dataset)
-    spoil(dataset, name, torch.nan)
+    corrupt(dataset, name, torch.nan)
     with pytest.raises(
         ValueError, match=f"^mLSTMTime: {what} must be .*nan for series='s1' at t=9"
     ):
         stages(model, dataset)[stage]()
 
 
-def test_weights_that_are_not_finite_are_named_where_there_is_a_loss() -> None:
+def test_check_finite_names_weights_if_there_is_a_loss() -> None:
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
-    spoil(dataset, "weight", torch.inf)
+    corrupt(dataset, "weight", torch.inf)
     calls = stages(model, dataset)
     assert calls["predict"]().isfinite().all()
     with pytest.raises(ValueError, match="^mLSTMTime: weight must be finite, got inf for series="):
         calls["fit"]()
 
 
-def test_what_is_not_read_may_be_anything() -> None:
+def test_check_finite_ignores_what_is_not_read() -> None:
     dataset = make_dataset(**COVARIATES, predict_mode=True)
     model = make_model(dataset)
     loader = dataset.to_dataloader(train=False, batch_size=16, num_workers=0)
@@ -115,15 +115,15 @@ def test_what_is_not_read_may_be_anything() -> None:
     assert torch.equal(model.predict(loader, trainer_kwargs={**QUIET}), expected)
 
 
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")  # the host's
-def test_overwritten_values_are_checked() -> None:
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+def test_check_finite_reads_overwritten_values() -> None:
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
     with pytest.raises(ValueError, match="mLSTMTime: variable 'price' must be finite, got nan"):
         model.predict_dependency(dataset, "price", [torch.nan], trainer_kwargs={**QUIET})
 
 
-def test_a_sample_of_a_model_without_a_dataset_is_numbered() -> None:
+def test_check_finite_numbers_samples_of_a_model_without_dataset() -> None:
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
     x, y = next(iter(dataset.to_dataloader(train=False, batch_size=4, num_workers=0)))
@@ -133,7 +133,7 @@ def test_a_sample_of_a_model_without_a_dataset_is_numbered() -> None:
         Trainer(**QUIET).predict(model, DataLoader([(x, y)], batch_size=None))
 
 
-def test_sums_that_overflow_are_no_error() -> None:
+def test_check_finite_accepts_sums_that_overflow() -> None:
     dataset = make_dataset(time_varying_known_reals=["price"])
     model = make_model(dataset)
     x, y = next(iter(dataset.to_dataloader(train=False, batch_size=16, num_workers=0)))
@@ -141,7 +141,7 @@ def test_sums_that_overflow_are_no_error() -> None:
     check_finite(model, x, y)
 
 
-def test_half_precision_that_overflows_is_told() -> None:
+def test_check_finite_explains_half_precision_that_overflows() -> None:
     dataset = make_dataset(make_table().assign(y=lambda table: 1e5 * table["y"]))
     model = make_model(dataset)
     with pytest.raises(ValueError, match="target 'y' must be finite, got inf.*16-mixed"):
@@ -154,9 +154,7 @@ def test_half_precision_that_overflows_is_told() -> None:
 @pytest.mark.parametrize(
     ("transformation", "value"), [("log", 0.0), ("sqrt", -2.0), ("logit", 1.5)]
 )
-def test_a_transformation_that_is_not_defined_for_the_target_is_refused(
-    transformation: str, value: float
-) -> None:
+def test_check_transformations_rejects_undefined_values(transformation: str, value: float) -> None:
     table = make_table()
     table["y"] = table["share"]  # within 0 and 1
     table.loc[30, "y"] = value
@@ -178,10 +176,15 @@ def test_a_transformation_that_is_not_defined_for_the_target_is_refused(
     ("loss", "transformation", "fill", "message"),
     [
         (SMAPE(), "log", 0.0, "transformation 'log' .*'y', got 0, which constant_fill_strategy"),
-        (PoissonLoss(), None, -1.0, "cannot have -1 in target 'y', which constant_fill_strategy"),
+        (
+            PoissonLoss(),
+            None,
+            -1.0,
+            "does not support -1 in target 'y', which constant_fill_strategy",
+        ),
     ],
 )
-def test_a_fill_that_loss_or_transformation_rule_out_is_refused_if_there_are_gaps(
+def test_from_dataset_rejects_fill_values_of_gaps_without_support(
     loss: Any, transformation: str | None, fill: float, message: str, gaps: bool
 ) -> None:
     table = make_table()
@@ -200,8 +203,8 @@ def test_a_fill_that_loss_or_transformation_rule_out_is_refused_if_there_are_gap
 
 
 @pytest.mark.parametrize("level", [-50.0, 0.0])
-def test_negative_centers_of_several_groups_are_refused(level: float) -> None:
-    """The host makes 5 of -5 and -5, and NaN of -5 and 5."""
+def test_check_centers_rejects_negative_centers_of_several_groups(level: float) -> None:
+    """pytorch-forecasting computes 5 from -5 and -5, and NaN from -5 and 5."""
     table = make_table()
     table["y"] = table["signed"] + level + np.where(table["series"] == "s0", -20, 20)
     dataset = make_dataset(
@@ -213,7 +216,7 @@ def test_negative_centers_of_several_groups_are_refused(level: float) -> None:
         make_model(dataset)
 
 
-def test_a_scale_of_zero_is_named() -> None:
+def test_check_finite_names_a_scale_of_zero() -> None:
     dataset = make_dataset(target_normalizer=TorchNormalizer())
     model = make_model(dataset)
     dataset.target_normalizer.scale_ = 0.0
@@ -221,7 +224,7 @@ def test_a_scale_of_zero_is_named() -> None:
         stages(model, dataset)["predict"]()
 
 
-# what is odd, but can be forecast
+# unusual data that can be forecast
 
 FLAT = {
     "constant": lambda y: np.full(len(y), 7.0),
@@ -240,7 +243,9 @@ FLAT = {
     ids=["group", "by group", "torch", "none"],
 )
 @pytest.mark.parametrize("kind", FLAT)
-def test_forecasts_stay_in_the_scale_of_the_data(kind: str, normalizer: Any, steps: int) -> None:
+def test_forecasts_of_unusual_data_stay_in_their_scale(
+    kind: str, normalizer: Any, steps: int
+) -> None:
     table = make_table()
     table["y"] = FLAT[kind](table["y"].to_numpy())
     dataset = make_dataset(table, target_normalizer=normalizer, max_encoder_length=steps)
@@ -248,7 +253,7 @@ def test_forecasts_stay_in_the_scale_of_the_data(kind: str, normalizer: Any, ste
     fit(model, dataset, steps=3)
     forecast = model.predict(dataset, trainer_kwargs={**QUIET})
     spread = table["y"].max() - table["y"].min()
-    # a history that does not vary says nothing of the scale: there the host's, or 1, speaks
+    # a constant history has no scale: it takes that of the normalizer, or 1
     flat = steps == 1 or kind not in ("tiny", "huge")
     reach = 100 * max(spread, 1.0 if flat else 0.0)
     assert forecast.isfinite().all()
@@ -265,10 +270,10 @@ def test_forecasts_stay_in_the_scale_of_the_data(kind: str, normalizer: Any, ste
     ],
     ids=["normal", "log-normal", "negative binomial", "beta"],
 )
-def test_parameters_far_off_still_are_those_of_a_distribution(
+def test_extreme_parameters_still_are_those_of_a_distribution(
     target: str, loss: Any, normalizer: Any
 ) -> None:
-    """A covariate in the hundred millions that no scaler is given for leads there at once."""
+    """A covariate in the hundred millions without a scaler leads there at once."""
     dataset = make_dataset(
         target=target, time_varying_unknown_reals=[target], target_normalizer=normalizer
     )
@@ -284,19 +289,19 @@ def test_parameters_far_off_still_are_those_of_a_distribution(
     model.loss.loss(out["prediction"], truth).sum().backward()
     assert raw.grad is not None
     assert raw.grad.isfinite().all()
-    assert (raw.grad[..., 0 if target == "count" else 1] < 0).all()  # it leads away from there
+    assert (raw.grad[..., 0 if target == "count" else 1] < 0).all()  # training leads back
 
 
 @pytest.mark.parametrize("loss", [RMSE(), SMAPE() + RMSE()], ids=["RMSE", "SMAPE() + RMSE()"])
-def test_a_forecast_without_error_does_not_break_the_model(loss: Any) -> None:
-    # float32 has no number between 1e8 and what is forecast: the root of the error is that of 0
+def test_exact_forecast_does_not_break_the_model(loss: Any) -> None:
+    # float32 has no number between 1e8 and the forecast: the loss is the root of 0
     dataset = make_dataset(make_table().assign(y=1e8))
     model = make_model(dataset, loss=loss)
     fit(model, dataset, steps=3)
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
-def test_an_error_beside_an_exact_fit_is_learned_from() -> None:
+def test_exact_forecast_of_one_target_leaves_gradients_of_the_other() -> None:
     table = make_table().assign(signed=1e8)
     dataset = make_dataset(
         table,
@@ -311,8 +316,8 @@ def test_an_error_beside_an_exact_fit_is_learned_from() -> None:
     assert not torch.equal(before[0], model.network.residual_head.weight)
 
 
-@pytest.mark.filterwarnings("ignore:Loss is not finite:UserWarning")  # the host's, and then 1e9
-def test_a_model_that_diverges_is_told() -> None:
+@pytest.mark.filterwarnings("ignore:Loss is not finite:UserWarning")  # before its loss of 1e9
+def test_training_explains_a_loss_that_is_not_finite() -> None:
     dataset = make_dataset()
     model = make_model(dataset)
     nn.init.constant_(model.network.residual_head.bias, torch.nan)
@@ -321,7 +326,7 @@ def test_a_model_that_diverges_is_told() -> None:
 
 
 @pytest.mark.parametrize("mode", ["prediction", "quantiles", None])
-def test_a_distribution_of_no_numbers_is_told(mode: str | None) -> None:
+def test_distribution_explains_output_that_is_not_finite(mode: str | None) -> None:
     dataset = make_dataset()
     model = make_model(dataset, loss=NormalDistributionLoss())
     nn.init.constant_(model.network.residual_head.bias, torch.nan)
@@ -332,7 +337,7 @@ def test_a_distribution_of_no_numbers_is_told(mode: str | None) -> None:
             model.predict(dataset, mode=mode, trainer_kwargs={**QUIET})
 
 
-# datasets that the model was not made for
+# datasets that do not fit the model
 
 
 @pytest.mark.parametrize(
@@ -357,14 +362,16 @@ def test_a_distribution_of_no_numbers_is_told(mode: str | None) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
-def test_another_dataset_is_refused(changes: dict[str, Any], message: str, stage: str) -> None:
+def test_check_dataset_rejects_another_dataset(
+    changes: dict[str, Any], message: str, stage: str
+) -> None:
     model = make_model(make_dataset(**COVARIATES))
     other = make_dataset(**{**COVARIATES, **changes})
     with pytest.raises(ValueError, match=f"^mLSTMTime: the model was made for .*{message}"):
         stages(model, other)[stage]()
 
 
-def test_a_batch_of_other_columns_is_refused() -> None:
+def test_check_batch_rejects_other_columns() -> None:
     model = make_model(make_dataset(**COVARIATES))
     other = make_dataset()
     x, _ = next(iter(other.to_dataloader(train=False, batch_size=4, num_workers=0)))
@@ -372,7 +379,7 @@ def test_a_batch_of_other_columns_is_refused() -> None:
         model(x)
 
 
-@pytest.mark.filterwarnings("ignore:Min encoder length and/or:UserWarning")  # the host's, and then
+@pytest.mark.filterwarnings("ignore:Min encoder length and/or:UserWarning")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -384,7 +391,7 @@ def test_a_batch_of_other_columns_is_refused() -> None:
     ],
     ids=["columns", "label", "length", "nan", "gaps"],
 )
-def test_a_table_that_does_not_fit_is_refused(
+def test_predict_rejects_a_table_that_does_not_fit(
     change: Callable[[pd.DataFrame], pd.DataFrame], message: str
 ) -> None:
     model = make_model(make_dataset(**COVARIATES))
@@ -393,7 +400,7 @@ def test_a_table_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "error", "message"),
+    ("change", "error", "message"),
     [
         (lambda table: table[:0], ValueError, "the table to predict must have rows"),
         (lambda table: table.assign(t=table["t"] * 1.0), TypeError, "'t' .* must hold integers"),
@@ -401,21 +408,21 @@ def test_a_table_that_does_not_fit_is_refused(
     ],
     ids=["empty", "time", "target"],
 )
-def test_a_table_of_other_kinds_is_refused(
-    spoilt: Callable[[pd.DataFrame], pd.DataFrame], error: type[Exception], message: str
+def test_predict_rejects_a_table_of_other_types(
+    change: Callable[[pd.DataFrame], pd.DataFrame], error: type[Exception], message: str
 ) -> None:
     model = make_model(make_dataset())
     with pytest.raises(error, match=f"^mLSTMTime: .*{message}"):
-        model.predict(spoilt(make_table()), trainer_kwargs={**QUIET})
+        model.predict(change(make_table()), trainer_kwargs={**QUIET})
 
 
 @pytest.mark.parametrize("data", [make_table(), [1, 2], None], ids=["table", "list", "none"])
-def test_what_is_no_dataset_is_refused(data: Any) -> None:
+def test_from_dataset_rejects_what_is_not_a_dataset(data: Any) -> None:
     with pytest.raises(TypeError, match="^mLSTMTime: dataset must be a TimeSeriesDataSet, got"):
         mLSTMTime.from_dataset(data)
 
 
-def test_a_dataset_in_the_place_of_its_loader_is_refused() -> None:
+def test_fit_rejects_a_dataset_instead_of_its_loader() -> None:
     dataset = make_dataset()
     trainer = Trainer(**QUIET, max_epochs=1, enable_checkpointing=False)
     with pytest.raises(TypeError, match=r"^mLSTMTime: .*dataset\.to_dataloader"):
@@ -424,7 +431,7 @@ def test_a_dataset_in_the_place_of_its_loader_is_refused() -> None:
         make_model(dataset)(dataset[0])
 
 
-def test_columns_that_the_host_makes_need_not_be_in_the_table() -> None:
+def test_predict_does_not_need_columns_that_are_computed() -> None:
     dataset = make_dataset(
         **{**CONFIGURATIONS["known group"], "lags": {"y": [1]}, "add_relative_time_idx": True}
     )
@@ -433,7 +440,7 @@ def test_columns_that_the_host_makes_need_not_be_in_the_table() -> None:
     assert model.predict(table, trainer_kwargs={**QUIET}).shape == (3, 4)
 
 
-def test_whole_numbers_are_no_matter_for_a_table_and_an_error_for_a_dataset() -> None:
+def test_integers_are_converted_in_a_table_and_rejected_in_a_dataset() -> None:
     normalizer = {"target_normalizer": EncoderNormalizer(), "time_varying_unknown_reals": []}
     model = make_model(
         make_dataset(make_table().assign(y=lambda t: t["whole"] * 1.0), **normalizer)
@@ -444,8 +451,8 @@ def test_whole_numbers_are_no_matter_for_a_table_and_an_error_for_a_dataset() ->
         make_model(make_dataset(whole, **normalizer))
 
 
-def test_a_number_that_the_host_takes_for_a_label_is_refused() -> None:
-    """Of pandas' nullable integers, which the host has no real normalizer for."""
+def test_from_dataset_rejects_a_number_taken_for_a_label() -> None:
+    """pytorch-forecasting has no real normalizer for nullable integers of pandas."""
     table = make_table()
     table["whole"] = table["whole"].astype("Int64")
     dataset = make_dataset(
@@ -455,7 +462,7 @@ def test_a_number_that_the_host_takes_for_a_label_is_refused() -> None:
         mLSTMTime.from_dataset(dataset)
 
 
-def test_a_scaler_without_steps_to_measure_is_refused() -> None:
+def test_from_dataset_rejects_a_scaler_without_history() -> None:
     dataset = make_dataset(
         time_varying_known_reals=["price"],
         scalers={"price": EncoderNormalizer()},
@@ -466,8 +473,8 @@ def test_a_scaler_without_steps_to_measure_is_refused() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_one_of_several_normalizers_without_steps_to_measure_is_refused(steps: int) -> None:
-    """The host refuses it where it is the only one."""
+def test_from_dataset_rejects_one_of_several_normalizers_without_history(steps: int) -> None:
+    """pytorch-forecasting rejects it if it is the only one."""
     dataset = make_dataset(
         target=["y", "signed"],
         time_varying_unknown_reals=["y", "signed"],
@@ -478,7 +485,7 @@ def test_one_of_several_normalizers_without_steps_to_measure_is_refused(steps: i
         make_model(dataset)
 
 
-def test_a_fill_that_the_host_scales_to_several_numbers_is_refused() -> None:
+def test_from_dataset_rejects_a_fill_value_scaled_to_several_numbers() -> None:
     dataset = make_dataset(
         make_gaps(make_table()),
         allow_missing_timesteps=True,
@@ -496,13 +503,13 @@ def test_a_fill_that_the_host_scales_to_several_numbers_is_refused() -> None:
     "normalizer",
     [
         {"target_normalizer": GroupNormalizer(groups=["series"])},
-        # of histories that do not vary: the host's scale is 1e-7
+        # for constant histories the scale is 1e-7
         {"target_normalizer": EncoderNormalizer("robust", center=False), "max_encoder_length": 2},
     ],
     ids=["group", "window"],
 )
 @pytest.mark.parametrize("loss", [PoissonLoss(), TweedieLoss()], ids=["Poisson", "Tweedie"])
-def test_counts_of_all_sizes_are_rates(
+def test_forecasts_of_counts_of_all_sizes_are_rates(
     normalizer: dict[str, Any], instance: bool, loss: Any
 ) -> None:
     table = make_table()

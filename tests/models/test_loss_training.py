@@ -151,9 +151,9 @@ CASES: dict[str, Case] = {
 }
 
 
-# on horizons of different lengths: the host pads the truth with 0, which is impossible for positive
-# values, and takes it for data where it averages over samples or sees them as one vector
-HOST_CANNOT_PAD = ["normal, softplus", "aggregation", "multivariate normal"]
+# with horizons of different lengths: pytorch-forecasting pads the truth with 0, which no positive
+# distribution supports, and which losses that average over samples or steps take for data
+NO_PADDING = ["normal, softplus", "aggregation", "multivariate normal"]
 
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -207,7 +207,7 @@ def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> Non
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in HOST_CANNOT_PAD])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NO_PADDING])
 def test_loss_works_on_horizons_of_different_lengths(name: str) -> None:
     loss, dataset = make_case(name, min_prediction_length=1)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
@@ -299,7 +299,7 @@ def test_logging_metrics_are_logged_for_every_target() -> None:
 
 @pytest.mark.parametrize("name", ["variable decoders", "two targets with weights and lags"])
 def test_logging_metrics_mask_padding(name: str) -> None:
-    """The host counts them, as forecasts of 0."""
+    """pytorch-forecasting counts it, as forecasts of 0."""
     dataset = configured(name)
     metrics = [MAE(), SMAPE() + MAE()]
     model = mLSTMTime.from_dataset(dataset, logging_metrics=metrics, **SMALL)
@@ -327,14 +327,14 @@ def test_logging_metrics_mask_padding(name: str) -> None:
 @pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), SMAPE() + MAE()], ids=["MAE", "q", "sum"])
 @pytest.mark.parametrize("transformation", [None, "log1p", "count", "softplus", "relu", "sqrt"])
 def test_transform_output_inverts_the_transformation(transformation: str | None, loss: Any) -> None:
-    """The host takes 1 too much, for log1p and for count: a constant of 5 was forecast as 6."""
+    """pytorch-forecasting forecasts 6 for a constant of 5, for log1p and for count."""
     table = make_table()
     table["y"] = 0.25 + 0.01 * (table["t"] % 2)
     normalizer = EncoderNormalizer(transformation=transformation)
     dataset = make_dataset(table, target_normalizer=normalizer)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     with torch.no_grad():
-        model.network.residual_head.weight.zero_()  # the linear paths go on with the history
+        model.network.residual_head.weight.zero_()  # the linear maps continue the history
         model.network.residual_head.bias.zero_()
     x, _ = collate(pick_samples(dataset), torch.float32)
     forecast = model.to_prediction(model(x))
@@ -366,7 +366,7 @@ def test_networks_within_a_multi_loss_are_trained_and_saved() -> None:
 
 
 def test_output_of_another_model_can_be_read() -> None:
-    """The host tells a distribution its transformation with the first forecast only."""
+    """pytorch-forecasting sets the transformation of a distribution with its first forecast."""
     loss, dataset = make_case("normal, softplus")
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
     x, _ = collate(pick_samples(dataset), torch.float32)
@@ -392,7 +392,7 @@ def test_untrained_counts_are_in_the_scale_of_the_data(loss: Any, size: float) -
 
 
 def test_linear_maps_learn_a_season_of_classes() -> None:
-    """The linear paths carry a season of classes to the horizon."""
+    """Each class has a season of its own."""
     t = torch.arange(60)
     table = pd.DataFrame(
         {"t": t, "series": "s", "label": ["up" if n // 3 % 2 else "down" for n in t]}
@@ -405,7 +405,7 @@ def test_linear_maps_learn_a_season_of_classes() -> None:
 
 
 def test_monotone_constraints_are_kept() -> None:
-    """A target that falls with the price is forecast to fall less where the constraint forbids."""
+    """A forecast that falls with the price falls less if a constraint forbids it."""
     table = make_table()
     table["y"] = 10 - 3 * table["price"]
     dataset = make_dataset(table, time_varying_known_reals=["price"])

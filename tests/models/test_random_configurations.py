@@ -1,7 +1,8 @@
-"""Whatever the table, the dataset, the loss and the model: forecasts in scale, or a clear error.
+"""Any table, dataset, loss and model: forecasts are in scale, or an error explains why not.
 
-``make test`` tries 300, the same at every run, and ``make test-all`` 1000;
-``RANDOM_CONFIGURATIONS=3000 pytest tests/test_random_configurations.py`` tries as many new ones.
+``make test`` tries 300, the same in every run, and ``make test-all`` 1000;
+``RANDOM_CONFIGURATIONS=3000 pytest tests/models/test_random_configurations.py`` tries as many new
+ones.
 """
 
 import os
@@ -35,11 +36,11 @@ from pytorch_forecasting_mlstm.models.base.losses.link import (
     target_normalizers,
 )
 
-#: How many are drawn anew; without, they are the same at every run.
+#: Number of new ones; without it, they are the same in every run.
 EXAMPLES = os.environ.get("RANDOM_CONFIGURATIONS")
 
-#: What the host says when it refuses a table or a setting, before there is a model.
-HOST_REFUSES = (
+#: Errors of pytorch-forecasting on a table or a setting, before there is a model.
+UPSTREAM_REJECTS = (
     "filters should not remove entries all entries",  # every series is too short
     "index 0 is out of bounds for axis 0 with size 0",  # no row is left after the lags
     "zero-size array to reduction operation",  # likewise
@@ -60,27 +61,27 @@ HOST_REFUSES = (
 )
 
 
-class RefusedError(Exception):
-    """The host or the model has said what is wrong."""
+class RejectedError(Exception):
+    """pytorch-forecasting or the model has said what is wrong."""
 
 
 def build(make: Any, *arguments: Any, **options: Any) -> TimeSeriesDataSet:
-    """Make a dataset, which the host may refuse."""
+    """Make a dataset, which pytorch-forecasting may reject."""
     try:
         return make(*arguments, **options)
     except Exception as error:
-        if any(message in str(error) for message in HOST_REFUSES):
-            raise RefusedError(f"host: {error}") from error
+        if any(message in str(error) for message in UPSTREAM_REJECTS):
+            raise RejectedError(f"upstream: {error}") from error
         raise
 
 
 def ask(call: Any, *arguments: Any, **options: Any) -> Any:
-    """Call what is ours: no error may come out but those that start with our name."""
+    """Call this package, whose errors must start with the name of the model."""
     try:
         return call(*arguments, **options)
     except (TypeError, ValueError) as error:
         if str(error).startswith(("mLSTMTime: ", "mLSTMTime.forecast: ")):
-            raise RefusedError(str(error)) from error
+            raise RejectedError(str(error)) from error
         raise
 
 
@@ -120,7 +121,7 @@ def forecast(case: Case) -> mLSTMTime:
             values.append(torch.as_tensor(case.later[name].to_numpy(copy=True)))
         if name in dataset.constant_fill_strategy:  # what stands in gaps is data, too
             values.append(torch.tensor([dataset.constant_fill_strategy[name]]))
-        known = torch.cat([each.double() for each in values])  # a hole may be where lags take rows
+        known = torch.cat([part.double() for part in values])  # a hole may be where lags take rows
         scale = scales[number][:, 1].repeat_interleave(lengths).double().abs()
         assert_in_scale(
             points,
@@ -134,18 +135,18 @@ def forecast(case: Case) -> mLSTMTime:
 
 
 def forecast_ahead(case: Case, model: mLSTMTime) -> None:
-    """Forecast what comes after the table, and all that is known of it stays what it was."""
+    """Forecast the steps after the table, with everything that is known left as it was."""
     table = case.table if case.later is None else case.later
     last = table.sort_values("t").groupby(["shop", "item"]).tail(1)
     horizon = case.dataset["max_prediction_length"]
     future = pd.concat([last.assign(t=last["t"] + step) for step in range(1, horizon + 1)])
-    tidy = ask(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
+    long = ask(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
     targets = to_list(case.dataset["target"])
-    assert len(tidy) == len(last) * horizon * len(targets)
+    assert len(long) == len(last) * horizon * len(targets)
     for name in targets:
-        own = tidy[tidy["target"] == name] if len(targets) > 1 else tidy
-        assert name == "label" or np.isfinite(own["prediction"].to_numpy(float)).all()
-    steps = tidy.groupby(["shop", "item"])["t"].agg(["min", "max"])
+        rows = long[long["target"] == name] if len(targets) > 1 else long
+        assert name == "label" or np.isfinite(rows["prediction"].to_numpy(float)).all()
+    steps = long.groupby(["shop", "item"])["t"].agg(["min", "max"])
     ends = last.set_index(["shop", "item"])["t"].loc[steps.index]
     assert (steps["min"] == ends + 1).all() and (steps["max"] == ends + horizon).all()
 
@@ -153,37 +154,37 @@ def forecast_ahead(case: Case, model: mLSTMTime) -> None:
 def assert_in_scale(
     points: Tensor, values: Tensor, scale: Tensor, normalizer: Any, loss: Any, centered: bool
 ) -> None:
-    """Assert that forecasts are within 100 times the range of the data, around them.
+    """Assert that forecasts are no farther from the data than 100 times their range.
 
-    Where the forecast is made in the space of a transformation, there. A history that does not
-    vary says nothing about the scale: the host's takes its place.
+    This holds in the space of the transformation, if there is one. A constant history has no scale:
+    that of the normalizer takes its place.
     """
     made = points.double()
     transformation = normalizer.transformation
     in_logs = link_of(loss) is Link.LOG_RATE or transformation == "log1p"
-    if in_logs:  # the host's way back from log1p is the exponential
+    if in_logs:  # pytorch-forecasting inverts log1p by exp
         values, made = values.clamp_min(0).log1p(), made.clamp_min(1e-300).log()
         scale = torch.maximum(scale, torch.ones_like(scale))
-    elif transformation == "count":  # and from one more, it is softplus, but of samples one less
+    elif transformation == "count":  # and softplus of y + 1 by softplus, but for samples by -1
         samples = isinstance(loss, NormalDistributionLoss | MultivariateNormalDistributionLoss)
         back = torch.tensor(1.0).add if samples else normalizer.get_transform("softplus")["forward"]
-        # of what is below 0, softplus can come no closer than its edge
+        # softplus comes no closer to values below 0 than its limit
         values, made = torch.maximum(values + 1, back(torch.zeros_like(values))), back(made)
     else:
         values, made = (normalizer.preprocess(y.float()).double() for y in (values, made))
-        values = values[values.isfinite()]  # of a later table more is undefined than is read
+        values = values[values.isfinite()]  # more of a later table is undefined than what is read
     low, high = values.min(), values.max()
     reach = torch.maximum(high - low, scale)
-    if not centered:  # nothing is measured but how far from 0 the target is
+    if not centered:  # the scale is the distance of the target from 0
         reach = torch.maximum(reach, values.abs().max())
-    if isinstance(loss, LogNormalDistributionLoss):  # the mean of it grows with the square
+    if isinstance(loss, LogNormalDistributionLoss):  # its mean grows with the square
         reach = reach * (1 + reach)
     reach = 100 * reach.reshape(-1, *[1] * (made.ndim - 1))
     reach = reach + 1e-6 * max(low.abs(), high.abs())  # samples of a distribution are rounded
-    if transformation in ("softplus", "logit"):  # at their edge, which is 1e-7, all is rounding
+    if transformation in ("softplus", "logit"):  # near their limit of 1e-7, all is rounding
         reach = reach + 1
     assert (made - high <= reach).all(), (made.max(), high, reach.min())
-    # with a transformation, far below is near its edge: exp(-1000) is 0
+    # with a transformation, what is far below is near its limit: exp(-1000) is 0
     if transformation is None and not in_logs:
         assert (low - made <= reach).all(), (made.min(), low, reach.min())
 
@@ -194,7 +195,7 @@ def shorten(message: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.slow_matrix)])
-def test_forecasts_are_in_scale_or_refused(count: int) -> None:
+def test_forecasts_are_in_scale_or_rejected(count: int) -> None:
     outcomes: Counter[str] = Counter()
     ahead: Counter[bool] = Counter()
 
@@ -209,20 +210,20 @@ def test_forecasts_are_in_scale_or_refused(count: int) -> None:
     @given(cases())
     def run(case: Case) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the host's, on scales, lengths and unknown labels
+            warnings.simplefilter("ignore")  # of scales, lengths and unknown labels
             try:
                 model = forecast(case)
                 outcomes["forecast"] += 1
-            except RefusedError as error:
+            except RejectedError as error:
                 outcomes[shorten(str(error))] += 1
                 return
             try:
                 forecast_ahead(case, model)
                 ahead[True] += 1
-            except RefusedError:
+            except RejectedError:
                 ahead[False] += 1
 
     run()
-    # a test of refusals alone would show nothing
+    # a test of rejections alone would show nothing
     assert outcomes["forecast"] > 0.25 * outcomes.total(), outcomes.most_common()
     assert ahead[True] > 0.25 * ahead.total(), ahead

@@ -122,6 +122,11 @@ class mLSTMTime(ForecastingModel):
         If an argument is of the wrong type or out of range, if signs are to be flipped that
         cannot be, or if a batch is longer than the model was made for.
 
+    Attributes
+    ----------
+    network : mLSTMTimeNetwork
+        The network, a plain ``torch.nn.Module`` from tensors to tensors, for example to export.
+
     References
     ----------
     .. [1] M. Alharthi and A. Mahmood, "xLSTMTime: Long-term Time Series Forecasting with xLSTM",
@@ -304,9 +309,9 @@ class mLSTMTime(ForecastingModel):
         flip = None
         if self.training and self.random_sign_flip:
             flip = sample_flip_mask(len(inputs.history_reals), inputs.history_reals.device)
-        return self.to_network_output(prediction=self.rescale(self.network(inputs, flip)))
+        return self.to_network_output(prediction=self.rescale_forecasts(self.network(inputs, flip)))
 
-    def rescale(self, forecasts: list[TargetForecast]) -> Any:
+    def rescale_forecasts(self, forecasts: list[TargetForecast]) -> Any:
         """Bring forecasts of the network to the scale of the data.
 
         Parameters

@@ -67,7 +67,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     model.eval()
     try:
         parts, memory = network.decompose(network_inputs(x))
-        prediction = model.rescale([part.add_up() for part in parts])
+        prediction = model.rescale_forecasts([part.add_up() for part in parts])
         weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
     finally:
         model.train(training)

@@ -1,0 +1,83 @@
+"""ForecastingModel around another network: everything but the network is shared."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from pytorch_forecasting.metrics import MAE, CrossEntropy, QuantileLoss
+from torch import nn
+
+from helpers.datasets import HORIZON, QUIET, configured, fit, make_table
+from pytorch_forecasting_mlstm.models.base.base_model import ForecastingModel
+from pytorch_forecasting_mlstm.models.base.losses.factory import clone_logging_metrics, clone_loss
+
+
+class Level(ForecastingModel):
+    """Forecast the mean of the history, plus a constant for each number per step."""
+
+    def __init__(
+        self,
+        target: str | None = None,
+        output_size: int = 1,
+        max_encoder_length: int = 1,
+        max_prediction_length: int = 1,
+        x_reals: list[str] | None = None,
+        x_categoricals: list[str] | None = None,
+        static_categoricals: list[str] | None = None,
+        static_reals: list[str] | None = None,
+        time_varying_categoricals_encoder: list[str] | None = None,
+        time_varying_categoricals_decoder: list[str] | None = None,
+        time_varying_reals_encoder: list[str] | None = None,
+        time_varying_reals_decoder: list[str] | None = None,
+        embedding_sizes: dict[str, tuple[int, int]] | None = None,
+        embedding_labels: dict[str, list[str]] | None = None,
+        embedding_paddings: list[str] | None = None,
+        categorical_groups: dict[str, list[str]] | None = None,
+        loss: Any = None,
+        logging_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        loss = clone_loss(MAE() if loss is None else loss, "Level")
+        logging_metrics = clone_logging_metrics(logging_metrics, "Level")
+        self.save_hyperparameters()
+        super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
+        self.constant = nn.Parameter(torch.zeros(output_size))
+
+    def forward(self, x: dict[str, Any]) -> Any:
+        center, scale = x["target_scale"][:, :1], x["target_scale"][:, 1:]
+        level = ((x["encoder_target"] - center) / scale).mean(1)
+        steps = x["decoder_cont"].shape[1]
+        output = level[:, None, None] + self.constant.expand(steps, -1)
+        return self.to_network_output(prediction=self.transform_output(output, x["target_scale"]))
+
+
+def test_forecasting_model_trains_predicts_forecasts_and_reloads(tmp_path: Path) -> None:
+    dataset = configured("known real")
+    model = Level.from_dataset(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]), learning_rate=0.1)
+    trainer = fit(model, dataset)
+    assert model.constant.detach().abs().min() > 0
+    predictions = model.predict(dataset, mode="quantiles", trainer_kwargs=dict(QUIET))
+    assert predictions.shape == (len(dataset), HORIZON, 3)
+    table = make_table()
+    future = pd.concat([table.groupby("series").tail(1).assign(t=26 + n) for n in range(HORIZON)])
+    forecast = model.forecast(table, future, trainer_kwargs=dict(QUIET))
+    assert list(forecast.columns[-4:]) == ["prediction", "q0.1", "q0.5", "q0.9"]
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = Level.load_from_checkpoint(tmp_path / "model.ckpt")
+    reloaded = loaded.forecast(table, future, trainer_kwargs=dict(QUIET))
+    pd.testing.assert_frame_equal(reloaded, forecast, check_exact=True)
+
+
+def test_forecasting_model_begins_errors_with_its_name() -> None:
+    dataset = configured("known real")
+    with pytest.raises(ValueError, match="^Level: CrossEntropy is a loss for a categorical target"):
+        Level.from_dataset(dataset, loss=CrossEntropy())
+    with pytest.raises(ValueError, match="^Level: output_size follows from the dataset"):
+        Level.from_dataset(dataset, output_size=3)
+    model = Level.from_dataset(dataset)
+    with pytest.raises(ValueError, match=r"^Level: the model was made for the real variables"):
+        model.predict(configured("no covariates"), trainer_kwargs=dict(QUIET))
+    with pytest.raises(TypeError, match="^Level: a batch must come from a loader"):
+        model.on_before_batch_transfer(({"y": torch.ones(1)}, torch.ones(1)), 0)

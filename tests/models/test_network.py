@@ -1,0 +1,72 @@
+"""The network without its model: exported, in threads, and free of pytorch-forecasting."""
+
+import ast
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_forecasting.utils import to_list
+
+from helpers.datasets import collate, configured, pick_samples
+from helpers.models import every_configuration, shared_model
+from helpers.tolerances import assert_close, assert_identical
+from pytorch_forecasting_mlstm.models import mlstm_time
+from pytorch_forecasting_mlstm.models.mlstm_time.adapter import network_inputs
+
+MIXED = "mixed targets and covariates"
+
+
+@pytest.mark.parametrize("module", ["_network", "submodules", "targets", "instance_norm"])
+def test_network_imports_no_forecasting_framework(module: str) -> None:
+    path = Path(mlstm_time.__file__).with_name(f"{module}.py")
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add(str(node.module).split(".")[0])
+    assert imported <= {"collections", "typing", "torch"}
+
+
+@every_configuration
+def test_network_forecasts_what_the_model_rescales(name: str) -> None:
+    model = shared_model(name)
+    x, _ = collate(pick_samples(configured(name)))
+    with torch.no_grad():
+        forecasts = model.network(network_inputs(x))
+        outputs, scales = zip(*forecasts, strict=True)
+        several = isinstance(configured(name).target, list)
+        rescaled = (
+            model.transform_output(list(outputs), list(scales))
+            if several
+            else model.transform_output(outputs[0], scales[0])
+        )
+        expected = model(x).prediction
+    assert_identical(tuple(to_list(rescaled)), tuple(to_list(expected)))
+
+
+@torch.no_grad()
+def test_network_is_exported() -> None:
+    network = shared_model(MIXED).network
+    first, second = (
+        network_inputs(collate(pick_samples(configured(MIXED), count)[:5])[0]) for count in (5, 12)
+    )
+    exported = torch.export.export(network, (first,), strict=False).module()
+    for inputs in (first, second):
+        assert_close(tuple(exported(inputs)), tuple(network(inputs)))
+
+
+def test_network_runs_in_threads() -> None:
+    network = shared_model(MIXED).network
+    samples = pick_samples(configured(MIXED), 12)
+    batches = [network_inputs(collate(samples[start:])[0]) for start in range(8)]
+
+    def forecast(inputs: Any) -> Any:
+        with torch.no_grad():  # which each thread sets for itself
+            return network(inputs)
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, inputs in zip(pool.map(forecast, batches), batches, strict=True):
+            assert_identical(tuple(got), tuple(forecast(inputs)))
