@@ -60,8 +60,9 @@ benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DA
 	$(BIN)/python benchmarks/recall.py --pairs 2 8 --seconds 20
 	$(if $(DATA),$(BIN)/python benchmarks/long_horizon.py --data "$(DATA)" --models ours no-memory lstm)
 
-plots: $(VENV)/.stamp-demo ## the pictures of docs/benchmarks.md, from benchmarks/results
+plots: $(VENV)/.stamp-test ## the plots of docs/benchmarks.md, from benchmarks/results, and the picture of the imports
 	$(BIN)/python benchmarks/plots.py
+	MPLBACKEND=Agg $(BIN)/python docs/draw_imports.py
 
 clean: ## remove .venv and everything generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

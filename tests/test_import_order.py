@@ -1,9 +1,13 @@
 """Imports inside the package run downwards only, and in no circle."""
 
+import runpy
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import grimp
 import pytest
+
+DRAWING = Path(__file__).parents[1] / "docs" / "draw_imports.py"
 
 PACKAGE = "pytorch_forecasting_mlstm"
 OPS = f"{PACKAGE}.layers._recurrent._mlstm.ops"
@@ -64,3 +68,10 @@ def test_imports_have_no_cycle(graph: grimp.ImportGraph) -> None:
 def test_imports_upwards_are_noticed(graph: grimp.ImportGraph) -> None:
     layers = [grimp.Layer("data"), grimp.Layer("models")]  # the wrong way round
     assert graph.find_illegal_dependencies_for_layers(layers, containers={PACKAGE})
+
+
+def test_picture_of_the_imports_is_up_to_date() -> None:
+    """If not, run ``make plots``."""
+    drawing = runpy.run_path(str(DRAWING))
+    shown = drawing["PICTURE"].read_text(encoding="utf-8")
+    assert drawing["describe"](drawing["room_imports"]()) in shown
