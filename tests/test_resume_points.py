@@ -102,6 +102,18 @@ def test_signal_to_end(tmp_path: Path, trainer: dict[str, Any]) -> None:
         assert_same(cut, whole)
 
 
+@pytest.mark.parametrize("stopping", STOPPINGS[1:], ids=["validation", "epoch"])
+def test_a_training_that_was_stopped_stops_again(tmp_path: Path, stopping: dict[str, Any]) -> None:
+    """At the same step, after a kill at the end of its last epoch, with the same learning rate."""
+    saves = SAVES["epochs, at their end"]
+    setting = Setting(7, "plateau of steps", saves, stopping, {"max_epochs": 9})
+    whole = run(setting, tmp_path / "whole")
+    assert 2 < whole.epoch < 9
+    last = run(setting, tmp_path / "cut", (whole.epoch,), hooks=("on_train_epoch_end",))
+    assert last.runs == 2
+    assert_same(last, whole)
+
+
 def fit(*callbacks: Any, **options: Any) -> Outcome:
     """Train with other callbacks, from the last file where there is one."""
     outcome = Outcome()

@@ -21,6 +21,7 @@ from .resume_point import (
     set_resume_point,
 )
 from .seeds import mix_seeds
+from .step_schedulers import read_step_schedulers, write_step_schedulers
 
 __all__ = ["SeededSteps"]
 
@@ -79,6 +80,7 @@ class SeededSteps(Callback):
         self.seed = seed
         self._stepping = False  # the optimizer changes the weights
         self._logged_step = 0  # Lightning's number of the step for loggers, when the batch ended
+        self._schedulers: dict[str, Any] | None = None  # when the batch ended
         self._buffers: dict[str, Tensor] = {}
         self._means: list[Any] = []
         self._accumulation: _Accumulation | None = None
@@ -95,7 +97,7 @@ class SeededSteps(Callback):
         trainer.callbacks.remove(self)  # type: ignore[attr-defined]
         trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
         self._loaded = self._accumulation = self._stopped = None
-        self._at_step = self._at_epoch_end = None
+        self._at_step = self._at_epoch_end = self._schedulers = None
         self._stepping = False
 
     def on_load_checkpoint(
@@ -111,6 +113,7 @@ class SeededSteps(Callback):
         """Lead Lightning's loops to the point that the file describes."""
         loop: Any = trainer.fit_loop
         self._logged_step = loop.epoch_loop._batches_that_stepped
+        self._schedulers = read_step_schedulers(trainer)
         if self._loaded is None:
             return
         own = self._loaded.own
@@ -183,6 +186,7 @@ class SeededSteps(Callback):
         """Note that the step is whole."""
         self._stepping = False
         self._logged_step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self._schedulers = read_step_schedulers(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the states of callbacks: the validation is repeated on resume."""
@@ -223,6 +227,8 @@ class SeededSteps(Callback):
         states = {k: v for k, v in checkpoint["callbacks"].items() if k in files}
         checkpoint["callbacks"] = {**states, **snapshot.callbacks, self.state_key: own}
         checkpoint["loops"]["fit_loop"] = snapshot.loop
+        if own["point"] == AFTER_STEP and self._schedulers is not None:
+            write_step_schedulers(checkpoint, self._schedulers)
         checkpoint["epoch"] = snapshot.loop["epoch_progress"]["current"]["completed"]
         checkpoint["state_dict"].update(
             {k: v for k, v in snapshot.buffers.items() if k in checkpoint["state_dict"]}
