@@ -412,7 +412,9 @@ def test_what_others_write_into_the_file_does_not_matter(
 
     loaded = Annotated.load_from_checkpoint(path)
     assert loaded.note == "mine"
-    assert torch.equal(loaded.position, torch.load(path)["state_dict"]["position"])
+    stored = torch.load(path)["state_dict"]
+    name = "network.position_embedding"
+    assert torch.equal(loaded.network.position_embedding, stored[name])
     if weights_alone:
         return
     data, trainer = (

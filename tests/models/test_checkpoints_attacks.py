@@ -313,7 +313,7 @@ def _index(dtype: str, data: Any = None) -> Callable[[Any], None]:
     )
 
 
-def _weight(value: Any, name: str = "position") -> Callable[[Any], None]:
+def _weight(value: Any, name: str = "network.position_embedding") -> Callable[[Any], None]:
     return lambda checkpoint: checkpoint["state_dict"].update({name: value})
 
 
@@ -321,7 +321,7 @@ def _quantized(checkpoint: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch will give them up
         weight = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
-    checkpoint["state_dict"]["position"] = weight
+    checkpoint["state_dict"]["network.position_embedding"] = weight
 
 
 BOMBS: dict[str, Callable[[Any], None]] = {
@@ -419,7 +419,7 @@ BOMBS: dict[str, Callable[[Any], None]] = {
     "negative": _argument("num_layers", -1),
     "unknown": _argument("whatever", 1),
     "no weights": lambda checkpoint: checkpoint["state_dict"].clear(),
-    "other weights": lambda checkpoint: checkpoint["state_dict"].pop("position"),
+    "other weights": lambda checkpoint: checkpoint["state_dict"].pop("network.position_embedding"),
     "no loss": lambda checkpoint: checkpoint[OBJECTS]["values"].pop("loss"),
 }
 
@@ -605,14 +605,20 @@ def test_weights_that_are_not_finite_are_refused(
     checkpoint = torch.load(path)
     checkpoint["state_dict"]["network.residual_head.weight"][0, 0] = value
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+    with pytest.raises(
+        ValueError, match=r"mLSTMTime: .* not finite, in network\.residual_head\.weight"
+    ):
         mLSTMTime.load_from_checkpoint(path)
     trainer = Trainer(enable_checkpointing=False, max_epochs=1, **QUIET)
     loader = configured("known real").to_dataloader(train=False, batch_size=16)
     for run in (trainer.validate, trainer.test, trainer.predict):
-        with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+        with pytest.raises(
+            ValueError, match=r"mLSTMTime: .* not finite, in network\.residual_head\.weight"
+        ):
             run(make_model(), loader, ckpt_path=path)
-    with pytest.raises(ValueError, match=r"mLSTMTime: .* not finite, in head\.weight"):
+    with pytest.raises(
+        ValueError, match=r"mLSTMTime: .* not finite, in network\.residual_head\.weight"
+    ):
         trainer.fit(make_model(), loader, loader, ckpt_path=path)
 
 
@@ -643,8 +649,8 @@ def test_objects_without_state_are_named(
         ("callbacks", {"EarlyStopping": _nested_dict()}),
         ("callbacks", {"EarlyStopping": _within_itself()}),
         ("optimizer_states", [{"state": {0: {"exp_avg": _wide(10**12)}}, "param_groups": []}]),
-        ("state_dict", {"position": _wide(10**12)}),
-        ("state_dict", {"position": torch.empty(3, device="meta")}),
+        ("state_dict", {"network.position_embedding": _wide(10**12)}),
+        ("state_dict", {"network.position_embedding": torch.empty(3, device="meta")}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

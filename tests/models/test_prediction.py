@@ -74,7 +74,7 @@ def assert_same(one: Any, other: Any, lengths: Tensor, raw: bool = False) -> Non
 @cache
 def few_windows(name: str) -> tuple[TimeSeriesDataSet, mLSTMTime]:
     """Return a small dataset of a configuration, and a model for it, made once."""
-    dataset = make_dataset(make_table(n_series=2, steps=14), **CONFIGURATIONS[name])
+    dataset = make_dataset(make_table(n_series=2, steps=15), **CONFIGURATIONS[name])
     assert len(dataset) > 14  # three batches of 7
     return dataset, mLSTMTime.from_dataset(dataset, **SMALL)
 

@@ -22,6 +22,7 @@ _TIMES = 4  # how often data may be referred to: a normalizer is in two hyper-pa
 _FREE = 1 << 18  # what any file may ask for, in bytes and in elements
 _LONGEST = 100_000  # characters of a text
 _LARGEST = 1024  # bits of a number
+_SMALL = 1024  # size that costs nothing to build, whatever the weights
 
 #: Hyper-parameters that layers are counted by, or that tensors are as long as when it forecasts.
 _SIZES = (
@@ -186,7 +187,7 @@ def check_sizes(hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tenso
                 f"{limit} at most; it is damaged, take another one."
             )
     for name in _SIZES:
-        limit = len(layers) if name == "num_layers" else numbers
+        limit = len(layers) if name == "num_layers" else max(numbers, _SMALL)
         largest = _largest(hyper_parameters.get(name))
         if largest > limit:
             raise ValueError(
