@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         {"checkpoint", "losses"},
         {"errors", "padding"},
     ],
-    OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
+    OPS: ["autograd", "dispatch", "cpp", "chunkwise"],
 }
 #: The model names its package container, which names the model; neither needs the other to load.
 LAZY = (
