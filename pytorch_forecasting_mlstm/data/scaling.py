@@ -114,7 +114,7 @@ def scale_covariates(
     if not by_history:
         return
     names, lagged, reals = dataset.reals, dataset.lagged_variables, values.reals
-    covariates = {name: each for name, each in by_history.items() if name not in lagged}
+    covariates = {name: scaler for name, scaler in by_history.items() if name not in lagged}
     scales: dict[str, Tensor] = {}
     for group in _with_equal_settings(covariates):
         normalizer, columns = covariates[group[0]], [names.index(name) for name in group]

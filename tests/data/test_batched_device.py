@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from helpers.batch_comparison import assert_batches_match, assert_identical
-from helpers.batched_configurations import CONFIGURATIONS, Configuration
+from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -42,7 +42,7 @@ NAMES = [
     "random lengths, missing steps",
     "encoders down to nothing",
 ]
-CASES = [next(each for each in CONFIGURATIONS if each.name == name) for name in NAMES]
+CASES = [find_configuration(name) for name in NAMES]
 
 
 def tensors(batch: Any) -> list[Tensor]:

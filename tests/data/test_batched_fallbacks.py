@@ -11,7 +11,7 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers.batch_comparison import assert_batches_match, assert_identical
-from helpers.batched_configurations import CONFIGURATIONS, Configuration
+from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.data import batched as batched_module
 
@@ -167,7 +167,7 @@ def test_lazy_batch_raises_for_a_position_that_is_not_there() -> None:
 )
 def test_getitem_matches_upstream(name: str) -> None:
     """In values; the layout in memory may differ."""
-    configuration = next(each for each in CONFIGURATIONS if each.name == name)
+    configuration = find_configuration(name)
     stock, batched = (
         configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
     )

@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 from helpers.batch_comparison import assert_batches_match, assert_identical
-from helpers.batched_configurations import CONFIGURATIONS, Configuration, panel
+from helpers.batched_configurations import Configuration, find_configuration, panel
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 # scikit-learn, if arrays are given to a scaler that was fitted to a table
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:X does not have valid feature na
 
 
 def build(cls: type[TimeSeriesDataSet], name: str = "variable lengths") -> TimeSeriesDataSet:
-    return next(each for each in CONFIGURATIONS if each.name == name).build(cls)
+    return find_configuration(name).build(cls)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from helpers.batch_comparison import (
     assert_identical,
     assert_scales_close,
 )
-from helpers.batched_configurations import CONFIGURATIONS, Configuration, panel
+from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration, panel
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -27,7 +27,7 @@ def load(dataset: TimeSeriesDataSet, seed: int, train: bool, batch_size: int = 1
 
 
 def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
-    return next(each for each in CONFIGURATIONS if each.name == name).build(cls)
+    return find_configuration(name).build(cls)
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
@@ -73,7 +73,7 @@ def test_batches_match_upstream_at_any_batch_size(name: str, batch_size: int) ->
 
 def test_batches_match_upstream_with_threads() -> None:
     """Batches above torch's threshold for sharing work among threads."""
-    stock = build(TimeSeriesDataSet, "EncoderNormalizer, own transformation, variable lengths")
+    stock = build(TimeSeriesDataSet, "EncoderNormalizer, custom transformation, variable lengths")
     times = 80
     expected = stock._collate_fn([stock[number] for number in range(len(stock))] * times)
     batched = BatchedTimeSeriesDataSet.wrap(stock)
@@ -161,7 +161,7 @@ def test_index_that_contradicts_the_lengths_raises_as_upstream() -> None:
     "name",
     [
         "covariates that share a normalizer",
-        "covariates scaled alike, each by its own normalizer, variable lengths",
+        "covariates with equal normalizers, variable lengths",
         "several targets, one normalizer",
     ],
 )

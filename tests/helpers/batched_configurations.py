@@ -1,6 +1,6 @@
-"""Tables, and what a dataset can be asked to make of them: the cases of the parity tests.
+"""Tables and dataset arguments: the cases of the parity tests.
 
-A configuration builds its arguments anew on every call, since datasets fit normalizers in place.
+A configuration creates its arguments on every call, since datasets fit normalizers in place.
 """
 
 import copy
@@ -25,21 +25,21 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 
 @cache
 def panel(seed: int = 0, *, gaps: float = 0.0, lengths: tuple[int, ...] = (24, 20, 26, 19)):
-    """Series of different lengths and starts, with a column for every kind of variable.
+    """Make series of different lengths and starts, with a column for every kind of variable.
 
     Parameters
     ----------
     seed : int
-        seed of the random numbers
+        Seed of the random numbers.
     gaps : float
-        share of steps that are missing; first and last steps never are
+        Share of steps that are missing. First and last steps never are.
     lengths : tuple of int
-        steps of each series
+        Number of steps of each series.
 
     Returns
     -------
     DataFrame
-        shared: datasets work on copies
+        Cached: do not change it.
     """
     generator = np.random.default_rng(seed)
     parts = []
@@ -76,29 +76,29 @@ def panel(seed: int = 0, *, gaps: float = 0.0, lengths: tuple[int, ...] = (24, 2
 
 
 def sparse() -> pd.DataFrame:
-    """The panel with a third of the steps missing."""
+    """Make the panel with a third of the steps missing."""
     return panel(gaps=0.33)
 
 
 def shuffled() -> pd.DataFrame:
-    """The panel with its rows in any order."""
+    """Make the panel with its rows in random order."""
     return panel().sample(frac=1.0, random_state=1)
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to ask for a dataset.
+    """The arguments of one dataset.
 
     Parameters
     ----------
     name : str
-        what is special about it
+        What is special about it.
     settings : callable
-        makes the arguments that differ from the defaults below
+        Returns the arguments that differ from the defaults below.
     table : callable
-        makes the data
+        Returns the data.
     modes : tuple of str
-        what it is built for in the parity tests
+        What it is built for in the parity tests.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Configuration:
     modes: tuple[str, ...] = ("train", "validation", "predict")
 
     def build(self, cls: type[TimeSeriesDataSet]) -> TimeSeriesDataSet:
-        """Build the training dataset: once per class, then copies of it."""
+        """Build the training dataset, or copy the one that was built before."""
         return copy.deepcopy(_built(self, cls))
 
     def derive(self, training: TimeSeriesDataSet, mode: str) -> TimeSeriesDataSet:
@@ -190,7 +190,7 @@ def _encoder_normalizers() -> list[Configuration]:
         "standard": EncoderNormalizer,
         "uncentered": lambda: EncoderNormalizer(center=False),
         "robust": lambda: EncoderNormalizer(method="robust"),
-        "robust with its own quantiles": lambda: EncoderNormalizer(
+        "robust with other quantiles": lambda: EncoderNormalizer(
             method="robust", method_kwargs=dict(lower=0.1, center=0.4, upper=0.8)
         ),
         "identity": lambda: EncoderNormalizer(method="identity"),
@@ -198,10 +198,10 @@ def _encoder_normalizers() -> list[Configuration]:
         "max_length longer for the center": lambda: EncoderNormalizer(max_length=[6, 3]),
         "max_length longer for the scale": lambda: EncoderNormalizer(max_length=[2, 5]),
         "robust with max_length": lambda: EncoderNormalizer(method="robust", max_length=[2, 5]),
-        "own transformation": lambda: EncoderNormalizer(
+        "custom transformation": lambda: EncoderNormalizer(
             transformation=dict(forward=lambda x: x**0.3, reverse=lambda x: x ** (1 / 0.3))
         ),
-        "own transformation to float64": lambda: EncoderNormalizer(
+        "custom transformation to float64": lambda: EncoderNormalizer(
             transformation=dict(forward=_double, reverse=lambda x: x)
         ),
         **{
@@ -248,7 +248,7 @@ def _group_normalizers() -> list[Configuration]:
 
 CONFIGURATIONS: list[Configuration] = [
     Configuration("defaults", dict),
-    Configuration("rows in any order", dict, shuffled),
+    Configuration("rows in random order", dict, shuffled),
     Configuration(
         "encoders above 20 steps",
         lambda: dict(max_encoder_length=21),
@@ -427,7 +427,7 @@ CONFIGURATIONS: list[Configuration] = [
     ),
     *(
         Configuration(
-            f"covariates scaled alike, each by its own normalizer, {name}",
+            f"covariates with equal normalizers, {name}",
             lambda more=more: (
                 _variable_lengths()
                 | dict(
@@ -612,3 +612,8 @@ CONFIGURATIONS: list[Configuration] = [
 
 def _random() -> dict[str, Any]:
     return dict(randomize_length=True, min_encoder_length=2, min_prediction_length=1)
+
+
+def find_configuration(name: str) -> Configuration:
+    """Look up a configuration by its name."""
+    return next(configuration for configuration in CONFIGURATIONS if configuration.name == name)
