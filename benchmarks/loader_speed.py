@@ -42,8 +42,9 @@ HISTORY, HORIZON, BATCH = 336, 96, 64
 #: Of batches, relative to 1 + |value|: what an EncoderNormalizer computes is equal to rounding, and
 #: float32 rounds to 1e-7 of numbers that can be a hundred times their scale.
 TOLERANCE = 1e-4
-#: Of the losses of a training, relative: rounding in the batches grows from step to step.
-LOSS_TOLERANCE = 1e-3
+#: Of the first losses of a training, relative. Later ones are not compared: the optimizer amplifies
+#: rounding, as much as it does if the last bit of the target is changed.
+LOSS_TOLERANCE, COMPARED_LOSSES = 1e-5, 5
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ["loader", "construction", "memory", "epoch"]
 
@@ -283,7 +284,8 @@ def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[],
     print(f"\nTraining: median of {steps} steps, times the steps of an epoch")
     print("At most: the ratio if batches took no time at all\n")
     print(
-        "| model | stock s/epoch | batched s/epoch | ratio | at most | same losses | target | met |"
+        "| model | stock s/epoch | batched s/epoch | ratio | at most | first losses same | target "
+        "| met |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, (model, settings, more, least) in models.items():
@@ -296,7 +298,7 @@ def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[],
         for _ in range(rounds):
             for kind, dataset in (("stock", stock), ("batched", batched)):
                 curves[kind].append(train(model, settings, dataset, steps, clock))
-        losses = [curve.losses for runs in curves.values() for curve in runs]
+        losses = [curve.losses[:COMPARED_LOSSES] for runs in curves.values() for curve in runs]
         same = all(np.allclose(run, losses[0], rtol=LOSS_TOLERANCE, atol=0) for run in losses)
         slow, fast = (statistics.median(curve.step for curve in runs) for runs in curves.values())
         target, met = f"{least:g}×, same" if least else "same", verdict(same, slow / fast >= least)
