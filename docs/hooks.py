@@ -1,4 +1,4 @@
-"""MkDocs hooks: add the notebooks, and render formulas without a network."""
+"""MkDocs hooks: add notebooks and CONTRIBUTING.md, and render formulas without a network."""
 
 import html
 import re
@@ -34,6 +34,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _notebooks(config: MkDocsConfig) -> list[Path]:
     return sorted((Path(config.config_file_path).parent / "notebooks").glob("*.ipynb"))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show CONTRIBUTING.md, whose links start at the root of the repository."""
+    if page.file.src_uri != "development/contributing.md":
+        return markdown
+    text = Path(config.config_file_path).with_name("CONTRIBUTING.md").read_text()
+    return text.replace("](docs/", "](../")
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
