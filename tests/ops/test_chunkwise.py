@@ -27,8 +27,9 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.onednn_linear import OneDNNLinear
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import tiling
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay, tiling
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay
 
 
 @pytest.fixture

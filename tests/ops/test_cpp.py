@@ -563,7 +563,7 @@ def test_batch_first_and_blocks_of_samples(
     assert_identical((output.transpose(0, 1), state), expected)
     layer.batch_first = False
     monkeypatch.setattr(
-        "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise.tiling._TILE_NUMEL", 2000
+        "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.tiling._TILE_NUMEL", 2000
     )
     calls.clear()
     assert_close(layer(x), expected)

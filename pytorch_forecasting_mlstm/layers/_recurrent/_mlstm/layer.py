@@ -10,10 +10,11 @@ from .cell import mLSTMCell
 from .functional import mlstm_chunkwise, mlstm_read_weights, mLSTMState
 from .input_check import check_input
 from .ops.autograd import gated, gated_compiled
-from .ops.chunkwise.tiling import batch_tile_size, default_chunk_size
+from .ops.chunks import default_chunk_size
 from .ops.dispatch import select_gated
 from .ops.execution import is_compiling, is_eager
 from .ops.overflow import raise_on_overflow
+from .ops.tiling import batch_tile_size
 from .preactivations import apply_gate_activations, heads_first
 
 __all__ = ["mLSTMLayer"]

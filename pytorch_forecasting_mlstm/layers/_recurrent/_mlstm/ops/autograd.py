@@ -19,18 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import autocast_disabled
-from .chunkwise.tiling import (
-    batch_tile_size,
-    compiled_chunk_size,
-    default_chunk_size,
-    map_batch_tiles,
-)
+from .chunks import compiled_chunk_size, default_chunk_size
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
 from .execution import is_compiling
 from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
-from .naive import naive_chunkwise
+from .naive import naive_chunkwise, naive_gated, rescale_state
 from .overflow import raise_on_overflow
+from .tiling import batch_tile_size, map_batch_tiles
 from .types import Inputs, OutputGrads, mLSTMState
 
 __all__ = [
@@ -223,7 +219,8 @@ class GatedFunction(torch.autograd.Function):
         results = (last.c, last.n) if ctx.backend.SAVES_H else (None, None)
         ctx.save_for_backward(p, *state, padding, *results, *saved, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        if last.m is m:
+        ctx.keeps_scale = last.m is m
+        if ctx.keeps_scale:
             ctx.mark_non_differentiable(m)
         return h, *last
 
@@ -235,7 +232,9 @@ class GatedFunction(torch.autograd.Function):
         constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
         with autocast_disabled(p.device):
             if torch.is_grad_enabled():
-                h, last = ctx.backend.naive_gated(p, state, padding, *norms)
+                h, last = naive_gated(p, state, padding, *norms)
+                if ctx.keeps_scale:
+                    last = rescale_state(last, m)
                 grad_p, grad_c, grad_n, grad_m, *grad_affine = differentiable_grad(
                     (h, *last), grads, (p, *state, *affine)
                 )

@@ -5,7 +5,7 @@ A backend is a module that provides what :class:`Backend` lists. A new one is a 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -101,11 +101,6 @@ class Backend(Protocol):
         /,
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
-
-    def naive_gated(
-        self, p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
-    ) -> tuple[Tensor, mLSTMState]:
-        """Return what ``gated_fwd`` does, differentiable any number of times."""
 
 
 class Kernel(NamedTuple):

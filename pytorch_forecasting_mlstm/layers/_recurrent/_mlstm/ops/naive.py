@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..preactivations import apply_gate_activations, heads_first
-from .chunkwise.spans import split_spans
-from .chunkwise.tiling import default_chunk_size
+from .chunks import default_chunk_size, split_spans
 from .layer_norm import LayerNormParams, naive_layer_norm
 from .stabilization import LOG_EMPTY, divide_by_normalizer, segsum
 from .types import Inputs, mLSTMState
 
-__all__ = ["naive_chunkwise", "naive_gated", "naive_step"]
+__all__ = ["naive_chunkwise", "naive_gated", "naive_step", "rescale_state"]
 
 
 def naive_step(inputs: Inputs, state: mLSTMState) -> tuple[Tensor, mLSTMState]:
@@ -58,6 +57,12 @@ def naive_chunkwise(
         h, state = _read_span(inputs.at(span.steps), state, chunk_size)
         pieces.append(h)
     return torch.cat(pieces, dim=2), state
+
+
+def rescale_state(state: mLSTMState, m: Tensor) -> mLSTMState:
+    """Return the same memory, divided by the scale exp(m) instead of its own."""
+    factor = torch.exp(state.m - m)[..., None]
+    return mLSTMState(state.c * factor[..., None], state.n * factor, m)
 
 
 def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tensor, mLSTMState]:

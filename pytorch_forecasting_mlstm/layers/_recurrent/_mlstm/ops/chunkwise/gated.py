@@ -26,8 +26,10 @@ from ...preactivations import (
     soft_cap_grad,
     split_heads,
 )
+from ..chunks import Span
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
+from ..tiling import SegmentWriter
 from ..types import Inputs, OutputGrads, mLSTMState
 from .causality import propagate_nans_causally
 from .decay import (
@@ -42,13 +44,7 @@ from .passes import (
     normalizer_bwd_,
     row_sums,
 )
-from .spans import (
-    Saved,
-    SegmentWriter,
-    Span,
-    scan_spans_bwd,
-    scan_spans_fwd,
-)
+from .scan import Saved, scan_spans_bwd, scan_spans_fwd
 
 __all__ = ["gated_bwd", "gated_fwd", "plan_gated"]
 

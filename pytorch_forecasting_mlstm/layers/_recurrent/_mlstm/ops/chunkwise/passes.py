@@ -19,7 +19,7 @@ from .decay import (
     chunk_decays,
     chunk_gates,
 )
-from .spans import Saved
+from .scan import Saved
 
 __all__ = [
     "span_bwd",

@@ -8,13 +8,11 @@ Dimensions: B batch, T time, NH heads, d head size (K and V).
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...preactivations import Projections, soft_cap, soft_cap_grad, split_heads
-from .. import naive
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
 from ..types import Inputs, OutputGrads, mLSTMState
@@ -37,7 +35,6 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
-    "naive_gated",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -183,15 +180,6 @@ def gated_bwd(
     closing = torch.sigmoid(-split_heads(parts, NH).f)  # 1 - f, with all digits
     into.f.mul_(closing if padding is None else closing.masked_fill(padding, 0.0))
     return grad_parts, (recurrence_grads.c, recurrence_grads.n, None)
-
-
-def naive_gated(
-    p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
-) -> tuple[Tensor, mLSTMState]:
-    """Return what the gated recurrence does, by naive operations, at a scale of 1."""
-    h, last = naive.naive_gated(p, state, padding, *norms)
-    scale = last.m.exp()[..., None]
-    return h, mLSTMState(last.c * scale[..., None], last.n * scale, state.m)
 
 
 def _gated_inputs(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> RecurrenceInputs:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autocast import autocast_disabled
-from ..naive import naive_chunkwise
+from ..naive import naive_chunkwise, naive_gated, rescale_state
 from ..types import Inputs, OutputGrads, mLSTMState
 from . import backend
 from .bindings import HEAD_SIZES
@@ -76,7 +76,9 @@ def _gated_kernel(p: Tensor, c: Tensor, n: Tensor) -> tuple[_Tensors, _Tensors]:
 
 
 def _gated_naive(p: Tensor, c: Tensor, n: Tensor) -> _Tensors:
-    h, last = backend.naive_gated(p, mLSTMState(c, n, _zero_scale(n)), None)
+    state = mLSTMState(c, n, _zero_scale(n))
+    h, last = naive_gated(p, state, None)
+    last = rescale_state(last, state.m)
     return h, last.c, last.n
 
 
