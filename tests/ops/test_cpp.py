@@ -40,6 +40,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import GatedFunction
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, bindings, build
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp.self_test import self_test
 
@@ -571,18 +572,18 @@ def test_batch_first_and_blocks_of_samples(
 
 
 @needs_compiler
-def test_of_the_forward_pass_nothing_is_kept_but_its_inputs() -> None:
+def test_forward_pass_saves_nothing_but_its_inputs() -> None:
     p, c, n = draw(500, 2, 8)
-    kept: list[Tensor] = []
+    m = n.new_zeros(n.shape[:2])
+    saved: list[Tensor] = []
 
     def pack(x: Tensor) -> Tensor:
-        kept.append(x)
+        saved.append(x)
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        gated_kernel(p, c, n, None)
-    inputs = [x for x in kept if x.shape != (3, 2)]  # m, which is an input too
-    assert {x.data_ptr() for x in inputs} == {x.data_ptr() for x in (p, c, n)}
+        GatedFunction.apply(p, c, n, m, None, "cpp")
+    assert [x.data_ptr() for x in saved] == [x.data_ptr() for x in (p, c, n, m)]
 
 
 @needs_compiler
@@ -744,6 +745,24 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
 
 
 @needs_compiler
+def test_a_change_of_any_source_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = build._compiler()
+    original = build._library_name(compiler)
+    shutil.copytree(build._SOURCE.parent, tmp_path / "cpp")
+    monkeypatch.setattr(build, "_SOURCE", tmp_path / "cpp" / build._SOURCE.name)
+    names = [build._library_name(compiler)]
+    sources = [path for path in (tmp_path / "cpp").iterdir() if path.suffix in (".cpp", ".h")]
+    assert len(sources) > 1
+    for source in sources:
+        source.write_text(source.read_text(encoding="utf-8") + "// changed\n", encoding="utf-8")
+        names.append(build._library_name(compiler))
+    assert names[0] == original
+    assert len(set(names)) == len(names)
+
+
+@needs_compiler
 @pytest.mark.parametrize("keep", [0, 1000, -1], ids=["empty", "cut off", "but for the last byte"])
 def test_a_damaged_library_is_compiled_again(nothing_built: Path, keep: int) -> None:
     try:
@@ -781,7 +800,7 @@ def test_no_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
-        build._cache()
+        build._cache_folder()
 
 
 @pytest.fixture
@@ -799,7 +818,7 @@ def compiled() -> Path:
     forget()
     use_kernel()
     use_kernel(False)
-    (library,) = build._cache().glob("*.so")
+    (library,) = build._cache_folder().glob("*.so")
     return library
 
 
@@ -918,7 +937,7 @@ def test_what_is_written_is_for_its_user_alone(
     before = os.umask(umask)
     try:
         use_kernel()
-        (library,) = build._cache().iterdir()
+        (library,) = build._cache_folder().iterdir()
         forget()
         use_kernel()
     finally:
