@@ -844,7 +844,9 @@ def test_a_library_that_others_may_write_to_is_not_loaded(
 ) -> None:
     cached.chmod(mode)
     message = refusal()
-    assert f"others may write to {cached} (mode {mode:04o})" in message and "delete it" in message
+    assert (
+        f"other users can write to {cached} (mode {mode:04o})" in message and "delete it" in message
+    )
 
 
 @needs_compiler
@@ -854,7 +856,7 @@ def test_a_cache_that_others_may_write_to_is_not_used(
 ) -> None:
     cached.parent.chmod(mode)
     message = refusal()
-    assert f"others may write to {cached.parent} (mode {mode:04o})" in message
+    assert f"other users can write to {cached.parent} (mode {mode:04o})" in message
     assert "delete it" in message and "XDG_CACHE_HOME" in message
 
 
@@ -864,7 +866,7 @@ def test_a_cache_that_others_may_rename_is_not_used(no_load: None, cached: Path,
     above = cached.parents[1]
     above.chmod(mode)
     message = refusal()
-    assert f"others may write to {above} (mode {mode:04o})" in message
+    assert f"other users can write to {above} (mode {mode:04o})" in message
     assert f"chmod go-w {above}" in message
     cached.parent.rename(above / "away")
     assert f"chmod go-w {above}" in refusal()
@@ -885,7 +887,7 @@ def test_what_belongs_to_somebody_else_is_not_loaded(
         return os.stat_result(found)
 
     monkeypatch.setattr(Path, "lstat", of_another)
-    assert f"{path} belongs to the user 4711, not to {os.getuid()}" in refusal()
+    assert f"{path} belongs to user 4711, not to user {os.getuid()}" in refusal()
 
 
 @needs_compiler
@@ -893,10 +895,10 @@ def test_links_in_the_cache_are_not_followed(no_load: None, cached: Path) -> Non
     """They may lead to what somebody else puts there later."""
     away = cached.rename(cached.parents[1] / "away.so")
     cached.symlink_to(away)
-    assert f"{cached} is no file" in refusal()
+    assert f"{cached} is not a file" in refusal()
     folder = cached.parent.rename(cached.parents[1] / "folder")
     cached.parent.symlink_to(folder)
-    assert f"{cached.parent} is no folder" in refusal()
+    assert f"{cached.parent} is not a folder" in refusal()
 
 
 @needs_compiler
@@ -968,8 +970,8 @@ def compiler_that(tmp_path: Path, script: str) -> str:
         ("exit 0", "wrote no library"),
         (": > $made", "wrote no library"),
         ("mkdir $made", "wrote no library"),
-        ("echo text > $made", "what was compiled cannot be loaded"),
-        ("head -c 100 /bin/sh > $made", "what was compiled cannot be loaded"),
+        ("echo text > $made", "the compiled library cannot be loaded"),
+        ("head -c 100 /bin/sh > $made", "the compiled library cannot be loaded"),
         ("exec sleep 60", "timed out"),
     ],
     ids=["bytes", "long", "escapes", "signal", "none", "empty", "folder", "text", "part", "hangs"],

@@ -1,10 +1,11 @@
 """Both operations for autograd and ``torch.compile``, over the table of backends.
 
-Each operation has one autograd Function for eager code, and one custom op, which is opaque to
-``torch.compile``. A trace of the chunkwise form would have some two hundred nodes, most of them
-with a division of T in their shape: for a varying T it took the compiler minutes. The op computes
-what the Function computes, tiles and factored decays included; the compiler fuses what surrounds
-it. The op is not used eagerly: it knows no layer norms, no transforms and no second derivative.
+Each operation has one autograd Function for eager code, and one custom op that is opaque to
+``torch.compile``. A trace of the chunkwise form would have about two hundred nodes, most of them
+with a division of T in their shape, and the compiler took minutes for a varying T. The op computes
+what the Function computes, tiles and factored decays included, and the compiler fuses the code
+around it. The op is not used eagerly: it supports no layer norms, no transforms and no second
+derivative.
 
 A second derivative is supported in eager mode, at the speed of the naive form.
 
@@ -69,9 +70,10 @@ def _pad(inputs: Inputs, steps: int) -> Inputs:
 
 
 class ChunkwiseFunction(torch.autograd.Function):
-    """q, k, v, log_i, log_f, c, n, m, backend, L, plan: h, the last c, n, m, and what is saved.
+    """The recurrence in eager mode.
 
-    L is at most T.
+    It maps (q, k, v, log_i, log_f, c, n, m, backend, L, plan), with L of at most T, to (h, the last
+    c, n and m, what is saved).
     """
 
     generate_vmap_rule = True
@@ -191,10 +193,12 @@ def gated_compiled(
 
 
 class GatedFunction(torch.autograd.Function):
-    """p (B, T, 4 H + 2 NH), c, n, m, padding (B, T, 1) or None, backend, norms: h, last c, n, m.
+    """The gated recurrence in eager mode.
 
-    The norms are eps, all weights and all biases of the layer norms still to be applied to p, as
-    ``LayerNormParams`` takes them, or nothing. h (B, T, H) lies in memory time first.
+    It maps (p, c, n, m, padding, backend, *norms) to (h, the last c, n and m). p is
+    (B, T, 4 H + 2 NH), padding (B, T, 1) or None. The norms are the arguments of
+    ``LayerNormParams.of`` if layer norms are still to be applied to p, or nothing. h (B, T, H) lies
+    in memory time first.
     """
 
     @staticmethod
@@ -267,11 +271,12 @@ def gated_op(
 
     with autocast_disabled(p.device):
         plan = module.plan_gated([p], mLSTMState(*state), padding, L)
-        h, *others = map_batch_tiles(run, (p, *state, padding), _op_tile_size(module, p, state, L))
-    named = {"the projected x": p, "state c": state[0], "state n": state[1]}
-    raise_on_overflow("mLSTMLayer", (h, *others[:2]), lambda: named)
+        tile_size = _op_tile_size(module, p, state, L)
+        h, *results = map_batch_tiles(run, (p, *state, padding), tile_size)
+    inputs = {"the projected x": p, "state c": state[0], "state n": state[1]}
+    raise_on_overflow("mLSTMLayer", (h, *results[:2]), lambda: inputs)
     # An op must not return its inputs.
-    return [h, *(x.clone() if x is state[2] else x.contiguous() for x in others)]
+    return [h, *(x.clone() if x is state[2] else x.contiguous() for x in results)]
 
 
 @gated_op.register_fake
@@ -295,10 +300,10 @@ def _gated_bwd_op(
     module, p = BACKENDS[backend], p.contiguous()
 
     def run(
-        p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *others: Any
+        p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *tensors: Any
     ) -> Any:
-        last_c, last_n, *saved = others[:-4]
-        results = (last_c, last_n, saved, OutputGrads(*others[-4:]))
+        last_c, last_n, *saved = tensors[:-4]
+        results = (last_c, last_n, saved, OutputGrads(*tensors[-4:]))
         (grad_p,), grads = module.gated_bwd([p], mLSTMState(c, n, m), padding, *results, L, plan)
         return grad_p, *(torch.zeros_like(m) if grad is None else grad for grad in grads)
 

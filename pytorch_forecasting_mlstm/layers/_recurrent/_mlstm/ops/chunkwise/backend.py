@@ -43,7 +43,7 @@ SAVES_H = True
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
-    """Return True: whatever no other backend supports is computed here."""
+    """Return True: this backend computes whatever no other one supports."""
     return True
 
 
@@ -53,7 +53,7 @@ def supports_gated(p: Tensor, head_dim: int) -> bool:
 
 
 def plan_chunkwise(inputs: Inputs, L: int) -> bool:
-    """Whether both passes take decays as products of factors."""
+    """Whether both passes use factored decays."""
     return is_eager_on_cpu(inputs.q) and is_factorable(inputs.log_i, inputs.log_f, L)
 
 

@@ -99,20 +99,20 @@ def kernel_forward(x: RecurrenceInputs, h: Tensor, c: Tensor, n: Tensor) -> None
 
 
 def kernel_backward(
-    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: RecurrenceGrads, into: Projections
+    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: RecurrenceGrads, outputs: Projections
 ) -> None:
     """Run the backward pass, from the same inputs and the first c and n.
 
-    The gradients of the parts are written to ``into``: those of log i and log f in place of i and
-    f, that of o if there is one. ``grads.c`` and ``grads.n``, dense, are updated from the last
-    state to the first.
+    The gradients of the parts are written to ``outputs``. Those of i and f are the gradients of
+    their logarithms. That of o is written if there is an output gate. ``grads.c`` and ``grads.n``,
+    dense, are replaced by the gradients of the first state.
     """
     args = _kernel_args(x, c)
     args.c, args.n = c.data_ptr(), n.data_ptr()
     args.grad_h = _strided(grads.h)
     args.grad_c, args.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
     for name in _PARTS:
-        setattr(args, f"grad_{name}", _strided(getattr(into, name)))
+        setattr(args, f"grad_{name}", _strided(getattr(outputs, name)))
     _run(args, c.dtype, backward=True)
 
 

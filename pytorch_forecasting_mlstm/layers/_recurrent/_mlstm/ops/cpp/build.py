@@ -30,8 +30,8 @@ def build() -> ctypes.CDLL:
     except OSError as error:
         raise RuntimeError(
             f"use_kernel: cannot keep the kernel in {folder}, or load it from there: "
-            f"{_one_line(error)}. Another folder can be named in XDG_CACHE_HOME; without a kernel "
-            "the layers compute in PyTorch."
+            f"{_one_line(error)}. Name another folder in XDG_CACHE_HOME; without a kernel the "
+            "layers compute in PyTorch."
         ) from error
 
 
@@ -75,7 +75,7 @@ def _compiler() -> list[str]:
     names = ", ".join(command[0] for command in commands)
     raise RuntimeError(
         f"use_kernel: found no C++ compiler, looked for {names}. Install GCC, or name a compiler "
-        "in CXX; without it the layers compute in PyTorch."
+        "in CXX; without a kernel the layers compute in PyTorch."
     )
 
 
@@ -117,8 +117,8 @@ def _run(command: list[str]) -> str:
 
 def _failure(compiler: str, reason: object) -> RuntimeError:
     return RuntimeError(
-        f"use_kernel: {compiler} could not compile the kernel. Another compiler can be named in "
-        f"CXX; without a kernel the layers compute in PyTorch. It says: {_one_line(reason)}"
+        f"use_kernel: {compiler} could not compile the kernel. Name another compiler in CXX; "
+        f"without a kernel the layers compute in PyTorch. The error: {_one_line(reason)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The kernel is compared with the naive form before it is used."""
+"""Compare the kernel with the naive form before it is used."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -23,8 +23,8 @@ _L = 35
 def self_test() -> None:
     """Compile the kernel, and raise unless its results and gradients are those of the naive form.
 
-    Every head size and dtype is code of its own. Settings of the caller, such as a default device,
-    are kept out.
+    Each head size and dtype is compiled separately, so all of them are compared. Settings of the
+    caller, such as a default device, have no effect.
     """
     cpu = torch.device("cpu")
     with torch.inference_mode(False), torch.enable_grad(), autocast_disabled(cpu), cpu:
@@ -47,7 +47,7 @@ def _compare(
     inputs: Sequence[Tensor],
     tolerance: float,
 ) -> None:
-    """Raise unless results of the kernel, and their gradients, are those of the naive form.
+    """Raise unless the kernel gives the results and gradients of the naive form.
 
     The gradients are those of the sum of the sines of all results.
     """
