@@ -23,7 +23,7 @@ from .autocast import autocast_disabled
 from .chunks import compiled_chunk_size, default_chunk_size
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
-from .execution import is_compiling
+from .execution import is_compiling, is_eager
 from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
 from .naive import naive_chunkwise, naive_gated, rescale_state
 from .overflow import raise_on_overflow
@@ -33,6 +33,7 @@ from .types import Inputs, OutputGrads, mLSTMState
 __all__ = [
     "ChunkwiseFunction",
     "GatedFunction",
+    "TransformableChunkwiseFunction",
     "chunkwise",
     "chunkwise_op",
     "gated",
@@ -58,7 +59,8 @@ def chunkwise(
         return h[:, :, :T], mLSTMState(c, n, m)
     L = min(chunk_size or default_chunk_size(T, K), T)
     plan = backend.plan_chunkwise(inputs, L)
-    h, c, n, m, *_ = ChunkwiseFunction.apply(*inputs, *state, backend.NAME, L, plan)
+    function = ChunkwiseFunction if is_eager() else TransformableChunkwiseFunction
+    h, c, n, m, *_ = function.apply(*inputs, *state, backend.NAME, L, plan)
     return h, mLSTMState(c, n, m)
 
 
@@ -76,23 +78,12 @@ class ChunkwiseFunction(torch.autograd.Function):
     c, n and m, what is saved).
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
         """Run the backend."""
-        inputs, state, (name, L, plan) = Inputs(*args[:5]), mLSTMState(*args[5:8]), args[8:]
-        h, last, saved = BACKENDS[name].chunkwise_fwd(inputs, state, L, plan)
-        return h, *last, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep what the backward pass needs."""
-        *tensors, name, ctx.L, ctx.plan = inputs
-        ctx.backend = BACKENDS[name]
-        ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(*tensors, *_needed_results(ctx.backend, output))
-        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+        output = _run_chunkwise(*args)
+        _save_chunkwise(ctx, args, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -109,6 +100,40 @@ class ChunkwiseFunction(torch.autograd.Function):
                     inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
                 )
         return *gradients, None, None, None
+
+
+class TransformableChunkwiseFunction(ChunkwiseFunction):
+    """The same for ``torch.func``, which needs a separate ``setup_context``.
+
+    Eager mode does not use it: ``apply`` would spend more time on the signature of ``forward`` than
+    the kernel spends on a few steps.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        """Run the backend."""
+        return _run_chunkwise(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the backward pass needs."""
+        _save_chunkwise(ctx, inputs, output)
+
+
+def _run_chunkwise(*args: Any) -> tuple[Tensor, ...]:
+    inputs, state, (name, L, plan) = Inputs(*args[:5]), mLSTMState(*args[5:8]), args[8:]
+    h, last, saved = BACKENDS[name].chunkwise_fwd(inputs, state, L, plan)
+    return h, *last, *saved
+
+
+def _save_chunkwise(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, name, ctx.L, ctx.plan = inputs
+    ctx.backend = BACKENDS[name]
+    ctx.mark_non_differentiable(*output[4:])
+    ctx.save_for_backward(*tensors, *_needed_results(ctx.backend, output))
+    ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
 
 
 def _needed_results(backend: Backend, output: Sequence[Tensor]) -> list[Tensor]:
