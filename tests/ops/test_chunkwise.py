@@ -273,10 +273,10 @@ def test_projection_without_onednn(
 def test_projection_as_the_compiler_takes_it(projection: OneDNNLinear, rows: int) -> None:
     x = torch.randn(rows, 8, requires_grad=True)
     parameters = (projection.weight, projection.bias)
-    y = onednn_linear._operator(x, *parameters)
+    y = onednn_linear._linear_op(x, *parameters)
     found = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
     assert_close(found, differentiated(projection, x), 1e-5)
-    torch.library.opcheck(onednn_linear._operator, (x, *parameters))
+    torch.library.opcheck(onednn_linear._linear_op, (x, *parameters))
 
 
 def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
