@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whoever else writes to the folder."""
+"""Write files completely or not at all, even if other processes write to the same folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Windows has none
+# Windows does not have it.
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 __all__ = ["atomic_write"]
@@ -22,21 +22,21 @@ __all__ = ["atomic_write"]
 _NAME = re.compile(r"\..+\.(?P<kernel>[0-9a-f]{8})-[0-9a-f]{16}\.part")
 _LONGEST = 200  # bytes of a name, which most file systems limit to 255
 _UNKNOWN = "0" * 8
-_STALE = 24 * 3600  # seconds after which a file without a lock that can be trusted is a leftover
+_STALE = 24 * 3600  # seconds after which a file is a leftover if its lock cannot be trusted
 
 
 @contextmanager
 def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Give temporary paths beside some paths, and rename them once they are complete.
+    """Provide temporary paths, and rename them to the targets once all files are complete.
 
     Each temporary file has a random name in the folder of its target and is synced to the disk
-    before it is renamed, so that processes, containers and machines can write to one path at once:
-    a reader sees a complete file of one of them. Temporary files that killed writers have left in
-    the folder are removed. After an error the old files are as they were.
+    before it is renamed. Processes, containers and machines can therefore write to one path at the
+    same time, and a reader sees a complete file from one of them. Temporary files that killed
+    writers have left in the folder are removed. After an error, the old files are unchanged.
 
-    Several files belong together: no new first file ever stands beside an old second one. The old
-    second file is removed before the first is replaced, and a killed process leaves none of that
-    name.
+    Several files are replaced together: a new first file never exists next to an old second one.
+    The old second file is removed before the first one is replaced. If the process is killed in
+    between, there is no second file.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
     Raises
     ------
     OSError
-        A file cannot be written or renamed.
+        If a file cannot be written or renamed.
 
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "forecast.csv")
-    ...     with atomic_write(path) as (part,):
-    ...         _ = part.write_text("q0.5")
+    ...     with atomic_write(path) as (temporary,):
+    ...         _ = temporary.write_text("q0.5")
     ...     path.read_text()
     'q0.5'
     """
@@ -79,33 +79,33 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 class _Part:
-    """A temporary file, locked for as long as its writer lives."""
+    """A temporary file, which is locked while its writer is running."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         while True:
             self.path = _temporary(target)
-            # not tempfile, whose files only their owner can read, whatever the umask says
+            # Not tempfile: only the owner could read its files, whatever the umask.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             self._descriptor: int | None = os.open(self.path, flags, 0o666)
-            if fcntl is None:  # Windows renames no file that is open
+            if fcntl is None:  # Windows cannot rename an open file
                 os.close(self._descriptor)
                 self._descriptor = None
                 return
             _lock(self._descriptor)
-            # between creation and lock another process may have taken it for a leftover
+            # Before it was locked, another process may have removed it as a leftover.
             if self.path.exists():
                 return
             os.close(self._descriptor)
 
     def finish(self) -> None:
-        """Sync the file to the disk, and give it the permissions of the file that it replaces."""
+        """Sync the file to the disk, and copy the permissions of the file that it replaces."""
         with self.path.open("r+b") as file:
             os.fsync(file.fileno())
         with suppress(OSError):
-            old = self.target.lstat()
-            if stat.S_ISREG(old.st_mode):
-                self.path.chmod(stat.S_IMODE(old.st_mode))
+            mode = self.target.lstat().st_mode
+            if stat.S_ISREG(mode):
+                self.path.chmod(stat.S_IMODE(mode))
 
     def close(self) -> None:
         """Remove the file if it was not renamed."""
@@ -116,7 +116,7 @@ class _Part:
 
 
 def _replace(parts: list[_Part]) -> None:
-    """Rename the files: what belongs to the old first one is moved out of the way before."""
+    """Rename the files. The old companions of the first file are moved out of the way before."""
     first, *others = parts
     folder = first.target.parent
     with _open_folder(folder) as descriptor:
@@ -147,10 +147,10 @@ def _replace(parts: list[_Part]) -> None:
 
 @contextmanager
 def _open_folder(folder: Path) -> Iterator[int | None]:
-    """Give a descriptor of the folder, or None where there is none."""
+    """Provide a descriptor of the folder, or None if it cannot be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows, or a folder that may be written to, but not listed
+    except OSError:  # on Windows, or if the folder is writable but not readable
         yield None
         return
     try:
@@ -160,21 +160,21 @@ def _open_folder(folder: Path) -> Iterator[int | None]:
 
 
 def _sync(descriptor: int | None) -> None:
-    """Bring the names of a folder to the disk, where the file system can."""
+    """Sync the names in a folder to the disk, where the file system supports it."""
     if descriptor is not None:
         with suppress(OSError):
             os.fsync(descriptor)
 
 
 def _lock(descriptor: int | None) -> None:
-    """Wait for the lock of a file or folder, where the file system has locks."""
+    """Wait for the lock of a file or folder, where the file system supports locks."""
     if fcntl is not None and descriptor is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _temporary(target: Path) -> Path:
-    """Choose a random name, which tells the kernel that runs the writer."""
+    """Choose a random name that identifies the kernel under which the writer runs."""
     name = target.name
     if len(os.fsencode(name)) > _LONGEST:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -182,7 +182,7 @@ def _temporary(target: Path) -> Path:
 
 
 def _kernel() -> str:
-    """Name the running kernel, which all containers of a machine share."""
+    """Identify the running kernel, which all containers of a machine share."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
@@ -191,11 +191,11 @@ def _kernel() -> str:
 
 
 def _clear_leftovers(folder: Path, now: float) -> None:
-    """Remove temporary files of writers that are dead.
+    """Remove the temporary files of writers that have died.
 
-    A process id says nothing in another container, but the kernel releases the lock of a writer
-    that dies. Where locks may not be seen from here, from another machine for example, a file must
-    be a day older than the one being written, by the clock of the file system.
+    A process id means nothing in another container, but the kernel releases the lock of a writer
+    that dies. If locks may be invisible here, for example those of another machine, a file must be
+    a day older than the one being written, by the clock of the file system.
     """
     kernel = _kernel()
     with suppress(OSError), os.scandir(folder) as entries:
@@ -203,27 +203,27 @@ def _clear_leftovers(folder: Path, now: float) -> None:
             match = _NAME.fullmatch(entry.name)
             if match is None:
                 continue
-            with suppress(OSError):  # it is gone, or of another user
-                old = now - entry.stat(follow_symlinks=False).st_mtime > _STALE
-                here = match["kernel"] == kernel != _UNKNOWN
-                if old or here:
-                    _remove_unlocked(Path(entry.path), old)
+            with suppress(OSError):  # it is gone, or belongs to another user
+                is_stale = now - entry.stat(follow_symlinks=False).st_mtime > _STALE
+                shares_kernel = match["kernel"] == kernel != _UNKNOWN
+                if is_stale or shares_kernel:
+                    _remove_unlocked(Path(entry.path), is_stale)
 
 
-def _remove_unlocked(path: Path, old: bool) -> None:
-    """Remove a file whose lock is free, or which is old where there are no locks."""
+def _remove_unlocked(path: Path, is_stale: bool) -> None:
+    """Remove a file whose lock is free, or without locks one that is stale."""
     if fcntl is None:
-        if old:
+        if is_stale:
             path.unlink()
         return
     descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
-    except BlockingIOError:  # its writer lives
+    except BlockingIOError:  # its writer is running
         pass
-    except OSError:  # a file system without locks
-        if old:
+    except OSError:  # the file system does not support locks
+        if is_stale:
             path.unlink()
     finally:
         os.close(descriptor)

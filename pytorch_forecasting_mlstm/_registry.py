@@ -33,16 +33,16 @@ def register(*, replace_stock_cell: bool = False) -> None:
     Parameters
     ----------
     replace_stock_cell : bool, default False
-        Whether to replace the mLSTM cell of pytorch-forecasting by this package's
-        :class:`~pytorch_forecasting_mlstm.mLSTMCell`, too. The ``mLSTMLayer``, ``mLSTMNetwork`` and
+        Whether to also replace the mLSTM cell of pytorch-forecasting by this package's
+        :class:`~pytorch_forecasting_mlstm.mLSTMCell`. The ``mLSTMLayer``, ``mLSTMNetwork`` and
         ``xLSTMTime`` of pytorch-forecasting use it if they are built afterwards. False leaves the
         cell as it is, replaced or not.
 
     Raises
     ------
     RuntimeError
-        If one of these names holds something that is neither pytorch-forecasting's nor this
-        package's. Nothing is changed then.
+        If one of these names refers to something that is neither pytorch-forecasting's nor this
+        package's. In this case nothing is changed.
     TypeError
         If ``replace_stock_cell`` is not a bool.
 
@@ -65,20 +65,20 @@ def register(*, replace_stock_cell: bool = False) -> None:
 
     check_bool("register", "replace_stock_cell", replace_stock_cell)
     models = import_module(_MODELS)
-    ours = _our_models()
-    for cls in ours:
-        held = getattr(models, cls.__name__, cls)
-        if held is not cls:
-            raise _name_conflict(models, cls.__name__, held, "free")
+    registered = _models_to_register()
+    for cls in registered:
+        current = getattr(models, cls.__name__, cls)
+        if current is not cls:
+            raise _name_conflict(models, cls.__name__, current, "free")
     cell_modules = [import_module(name) for name in _CELL_MODULES] if replace_stock_cell else []
     for module in cell_modules:
-        held = getattr(module, _CELL)
-        if held is not mLSTMCell and getattr(held, "__module__", None) != _STOCK_CELL:
-            raise _name_conflict(module, _CELL, held, "pytorch-forecasting's own cell")
+        current = getattr(module, _CELL)
+        if current is not mLSTMCell and getattr(current, "__module__", None) != _STOCK_CELL:
+            raise _name_conflict(module, _CELL, current, "pytorch-forecasting's own cell")
 
-    for cls in ours:
+    for cls in registered:
         setattr(models, cls.__name__, cls)
-    model = ours[0].__name__  # pytorch-forecasting has no package containers in __all__, either
+    model = registered[0].__name__  # pytorch-forecasting lists no package containers in __all__
     if model not in models.__all__:
         models.__all__.append(model)
     for module in cell_modules:
@@ -107,7 +107,7 @@ def unregister() -> None:
     from .layers import mLSTMCell
 
     models = import_module(_MODELS)
-    for cls in _our_models():
+    for cls in _models_to_register():
         if vars(models).get(cls.__name__) is cls:
             delattr(models, cls.__name__)
             if cls.__name__ in models.__all__:
@@ -120,18 +120,18 @@ def unregister() -> None:
     _clear_lookup_cache()
 
 
-def _our_models() -> tuple[type, type]:
+def _models_to_register() -> tuple[type, type]:
     """Return the model and its package container."""
     from .models import mLSTMTime, mLSTMTime_pkg
 
     return mLSTMTime, mLSTMTime_pkg
 
 
-def _name_conflict(module: ModuleType, name: str, held: object, expected: str) -> RuntimeError:
-    """Build the error for a name that something else holds."""
+def _name_conflict(module: ModuleType, name: str, actual: object, expected: str) -> RuntimeError:
+    """Build the error for a name that refers to something else."""
     return RuntimeError(
         f"register: {module.__name__}.{name} must be {expected} or this package's class, "
-        f"got {held!r}. Undo whatever set it, or do not call register() and import "
+        f"got {actual!r}. Undo whatever set it, or do not call register() and import "
         f"{name} from pytorch_forecasting_mlstm."
     )
 

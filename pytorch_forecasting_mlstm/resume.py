@@ -1,9 +1,9 @@
 """Training that is killed and resumes as if it had never stopped.
 
 Lightning saves weights, optimizers, schedulers and counters. It leaves the order of the remaining
-windows to the data loader and dropout to torch's generators, and some of its counters are wrong
-after a resume. The pieces here make order and dropout follow from a seed and the number of the
-step, write checkpoints that describe the training after a whole step, and write them atomically::
+windows to the data loader and dropout to torch's random generators, and some of its counters are
+wrong after a resume. The classes here derive both from a seed and the number of the step. They save
+checkpoints of completed steps only, and write each file atomically::
 
     loader = resumable(training.to_dataloader(train=True, batch_size=64), seed=1)
     saved = ModelCheckpoint(every_n_train_steps=500, save_last=True)

@@ -31,8 +31,10 @@ LAYERS: dict[str, list[str | set[str]]] = {
         {"checkpoint", "losses"},
         {"errors", "padding"},
     ],
-    OPS: ["autograd", "dispatch", "cpp", "chunkwise"],
+    OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }
+#: Rooms of one container that do not import each other, wherever they stand.
+INDEPENDENT: dict[str, set[str]] = {OPS: {"chunkwise", "naive"}}
 #: The model names its package container, which names the model; neither needs the other to load.
 LAZY = (
     f"{PACKAGE}.models.mlstm_time._mlstm_time",
@@ -53,6 +55,14 @@ def test_imports_run_downwards(graph: grimp.ImportGraph, container: str) -> None
     ]
     upwards = graph.find_illegal_dependencies_for_layers(layers, containers={container})
     assert not upwards, [(found.importer, found.imported) for found in upwards]
+
+
+@pytest.mark.parametrize("container", INDEPENDENT)
+def test_independent_rooms_do_not_import_each_other(
+    graph: grimp.ImportGraph, container: str
+) -> None:
+    layers = [grimp.Layer(*sorted(INDEPENDENT[container]))]
+    assert not graph.find_illegal_dependencies_for_layers(layers, containers={container})
 
 
 def test_imports_have_no_cycle(graph: grimp.ImportGraph) -> None:

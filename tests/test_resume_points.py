@@ -138,7 +138,7 @@ def fit(*callbacks: Any, **options: Any) -> Outcome:
 def test_no_file_of_half_a_step(tmp_path: Path) -> None:
     """While the optimizer changes the weights, the file before is left."""
     saved = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_last=True, save_on_exception=True)
-    with pytest.raises(RuntimeError, match="SeededSteps: a checkpoint must hold .* whole step"):
+    with pytest.raises(RuntimeError, match="SeededSteps: a checkpoint must hold .* completed step"):
         fit(saved, Kill(4, hooks=("on_before_optimizer_step",)))
     assert LastFile.files[LastFile.path]["global_step"] == 2
 

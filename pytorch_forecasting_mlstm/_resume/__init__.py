@@ -1,1 +1,1 @@
-"""Parts of :mod:`pytorch_forecasting_mlstm.resume`, which is the public front."""
+"""The implementation of :mod:`pytorch_forecasting_mlstm.resume`, which is the public module."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all."""
+"""Checkpoints that are written atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ __all__ = ["AtomicCheckpointIO"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints so that a file is the old one or the new one, never a part of one.
+    """Write checkpoints atomically: a file is the old one or the new one, never part of one.
 
-    Lightning writes to the system's folder for temporary files and moves the file from there, which
-    is a copy where that is another file system: a process killed meanwhile leaves a truncated file
-    in place of a good one. This plugin writes a temporary file of a random name in the same folder,
-    syncs it to the disk and renames it, so that several processes, containers and machines can
-    write to one folder. The next write clears temporary files of writers that were killed. Paths
-    with a protocol, such as ``s3://``, are left to Lightning.
+    Lightning writes to the system's temporary folder and moves the file from there. If that folder
+    is on another file system, the move is a copy, and a process that is killed meanwhile leaves a
+    truncated file in place of a good one. This plugin writes a temporary file with a random name in
+    the same folder, syncs it to the disk and renames it, so several processes, containers and
+    machines can write to one folder. The next write removes the temporary files of writers that
+    were killed. Paths with a protocol, such as ``s3://``, are left to Lightning.
 
     Examples
     --------
@@ -35,16 +35,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Parameters
         ----------
         checkpoint : dict
-            What to write.
+            Checkpoint, as Lightning passes it.
         path : str or Path
-            File.
+            File to write.
         storage_options : optional
             Not used, as in Lightning.
 
         Raises
         ------
         OSError
-            The file cannot be written; an earlier file of that name is unchanged.
+            If the file cannot be written. An earlier file of that name is unchanged.
         """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -52,22 +52,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(target) as (part,), part.open("wb") as file:
+            with atomic_write(target) as (temporary,), temporary.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            reason = _reason(error)
-            if reason is None:
+            cause = _find_os_error(error)
+            if cause is None:
                 raise
             raise OSError(
-                reason.errno,
+                cause.errno,
                 f"AtomicCheckpointIO: cannot write {str(path)!r} "
-                f"({reason.strerror or reason}); an earlier file of that name is unchanged. Free "
-                f"space, or name a folder that can be written to",
+                f"({cause.strerror or cause}); an earlier file of that name is unchanged. Free "
+                "disk space, or choose a writable folder",
             ) from error
 
 
-def _reason(error: BaseException | None) -> OSError | None:
-    """Find the error of the file system, which torch's own may hide."""
+def _find_os_error(error: BaseException | None) -> OSError | None:
+    """Find the error of the file system, which an error of torch may hide."""
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error

@@ -1,7 +1,7 @@
-"""What Lightning has summed up of an epoch for ``self.log(..., on_epoch=True)``.
+"""The running sums behind ``self.log(..., on_epoch=True)``.
 
-Lightning saves none of it: a mean over the steps of an epoch would be one over the steps since the
-resume, and early stopping or a scheduler that reads it would decide otherwise.
+Lightning does not save them. After a resume, the mean of an epoch would be that of the remaining
+steps only, and early stopping or a scheduler that reads it would decide differently.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _OPTIONS = ("prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_da
 
 
 def read_epoch_means(trainer: Trainer) -> list[dict[str, Any]]:
-    """Read the sums of all tensors that the training steps of this epoch have logged."""
+    """Read the sums of all tensors that training steps of this epoch have logged."""
     means = []
     for metric in trainer.fit_loop.epoch_loop._results.values():
         meta = metric.meta
@@ -33,25 +33,25 @@ def read_epoch_means(trainer: Trainer) -> list[dict[str, Any]]:
             sync_dist=meta.sync.should,
             rank_zero_only=meta.sync.rank_zero_only,
         )
-        # Lightning replaces these tensors and never changes them
+        # Not copied: Lightning replaces these tensors and never changes them.
         states = {name: getattr(metric, name, None) for name in _STATES}
         means.append({"options": options, "states": states})
     return means
 
 
 def gather_epoch_means(trainer: Trainer, means: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Gather the sums of every process, in the order of their ranks."""
-    own = _move(means, torch.device("cpu"))
-    # after an exception in one process the others do not take part
+    """Gather the sums of all processes, in the order of their ranks."""
+    means = _move(means, torch.device("cpu"))
+    # After an exception in one process, the others would not take part.
     if trainer.world_size == 1 or trainer.state.status == TrainerStatus.INTERRUPTED:
-        return [own]
+        return [means]
     gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, own)
+    torch.distributed.all_gather_object(gathered, means)
     return gathered
 
 
 def restore_epoch_means(trainer: Trainer, gathered: list[list[dict[str, Any]]]) -> None:
-    """Go on with the sums of this process."""
+    """Restore the sums of this process."""
     if trainer.global_rank >= len(gathered) or not gathered[trainer.global_rank]:
         return
     results = trainer.fit_loop.epoch_loop._results
@@ -62,7 +62,7 @@ def restore_epoch_means(trainer: Trainer, gathered: list[list[dict[str, Any]]]) 
         metric = results[f"{options['fx']}.{options['name']}"]
         for name, state in states.items():
             setattr(metric, name, state)
-    # else the first step would start the sums anew
+    # Otherwise Lightning resets the sums at the first step.
     trainer._logger_connector._first_loop_iter = False
 
 

@@ -12,26 +12,26 @@ __all__ = ["ResumableDataLoader", "SeededSampler", "resumable"]
 
 
 def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
-    """Make a data loader that goes on in the middle of an epoch, from a checkpoint of Lightning.
+    """Make a data loader resume in the middle of an epoch, from a Lightning checkpoint.
 
     Parameters
     ----------
     loader : DataLoader
-        Loader of training batches, of ``TimeSeriesDataSet.to_dataloader`` for example. If it
-        shuffles, the order of each epoch follows from ``seed`` from now on. A sampler of another
-        kind is kept; it must give the same order in each run.
+        Loader of training batches, for example from ``TimeSeriesDataSet.to_dataloader``. If it
+        shuffles, the order of each epoch is derived from ``seed``. Samplers of other kinds are
+        kept, and must give the same order in every run.
     seed : int
         Seed of the order.
 
     Returns
     -------
     ResumableDataLoader
-        The same batches.
+        Loader of the same batches.
 
     Raises
     ------
     TypeError
-        If ``loader`` is no DataLoader that makes batches of samples by their numbers.
+        If ``loader`` is not a plain DataLoader, or does not batch samples by index.
 
     Examples
     --------
@@ -43,22 +43,22 @@ def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
         raise TypeError(
             f"resumable: expected a DataLoader with a batch size or batch sampler, got {loader!r}; "
-            f"pass for example dataset.to_dataloader(train=True, batch_size=64)."
+            "pass, for example, dataset.to_dataloader(train=True, batch_size=64)."
         )
     if type(loader) is not DataLoader:
         raise TypeError(
-            f"resumable: expected a plain DataLoader, got a {type(loader).__name__}; make it "
-            f"without this function, with state_dict and load_state_dict of its own."
+            f"resumable: expected a plain DataLoader, got a {type(loader).__name__}; give "
+            "that class its own state_dict and load_state_dict instead."
         )
-    kept = (
+    copied = (
         "dataset num_workers collate_fn pin_memory timeout worker_init_fn multiprocessing_context "
         "generator prefetch_factor persistent_workers pin_memory_device"
     )
-    arguments = {name: getattr(loader, name) for name in kept.split()}
+    arguments = {name: getattr(loader, name) for name in copied.split()}
     if loader.generator is None:
-        # of its own: else each new iterator draws from the generator that dropout draws from
+        # Without one, every new iterator would draw from the generator that dropout uses.
         arguments["generator"] = torch.Generator().manual_seed(seed)
-    if loader.batch_size is None:  # a batch sampler of the user's
+    if loader.batch_size is None:  # the user has set a batch sampler
         return ResumableDataLoader(**arguments, batch_sampler=loader.batch_sampler)
     sampler = loader.sampler
     if type(sampler) is RandomSampler:
@@ -71,7 +71,7 @@ def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
 
 
 class SeededSampler(RandomSampler):
-    """Shuffle each epoch in an order of its own, which follows from a seed.
+    """Shuffle each epoch in a different order, derived from a seed.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class SeededSampler(RandomSampler):
     seed : int
         Seed of the order.
     replacement, num_samples
-        As of :class:`torch.utils.data.RandomSampler`.
+        As for :class:`torch.utils.data.RandomSampler`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SeededSampler(RandomSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order: Lightning calls it before each epoch."""
+        """Choose the order of an epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -104,7 +104,7 @@ class SeededSampler(RandomSampler):
 
 
 class _InOrder(SequentialSampler):
-    """Take samples in their order, and know the epoch."""
+    """Take samples in order, and keep track of the epoch."""
 
     epoch = 0
 
@@ -113,70 +113,70 @@ class _InOrder(SequentialSampler):
 
 
 class ResumableDataLoader(DataLoader):
-    """A data loader that knows how many batches of the epoch it has handed out.
+    """A data loader that counts the batches it has returned in an epoch.
 
-    Its state goes into Lightning's checkpoints; given back, the loader skips as many batches,
-    without loading them. What a dataset draws while a batch is loaded follows from the seed, the
-    epoch and the number of the batch, unless worker processes load it. Build it with
-    :func:`resumable`.
+    Lightning saves its state in checkpoints. When the state is restored, the loader skips as many
+    batches without loading them. The random numbers that a dataset draws while a batch is loaded
+    are derived from the seed, the epoch and the number of the batch, unless worker processes load
+    it. Build it with :func:`resumable`.
     """
 
     _skip = 0
-    _skip_in = 0
-    _given = 0
+    _skip_epoch = 0
+    _returned = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # not before the first batch is asked for: Lightning makes iterators that it does not use
-        self._given = self._skip = self._skip if self._skip_in == self._epoch else 0
+        # This runs when the first batch is requested: Lightning makes iterators that it never uses.
+        self._returned = self._skip = self._skip if self._skip_epoch == self._epoch else 0
         try:
             batches = super().__iter__()
         finally:
             self._skip = 0
         while True:
-            # what samples draw, such as random lengths, follows from epoch and number of the batch
+            # Seed what samples draw, such as random lengths, by epoch and number of the batch.
             with torch.random.fork_rng(devices=[]):
-                place = (self._epoch, getattr(self.sampler, "rank", 0), self._given)
-                torch.manual_seed(mix_seeds(self.generator.initial_seed(), *place))
+                position = (self._epoch, getattr(self.sampler, "rank", 0), self._returned)
+                torch.manual_seed(mix_seeds(self.generator.initial_seed(), *position))
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
-            self._given += 1
+            self._returned += 1
             yield batch
 
     @property
     def _index_sampler(self) -> Any:
-        numbers = super()._index_sampler
-        return _Rest(numbers, self._skip) if self._skip else numbers
+        sampler = super()._index_sampler
+        return _SkipSampler(sampler, self._skip) if self._skip else sampler
 
     def __len__(self) -> int:
         return len(super()._index_sampler)
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches of the epoch are done."""
-        return {"epoch": self._epoch, "batches": self._given % len(self)}
+        """Return the epoch and how many of its batches are done."""
+        return {"epoch": self._epoch, "batches": self._returned % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip as many batches, if the epoch that is begun next is the same."""
-        self._skip, self._skip_in = state["batches"], state["epoch"]
+        """Skip as many batches if the next epoch to begin is the same one."""
+        self._skip, self._skip_epoch = state["batches"], state["epoch"]
 
     @property
     def _epoch(self) -> int:
         return getattr(self.sampler, "epoch", 0)
 
 
-class _Rest(Sampler):
-    """What a sampler has after its first ``skip`` batches."""
+class _SkipSampler(Sampler):
+    """A sampler without its first ``skip`` batches."""
 
-    def __init__(self, numbers: Any, skip: int) -> None:
-        self.numbers = numbers
+    def __init__(self, sampler: Any, skip: int) -> None:
+        self.sampler = sampler
         self.skip = skip
 
     def __iter__(self) -> Iterator[Any]:
-        numbers = iter(self.numbers)
+        batches = iter(self.sampler)
         for _ in range(self.skip):
-            next(numbers, None)
-        yield from numbers
+            next(batches, None)
+        yield from batches
 
     def __len__(self) -> int:
-        return max(len(self.numbers) - self.skip, 0)
+        return max(len(self.sampler) - self.skip, 0)

@@ -1,18 +1,18 @@
-"""Lightning's counters, set to a point that a training can resume from.
+"""Set Lightning's counters to a point from which a training can resume.
 
-Lightning writes its counters as they are when the file is asked for: within a batch, before or
-after a validation, before or after the end of an epoch. On resume it guesses from them what is left
-to do, and leaves out validations, ends of epochs and counts. The functions here set the counters of
-a checkpoint, ``loops.fit_loop``, to one of four points whose remaining work is known:
+Lightning saves its counters in whatever state they are: within a batch, before or after a
+validation, before or after the end of an epoch. On resume it guesses from them what remains to be
+done, and skips validations, ends of epochs and counts. The functions here set the counters of a
+checkpoint, ``loops.fit_loop``, to one of four points whose remaining work is known:
 
 ``AFTER_STEP``
-    The optimizer's step is done. Validation, if it is due, and all that follows is left.
+    The step of the optimizer is done. The validation, if it is due, and everything after it remain.
 ``BEFORE_BATCH``
-    Validation and schedulers are done, too. The next batch of the same epoch is left.
+    Validation and schedulers are done as well. The next batch of the same epoch comes next.
 ``EPOCH_END``
-    All batches and validations of the epoch are done. The hooks of its end are left.
+    All batches and validations of the epoch are done. The hooks at its end remain.
 ``BEFORE_EPOCH``
-    The epoch is complete, or none has begun. The next epoch is left.
+    The epoch is complete, or none has begun. The next epoch comes next.
 """
 
 from typing import Any
@@ -36,18 +36,18 @@ _VALIDATION = "epoch_loop.val_loop.batch_progress"
 
 
 def find_resume_point(loop: dict[str, Any], logged_step: int, stopping: bool) -> str:
-    """Find the last point that a training has passed.
+    """Find the last point that the training has passed.
 
     Parameters
     ----------
     loop : dict
         State of Lightning's fit loop.
     logged_step : int
-        Lightning's number of the step for loggers when the last batch ended. It is increased after
-        the validation, which tells whether a validation is done.
+        Lightning's step number for loggers when the last batch ended. Lightning increases it after
+        the validation, so a larger number means that the validation is done.
     stopping : bool
-        Whether the training is asked to stop. Then the last validation, which may have asked for
-        it, is repeated on resume.
+        Whether the training has been asked to stop. The last validation may be the reason, so it is
+        repeated on resume.
 
     Returns
     -------
@@ -78,34 +78,34 @@ def set_resume_point(loop: dict[str, Any], point: str, logged_step: int, undone:
     point : str
         One of the four points.
     logged_step : int
-        Lightning's number of the step for loggers when the last batch before the point ended.
+        Lightning's step number for loggers when the last batch before the point ended.
     undone : int
-        Batches of this epoch after the point, which are to be done again.
+        Batches of this epoch after the point, which must be repeated.
     """
-    # What Lightning makes of each combination is in `update_restart_stage`, `reset` and `advance`
-    # of its loops; tests/test_resume_points.py fails if that changes.
+    # `update_restart_stage`, `reset` and `advance` of Lightning's loops interpret each combination;
+    # tests/test_resume_points.py fails if that changes.
     epoch = loop["epoch_progress"]["current"]["completed"]
     begun = epoch if point == BEFORE_EPOCH else epoch + 1
-    for of in ("total", "current"):
-        counts = loop["epoch_progress"][of]
+    for scope in ("total", "current"):
+        counts = loop["epoch_progress"][scope]
         counts.update(ready=begun, started=begun, processed=epoch, completed=epoch)
 
     batches = loop[_BATCHES]
     done = 0 if point == BEFORE_EPOCH else batches["current"]["processed"] - undone
     total = batches["total"]["processed"] - undone
-    # a batch that is not completed makes Lightning go on with the next one, without a validation
+    # After a batch that is not completed, Lightning skips the validation and takes the next batch.
     completed = -1 if point == BEFORE_BATCH else 0
-    for of, count in (("total", total), ("current", done)):
+    for scope, count in (("total", total), ("current", done)):
         counts = dict.fromkeys(("ready", "started", "processed"), count)
-        batches[of].update(counts, completed=count + completed)
+        batches[scope].update(counts, completed=count + completed)
     batches["is_last_batch"] = batches["is_last_batch"] and point in (AFTER_STEP, EPOCH_END)
 
-    # a validation that has begun, but not its first batch, is what Lightning runs again
+    # Lightning repeats a validation that has begun but has not started its first batch.
     validating = int(point == AFTER_STEP)
-    nothing = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+    zeros = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
     loop[_VALIDATION].update(
-        total={**nothing, "ready": validating, "started": validating},
-        current=nothing,
+        total={**zeros, "ready": validating, "started": validating},
+        current=zeros,
         is_last_batch=False,
     )
     if point in (AFTER_STEP, BEFORE_BATCH):

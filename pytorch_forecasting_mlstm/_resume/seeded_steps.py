@@ -1,4 +1,4 @@
-"""The callback that makes each step follow from its number, and files resume at whole steps."""
+"""The callback that seeds each step by its number, and saves checkpoints of completed steps."""
 
 import os
 from copy import deepcopy
@@ -28,17 +28,17 @@ __all__ = ["SeededSteps"]
 
 @dataclass
 class _Snapshot:
-    """What a checkpoint needs of an earlier moment, beside weights and optimizers."""
+    """What a checkpoint needs from an earlier moment, besides weights and optimizers."""
 
     loop: dict[str, Any]
     callbacks: dict[str, Any]
-    own: dict[str, Any]
+    state: dict[str, Any]  # of SeededSteps
     buffers: dict[str, Tensor]
 
 
 @dataclass
 class _Accumulation:
-    """What has changed since the first batch of an accumulation, beside the counters."""
+    """What was true at the first batch of an accumulation and may have changed since."""
 
     done: int
     logged_step: int
@@ -48,17 +48,17 @@ class _Accumulation:
 
 
 class SeededSteps(Callback):
-    """Make a training resume exactly: seed each step by its number, save only whole steps.
+    """Make a training resume exactly: seed each step by its number, save only completed steps.
 
-    What a step draws, for dropout for example, follows from the seed and the number of the step
-    alone, not from all that was drawn before. Processes of a distributed training draw differently.
+    The random numbers of a step, for example those of dropout, are derived from the seed and the
+    number of the step alone. The processes of a distributed training draw different ones.
 
-    A checkpoint describes the training as it was after the last whole step of the optimizer, even
-    if it is written within an accumulation of gradients, within a validation, at the end of an
-    epoch or after an exception. Resuming repeats what follows that step: the validation with early
-    stopping and schedulers, or the end of the epoch. However often a training is killed, it sees
-    the same batches, epochs, logged values of epochs and learning rates as one that is not. For
-    that, the callback moves itself to the front of the trainer's list.
+    A checkpoint describes the training after the last completed step of the optimizer, even if it
+    is written during an accumulation of gradients or a validation, at the end of an epoch or after
+    an exception. Resuming repeats what follows that step: the validation with early stopping and
+    schedulers, or the end of the epoch. However often a training is killed, it sees the same
+    batches, epochs, logged epoch values and learning rates as one that is not. To achieve this, the
+    callback moves itself to the front of the trainer's list of callbacks.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ class SeededSteps(Callback):
     Raises
     ------
     RuntimeError
-        A checkpoint is asked for while the optimizer changes the weights, by an exception there.
+        If a checkpoint is requested while the optimizer is changing the weights, as after an
+        exception there.
 
     Examples
     --------
@@ -78,22 +79,22 @@ class SeededSteps(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._stepping = False  # the optimizer changes the weights
-        self._logged_step = 0  # Lightning's number of the step for loggers, when the batch ended
-        self._schedulers: dict[str, Any] | None = None  # when the batch ended
+        self._stepping = False  # whether the optimizer is changing the weights
+        self._logged_step = 0  # Lightning's step number for loggers when the batch ended
+        self._schedulers: dict[str, Any] | None = None  # their states when the batch ended
         self._buffers: dict[str, Tensor] = {}
         self._means: list[Any] = []
         self._accumulation: _Accumulation | None = None
         self._stopped: _Snapshot | None = None  # after the last step of an epoch that was cut short
-        self._loaded: _Snapshot | None = None  # until the training goes on from it
-        self._at_step: dict[str, Any] | None = None  # states of callbacks after the step
+        self._loaded: _Snapshot | None = None  # until the training continues from it
+        self._at_step: dict[str, Any] | None = None  # states of the callbacks after the step
         self._at_epoch_end: dict[str, Any] | None = None
 
     # Lightning's hooks, in the order of a training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Move to the front, to see the states of all other callbacks before their hooks run."""
-        # not yet visited callbacks stay where they are, and Lightning is iterating over the list
+        # Lightning is iterating over this list; callbacks not yet visited stay where they are.
         trainer.callbacks.remove(self)  # type: ignore[attr-defined]
         trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
         self._loaded = self._accumulation = self._stopped = None
@@ -104,50 +105,51 @@ class SeededSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep what Lightning does not restore."""
-        own = checkpoint["callbacks"].get(self.state_key)
-        if own and trainer.state.fn == TrainerFn.FITTING:
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state and trainer.state.fn == TrainerFn.FITTING:
             callbacks = {k: v for k, v in checkpoint["callbacks"].items() if k != self.state_key}
-            self._loaded = deepcopy(_Snapshot(checkpoint["loops"]["fit_loop"], callbacks, own, {}))
+            snapshot = _Snapshot(checkpoint["loops"]["fit_loop"], callbacks, state, buffers={})
+            self._loaded = deepcopy(snapshot)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lead Lightning's loops to the point that the file describes."""
+        """Move Lightning's loops to the point that the checkpoint describes."""
         loop: Any = trainer.fit_loop
         self._logged_step = loop.epoch_loop._batches_that_stepped
         self._schedulers = read_step_schedulers(trainer)
         if self._loaded is None:
             return
-        own = self._loaded.own
-        self._restore_values(trainer, pl_module, own)
-        # Lightning would leave out schedulers that read a metric at the end of this epoch
+        state = self._loaded.state
+        self._restore_values(trainer, pl_module, state)
+        # Otherwise Lightning skips schedulers that read a metric at the end of this epoch.
         loop._restarting = False
-        if own["point"] == BEFORE_EPOCH:
+        if state["point"] == BEFORE_EPOCH:
             loop.epoch_loop.restarting = False
-        if own["point"] == EPOCH_END:
+        if state["point"] == EPOCH_END:
             loop.epoch_loop.val_loop._has_run = True
-        if own["point"] == AFTER_STEP and not loop.epoch_loop._should_check_val_fx(
+        if state["point"] == AFTER_STEP and not loop.epoch_loop._should_check_val_fx(
             loop._data_fetcher
         ):
-            # what follows a step without a validation; Lightning goes on with the next batch
+            # Do what follows a step without a validation; Lightning begins with the next batch.
             loop.epoch_loop.update_lr_schedulers("step", update_plateau_schedulers=True)
             loop.epoch_loop._batches_that_stepped += 1
             loop.epoch_loop.val_loop._has_run = loop.epoch_loop._num_ready_batches_reached()
 
     def _restore_values(
-        self, trainer: Trainer, pl_module: LightningModule, own: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, state: dict[str, Any]
     ) -> None:
-        """Restore logged values, and which callbacks have saved this step."""
-        metrics = {name: value.to(pl_module.device) for name, value in own["metrics"].items()}
+        """Restore logged values, and the knowledge of which callbacks have saved this step."""
+        metrics = {name: value.to(pl_module.device) for name, value in state["metrics"].items()}
         trainer.callback_metrics.update(metrics)
-        restore_epoch_means(trainer, own["means"])
+        restore_epoch_means(trainer, state["means"])
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and (
-                callback.state_key in own["saved"] or _has_written(callback, trainer.ckpt_path)
+                callback.state_key in state["saved"] or _has_written(callback, trainer.ckpt_path)
             ):
                 callback._last_global_step_saved = trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what was before the epoch."""
-        self._forget()
+        """Discard the snapshots of the previous epoch."""
+        self._discard_snapshots()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -155,7 +157,7 @@ class SeededSteps(Callback):
         """Seed the step, by its number over all epochs."""
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
         torch.manual_seed(mix_seeds(self.seed, trainer.global_rank, progress.processed))
-        self._forget()
+        self._discard_snapshots()
         self._means = read_epoch_means(trainer)
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._buffers = {name: value.clone() for name, value in pl_module.named_buffers()}
@@ -172,7 +174,7 @@ class SeededSteps(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
-        """Note that weights are changing."""
+        """Record that the weights are changing."""
         self._stepping = True
 
     def on_train_batch_end(
@@ -183,22 +185,22 @@ class SeededSteps(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Note that the step is whole."""
+        """Record that the step is complete."""
         self._stepping = False
         self._logged_step = trainer.fit_loop.epoch_loop._batches_that_stepped
         self._schedulers = read_step_schedulers(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the states of callbacks: the validation is repeated on resume."""
+        """Keep the states of the callbacks, since the validation is repeated on resume."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._loaded = None
             if self._at_step is None:
                 self._at_step = _read_callbacks(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the states of callbacks: the end of the epoch is repeated on resume."""
+        """Keep the states of the callbacks, since the end of the epoch is repeated on resume."""
         epoch_loop: Any = trainer.fit_loop.epoch_loop
-        if self._loaded is not None:  # the epoch has ended without a batch or a validation
+        if self._loaded is not None:  # the epoch ends without a batch or a validation
             self._loaded = None
             epoch_loop.restarting = epoch_loop.val_loop._has_run = False
         self._at_epoch_end = _read_callbacks(trainer)
@@ -211,23 +213,23 @@ class SeededSteps(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let the file describe the training after its last whole step."""
+        """Make the checkpoint describe the training after its last completed step."""
         if self._stepping:
             raise RuntimeError(
-                "SeededSteps: a checkpoint must hold the weights of a whole step, got asked for "
-                "one after an exception while the optimizer was changing them; resume from the "
-                "last file, which is left as it is."
+                "SeededSteps: a checkpoint must hold the weights of a completed step, but an "
+                "exception has interrupted the optimizer; resume from the last checkpoint, which "
+                "is unchanged."
             )
         snapshot = self._choose_snapshot(trainer)
-        own = {**snapshot.own, "saved": _read_saved(trainer)}
+        state = {**snapshot.state, "saved": _read_saved(trainer)}
         if snapshot is not self._loaded:
-            own["means"] = gather_epoch_means(trainer, own["means"])
-            own["metrics"] = {k: v.detach().cpu() for k, v in own["metrics"].items()}
-        files = {callback.state_key for callback in trainer.checkpoint_callbacks}
-        states = {k: v for k, v in checkpoint["callbacks"].items() if k in files}
-        checkpoint["callbacks"] = {**states, **snapshot.callbacks, self.state_key: own}
+            state["means"] = gather_epoch_means(trainer, state["means"])
+            state["metrics"] = {k: v.detach().cpu() for k, v in state["metrics"].items()}
+        writers = {callback.state_key for callback in trainer.checkpoint_callbacks}
+        states = {k: v for k, v in checkpoint["callbacks"].items() if k in writers}
+        checkpoint["callbacks"] = {**states, **snapshot.callbacks, self.state_key: state}
         checkpoint["loops"]["fit_loop"] = snapshot.loop
-        if own["point"] == AFTER_STEP and self._schedulers is not None:
+        if state["point"] == AFTER_STEP and self._schedulers is not None:
             write_step_schedulers(checkpoint, self._schedulers)
         checkpoint["epoch"] = snapshot.loop["epoch_progress"]["current"]["completed"]
         checkpoint["state_dict"].update(
@@ -237,7 +239,7 @@ class SeededSteps(Callback):
     # Snapshots
 
     def _choose_snapshot(self, trainer: Trainer) -> _Snapshot:
-        """Find the snapshot that belongs to the weights as they are."""
+        """Choose the snapshot that matches the current weights."""
         if self._loaded is not None:
             return self._loaded
         current = trainer.fit_loop.epoch_progress.current
@@ -246,7 +248,7 @@ class SeededSteps(Callback):
         return self._take_snapshot(trainer)
 
     def _take_snapshot(self, trainer: Trainer) -> _Snapshot:
-        """Take a snapshot of the last point that was passed with a whole step."""
+        """Take a snapshot of the last point that the training passed with a completed step."""
         loop = trainer.fit_loop.state_dict()
         point = find_resume_point(loop, self._logged_step, trainer.should_stop)
         progress = loop["epoch_loop.batch_progress"]
@@ -260,38 +262,42 @@ class SeededSteps(Callback):
             point = BEFORE_BATCH if start.done else BEFORE_EPOCH
             undone = batches["processed"] - start.done
             set_resume_point(loop, point, start.logged_step, undone)
-            own = _describe(point, start.metrics, start.means)
-            return _Snapshot(loop, start.callbacks, own, self._buffers)
+            state = _build_state(point, start.metrics, start.means)
+            return _Snapshot(loop, start.callbacks, state, self._buffers)
         set_resume_point(loop, point, self._logged_step)
         callbacks = {AFTER_STEP: self._at_step, EPOCH_END: self._at_epoch_end}.get(point)
         means = self._means if within else read_epoch_means(trainer)
         return _Snapshot(
             loop,
             _read_callbacks(trainer) if callbacks is None else callbacks,
-            _describe(point, trainer.callback_metrics, means),
+            _build_state(point, trainer.callback_metrics, means),
             self._buffers if within else {},
         )
 
-    def _forget(self) -> None:
-        """Forget the step before."""
+    def _discard_snapshots(self) -> None:
+        """Discard what belongs to the previous step."""
         self._loaded = self._stopped = self._at_step = self._at_epoch_end = None
 
 
-def _describe(point: str, metrics: dict[str, Tensor], means: list[Any]) -> dict[str, Any]:
-    """Say what the callback itself keeps in a file."""
+def _build_state(point: str, metrics: dict[str, Tensor], means: list[Any]) -> dict[str, Any]:
+    """Build the state of SeededSteps that goes into a checkpoint."""
     means = [] if point == BEFORE_EPOCH else means
     return {"point": point, "metrics": dict(metrics), "means": means}
 
 
 def _read_callbacks(trainer: Trainer) -> dict[str, Any]:
-    """Copy the states of all callbacks but those that write files, which must know their files."""
-    callbacks = [own for own in trainer.callbacks if not isinstance(own, Checkpoint)]  # type: ignore[attr-defined]
-    states = {callback.state_key: callback.state_dict() for callback in callbacks}
+    """Copy the states of all callbacks but checkpoint writers, whose list of files is current."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    states = {
+        callback.state_key: callback.state_dict()
+        for callback in callbacks
+        if not isinstance(callback, Checkpoint)
+    }
     return {key: deepcopy(state) for key, state in states.items() if state}
 
 
 def _read_saved(trainer: Trainer) -> list[str]:
-    """List the callbacks that have saved this step, and need not save it again on resume."""
+    """List the callbacks that have saved this step and need not save it again on resume."""
     return [
         callback.state_key
         for callback in trainer.checkpoint_callbacks
@@ -301,6 +307,6 @@ def _read_saved(trainer: Trainer) -> list[str]:
 
 
 def _has_written(callback: Any, path: Any) -> bool:
-    """Say whether a file was written by a callback."""
-    own = (callback.best_model_path, callback.last_model_path, *callback.best_k_models)
-    return os.path.abspath(path) in [os.path.abspath(name) for name in own if name]
+    """Return whether a callback has written this file."""
+    written = (callback.best_model_path, callback.last_model_path, *callback.best_k_models)
+    return os.path.abspath(path) in [os.path.abspath(name) for name in written if name]

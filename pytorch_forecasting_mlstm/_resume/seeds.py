@@ -1,4 +1,4 @@
-"""Seeds that follow from where a training is."""
+"""Seeds that are derived from the progress of a training."""
 
 import numpy as np
 

@@ -54,7 +54,7 @@ def suppress_lightning_output() -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Run torch on one thread.
 
-    The tensors are small: several threads mostly wait for one another, and for minutes if other
+    The tensors are small: several threads mostly wait for each other, and for minutes if other
     programs keep the processor busy.
     """
     threads = torch.get_num_threads()
@@ -67,7 +67,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def keep_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, also while Lightning trains, which would exit.
+    """Raise KeyboardInterrupt on Ctrl-C, even while Lightning trains, which would exit instead.
 
     Lightning ignores SIGINT once it has received one; the handler is restored. Where SIGINT was
     ignored from the start, as in a background job of a shell, it stays ignored.

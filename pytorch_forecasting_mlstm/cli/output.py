@@ -1,4 +1,4 @@
-"""Write the forecast, and replace files completely or not at all."""
+"""Write the forecast, and replace files atomically."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pandas.api import types
 from .._atomic_write import atomic_write
 from ..forecaster.errors import Argument, InputError
 
-# What OWASP lists as the start of a formula, including the wide forms of Chinese and Japanese text.
+# The characters that start a formula according to OWASP, including their full-width forms.
 _FORMULA = re.compile("'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def writable_folder(folder: Path) -> Path:
     """Create `folder` if needed, and check that a file can be written in it.
 
-    Checked before the model is fitted, so that nobody waits for a forecast that cannot be saved.
+    Call it before the model is fitted, so that nobody waits for a forecast that cannot be saved.
 
     Raises
     ------
     InputError
-        The folder cannot be created or written to.
+        If the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,14 +48,14 @@ def writable_folder(folder: Path) -> Path:
 def replace_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Provide temporary paths, and rename them to `paths` once all of them are complete.
 
-    A reader sees old files or new ones, never part of one, and never a new first file beside an old
-    second one; after an error the old ones remain. A symbolic link stays, and the file that it
-    points to is replaced.
+    A reader sees complete old or new files, and never a new first file next to an old second one.
+    After an error, the old files remain. A symbolic link is kept, and the file that it points to is
+    replaced.
 
     Raises
     ------
     InputError
-        A file cannot be written.
+        If a file cannot be written.
     """
     try:
         with atomic_write(*(Path(os.path.realpath(path)) for path in paths)) as temporary_paths:

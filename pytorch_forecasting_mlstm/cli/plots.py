@@ -14,7 +14,8 @@ from ..forecaster.panel import Panel
 from ..forecaster.quantiles import MEDIAN, QUANTILES
 from ..forecaster.splits import Split
 
-# Okabe and Ito's colors, distinct for the color-blind; line styles and markers are so in gray.
+# Okabe and Ito's colors, which the color-blind can distinguish; line styles and markers help in
+# gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
 _TRUTH = {
     "label": "what happened",
@@ -90,7 +91,7 @@ def _history_length(horizon: int) -> int:
 
 
 def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
-    # Not pyplot, which would look for a display and keep the figure open.
+    # Not pyplot: it would look for a display and keep the figure open.
     from matplotlib.figure import Figure
 
     height = 4.6 if rows == 1 else 0.9 + 2.9 * rows

@@ -19,12 +19,12 @@ import pandas as pd
 from ..forecaster.errors import InputError, printable, quoted
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
-_MANY = 10  # times the requested columns: reading only these is then faster than reading all
+_MANY = 10  # times the requested columns; then reading only these is faster than reading all
 _MOST_NAMES, _LONGEST_NAME = 1000, 100  # to compare with a missing name
 _LONGEST_PATH = 300
 
 
-def read_table(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, text: Sequence[str], inferred: Sequence[str]) -> pd.DataFrame:
     """Read columns of a .csv or .parquet file.
 
     Parameters
@@ -32,19 +32,19 @@ def read_table(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Data
     path : pathlib.Path
         The file. A .csv may be separated by commas, semicolons or tabs.
     text : sequence of str
-        Columns to read from a .csv as they are written: store 007 stays 007, region NA stays NA.
-    other : sequence of str
+        Columns of a .csv to keep as text: store 007 stays 007, region NA stays NA.
+    inferred : sequence of str
         Columns whose type is inferred.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of `text` and `other`, in this order.
+        The columns of `text` and `inferred`, in this order.
 
     Raises
     ------
     InputError
-        The file is missing, of another kind, damaged or without rows, or lacks a column.
+        If the file is missing, of another kind, damaged or without rows, or lacks a column.
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".parquet"):
@@ -54,7 +54,7 @@ def read_table(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Data
     try:
         if not path.exists():
             raise InputError(f"{_show(path)}: no such file")
-        frame = (_csv if kind == ".csv" else _parquet)(path, text, other)
+        frame = (_csv if kind == ".csv" else _parquet)(path, text, inferred)
     except InputError:
         raise
     except UnicodeDecodeError as error:
@@ -66,16 +66,16 @@ def read_table(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.Data
         ) from error
     if frame.empty:
         raise InputError(f"{_show(path)}: has column names but no rows")
-    return frame[[*text, *other]]
+    return frame[[*text, *inferred]]
 
 
-def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
+def _csv(path: Path, text: Sequence[str], inferred: Sequence[str]) -> pd.DataFrame:
     separator, header = _header(path)
-    _check_names(path, header, [*text, *other])
+    _check_names(path, header, [*text, *inferred])
     layout: dict[str, Any] = {}
-    if len(header) > _MANY * (len(text) + len(other)):
+    if len(header) > _MANY * (len(text) + len(inferred)):
         _check_widths(path, separator, len(header))
-        layout["usecols"] = [*text, *other]
+        layout["usecols"] = [*text, *inferred]
     with warnings.catch_warnings():
         # Rows longer than the header, from decimal commas for example, must raise an error. With
         # `usecols`, pandas truncates them silently: hence `_check_widths`, which takes longer than
@@ -88,7 +88,7 @@ def _csv(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
             index_col=False,
             dtype=dict.fromkeys(text, str),
             keep_default_na=False,
-            na_values={name: _EMPTY for name in other},
+            na_values={name: _EMPTY for name in inferred},
             decimal="," if separator == ";" else ".",
             low_memory=False,  # one type per column, even in a large file
             **layout,
@@ -104,7 +104,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
     separator = max(",;\t", key=line.count)
     with _rows(path, separator) as rows:
         names = next(row for row in rows if row)
-    # pandas' name for a column without one
+    # pandas uses this name for a column without one.
     return separator, [name or f"Unnamed: {k}" for k, name in enumerate(names)]
 
 
@@ -130,7 +130,7 @@ def _rows(path: Path, separator: str) -> Iterator[Iterator[list[str]]]:
         csv.field_size_limit(limit)
 
 
-def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFrame:
+def _parquet(path: Path, text: Sequence[str], inferred: Sequence[str]) -> pd.DataFrame:
     if find_spec("pyarrow") is None:
         raise InputError(
             f"{_show(path)}: needs pyarrow: pip install pyarrow, or save the table as .csv"
@@ -138,13 +138,13 @@ def _parquet(path: Path, text: Sequence[str], other: Sequence[str]) -> pd.DataFr
     from pyarrow.parquet import ParquetDataset
 
     schema = ParquetDataset(path).schema
-    stored, needed = schema.names, [*text, *other]
+    stored, needed = schema.names, [*text, *inferred]
     for name in needed:
         if stored.count(name) == 1:
             _check_time_zone(path, name, getattr(schema.field(name).type, "tz", None))
         elif stored.count(name):
             _check_names(path, stored, [name])
-    # Times are often in the index, which pandas always reads.
+    # pandas always reads the index, which often contains the times.
     frame = pd.read_parquet(path, engine="pyarrow", columns=[n for n in needed if n in set(stored)])
     if frame.index.names != [None]:
         frame = frame.reset_index()
@@ -171,16 +171,18 @@ def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> N
         if count[name] > 1:  # pandas would rename the second
             raise InputError(f"{_show(path)}: has two columns {quoted(name)}: rename one of them")
         if not count[name]:
-            # Comparing with many thousands of names would take long.
-            some = [str(column)[:_LONGEST_NAME] for column in present[:_MOST_NAMES]]
-            close = get_close_matches(name[:_LONGEST_NAME], some, n=1)
+            # Comparing with many thousands of names would take too long.
+            columns = [str(column)[:_LONGEST_NAME] for column in present[:_MOST_NAMES]]
+            close = get_close_matches(name[:_LONGEST_NAME], columns, n=1)
             hint = f" (did you mean {quoted(close[0])}?)" if close else ""
-            listed = ", ".join(map(printable, some[:12])) + (", ..." if len(present) > 12 else "")
+            listed = ", ".join(map(printable, columns[:12])) + (
+                ", ..." if len(present) > 12 else ""
+            )
             raise InputError(
                 f"{_show(path)}: has no column {quoted(name)}{hint}; its columns are: {listed}"
             )
 
 
 def _show(path: Path) -> str:
-    """Format a path with more characters than other values, since its end matters."""
+    """Format a path, with more characters than other values because its end matters."""
     return printable(path, _LONGEST_PATH)

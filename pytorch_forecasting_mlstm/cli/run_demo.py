@@ -1,4 +1,4 @@
-"""The demo: fit on real data, test on weeks that training has not seen, draw one day."""
+"""The demo: fit on real data, test on weeks not used in training, draw one day."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run_demo(arguments: Arguments) -> None:
     Raises
     ------
     InputError
-        An extra is missing, or the picture cannot be written.
+        If an extra is missing, or the picture cannot be written.
     """
     require_packages("pmdarima", "matplotlib")
     folder = writable_folder(arguments.output)

@@ -1,4 +1,4 @@
-"""Forecast a user's table: evaluate on its last rows, then forecast what comes after them."""
+"""Forecast a user's table: evaluate on its last rows, then forecast beyond them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_forecast(arguments: Arguments) -> None:
     Raises
     ------
     InputError
-        The table, an option or the folder cannot be used.
+        If the table, an option or the folder cannot be used.
     """
     assert arguments.table is not None
     require_packages("matplotlib")
@@ -34,7 +34,7 @@ def run_forecast(arguments: Arguments) -> None:
     data = read_table(
         arguments.table,
         text=[*arguments.group, arguments.time],
-        other=[arguments.target, *arguments.known],
+        inferred=[arguments.target, *arguments.known],
     )
     panel = make_panel(
         data,

@@ -25,8 +25,8 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
     The constructor, the methods and the batches are those of
     ``pytorch_forecasting.TimeSeriesDataSet``, so every model of pytorch-forecasting can use it. The
-    keys of a batch, their order, dtypes and values are the same. What an ``EncoderNormalizer``
-    scales is equal to rounding; everything else is equal to the last bit.
+    keys of a batch, their order, dtypes and values are the same. Variables that are scaled by an
+    ``EncoderNormalizer`` are equal up to rounding; everything else is equal to the last bit.
 
     The difference is speed. `TimeSeriesDataSet` slices, scales and stacks sample by sample in
     Python; this class fetches a batch with a few gathers over the tensors of the dataset. It keeps
@@ -41,9 +41,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     Warns
     -----
     UserWarning
-        Once for each setting that needs single samples, and thus the speed of `TimeSeriesDataSet`:
-        a subclass of ``EncoderNormalizer``, a ``__getitem__`` of your own, a ``collate_fn`` that
-        reads samples, a ``ConcatDataset``. The message names the setting.
+        Once for each setting that requires single samples, and thus the speed of
+        `TimeSeriesDataSet`: a subclass of ``EncoderNormalizer``, a custom ``__getitem__``, a
+        ``collate_fn`` that reads samples, a ``ConcatDataset``. The message names the setting.
 
     See Also
     --------
@@ -83,9 +83,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         Parameters
         ----------
         dataset : TimeSeriesDataSet
-            Dataset. It can still be used afterwards. Its data are shared, not copied; its tables of
-            reals and categoricals are stored row by row from then on. That takes no more memory,
-            and changes its batches by rounding at most, where encoders scale covariates.
+            Dataset. It can still be used afterwards. Its data are shared, not copied. Its tables of
+            reals and categoricals are stored row by row from then on, which needs no more memory
+            and changes its batches by rounding at most, if normalizers scale covariates.
 
         Returns
         -------
@@ -100,7 +100,21 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
         Examples
         --------
-        ``loader = BatchedTimeSeriesDataSet.wrap(training).to_dataloader(batch_size=64)``
+        >>> import pandas as pd
+        >>> training = TimeSeriesDataSet(
+        ...     pd.DataFrame({"series": "a", "time": range(8), "y": [0.0, 1, 2, 3, 4, 5, 6, 7]}),
+        ...     time_idx="time",
+        ...     target="y",
+        ...     group_ids=["series"],
+        ...     max_encoder_length=4,
+        ...     max_prediction_length=2,
+        ...     time_varying_unknown_reals=["y"],
+        ...     target_normalizer=None,
+        ... )
+        >>> x, _ = BatchedTimeSeriesDataSet.wrap(training).__getitems__([0, 2]).collate()
+        >>> x["encoder_target"]
+        tensor([[0., 1., 2., 3.],
+                [2., 3., 4., 5.]])
         """
         if not isinstance(dataset, TimeSeriesDataSet):
             raise TypeError(
@@ -124,14 +138,14 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     def to(self, device: torch.device | str | int) -> "BatchedTimeSeriesDataSet":
         """Copy the data to a device, where batches are then gathered.
 
-        A batch then moves only a few numbers per sample to the device. The data also stay in main
-        memory for the index, samplers and ``filter``. Pickles, files and deep copies hold only
-        those, so a dataset comes back from them on the CPU.
+        For a batch, only a few numbers per sample are then moved to the device. The data also stay
+        in main memory for the index, samplers and ``filter``. Pickles, files and deep copies
+        contain only the data in main memory, so a dataset is restored on the CPU.
 
         Parameters
         ----------
         device : torch.device, str or int
-            Where to gather batches, for example ``"cuda"``. ``"cpu"`` undoes it.
+            Where to gather batches, for example ``"cuda"``. ``"cpu"`` reverts to the CPU.
 
         Returns
         -------
@@ -140,15 +154,15 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
         Notes
         -----
-        Use ``num_workers=0`` and ``pin_memory=False``: worker processes would only bring batches
-        back to the CPU. Gathered values are equal to those on the CPU to the last bit. What an
-        ``EncoderNormalizer`` computes on another device is equal to rounding. With
-        ``add_target_scales`` and an ``EncoderNormalizer``, the scales of each batch visit the CPU,
-        where the scikit-learn scalers of pytorch-forecasting work.
+        Use ``num_workers=0`` and ``pin_memory=False``: worker processes would only move batches
+        back to the CPU. Gathered values are equal to those on the CPU to the last bit. The results
+        of an ``EncoderNormalizer`` on another device are equal up to rounding. With
+        ``add_target_scales`` and an ``EncoderNormalizer``, the scales of each batch are copied to
+        the CPU for the scikit-learn scalers of pytorch-forecasting.
 
         Examples
         --------
-        ``loader = training.to("cuda").to_dataloader(batch_size=64)``
+        >>> loader = training.to("cuda").to_dataloader(batch_size=64)  # doctest: +SKIP
         """
         moved = self.__copy__()
         if self._overwrite_values is not None:
@@ -218,13 +232,13 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         Raises
         ------
         TypeError
-            If the file holds something else.
+            If the file contains something else.
         """
         loaded = torch.load(fname, weights_only=False)
         return loaded if isinstance(loaded, cls) else cls.wrap(loaded)
 
     def __getitems__(self, positions: Sequence[int]) -> LazyBatch:
-        """Return the samples of a batch; the data loader of torch calls it if it is there.
+        """Return the samples of a batch; the data loader of torch calls this if it exists.
 
         Parameters
         ----------
@@ -234,7 +248,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         Returns
         -------
         LazyBatch
-            The samples, gathered by ``_collate_fn``.
+            The samples, which ``_collate_fn`` gathers.
         """
         return LazyBatch(self, positions)
 
@@ -295,7 +309,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             )
 
     def _series_scales(self, target: int, normalizer: Any) -> SeriesScales:
-        """Return the scales by series of a target that is not scaled by its history."""
+        """Return the scales by series of a target whose normalizer is not fitted to histories."""
         tables: dict[int, SeriesScales] = self.__dict__.setdefault("_scale_tables", {})
         groups = self.data["groups"]
         if target not in tables or not tables[target].is_current(normalizer, groups):
@@ -320,13 +334,13 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_data_on_device", "_scale_tables")
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+        excluded = ("_data_on_device", "_scale_tables")
+        return {name: value for name, value in self.__dict__.items() if name not in excluded}
 
 
 @cache
 def _warn_single_samples() -> None:
-    """Warn, once in a process, that a dataset around this one hides the batches from it."""
+    """Warn, once per process, that a dataset around this one prevents gathering whole batches."""
     warnings.warn(
         "BatchedTimeSeriesDataSet was asked for single samples, at the speed of TimeSeriesDataSet: "
         "the dataset of the loader passes no batches on, like torch's ConcatDataset; build one "

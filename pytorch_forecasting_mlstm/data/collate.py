@@ -1,6 +1,6 @@
-"""A batch, from the data of the dataset to the input of a model.
+"""Turn the data of a dataset into a batch for a model.
 
-The order of the steps is that of ``TimeSeriesDataSet.__getitem__``.
+The order of operations is that of ``TimeSeriesDataSet.__getitem__``.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def collate_batch(
     data : dict
         ``dataset.data``, or a copy of it on another device.
     by_history : dict
-        What `encoder_normalizers` returns for the dataset.
+        The result of `encoder_normalizers` for the dataset.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def collate_batch(
     if dataset._overwrite_values is not None:
         overwrite_values(dataset, positions, windows, steps, values)
 
-    # pytorch-forecasting returns these in float32, whatever dtype a transformation gives.
+    # pytorch-forecasting returns these in float32, whatever the dtype of a transformation.
     target_scales = [
         scale.float() if isinstance(normalizer, EncoderNormalizer) else scale
         for scale, normalizer in zip(target_scales, dataset.target_normalizers, strict=True)

@@ -2,7 +2,7 @@
 
 The formulas are those of pytorch-forecasting (``TorchNormalizer._set_parameters``), along the last
 dimension. Quantiles equal those of single samples to the last bit. Means and standard deviations
-are equal to rounding: torch adds the numbers of a matrix in another order than those of a vector.
+are equal up to rounding: torch sums a matrix in another order than a vector.
 """
 
 import warnings
@@ -55,7 +55,7 @@ def encoder_scales(normalizer: Any, values: Tensor, lengths: IntArray) -> Tensor
 
 
 def store_last_fit(normalizer: Any, scales: Tensor) -> None:
-    """Leave a normalizer fitted to the last sample, as pytorch-forecasting does (on the CPU).
+    """Fit a normalizer to the last sample, as pytorch-forecasting does (on the CPU).
 
     Parameters
     ----------
@@ -78,19 +78,21 @@ def _fit(normalizer: Any, history: Tensor, lengths: Tensor | None) -> Tensor:
     center_limit, scale_limit = (
         (limits, limits) if limits is None or isinstance(limits, int) else limits
     )
-    for_scale = _LastSteps(transformed, lengths, scale_limit)
-    for_center = (
-        for_scale if center_limit == scale_limit else _LastSteps(transformed, lengths, center_limit)
+    scale_steps = _LastSteps(transformed, lengths, scale_limit)
+    center_steps = (
+        scale_steps
+        if center_limit == scale_limit
+        else _LastSteps(transformed, lengths, center_limit)
     )
     if normalizer.method == "standard":
-        center = for_center.mean()
-        scale = for_scale.std(center if for_center is for_scale else for_scale.mean())
+        center = center_steps.mean()
+        scale = scale_steps.std(center if center_steps is scale_steps else scale_steps.mean())
     else:
         settings = normalizer._method_kwargs
         levels = [settings.get(name, level) for name, level in _DEFAULT_QUANTILES.items()]
-        lower, center, upper = for_scale.quantiles(levels)
-        if for_center is not for_scale:
-            center = for_center.quantiles(levels)[1]
+        lower, center, upper = scale_steps.quantiles(levels)
+        if center_steps is not scale_steps:
+            center = center_steps.quantiles(levels)[1]
         scale = (upper - lower) / 2.0
     if not normalizer.center:
         center = torch.zeros_like(center)
@@ -147,7 +149,7 @@ class _LastSteps:
         """Return quantiles of each history, all from one sort: shape ``(len(levels), B)``."""
         if self._counted is None:
             return _quantiles(torch.quantile, self._values, levels)
-        # nanquantile leaves out what does not count; a NaN that counts makes the result NaN.
+        # nanquantile ignores steps that do not count; a NaN that counts makes the result NaN.
         undefined = (self._values.isnan() & self._counted).any(1)
         counted = self._values.masked_fill(~self._counted, torch.nan)
         return _quantiles(torch.nanquantile, counted, levels).masked_fill(undefined, torch.nan)

@@ -19,10 +19,9 @@ def fill_missing_steps(
     missing: Tensor,
     values: BatchValues,
 ) -> None:
-    """Fill missing steps with what ``constant_fill_strategy`` says.
+    """Fill missing steps with the values of ``constant_fill_strategy``.
 
-    The rows that stand in for missing steps are already in place, which is what pytorch-forecasting
-    calls a forward fill.
+    Variables without such a value are already filled forward.
 
     Parameters
     ----------
@@ -35,41 +34,41 @@ def fill_missing_steps(
     missing : Tensor
         True where the data lack the step, shape ``(B, T)``.
     values : BatchValues
-        Changed.
+        Changed in place.
     """
     names, reals, categoricals = dataset.reals, values.reals, values.categoricals
     if dataset.time_idx in names:
         column = names.index(dataset.time_idx)
         stored = dataset.data["reals"][:, column]
         reals.change(column, _evenly_spaced(stored, windows, has_gap, reals.read(column)))
-    unscaled = {f"__target__{name}": place for place, name in enumerate(dataset.target_names)}
+    unscaled = {f"__target__{name}": index for index, name in enumerate(dataset.target_names)}
     for name, value in dataset.encoded_constant_fill_strategy.items():
         if name in names:
             column = names.index(name)
             reals.change(column, _filled(reals.read(column), missing, value))
         elif name in unscaled:
-            place = unscaled[name]
-            values.targets[place] = _filled(values.targets[place], missing, value)
+            index = unscaled[name]
+            values.targets[index] = _filled(values.targets[index], missing, value)
         elif name in dataset.flat_categoricals:
             column = dataset.flat_categoricals.index(name)
             categoricals.change(column, _filled(categoricals.read(column), missing, value))
-        elif name not in dataset.target_names:  # such a target is no input of the model
+        elif name not in dataset.target_names:  # a target that is not an input is skipped
             raise KeyError(f"Variable {name} is not known and thus cannot be filled in")
 
 
 def _filled(values: Tensor, missing: Tensor, value: Any) -> Tensor:
     values = values.clone()
-    values[missing] = value  # an assignment refuses the values that pytorch-forecasting refuses
+    values[missing] = value  # raises for the values for which pytorch-forecasting raises
     return values
 
 
 def _evenly_spaced(column: Tensor, windows: Windows, has_gap: BoolArray, times: Tensor) -> Tensor:
-    """Space the time index evenly in windows with missing steps, where it is a real variable."""
+    """Space the time index evenly in windows with missing steps, if it is a real variable."""
     samples = np.flatnonzero(has_gap)
     rows = np.stack([windows.first_row, windows.last_row])[:, samples]
     first, last = column[torch.from_numpy(rows)].tolist()
     length, skipped = windows.length[samples].tolist(), windows.skipped[samples].tolist()
-    # One torch.linspace per window, as pytorch-forecasting calls it, for the same last bits.
+    # One torch.linspace per window, as in pytorch-forecasting, so that all bits are equal.
     lines = [
         torch.linspace(start, end, steps, dtype=column.dtype)[skip : skip + times.shape[1]]
         for start, end, steps, skip in zip(first, last, length, skipped, strict=True)
@@ -90,10 +89,10 @@ def hide_categories(dataset: Any, steps: Steps, values: BatchValues) -> None:
     steps : Steps
         Steps of the batch.
     values : BatchValues
-        Changed.
+        Changed in place.
     """
     empty = (steps.encoder.length == 0).unsqueeze(1)
     for name in dataset.dropout_categoricals:
         column = dataset.flat_categoricals.index(name)
-        known = values.categoricals.read(column)
-        values.categoricals.change(column, known.masked_fill(empty, 0))
+        categories = values.categoricals.read(column)
+        values.categoricals.change(column, categories.masked_fill(empty, 0))

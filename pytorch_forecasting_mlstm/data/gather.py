@@ -1,4 +1,4 @@
-"""Gathers that cut a batch of windows out of the long tensors of a dataset.
+"""Gather a batch of windows from the long tensors of a dataset.
 
 Dimensions: N rows of the data, B samples, C columns, T steps of the longest sample.
 """
@@ -60,7 +60,7 @@ def gather_steps(stored: Tensor, steps: Steps) -> Tensor:
 
 
 class Columns:
-    """Columns of a batch: those of the data, except for those that were changed.
+    """The columns of a batch: those of the data, unless they were changed.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _gather_rows(stored: Tensor, segment: Segment) -> Tensor:
 
 
 class BatchValues(NamedTuple):
-    """The data of a batch on their way to the model.
+    """The variables of a batch while it is prepared.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Target scales that belong to a series, looked up once for all series of the data."""
+"""Target scales by series, computed once for all series of the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from .windows import IntArray
 
 
 class SeriesScales:
-    """Center and scale of each series, found by a row of the series.
+    """Center and scale of each series, looked up by any row of the series.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class SeriesScales:
         self._scales = _scales(normalizer, groups[self._first_rows], group_names)
 
     def is_current(self, normalizer: Any, groups: Tensor) -> bool:
-        """Return whether the scales were taken from this normalizer and data, as they are now."""
+        """Return whether the scales match this normalizer and these data in their current state."""
         *objects, version = _identity(normalizer, groups)
         *source_objects, source_version = self._source
         return source_version == version and all(
@@ -61,11 +61,11 @@ class SeriesScales:
 
 def _identity(normalizer: Any, groups: Tensor) -> tuple[Any, ...]:
     """List the objects that the scales depend on, and the version of the groups."""
-    # Fitting a normalizer again gives it new objects, and so does assignment.
+    # Fitting a normalizer again replaces these objects, and so does assignment.
     fitted = (
         getattr(normalizer, name, None) for name in ("norm_", "missing_", "center_", "scale_")
     )
-    # Tensors made in inference mode count no versions.
+    # Tensors created in inference mode have no version counter.
     return normalizer, *fitted, groups, None if groups.is_inference() else groups._version
 
 
@@ -82,7 +82,7 @@ def _scales(normalizer: Any, series: Tensor, group_names: Sequence[str]) -> Tens
 
 def _matches_by_position(normalizer: Any, group_names: Sequence[str]) -> bool:
     # With fewer groups than the dataset has, `GroupNormalizer.get_parameters` still looks up the
-    # ids of all groups. Its answer in that case is not reproduced here but asked for.
+    # ids of all groups. In that case it is called instead of being reproduced here.
     return normalizer.scale_by_group or len(normalizer._groups) in (0, len(group_names))
 
 

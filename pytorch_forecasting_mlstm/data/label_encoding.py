@@ -1,4 +1,4 @@
-"""Label encoders that look at each distinct label once, for the time a dataset is built."""
+"""Label encoders that look up each distinct label once while a dataset is built."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ class DistinctLabelEncoder(NaNLabelEncoder):
     """Adapter that passes each distinct label to a `NaNLabelEncoder` once.
 
     pytorch-forecasting looks up the labels of a table row by row in Python. Here pandas finds the
-    distinct labels, and the codes of the encoder are spread over the rows. The classes and codes
-    are the same, and it is the given encoder that is fitted.
+    distinct labels, and their codes are spread over the rows. The classes and codes are the same,
+    and the wrapped encoder is fitted.
 
     Parameters
     ----------
     encoder : NaNLabelEncoder
-        Encoder that does the work.
+        Encoder to wrap.
     """
 
     def __init__(self, encoder: NaNLabelEncoder):
@@ -79,10 +79,10 @@ class DistinctLabelEncoder(NaNLabelEncoder):
 
 @contextmanager
 def distinct_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
-    """Put adapters around the label encoders of a dataset while its data are preprocessed.
+    """Wrap the label encoders of a dataset while its data are preprocessed.
 
-    Afterwards the dataset holds its plain encoders again, fitted, so that nothing that is saved
-    with a dataset or a model needs this package.
+    Afterwards the dataset has its plain encoders again, now fitted. Saved datasets and models
+    therefore do not need this package.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def distinct_label_encoders(dataset: Any, data: pd.DataFrame) -> Iterator[None]:
 
 
 def _add_default_encoders(dataset: Any, data: pd.DataFrame) -> None:
-    """Add the encoders that pytorch-forecasting would create itself, in its order."""
+    """Add the encoders that pytorch-forecasting would create, in the same order."""
     encoders = dataset._categorical_encoders
     for name in dataset._group_ids_mapping.values():
         encoders.setdefault(name, NaNLabelEncoder())

@@ -30,7 +30,7 @@ class LazyBatch(Sequence):
         return self._dataset[self._positions[item]]
 
     def __iter__(self) -> Iterator[Any]:
-        # Sequence.__iter__ would take an IndexError of the dataset for the end of the batch.
+        # Sequence.__iter__ would treat an IndexError of the dataset as the end of the batch.
         return (self[item] for item in range(len(self)))
 
     def collate(self) -> Any:

@@ -1,4 +1,4 @@
-"""Which row of the data stands in for each step of a window with missing steps."""
+"""Find the row of the data that fills each step of a window with missing steps."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ def forward_fill_index(
 ) -> tuple[Tensor, Tensor]:
     """Find the row that fills each step: the last row that is not later than the step.
 
-    Each row marks the step of its own time; the running count of the marks is the row of each step.
-    Nothing is expanded beforehand, so the memory needed does not depend on how sparse the data are.
+    Each row marks its step; the running count of the marks gives the row of each step. The data are
+    never expanded, so the memory needed does not depend on how sparse they are.
 
     Parameters
     ----------

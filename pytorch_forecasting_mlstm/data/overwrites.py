@@ -1,4 +1,4 @@
-"""Values that ``set_overwrite_values`` puts in the place of a variable."""
+"""Replace a variable by the values of ``set_overwrite_values``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from .windows import Windows
 def overwrite_values(
     dataset: Any, positions: Sequence[int], windows: Windows, steps: Steps, values: BatchValues
 ) -> None:
-    """Replace a variable by the values that ``dataset.set_overwrite_values`` was given.
+    """Replace a variable by the values passed to ``dataset.set_overwrite_values``.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def overwrite_values(
     windows, steps : Windows, Steps
         Samples of the batch.
     values : BatchValues
-        Changed.
+        Changed in place.
     """
     name, segment = dataset._overwrite_values["variable"], dataset._overwrite_values["target"]
     columns, column = _find_column(dataset, name, int(positions[0]), values)
@@ -33,7 +33,7 @@ def overwrite_values(
         replaced, rank, counts = steps.step < split, steps.step, windows.encoder_length
     elif segment == "all":
         replaced, rank, counts = torch.ones_like(split, dtype=torch.bool), steps.step, windows.total
-    else:  # pytorch-forecasting takes anything else for "decoder"
+    else:  # pytorch-forecasting treats anything else as "decoder"
         replaced, rank, counts = steps.step >= split, steps.step - split, windows.decoder_length
     new = torch.as_tensor(dataset._overwrite_values["values"]).to(columns.dtype).to(split.device)
     if new.ndim:

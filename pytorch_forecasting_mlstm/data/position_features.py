@@ -23,7 +23,7 @@ def add_position_features(
     windows, steps : Windows, Steps
         Samples of the batch.
     values : BatchValues
-        ``values.reals`` is changed.
+        ``values.reals`` is changed in place.
     """
     names, reals = dataset.reals, values.reals
     longest, total, device = dataset.max_encoder_length, len(steps.step), steps.step.device

@@ -50,13 +50,13 @@ def build_sample_index(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> 
     ends = np.concatenate([ends, shortened[:, 1]])
     lengths = times[ends] - times[starts] + 1
     earliest_end = dataset.min_prediction_idx + dataset.min_prediction_length - 1
-    kept = (lengths >= shortest) & (times[ends] >= earliest_end)
+    valid = (lengths >= shortest) & (times[ends] >= earliest_end)
     if predict_mode:
-        kept &= last_times[starts] - times[starts] < longest
-    if not kept.any():
+        valid &= last_times[starts] - times[starts] < longest
+    if not valid.any():
         return _raise_upstream(dataset, data, predict_mode)
 
-    starts, ends, lengths = starts[kept], ends[kept], lengths[kept]
+    starts, ends, lengths = starts[valid], ends[valid], lengths[valid]
     index = pd.DataFrame(
         dict(zip(_COLUMNS, (starts, ends, lengths, times[starts], series[starts]), strict=True))
     )
@@ -74,7 +74,7 @@ def _raise_upstream(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.
 
 
 def _warn_missing_series(dataset: Any, data: pd.DataFrame, missing: BoolArray) -> None:
-    """Warn of series without any sample, in the words of pytorch-forecasting."""
+    """Warn about series without any sample, with the message of pytorch-forecasting."""
     if not missing.any():
         return
     groups = data.loc[missing, dataset._group_ids].drop_duplicates()

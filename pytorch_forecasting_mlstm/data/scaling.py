@@ -1,4 +1,4 @@
-"""Scales of the targets of a batch, and of the covariates that are scaled by their own history."""
+"""Scale the targets of a batch, and the covariates that are normalized by their history."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def encoder_normalizers(dataset: Any) -> dict[str, EncoderNormalizer]:
 def scale_targets(
     dataset: Any, windows: Windows, steps: Steps, values: BatchValues
 ) -> list[Tensor]:
-    """Scale targets by their histories where their normalizer asks for it.
+    """Scale the targets whose normalizer is fitted to each history.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def scale_covariates(
     target_scales: list[Tensor],
     by_history: dict[str, EncoderNormalizer],
 ) -> None:
-    """Scale covariates by their histories, then lags by the scale of the variable itself.
+    """Scale covariates by their histories, then lags by the scale of the original variable.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def scale_covariates(
 
 
 def _with_equal_settings(normalizers: dict[str, EncoderNormalizer]) -> list[list[str]]:
-    """Group variables whose normalizers have equal settings: one pass serves them all."""
+    """Group variables whose normalizers have equal settings: one pass scales them all."""
     groups: list[tuple[Any, list[str]]] = []
     for name, normalizer in normalizers.items():
         settings = (
@@ -153,7 +153,7 @@ def _with_equal_settings(normalizers: dict[str, EncoderNormalizer]) -> list[list
             normalizer.transformation,
             normalizer._method_kwargs,
         )
-        group = next((names for known, names in groups if known == settings), None)
+        group = next((names for other, names in groups if other == settings), None)
         if group is None:
             groups.append((settings, group := []))
         group.append(name)

@@ -1,7 +1,7 @@
 """The rows and steps that the samples of a batch cover: integer arithmetic, one entry per sample.
 
-A sample is a history followed by a horizon. In pytorch-forecasting these are the encoder and the
-decoder, and its names are kept where its own lengths and options are meant.
+A sample is a history followed by a horizon. pytorch-forecasting calls them encoder and decoder;
+these names are used here for its lengths and options.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Windows(NamedTuple):
     length : ndarray of int
         Steps from the first to the last row, including those that the data lack.
     has_gap : ndarray of bool, or None
-        Whether the data lack steps of the sample; None if they do for no sample.
+        Whether the data lack steps of the sample; None if no sample lacks any.
     skipped : ndarray of int
         Steps that ``randomize_length`` leaves out at the start.
     encoder_length, decoder_length : ndarray of int
@@ -74,9 +74,9 @@ def sample_windows(dataset: Any, positions: Sequence[int]) -> Windows:
     Windows
         Arrays of shape ``(len(positions),)``.
     """
-    chosen = np.asarray(positions)
+    rows_of_index = np.asarray(positions)
     first_row, last_row, steps = (
-        _column(dataset.index, name)[chosen].astype(np.int64)
+        _column(dataset.index, name)[rows_of_index].astype(np.int64)
         for name in ("index_start", "index_end", "sequence_length")
     )
     times: IntArray = dataset.data["time"].numpy()
@@ -120,7 +120,7 @@ def sample_windows(dataset: Any, positions: Sequence[int]) -> Windows:
 def _decoder_length(dataset: Any, last_time: IntArray, length: IntArray) -> IntArray:
     if type(dataset).calculate_decoder_length is not TimeSeriesDataSet.calculate_decoder_length:
         return np.asarray(dataset.calculate_decoder_length(last_time, length))
-    # pytorch-forecasting's rule, written out: its method takes a twentieth of the batch's time.
+    # The rule of pytorch-forecasting, inlined: its method takes a twentieth of the batch's time.
     predictable = last_time - (dataset.min_prediction_idx - 1)
     spare = length - dataset.min_encoder_length
     return np.minimum(np.minimum(predictable, spare), dataset.max_prediction_length)
@@ -169,10 +169,10 @@ def randomized_lengths(
     """
     spare = torch.from_numpy(encoder_length - min_encoder_length)
     # torch draws a sample of shape (B,) one by one, so its random numbers are those of B draws.
-    kept = Beta(*concentrations).sample(spare.shape)
-    shorter = min_encoder_length + (spare * kept).round().numpy().astype(np.int64)
+    fraction = Beta(*concentrations).sample(spare.shape)
+    shorter = min_encoder_length + (spare * fraction).round().numpy().astype(np.int64)
     longer = np.minimum(decoder_length + encoder_length - shorter, max_prediction_length)
-    # If the horizon takes all of the steps, pytorch-forecasting leaves the sample as it was.
+    # If the horizon takes all of the steps, pytorch-forecasting leaves the sample unchanged.
     changed = shorter + longer < encoder_length + decoder_length
     return (
         np.where(changed, shorter, encoder_length),

@@ -1,4 +1,4 @@
-"""The seasonal naive forecast, which every model has to beat."""
+"""The seasonal naive forecast, the baseline of every model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from .windows import Windows
 
-_ENOUGH_WINDOWS = 50  # for quantiles of each step of the horizon on its own
+_ENOUGH_WINDOWS = 50  # for separate quantiles of each step of the horizon
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class SeasonalNaive:
         windows : Windows
             The validation windows, which also select the model's epoch.
         seasons : list of int
-            The candidates.
+            Candidates, in steps.
         scale : numpy.ndarray
-            (series,): makes the errors of different series comparable.
+            (series,): divides the errors, so that those of different series are comparable.
         levels : numpy.ndarray
             (Q,): levels of the quantiles.
         """

@@ -12,7 +12,7 @@ from .time_axis import TimeAxis
 def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:
     """Return sines and cosines of the daily, weekly and yearly cycles that the spacing resolves.
 
-    A cycle that the past does not contain twice is left out, because it could not be learned.
+    A cycle that the past does not contain twice is omitted, because it cannot be learned.
 
     Parameters
     ----------

@@ -21,10 +21,10 @@ _LONGEST_NAME = 100  # characters of a group or category in the dataset
 class ModelFrame:
     """The panel as a table for pytorch-forecasting: its `rows`, and the known `future` after them.
 
-    Column names are our own, because pytorch-forecasting allows no dots in them and reserves some.
+    The columns are renamed, because pytorch-forecasting allows no dots in names and reserves some.
     `time_idx` counts as in `Split`. The target is the series minus its `center`, divided by its
-    `spread`, both (series,): all series then have the same weight in the loss, and the 32 bits of
-    pytorch-forecasting are enough for numbers of any size.
+    `spread`, both (series,). All series then have the same weight in the loss, and the float32 of
+    pytorch-forecasting is precise enough for numbers of any size.
     """
 
     rows: pd.DataFrame
@@ -82,7 +82,7 @@ def model_frame(panel: Panel, split: Split) -> ModelFrame:
 
 
 def training_set(frame: ModelFrame, split: Split, end: int) -> BatchedTimeSeriesDataSet:
-    """Take all windows with targets before `end`; scalers are fitted to these rows alone."""
+    """Return all windows with targets before `end`; scalers are fitted to these rows only."""
     rows = frame.rows
     categoricals = [*frame.statics, *frame.known_categoricals]
     return BatchedTimeSeriesDataSet(
@@ -108,7 +108,7 @@ def training_set(frame: ModelFrame, split: Split, end: int) -> BatchedTimeSeries
 def held_out_set(
     training: BatchedTimeSeriesDataSet, frame: ModelFrame, origins: np.ndarray, horizon: int
 ) -> BatchedTimeSeriesDataSet:
-    """Take the windows that begin at `origins`, one per series, and no rows after the last."""
+    """Return the windows that begin at `origins`, one per series, without rows after the last."""
     rows = frame.rows
     held_out = BatchedTimeSeriesDataSet.from_dataset(
         training,
@@ -129,7 +129,7 @@ def _has_longest_history(index: pd.DataFrame) -> pd.Series:
 
 
 def _short_names(names: list[str]) -> list[str]:
-    """Replace long names by numbers in their order: NumPy gives each row room for the longest."""
+    """Replace long names by ordered numbers: NumPy reserves space for the longest in every row."""
     if max(map(len, names)) <= _LONGEST_NAME:
         return names
     order = sorted(set(names))

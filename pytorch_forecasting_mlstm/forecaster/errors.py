@@ -1,4 +1,4 @@
-"""The error that says what is wrong with the input, and how values are written in it."""
+"""The error for unusable input, and the format of values in its message."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Argument(str):
 
 
 class InputError(ValueError):
-    """Input that cannot be used: what is wrong, where, and how to fix it, in one line.
+    """Unusable input: one line with what is wrong, where, and how to fix it.
 
     Parameters
     ----------
     *parts : str
-        The message in pieces. Names of arguments are pieces of their own, of class `Argument`.
+        The message in parts. Each name of an argument is a separate part of class `Argument`.
 
     Examples
     --------
@@ -58,8 +58,8 @@ def printable(value: object, longest: int = _LONGEST_VALUE) -> str:
     ('north\\nsouth', 'xxxxxxx...')
     """
     return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode()
-        for mark in _truncate(str(value), longest)
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in _truncate(str(value), longest)
     )
 
 
@@ -70,8 +70,10 @@ def quoted(value: object) -> str:
 
 def format_rows(numbers: list[int]) -> str:
     """Name rows of the data, counted from 0, as "row 5" or "rows 1, 2, 3, ..."."""
-    some = ", ".join(str(number + 1) for number in sorted(numbers[:3]))
-    return ("row " if len(numbers) == 1 else "rows ") + some + (", ..." if len(numbers) > 3 else "")
+    first = ", ".join(str(number + 1) for number in sorted(numbers[:3]))
+    return (
+        ("row " if len(numbers) == 1 else "rows ") + first + (", ..." if len(numbers) > 3 else "")
+    )
 
 
 def _truncate(text: str, longest: int) -> str:

@@ -37,7 +37,7 @@ def evaluate(panel: Panel, split: Split, forecasts: WindowForecasts) -> Evaluati
     Parameters
     ----------
     panel, split : Panel, Split
-        The series, and where the test begins.
+        The series, and where the test part begins.
     forecasts : WindowForecasts
         The model's forecasts of all test windows, in any order.
     """
@@ -75,5 +75,5 @@ def _in_order(forecasts: WindowForecasts, windows: Windows) -> np.ndarray:
     """Return the quantiles in the order of `windows`."""
     keys = zip(forecasts.series.tolist(), forecasts.origins.tolist(), strict=True)
     row = {key: k for k, key in enumerate(keys)}
-    wanted = zip(windows.series.tolist(), windows.origins.tolist(), strict=True)
-    return forecasts.quantiles[[row[key] for key in wanted]]
+    window_keys = zip(windows.series.tolist(), windows.origins.tolist(), strict=True)
+    return forecasts.quantiles[[row[key] for key in window_keys]]

@@ -11,18 +11,18 @@ from .quantiles import MEDIAN, QUANTILE_NAMES
 
 
 def check_column_names(panel: Panel) -> None:
-    """Reject column names that the forecast needs itself.
+    """Reject column names that the forecast uses.
 
     Raises
     ------
     InputError
-        A group or time column has the name of a column of the forecast.
+        If a group or time column has the name of a column of the forecast.
     """
     reserved = {"step", "prediction", *QUANTILE_NAMES}
     for name in [*panel.groups.columns, panel.time]:
         if name in reserved:
             raise InputError(
-                f"column {quoted(name)} is also one of the forecast's own: rename yours"
+                f"column {quoted(name)} is also a column of the forecast: rename yours"
             )
 
 
@@ -32,7 +32,7 @@ def forecast_frame(panel: Panel, quantiles: np.ndarray) -> pd.DataFrame:
     Parameters
     ----------
     panel : Panel
-        What was forecast.
+        The series that were forecast.
     quantiles : numpy.ndarray
         (series, h, Q), in the unit and order of the panel.
     """
@@ -52,7 +52,7 @@ def forecast_frame(panel: Panel, quantiles: np.ndarray) -> pd.DataFrame:
 
 
 def _round_to_float32(values: np.ndarray) -> np.ndarray:
-    """Round to seven digits, which is what 32 bits hold: more would only look precise."""
+    """Round to seven digits, the precision of float32; further digits would be meaningless."""
     with np.errstate(divide="ignore"):
         digits = 6 - np.floor(np.log10(np.abs(values)))
     scale = 10.0 ** np.clip(np.nan_to_num(digits, posinf=0), 0, 300)

@@ -1,4 +1,4 @@
-"""Infer the even spacing of times, or say which times are missing or off."""
+"""Infer the spacing of times, or report which times are missing or do not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Argument, InputError
 from .steps import PER_DAY
 from .time_axis import TimeAxis, as_integers
 
-_MOST_STEPS_PER_ROW = 20  # with more steps than that, the times have no common step
+_MOST_STEPS_PER_ROW = 20  # with more, the times have no common step
 _MOST_INFERRED = 20  # series, the longest, whose spacing pandas infers
 _MONTHS = {28: 1, 29: 1, 30: 1, 31: 1, 89: 3, 90: 3, 91: 3, 92: 3, 365: 12, 366: 12}  # by days
 
@@ -30,12 +30,12 @@ def infer_frequency(
     series : numpy.ndarray
         Number of the series that each time belongs to, sorted.
     label : callable
-        Names a series, for messages.
+        Function that names a series in messages.
 
     Raises
     ------
     InputError
-        There is no common spacing, or times are missing.
+        If there is no common spacing, or times are missing.
     """
     is_integer = times.dtype.kind == "i"
     same_series = series[1:] == series[:-1]
@@ -84,12 +84,12 @@ def _candidates(
                 inferred[alias] = frequencies.to_offset(alias)
     candidates = list(inferred.values())
     unit = times.dt.unit
-    days, rest = divmod(most_common, PER_DAY[unit])
-    if days in _MONTHS and not rest:
+    days, remainder = divmod(most_common, PER_DAY[unit])
+    if days in _MONTHS and not remainder:
         months, ends = _MONTHS[days], bool(times.dt.is_month_end.all())
         candidates.append(offsets.MonthEnd(months) if ends else pd.DateOffset(months=months))
         return candidates
-    if days == 1 and not rest and times.dt.dayofweek.max() < 5:
+    if days == 1 and not remainder and times.dt.dayofweek.max() < 5:
         candidates.append(offsets.BusinessDay())
     if most_common > np.iinfo(np.int64).max:
         raise InputError("the times are too far apart to be counted: add the times between them")

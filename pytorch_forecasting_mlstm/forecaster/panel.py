@@ -1,4 +1,4 @@
-"""A panel: one or several series of one quantity, checked, sorted, and placed on one time axis."""
+"""A panel: one or several series of one quantity, checked, sorted and placed on one time axis."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class Panel:
     def lower_bound(self) -> float:
         """Return 0 for quantities that cannot be negative, else minus infinity.
 
-        Taken to be such are targets without a negative value that contain an exact 0 or consist of
-        whole numbers.
+        A target is assumed to be such a quantity if it has no negative value, and contains an exact
+        0 or consists of whole numbers.
         """
         values = np.concatenate(self.values)
         if values.min() < 0:
@@ -96,18 +96,18 @@ def make_panel(
     time, target : str
         Columns of the times and of the numbers to forecast.
     group : sequence of str
-        Columns that tell the series apart; empty for a single series.
+        Columns that identify the series; empty for a single series.
     known : sequence of str
         Columns known in advance. Each series then ends with `horizon` rows without a target.
     horizon : int
         Steps to forecast.
     source : str, default "data"
-        What messages call the table.
+        Name of the table in messages.
 
     Raises
     ------
     InputError
-        The table cannot be forecast; the message says why, and how to fix it.
+        If the table cannot be forecast. The message says why, and how to fix it.
     """
     data = data.reset_index(drop=True)
     groups, series = read_groups(data, list(group))

@@ -1,4 +1,4 @@
-"""Convert and check the columns of a panel: groups, targets, and what is known in advance."""
+"""Convert and check the columns of a panel: groups, targets, and columns known in advance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pandas.api import types
 
 from .errors import Argument, InputError, format_rows, quoted
 
-_NOT_NAMES = (bytes, list, dict, np.ndarray)  # other contents of a Parquet file
+_NOT_NAMES = (bytes, list, dict, np.ndarray)  # a Parquet file may contain them
 _LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite
 
 
@@ -124,7 +124,7 @@ def check_targets(
 def read_known(
     data: pd.DataFrame, names: Sequence[str], rows: list[np.ndarray], source: str
 ) -> list[pd.DataFrame]:
-    """Take the columns known in advance, per series: numbers as float64, all else as text."""
+    """Return the columns known in advance, per series: numbers as float64, others as text."""
     columns = {}
     for name in names:
         column = data[name]

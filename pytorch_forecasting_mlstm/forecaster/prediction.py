@@ -42,7 +42,7 @@ def predict_windows(
     windows : TimeSeriesDataSet
         Windows with the full horizon.
     frame : ModelFrame
-        Where they come from: it has the scale of each series.
+        The table of the windows, which has the scale of each series.
     lower_bound : float
         Forecasts below it are raised to it.
     """

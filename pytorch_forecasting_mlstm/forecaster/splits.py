@@ -1,8 +1,8 @@
 """Split a panel by time into training, validation and test parts.
 
-Positions here are counted so that all series end at the same one, although they may end at
-different times: each series is split relative to its own end. ``Split.end`` is one beyond the last
-observed step.
+Each series is split relative to its own end. Positions are therefore counted such that all series
+end at the same position, even if they end at different times. ``Split.end`` is the position after
+the last observed step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from .errors import Argument, InputError
 from .panel import Panel
 
-_MOST_WINDOWS = 1000  # per held-out part: more take time and hardly change the result
+_MOST_WINDOWS = 1000  # per held-out part; more take time and hardly change the result
 _LONGEST_HISTORY = 1440
 _TEST_SHARE = 0.1  # of the shortest series, for validation and for test each
 
@@ -23,9 +23,9 @@ _TEST_SHARE = 0.1  # of the shortest series, for validation and for test each
 class Split:
     """Where the parts begin, and the length of the windows.
 
-    Training uses targets before `validation`, validation those from there to before `test`, and
-    the test those from there to before `end`. Histories may reach back across these borders, as
-    they do in practice; targets never do.
+    Training uses the targets before `validation`, validation those from there up to `test`, and the
+    test those from there up to `end`. Histories may extend back across these borders, as they do in
+    practice; targets never do.
     """
 
     horizon: int
@@ -79,7 +79,7 @@ def split_panel(
     Raises
     ------
     InputError
-        A series is too short, or the history is too long.
+        If a series is too short, or the history is too long.
     """
     lengths = panel.lengths
     shortest, end = int(lengths.min()), int(lengths.max())
@@ -101,7 +101,7 @@ def split_panel(
             f"training targets: choose at most {longest}",
         )
     history = min(history, longest)
-    # Windows of one length if every series has plenty of them; else also shorter histories.
+    # Use windows of one length if every series has plenty of them, else also shorter histories.
     plenty = shortest - 2 * test_size >= history + 3 * horizon
     return Split(
         horizon=horizon,

@@ -19,7 +19,7 @@ PER_DAY = {"us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 
 _LAST_DAY = np.datetime64("9999-12-31")
 _LAST_MONTH = 12 * (9999 - 1970) + 11  # since January 1970
-_STEPS_UNTIL_DAYS_SETTLE = 120  # after these, no shorter month appears than has appeared before
+_STEPS_UNTIL_DAYS_SETTLE = 120  # the shortest month has appeared by then
 _OPENS, _HOURS_OPEN = 9, 8  # of pandas' business hours
 _QUARTERLY = (
     offsets.QuarterBegin,
@@ -31,7 +31,7 @@ _YEARLY = (offsets.YearBegin, offsets.YearEnd, offsets.BYearBegin, offsets.BYear
 
 
 class Stepper(ABC):
-    """Evenly spaced times from a start, with the arithmetic of one kind of spacing."""
+    """The arithmetic of evenly spaced times with one kind of spacing."""
 
     @abstractmethod
     def positions(self, times: np.ndarray) -> np.ndarray:
@@ -156,16 +156,16 @@ class _Business(Stepper):
         self.opens = _OPENS * self.slot_length if hourly else 0
         day, clock = divmod(start, PER_DAY[unit])
         self.first = np.datetime64(day, "D")
-        self.slot, self.rest = divmod(clock - self.opens, self.slot_length)
+        self.slot, self.within_slot = divmod(clock - self.opens, self.slot_length)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         day, clock = np.divmod(times, PER_DAY[self.unit])
-        slot, rest = np.divmod(clock - self.opens, self.slot_length)
+        slot, within_slot = np.divmod(clock - self.opens, self.slot_length)
         days = day.astype("datetime64[D]")
         count = np.busday_count(self.first, days) * self.slots + slot - self.slot
         steps, remainder = np.divmod(count, self.n)
         is_open = np.is_busday(days) & (slot >= 0) & (slot < self.slots)
-        return np.where(is_open & (rest == self.rest) & (remainder == 0), steps, -1)
+        return np.where(is_open & (within_slot == self.within_slot) & (remainder == 0), steps, -1)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
         last = int(np.busday_count(self.first, _LAST_DAY)) * self.slots
@@ -173,7 +173,7 @@ class _Business(Stepper):
             raise OverflowError
         count, slot = np.divmod(positions * self.n + self.slot, self.slots)
         days = np.busday_offset(self.first, count).astype(np.int64)
-        return _in_units(days, self.opens + slot * self.slot_length + self.rest, self.unit)
+        return _in_units(days, self.opens + slot * self.slot_length + self.within_slot, self.unit)
 
 
 def _in_units(days: Any, clock: Any, unit: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Evenly spaced times: find the time of a step, and the step of a time."""
+"""Evenly spaced times: convert steps to times, and times to steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pandas.tseries import offsets
 from .errors import Argument, InputError
 from .steps import PER_DAY, Stepper, fixed_width, stepper
 
-_TYPICAL = 100  # steps whose median length is typical
+_TYPICAL = 100  # steps; their median length is the typical one
 _FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
 
 
@@ -32,7 +32,7 @@ class TimeAxis:
     name
         The spacing in words, such as "daily" or "30 minutes".
     seasons
-        Steps per season, by name, longest first; empty if no season is to be expected.
+        Steps per season, by name, longest first; empty if no season is expected.
     """
 
     start: Any
@@ -64,7 +64,7 @@ class TimeAxis:
         Raises
         ------
         InputError
-            There is no such time, because 64 bits or the calendar end before it.
+            If the time does not fit into 64 bits or lies beyond the calendar.
         """
         first, last = self._bounds
         try:
@@ -93,7 +93,7 @@ class TimeAxis:
         Raises
         ------
         OverflowError
-            There are more steps than 64 bits can count.
+            If there are more steps than 64 bits can count.
         """
         values = as_integers(times, self.unit)
         start = self._first
@@ -105,7 +105,7 @@ class TimeAxis:
         width = fixed_width(self.step, self.unit)
         if width is not None:
             return width
-        for steps in (_TYPICAL, 2):  # near the end of the calendar, two have to do
+        for steps in (_TYPICAL, 2):  # two must suffice near the end of the calendar
             with suppress(OverflowError):
                 return int(np.median(np.diff(self._stepper.times(np.arange(steps)))))
         return PER_DAY[self.unit]

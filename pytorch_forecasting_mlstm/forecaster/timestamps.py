@@ -33,7 +33,7 @@ def read_times(column: pd.Series) -> pd.Series:
     Raises
     ------
     InputError
-        A value cannot be read, or can be read in two ways.
+        If a value cannot be read, or can be read in two ways.
     """
     name = quoted(column.name)
     if types.is_datetime64_any_dtype(column.dtype):
@@ -71,7 +71,7 @@ def _read_dates(text: pd.Series) -> pd.Series:
     utc = _WITH_OFFSET.fullmatch(str(text.iloc[0])) is not None
     times = pd.Series(pd.NaT, text.index, dtype="datetime64[us]")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pandas warns if it would have to guess value by value
+        warnings.simplefilter("error")  # pandas warns if it has to guess the format of each value
         for date_format, as_utc in ((None, utc), ("ISO8601", utc), ("ISO8601", True)):
             with suppress(ValueError, OverflowError, UserWarning):
                 parsed = pd.to_datetime(text, errors="coerce", format=date_format, utc=as_utc)

@@ -29,12 +29,12 @@ TRAINER_OPTIONS: dict[str, Any] = {
 
 _BATCHES_PER_EPOCH = 30  # windows are sampled, so that an epoch takes equally long for any table
 _LEARNING_RATE = 5e-3
-_PATIENCE = 15  # epochs, enough to reach the small learning rates, which improve most
+_PATIENCE = 15  # epochs: enough to reach the small learning rates, which improve most
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch of training gave.
+    """The result of one epoch of training.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class EpochResult:
     validation_loss : float or None
         None without validation windows.
     is_best : bool
-        Whether the validation loss is lower than in all epochs before.
+        Whether the validation loss is lower than in all earlier epochs.
     seconds : float
         Since the start of training.
     """

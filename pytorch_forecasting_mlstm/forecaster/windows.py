@@ -33,7 +33,7 @@ class Windows:
 
 
 def cut_windows(panel: Panel, split: Split, origins: np.ndarray) -> Windows:
-    """Cut the windows that begin at `origins` out of every series."""
+    """Cut the windows that begin at `origins` from every series."""
     series = np.repeat(np.arange(len(panel.values)), len(origins))
     origins = np.tile(origins, len(panel.values))
     begins = origins - (split.end - panel.lengths[series])

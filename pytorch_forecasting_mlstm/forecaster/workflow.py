@@ -1,4 +1,4 @@
-"""From a panel to an evaluation, and on to the forecast of its future."""
+"""Evaluate the model on a panel, and forecast its future."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_run_forecast_history_too_long(fail) -> None:
 def test_run_forecast_reserved_column_names(fail) -> None:
     table = daily().rename(columns={"date": "step"})
     says = fail("sales.csv", "--time", "step", *SALES[2:], table=table)
-    assert "column 'step' is also one of the forecast's own: rename yours" in says
+    assert "column 'step' is also a column of the forecast: rename yours" in says
 
 
 def test_run_forecast_dates_as_target(fail, tmp_path: Path) -> None:

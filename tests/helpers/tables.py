@@ -58,7 +58,7 @@ def read_panel(
     known: tuple[str, ...] = (),
 ) -> Panel:
     """Read a file as the command line does."""
-    data = read_table(path, text=[*group, time], other=[target, *known])
+    data = read_table(path, text=[*group, time], inferred=[target, *known])
     return make_panel(
         data,
         time=time,

@@ -27,8 +27,9 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.onednn_linear import OneDNNLinear
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import tiling
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay, tiling
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, decay
 
 
 @pytest.fixture
@@ -272,10 +273,10 @@ def test_projection_without_onednn(
 def test_projection_as_the_compiler_takes_it(projection: OneDNNLinear, rows: int) -> None:
     x = torch.randn(rows, 8, requires_grad=True)
     parameters = (projection.weight, projection.bias)
-    y = onednn_linear._operator(x, *parameters)
+    y = onednn_linear._linear_op(x, *parameters)
     found = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
     assert_close(found, differentiated(projection, x), 1e-5)
-    torch.library.opcheck(onednn_linear._operator, (x, *parameters))
+    torch.library.opcheck(onednn_linear._linear_op, (x, *parameters))
 
 
 def test_operators_of_the_recurrence_hold_what_they_promise() -> None:

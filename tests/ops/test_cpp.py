@@ -40,6 +40,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import GatedFunction
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, bindings, build
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp.self_test import self_test
 
@@ -563,7 +564,7 @@ def test_batch_first_and_blocks_of_samples(
     assert_identical((output.transpose(0, 1), state), expected)
     layer.batch_first = False
     monkeypatch.setattr(
-        "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise.tiling._TILE_NUMEL", 2000
+        "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.tiling._TILE_NUMEL", 2000
     )
     calls.clear()
     assert_close(layer(x), expected)
@@ -571,18 +572,18 @@ def test_batch_first_and_blocks_of_samples(
 
 
 @needs_compiler
-def test_of_the_forward_pass_nothing_is_kept_but_its_inputs() -> None:
+def test_forward_pass_saves_nothing_but_its_inputs() -> None:
     p, c, n = draw(500, 2, 8)
-    kept: list[Tensor] = []
+    m = n.new_zeros(n.shape[:2])
+    saved: list[Tensor] = []
 
     def pack(x: Tensor) -> Tensor:
-        kept.append(x)
+        saved.append(x)
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        gated_kernel(p, c, n, None)
-    inputs = [x for x in kept if x.shape != (3, 2)]  # m, which is an input too
-    assert {x.data_ptr() for x in inputs} == {x.data_ptr() for x in (p, c, n)}
+        GatedFunction.apply(p, c, n, m, None, "cpp")
+    assert [x.data_ptr() for x in saved] == [x.data_ptr() for x in (p, c, n, m)]
 
 
 @needs_compiler
@@ -744,6 +745,24 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, nothing_built: Pat
 
 
 @needs_compiler
+def test_a_change_of_any_source_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = build._compiler()
+    original = build._library_name(compiler)
+    shutil.copytree(build._SOURCE.parent, tmp_path / "cpp")
+    monkeypatch.setattr(build, "_SOURCE", tmp_path / "cpp" / build._SOURCE.name)
+    names = [build._library_name(compiler)]
+    sources = [path for path in (tmp_path / "cpp").iterdir() if path.suffix in (".cpp", ".h")]
+    assert len(sources) > 1
+    for source in sources:
+        source.write_text(source.read_text(encoding="utf-8") + "// changed\n", encoding="utf-8")
+        names.append(build._library_name(compiler))
+    assert names[0] == original
+    assert len(set(names)) == len(names)
+
+
+@needs_compiler
 @pytest.mark.parametrize("keep", [0, 1000, -1], ids=["empty", "cut off", "but for the last byte"])
 def test_a_damaged_library_is_compiled_again(nothing_built: Path, keep: int) -> None:
     try:
@@ -781,7 +800,7 @@ def test_no_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
-        build._cache()
+        build._cache_folder()
 
 
 @pytest.fixture
@@ -799,7 +818,7 @@ def compiled() -> Path:
     forget()
     use_kernel()
     use_kernel(False)
-    (library,) = build._cache().glob("*.so")
+    (library,) = build._cache_folder().glob("*.so")
     return library
 
 
@@ -825,7 +844,9 @@ def test_a_library_that_others_may_write_to_is_not_loaded(
 ) -> None:
     cached.chmod(mode)
     message = refusal()
-    assert f"others may write to {cached} (mode {mode:04o})" in message and "delete it" in message
+    assert (
+        f"other users can write to {cached} (mode {mode:04o})" in message and "delete it" in message
+    )
 
 
 @needs_compiler
@@ -835,7 +856,7 @@ def test_a_cache_that_others_may_write_to_is_not_used(
 ) -> None:
     cached.parent.chmod(mode)
     message = refusal()
-    assert f"others may write to {cached.parent} (mode {mode:04o})" in message
+    assert f"other users can write to {cached.parent} (mode {mode:04o})" in message
     assert "delete it" in message and "XDG_CACHE_HOME" in message
 
 
@@ -845,7 +866,7 @@ def test_a_cache_that_others_may_rename_is_not_used(no_load: None, cached: Path,
     above = cached.parents[1]
     above.chmod(mode)
     message = refusal()
-    assert f"others may write to {above} (mode {mode:04o})" in message
+    assert f"other users can write to {above} (mode {mode:04o})" in message
     assert f"chmod go-w {above}" in message
     cached.parent.rename(above / "away")
     assert f"chmod go-w {above}" in refusal()
@@ -866,7 +887,7 @@ def test_what_belongs_to_somebody_else_is_not_loaded(
         return os.stat_result(found)
 
     monkeypatch.setattr(Path, "lstat", of_another)
-    assert f"{path} belongs to the user 4711, not to {os.getuid()}" in refusal()
+    assert f"{path} belongs to user 4711, not to user {os.getuid()}" in refusal()
 
 
 @needs_compiler
@@ -874,10 +895,10 @@ def test_links_in_the_cache_are_not_followed(no_load: None, cached: Path) -> Non
     """They may lead to what somebody else puts there later."""
     away = cached.rename(cached.parents[1] / "away.so")
     cached.symlink_to(away)
-    assert f"{cached} is no file" in refusal()
+    assert f"{cached} is not a file" in refusal()
     folder = cached.parent.rename(cached.parents[1] / "folder")
     cached.parent.symlink_to(folder)
-    assert f"{cached.parent} is no folder" in refusal()
+    assert f"{cached.parent} is not a folder" in refusal()
 
 
 @needs_compiler
@@ -918,7 +939,7 @@ def test_what_is_written_is_for_its_user_alone(
     before = os.umask(umask)
     try:
         use_kernel()
-        (library,) = build._cache().iterdir()
+        (library,) = build._cache_folder().iterdir()
         forget()
         use_kernel()
     finally:
@@ -949,8 +970,8 @@ def compiler_that(tmp_path: Path, script: str) -> str:
         ("exit 0", "wrote no library"),
         (": > $made", "wrote no library"),
         ("mkdir $made", "wrote no library"),
-        ("echo text > $made", "what was compiled cannot be loaded"),
-        ("head -c 100 /bin/sh > $made", "what was compiled cannot be loaded"),
+        ("echo text > $made", "the compiled library cannot be loaded"),
+        ("head -c 100 /bin/sh > $made", "the compiled library cannot be loaded"),
         ("exec sleep 60", "timed out"),
     ],
     ids=["bytes", "long", "escapes", "signal", "none", "empty", "folder", "text", "part", "hangs"],

@@ -19,12 +19,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_read_weights,
     mlstm_recurrent,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import overflow
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import (
-    backend,
-    causality,
-    spans,
-)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import chunks, overflow
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, causality
 
 STEPS, T = (0, 13, 40), 41
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -60,12 +56,12 @@ def test_only_later_steps_of_its_head_are_reached(
 
 @pytest.mark.parametrize("t", STEPS)
 @pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
-@pytest.mark.parametrize("chunks", [1, 64], ids=["many spans", "one span"])
+@pytest.mark.parametrize("chunks_per_span", [1, 64], ids=["many spans", "one span"])
 def test_the_same_numbers_are_nan_as_step_by_step(
-    monkeypatch: pytest.MonkeyPatch, name: str, t: int, chunks: int
+    monkeypatch: pytest.MonkeyPatch, name: str, t: int, chunks_per_span: int
 ) -> None:
     """A NaN in v, for instance, is one in one row of the memory, and in one number of h."""
-    monkeypatch.setattr(spans, "_CHUNKS_PER_SPAN", chunks)
+    monkeypatch.setattr(chunks, "_CHUNKS_PER_SPAN", chunks_per_span)
     problem = make_problem(T)
     problem = problem.replace(**{name: spoil(getattr(problem, name), t, math.nan)})
     h, state = mlstm_chunkwise(*problem[:5], problem.state, chunk_size=7)

@@ -22,8 +22,8 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_recurrent,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import chunks
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import chunkwise_op, gated_op
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import spans
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import naive_chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
 
@@ -31,7 +31,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make spans of three chunks, so that short sequences cross many."""
-    monkeypatch.setattr(spans, "_CHUNKS_PER_SPAN", 3)
+    monkeypatch.setattr(chunks, "_CHUNKS_PER_SPAN", 3)
 
 
 # --- the cost

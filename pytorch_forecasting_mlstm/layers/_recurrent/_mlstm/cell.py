@@ -52,8 +52,8 @@ class mLSTMCell(nn.Module):
         Probability of dropout on the input and on the returned hidden state.
     layer_norm : bool, default True
         Normalize q, k and v over H (k before it is scaled), and the pre-activations of all gates
-        together. A norm over one or two values would erase them: if H is below 3, q, k and v are
-        not normalized.
+        together. If H is below 3, q, k and v are not normalized, because a norm over one or two
+        values would erase them.
     num_heads : int, optional
         Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
 
@@ -131,7 +131,7 @@ class mLSTMCell(nn.Module):
 
         self.dropout = nn.Dropout(dropout)
         self.projection = OneDNNLinear(input_size, 4 * hidden_size + 2 * self.heads)
-        # A norm erases a single value, and reduces two to which of them is larger.
+        # A norm erases a single value, and of two values keeps only which one is larger.
         norm_units = layer_norm and hidden_size > 2
         self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
         self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
@@ -226,8 +226,8 @@ class mLSTMCell(nn.Module):
             their products overflow (on the CPU; elsewhere h is inf or NaN).
         """
         projection = self.projection
-        if not self._takes(x, h_prev, c_prev, n_prev, projection.weight):
-            self._explain(x, h_prev, c_prev, n_prev)
+        if not self._inputs_fit(x, h_prev, c_prev, n_prev, projection.weight):
+            self._check_inputs(x, h_prev, c_prev, n_prev)
         if self.training:
             x = self.dropout(x)
         q, k, v, i, f_and_o = self._normalized(projection(x))
@@ -248,20 +248,20 @@ class mLSTMCell(nn.Module):
         h = o * h.view(B, NH * d)
         # One product checks h and n, to keep the step fast. A non-finite c makes h non-finite.
         if is_eager_on_cpu(x) and not math.isfinite(torch.dot(h.view(-1), n.view(-1)).item()):
-            self._refuse_overflow((h, n), x, c_prev, n_prev)
+            self._raise_on_overflow((h, n), x, c_prev, n_prev)
         if self.training:
             h = self.dropout(h)
         return h, c.view(c_prev.shape), n.view(B, NH * d)
 
-    def _refuse_overflow(
+    def _raise_on_overflow(
         self, results: tuple[Tensor, Tensor], x: Tensor, c: Tensor, n: Tensor
     ) -> None:
         """Raise if results are not finite although everything they depend on is."""
-        given = {"x": x, "c_prev": c, "n_prev": n, **dict(self.named_parameters())}
-        raise_on_overflow("mLSTMCell", results, lambda: given)
+        inputs = {"x": x, "c_prev": c, "n_prev": n, **dict(self.named_parameters())}
+        raise_on_overflow("mLSTMCell", results, lambda: inputs)
 
-    def _takes(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
-        """Whether a step can be taken: ``_explain`` in one fast expression."""
+    def _inputs_fit(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, weight: Tensor) -> bool:
+        """Whether the inputs certainly pass ``_check_inputs``, in one fast expression."""
         if not type(x) is type(h) is type(c) is type(n) is Tensor or x.dim() != 2:
             return False
         B, device, dtype = x.shape[0], weight.device, torch.float32
@@ -273,8 +273,8 @@ class mLSTMCell(nn.Module):
             and x.device == h.device == c.device == n.device == device
         )
 
-    def _explain(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor) -> None:
-        """Raise an error that names the argument that does not fit."""
+    def _check_inputs(self, x: Tensor, h: Tensor, c: Tensor, n: Tensor) -> None:
+        """Raise an error that names the first argument that does not fit."""
         weight = self.projection.weight
         check_input("mLSTMCell", x, ("batch",), self.input_size, weight)
         B = x.shape[0]
@@ -285,7 +285,7 @@ class mLSTMCell(nn.Module):
             )
 
     def _normalized(self, p: Tensor) -> tuple[Tensor, ...]:
-        """Normalize and split pre-activations: q, k, v, i, and [f, o], float32 or wider."""
+        """Normalize and split pre-activations into q, k, v, i and [f, o], float32 or wider."""
         H, NH = self.hidden_size, self.heads
         if self.layer_norm:
             q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
@@ -296,7 +296,7 @@ class mLSTMCell(nn.Module):
         dtype = self.state_dtype
         return parts if p.dtype == dtype else tuple(part.to(dtype) for part in parts)
 
-    # Used by mLSTMLayer to compute a whole sequence at a time.
+    # mLSTMLayer uses the following methods to compute a whole sequence at once.
 
     def preactivations(self, x: Tensor) -> Tensor:
         """Project x (..., input_size): (..., 4 H + 2 NH), normalized, float32 or wider."""
@@ -304,9 +304,9 @@ class mLSTMCell(nn.Module):
         return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
     def project_unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x; return the arguments of ``LayerNormParams.of`` for the norms left to apply.
+        """Project x, and return the arguments of ``LayerNormParams.of`` for its layer norms.
 
-        They are eps, all weights and all biases, or nothing where no norm is left.
+        They are eps, all weights and all biases, or nothing if no norm remains to be applied.
         """
         p = self.projection(x)
         if not self.layer_norm:

@@ -15,15 +15,15 @@ N chunks and L steps of a chunk.
 Where this differs from the paper and from other implementations:
 
 1. The denominator has no epsilon: ``max(|nᵀq|, 1)`` is never zero.
-2. The empty memory has ``m = -inf`` in the paper's sense; a large negative finite number stands
-   for it, so that no form ever computes ``inf - inf``. All forms therefore agree to rounding.
+2. The ``m = -inf`` of an empty memory in the paper is a large negative finite number here, so no
+   form computes ``inf - inf``. All forms therefore agree up to rounding.
 3. The read-out never divides by ``exp(m)`` of a negative ``m``: gates of -50 at every step give
-   the tiny numbers they should, with finite gradients.
+   tiny read-outs, as they should, with finite gradients.
 4. q·k is not scaled here: the caller scales k by ``1/√K``.
 5. A NaN or infinity in k, v or a gate makes the read-outs of its sample and head NaN from its step
-   on, and reaches nothing before it. One in q makes that step's read-out NaN.
-6. Finite inputs give finite results or an error: where q·k, v kᵀ or what is read overflows, which
-   in float32 takes numbers of about 1e19 and more, the functions raise a ``ValueError``.
+   on, and does not affect earlier steps. One in q makes the read-out of its step NaN.
+6. Finite inputs give finite results or an error: if q·k, v kᵀ or a read-out overflows, which takes
+   numbers of about 1e19 or more in float32, the functions raise a ``ValueError``.
 
 References
 ----------
@@ -65,7 +65,7 @@ def mlstm_step(
         Value, (B, NH, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gate, (B, NH). ``log_i = -inf, log_f = 0`` leaves the state
-        as it is.
+        unchanged.
     state : mLSTMState
         The state before the step.
 
@@ -118,7 +118,7 @@ def mlstm_recurrent(
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is, which masks padding.
+        leave the state exactly unchanged, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
 
@@ -170,8 +170,8 @@ def mlstm_chunkwise(
 
     The sequence is split into chunks of L steps. Inside a chunk the outputs are a masked L×L
     product, as in attention. Within a span of at most 64 chunks, the states that enter the chunks
-    are one lower-triangular matrix of decays times the states of the chunks. From span to span the
-    state is carried over. Time and memory grow linearly with T.
+    are a lower-triangular matrix of decays times the states of the chunks. The state is carried
+    over from span to span. Time and memory grow linearly with T.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def mlstm_chunkwise(
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly as it is, which masks padding.
+        leave the state exactly unchanged, which masks padding.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
     chunk_size : int, optional
@@ -209,11 +209,11 @@ def mlstm_chunkwise(
     >>> import torch
     >>> q, k, v = torch.randn(3, 2, 4, 70, 8).unbind(0)
     >>> log_i, log_f = torch.randn(2, 4, 70), torch.nn.functional.logsigmoid(torch.randn(2, 4, 70))
-    >>> whole, _ = mlstm_chunkwise(q, k, v, log_i, log_f)
+    >>> h, _ = mlstm_chunkwise(q, k, v, log_i, log_f)
     >>> inputs = (q, k, v, log_i, log_f)
     >>> first, state = mlstm_chunkwise(*(x[:, :, :50] for x in inputs))
     >>> second, _ = mlstm_chunkwise(*(x[:, :, 50:] for x in inputs), state)
-    >>> torch.allclose(whole, torch.cat([first, second], dim=2), atol=1e-5)
+    >>> torch.allclose(h, torch.cat([first, second], dim=2), atol=1e-5)
     True
     """
     inputs = Inputs(q, k, v, log_i, log_f)
@@ -229,7 +229,7 @@ def mlstm_chunkwise(
 
 
 def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Tensor:
-    r"""Return the mLSTM in attention form: how much of each step's value each step reads.
+    r"""Return the mLSTM in attention form: how much each step reads from the value of every step.
 
     From an empty memory, ``h = W v`` with ::
 
@@ -274,7 +274,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
     with autocast_disabled(q.device):
         (q, k, _, log_i, log_f), _ = _to_common_dtype(inputs, None)
         log_weights = segsum(log_f.clamp_min(LOG_EMPTY)) + log_i[..., None, :]
-        # Nothing above the diagonal, whatever the later steps hold.
+        # 0 above the diagonal, whatever the values of later steps.
         later = torch.ones_like(log_weights, dtype=torch.bool).triu(1)
         log_weights = log_weights.masked_fill(later, -torch.inf)
         # h does not depend on the scale it is computed at.
@@ -287,7 +287,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
 
 
 def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, mLSTMState]:
-    """Convert everything to one dtype, float32 or wider; no state is the empty memory."""
+    """Convert everything to one dtype, float32 or wider; replace None by an empty memory."""
     dtype = torch.float32
     for x in inputs if state is None else (*inputs, *state):
         dtype = torch.promote_types(dtype, x.dtype)
@@ -306,11 +306,11 @@ def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, 
 def _checked_results(
     caller: str, h: Tensor, last: mLSTMState, inputs: Inputs, first: mLSTMState
 ) -> tuple[Tensor, mLSTMState]:
-    """Return the results, unless finite inputs have overflowed on the way to them."""
+    """Return the results, or raise an error if finite inputs have overflowed."""
 
-    def named() -> dict[str, Tensor]:
+    def named_inputs() -> dict[str, Tensor]:
         state = {f"state.{name}": x for name, x in first._asdict().items()}
         return inputs._asdict() | state
 
-    raise_on_overflow(caller, (h, *last), named)
+    raise_on_overflow(caller, (h, *last), named_inputs)
     return h, last

@@ -1,4 +1,4 @@
-"""Checks of what a layer or a function is called with."""
+"""Checks of the inputs of layers and functions."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ _AUTOCAST_DTYPES = {torch.float32, torch.bfloat16, torch.float16}
 def check_input(
     caller: str, x: Tensor, dims: tuple[str, ...], input_size: int, weight: Tensor
 ) -> None:
-    """Raise unless ``x`` is (*dims, input_size), on the device and of the dtype of ``weight``."""
+    """Raise unless ``x`` is (*dims, input_size), with the device and dtype of ``weight``."""
     layout = f"({', '.join(dims)}, {input_size})"
     if not isinstance(x, Tensor):
         raise TypeError(f"{caller}: x must be a tensor of shape {layout}, got {type(x).__name__}.")
@@ -37,14 +37,14 @@ def check_input(
 def check_recurrence_inputs(
     caller: str, inputs: Inputs, state: mLSTMState | None, *, sequence: bool
 ) -> None:
-    """Raise unless all are floating-point tensors on one device, whose shapes fit together."""
+    """Raise unless all are floating-point tensors on one device with matching shapes."""
     q, _, v, _, _ = inputs
-    named = inputs._asdict()
+    tensors = inputs._asdict()
     if state is not None:
         if not isinstance(state, mLSTMState):
             raise TypeError(f"{caller}: state must be an mLSTMState, got {type(state).__name__}.")
-        named.update({f"state.{name}": x for name, x in zip("cnm", state, strict=True)})
-    for name, x in named.items():
+        tensors.update({f"state.{name}": x for name, x in zip("cnm", state, strict=True)})
+    for name, x in tensors.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{caller}: {name} must be a tensor, got {type(x).__name__}.")
         if not x.is_floating_point():
@@ -66,7 +66,7 @@ def check_recurrence_inputs(
     if state is not None:
         B, NH = q.shape[:2]
         expected.update({"state.c": (B, NH, V, K), "state.n": (B, NH, K), "state.m": (B, NH)})
-    for name, x in named.items():
+    for name, x in tensors.items():
         if tuple(x.shape) != tuple(expected[name]):
             raise ValueError(
                 f"{caller}: {name} must be {tuple(expected[name])} to fit q {tuple(q.shape)} and "

@@ -10,10 +10,11 @@ from .cell import mLSTMCell
 from .functional import mlstm_chunkwise, mlstm_read_weights, mLSTMState
 from .input_check import check_input
 from .ops.autograd import gated, gated_compiled
-from .ops.chunkwise.tiling import batch_tile_size, default_chunk_size
+from .ops.chunks import default_chunk_size
 from .ops.dispatch import select_gated
 from .ops.execution import is_compiling, is_eager
 from .ops.overflow import raise_on_overflow
+from .ops.tiling import batch_tile_size
 from .preactivations import apply_gate_activations, heads_first
 
 __all__ = ["mLSTMLayer"]
@@ -22,8 +23,8 @@ __all__ = ["mLSTMLayer"]
 class mLSTMLayer(nn.Module):
     """A stack of mLSTM cells over a whole sequence, called like :class:`torch.nn.LSTM`.
 
-    The results are those of stepping its cells through time, computed by matrix products instead of
-    a loop::
+    The results are those of stepping the cells through time, computed with matrix products instead
+    of a loop::
 
         u_0 = x                u_{l+1} = h_l + u_l   (l ≥ 1, with residual_conn; else h_l)
         h_l = cell_l over the steps of u_l           output = u_{num_layers}
@@ -111,7 +112,25 @@ class mLSTMLayer(nn.Module):
     def init_hidden(
         self, batch_size: int, device: torch.device | str | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the empty state of all cells, stacked: h, c, n as in :meth:`forward`."""
+        """Return the empty state of all cells.
+
+        Parameters
+        ----------
+        batch_size : int
+            Batch, B.
+        device : torch.device or str, optional
+            Default: the device of the weights.
+
+        Returns
+        -------
+        h, c, n : Tensor
+            Zeros, stacked over the cells, in the shapes of ``state`` in :meth:`forward`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``batch_size`` is not an int of at least 0.
+        """
         h, c, n = zip(*(cell.init_hidden(batch_size, device) for cell in self.cells), strict=True)
         return torch.stack(h), torch.stack(c), torch.stack(n)
 
@@ -126,19 +145,20 @@ class mLSTMLayer(nn.Module):
         Parameters
         ----------
         x : Tensor
-            Input, (T, B, input_size).
+            Input, (T, B, input_size), or (B, T, input_size) with ``batch_first``.
         state : tuple of Tensor, optional
             h, c and n to start from, stacked over the cells: h and n (num_layers, B, H), c
             (num_layers, B, H) or with heads (num_layers, B, NH, H/NH, H/NH). Default: the empty
             state.
         mask : Tensor, optional
-            Valid steps, bool, (T, B). An invalid step leaves the state as it is, whatever x
-            contains there, and its output is 0. Default: all steps are valid.
+            Valid steps, bool, (T, B), or (B, T) with ``batch_first``. An invalid step leaves the
+            state unchanged, whatever x contains there, and its output is 0. Default: all steps are
+            valid.
 
         Returns
         -------
         output : Tensor
-            Output of the last cell at every step, (T, B, H).
+            Output of the last cell at every step, (T, B, H), or (B, T, H) with ``batch_first``.
         state : tuple of Tensor
             h, c and n after the last valid step.
 
@@ -204,7 +224,7 @@ class mLSTMLayer(nn.Module):
         return u.transpose(0, 1), h, c, n
 
     def read_weights(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return how much each step reads of each, and how much every step forgets.
+        """Return how much each step reads from every other, and how much every step forgets.
 
         The layer starts from an empty state, without dropout. Time and memory grow with T².
 
@@ -224,7 +244,15 @@ class mLSTMLayer(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If a tensor has an unexpected shape, dtype or device.
+            If a tensor has an unexpected shape, dtype or device, or finite inputs are so large that
+            their products overflow (on the CPU; elsewhere the weights are inf or NaN).
+
+        Examples
+        --------
+        >>> layer = mLSTMLayer(input_size=3, hidden_size=8)
+        >>> weights, log_f = layer.read_weights(torch.randn(50, 4, 3))
+        >>> weights.shape, log_f.shape
+        (torch.Size([1, 4, 4, 50, 50]), torch.Size([1, 4, 4, 50]))
         """
         x, mask = self._check(x, mask)
         u, padding = x.transpose(0, 1), None
@@ -235,7 +263,7 @@ class mLSTMLayer(nn.Module):
         for i, cell in enumerate(self.cells):
             q, k, v, log_i, log_f, o = heads_first(cell.project(u.contiguous()), padding)
             read = mlstm_read_weights(q, k, log_i, log_f)
-            # A non-finite value must not affect earlier steps, which weigh it by 0.
+            # A non-finite value must not affect earlier steps, which give it a weight of 0.
             values = read @ v.nan_to_num(0.0, 0.0, 0.0) + (v - v).cumsum(-2)
             hidden = (o * values).transpose(1, 2).flatten(-2).to(x.dtype)
             u = hidden + u if self.residual_conn and i > 0 else hidden
@@ -308,7 +336,7 @@ def _recurrence(
 
 
 def _last_valid(hidden: Tensor, before: Tensor, mask: Tensor | None) -> Tensor:
-    """Select the last valid step of hidden (B, T, H), or ``before`` where there is none."""
+    """Select the last valid step of hidden (B, T, H), or ``before`` if there is none."""
     if mask is None:
         return hidden[:, -1]
     T, B = mask.shape

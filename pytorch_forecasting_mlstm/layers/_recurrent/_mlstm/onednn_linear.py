@@ -1,4 +1,4 @@
-"""A linear map that uses the fastest matrix product for many rows on this processor."""
+"""A linear layer that uses the fastest matrix product for many rows on this processor."""
 
 from functools import cache
 from typing import Any
@@ -11,14 +11,14 @@ from .ops.execution import is_compiling, is_eager
 
 __all__ = ["OneDNNLinear"]
 
-_MIN_ROWS = 512  # from which on oneDNN pays off
+_MIN_ROWS = 512  # oneDNN pays off from here
 
 
 class OneDNNLinear(nn.Linear):
-    """:class:`torch.nn.Linear`, through oneDNN where available.
+    """:class:`torch.nn.Linear`, computed with oneDNN where available.
 
-    torch multiplies dense float32 matrices with MKL, which uses AVX-512 on Intel processors
-    only. On others oneDNN, which torch uses for its LSTM, is more than twice as fast.
+    torch multiplies dense float32 matrices with MKL, which uses AVX-512 on Intel processors only.
+    On other processors oneDNN, which torch uses for its LSTM, is more than twice as fast.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class OneDNNLinear(nn.Linear):
         if not _is_plain(input, self.weight):
             return F.linear(input, self.weight, self.bias)
         if is_compiling():
-            rows: Tensor = _operator(input.flatten(0, -2), self.weight, self.bias)
+            rows: Tensor = _linear_op(input.flatten(0, -2), self.weight, self.bias)
         elif is_eager() and _suits_onednn(input):
             rows = _OneDNNFunction.apply(input.flatten(0, -2), self.weight, self.bias)
         else:
@@ -46,35 +46,35 @@ class _OneDNNFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
+        if torch.is_grad_enabled():  # the result will be differentiated again
             return grad @ weight, grad.mT @ x, grad.sum(0)
-        for_x, *for_parameters = ctx.needs_input_grad
-        grad_x = _product(grad, weight.mT, None) if for_x else None
-        of_parameters = _parameter_grads(grad, x) if any(for_parameters) else (None, None)
-        return grad_x, *of_parameters
+        needs_x, *needs_parameters = ctx.needs_input_grad
+        grad_x = _product(grad, weight.mT, None) if needs_x else None
+        grad_parameters = _parameter_grads(grad, x) if any(needs_parameters) else (None, None)
+        return grad_x, *grad_parameters
 
 
-# For torch.compile, which would compile F.linear.
+# For torch.compile, which would otherwise compile F.linear.
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::projection", mutates_args=())
-def _operator(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _linear_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
 
 
-@_operator.register_fake
+@_linear_op.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::projection_backward", mutates_args=())
-def _backward_operator(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _linear_bwd_op(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if _suits_onednn(x):
         return _product(grad, weight.mT, None), *_parameter_grads(grad, x)
     return grad @ weight, grad.mT @ x, grad.sum(0)
 
 
-@_backward_operator.register_fake
+@_linear_bwd_op.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(weight.shape[0])
 
@@ -85,11 +85,11 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-    result: tuple[Tensor, ...] = _backward_operator(grad, *ctx.saved_tensors)
+    result: tuple[Tensor, ...] = _linear_bwd_op(grad, *ctx.saved_tensors)
     return result
 
 
-_operator.register_autograd(_backward, setup_context=_setup_context)
+_linear_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -118,8 +118,8 @@ def _is_plain(x: Tensor, weight: Tensor) -> bool:
 
 def _suits_onednn(x: Tensor) -> bool:
     """Whether oneDNN is available, and x large enough for it to pay off."""
-    many = x.numel() >= _MIN_ROWS * x.shape[-1]
-    return many and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+    has_many_rows = x.numel() >= _MIN_ROWS * x.shape[-1]
+    return has_many_rows and bool(torch.backends.mkldnn.enabled) and _has_onednn()
 
 
 @cache

@@ -1,1 +1,1 @@
-"""The operations behind layer and functions: the recurrence, with and without its gates."""
+"""The operations behind the layer and the functions: the recurrence with and without gates."""

@@ -1,10 +1,11 @@
 """Both operations for autograd and ``torch.compile``, over the table of backends.
 
-Each operation has one autograd Function for eager code, and one custom op, which is opaque to
-``torch.compile``. A trace of the chunkwise form would have some two hundred nodes, most of them
-with a division of T in their shape: for a varying T it took the compiler minutes. The op computes
-what the Function computes, tiles and factored decays included; the compiler fuses what surrounds
-it. The op is not used eagerly: it knows no layer norms, no transforms and no second derivative.
+Each operation has one autograd Function for eager code, and one custom op that is opaque to
+``torch.compile``. A trace of the chunkwise form would have about two hundred nodes, most of them
+with a division of T in their shape, and the compiler took minutes for a varying T. The op computes
+what the Function computes, tiles and factored decays included, and the compiler fuses the code
+around it. The op is not used eagerly: it supports no layer norms, no transforms and no second
+derivative.
 
 A second derivative is supported in eager mode, at the speed of the naive form.
 
@@ -19,23 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import autocast_disabled
-from .chunkwise.tiling import (
-    batch_tile_size,
-    compiled_chunk_size,
-    default_chunk_size,
-    map_batch_tiles,
-)
+from .chunks import compiled_chunk_size, default_chunk_size
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
-from .execution import is_compiling
+from .execution import is_compiling, is_eager
 from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
-from .naive import naive_chunkwise
+from .naive import naive_chunkwise, naive_gated, rescale_state
 from .overflow import raise_on_overflow
+from .tiling import batch_tile_size, map_batch_tiles
 from .types import Inputs, OutputGrads, mLSTMState
 
 __all__ = [
     "ChunkwiseFunction",
     "GatedFunction",
+    "TransformableChunkwiseFunction",
     "chunkwise",
     "chunkwise_op",
     "gated",
@@ -61,7 +59,8 @@ def chunkwise(
         return h[:, :, :T], mLSTMState(c, n, m)
     L = min(chunk_size or default_chunk_size(T, K), T)
     plan = backend.plan_chunkwise(inputs, L)
-    h, c, n, m, *_ = ChunkwiseFunction.apply(*inputs, *state, backend.NAME, L, plan)
+    function = ChunkwiseFunction if is_eager() else TransformableChunkwiseFunction
+    h, c, n, m, *_ = function.apply(*inputs, *state, backend.NAME, L, plan)
     return h, mLSTMState(c, n, m)
 
 
@@ -73,28 +72,18 @@ def _pad(inputs: Inputs, steps: int) -> Inputs:
 
 
 class ChunkwiseFunction(torch.autograd.Function):
-    """q, k, v, log_i, log_f, c, n, m, backend, L, plan: h, the last c, n, m, and what is saved.
+    """The recurrence in eager mode.
 
-    L is at most T.
+    It maps (q, k, v, log_i, log_f, c, n, m, backend, L, plan), with L of at most T, to (h, the last
+    c, n and m, what is saved).
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
         """Run the backend."""
-        inputs, state, (name, L, plan) = Inputs(*args[:5]), mLSTMState(*args[5:8]), args[8:]
-        h, last, saved = BACKENDS[name].chunkwise_fwd(inputs, state, L, plan)
-        return h, *last, *saved
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep what the backward pass needs."""
-        *tensors, name, ctx.L, ctx.plan = inputs
-        ctx.backend = BACKENDS[name]
-        ctx.mark_non_differentiable(*output[4:])
-        ctx.save_for_backward(*tensors, *_needed_results(ctx.backend, output))
-        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+        output = _run_chunkwise(*args)
+        _save_chunkwise(ctx, args, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -111,6 +100,40 @@ class ChunkwiseFunction(torch.autograd.Function):
                     inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
                 )
         return *gradients, None, None, None
+
+
+class TransformableChunkwiseFunction(ChunkwiseFunction):
+    """The same for ``torch.func``, which needs a separate ``setup_context``.
+
+    Eager mode does not use it: ``apply`` would spend more time on the signature of ``forward`` than
+    the kernel spends on a few steps.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        """Run the backend."""
+        return _run_chunkwise(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the backward pass needs."""
+        _save_chunkwise(ctx, inputs, output)
+
+
+def _run_chunkwise(*args: Any) -> tuple[Tensor, ...]:
+    inputs, state, (name, L, plan) = Inputs(*args[:5]), mLSTMState(*args[5:8]), args[8:]
+    h, last, saved = BACKENDS[name].chunkwise_fwd(inputs, state, L, plan)
+    return h, *last, *saved
+
+
+def _save_chunkwise(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, name, ctx.L, ctx.plan = inputs
+    ctx.backend = BACKENDS[name]
+    ctx.mark_non_differentiable(*output[4:])
+    ctx.save_for_backward(*tensors, *_needed_results(ctx.backend, output))
+    ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
 
 
 def _needed_results(backend: Backend, output: Sequence[Tensor]) -> list[Tensor]:
@@ -195,10 +218,12 @@ def gated_compiled(
 
 
 class GatedFunction(torch.autograd.Function):
-    """p (B, T, 4 H + 2 NH), c, n, m, padding (B, T, 1) or None, backend, norms: h, last c, n, m.
+    """The gated recurrence in eager mode.
 
-    The norms are eps, all weights and all biases of the layer norms still to be applied to p, as
-    ``LayerNormParams`` takes them, or nothing. h (B, T, H) lies in memory time first.
+    It maps (p, c, n, m, padding, backend, *norms) to (h, the last c, n and m). p is
+    (B, T, 4 H + 2 NH), padding (B, T, 1) or None. The norms are the arguments of
+    ``LayerNormParams.of`` if layer norms are still to be applied to p, or nothing. h (B, T, H) lies
+    in memory time first.
     """
 
     @staticmethod
@@ -223,7 +248,8 @@ class GatedFunction(torch.autograd.Function):
         results = (last.c, last.n) if ctx.backend.SAVES_H else (None, None)
         ctx.save_for_backward(p, *state, padding, *results, *saved, *affine)
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        if last.m is m:
+        ctx.keeps_scale = last.m is m
+        if ctx.keeps_scale:
             ctx.mark_non_differentiable(m)
         return h, *last
 
@@ -235,7 +261,9 @@ class GatedFunction(torch.autograd.Function):
         constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
         with autocast_disabled(p.device):
             if torch.is_grad_enabled():
-                h, last = ctx.backend.naive_gated(p, state, padding, *norms)
+                h, last = naive_gated(p, state, padding, *norms)
+                if ctx.keeps_scale:
+                    last = rescale_state(last, m)
                 grad_p, grad_c, grad_n, grad_m, *grad_affine = differentiable_grad(
                     (h, *last), grads, (p, *state, *affine)
                 )
@@ -268,11 +296,12 @@ def gated_op(
 
     with autocast_disabled(p.device):
         plan = module.plan_gated([p], mLSTMState(*state), padding, L)
-        h, *others = map_batch_tiles(run, (p, *state, padding), _op_tile_size(module, p, state, L))
-    named = {"the projected x": p, "state c": state[0], "state n": state[1]}
-    raise_on_overflow("mLSTMLayer", (h, *others[:2]), lambda: named)
+        tile_size = _op_tile_size(module, p, state, L)
+        h, *results = map_batch_tiles(run, (p, *state, padding), tile_size)
+    inputs = {"the projected x": p, "state c": state[0], "state n": state[1]}
+    raise_on_overflow("mLSTMLayer", (h, *results[:2]), lambda: inputs)
     # An op must not return its inputs.
-    return [h, *(x.clone() if x is state[2] else x.contiguous() for x in others)]
+    return [h, *(x.clone() if x is state[2] else x.contiguous() for x in results)]
 
 
 @gated_op.register_fake
@@ -296,10 +325,10 @@ def _gated_bwd_op(
     module, p = BACKENDS[backend], p.contiguous()
 
     def run(
-        p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *others: Any
+        p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *tensors: Any
     ) -> Any:
-        last_c, last_n, *saved = others[:-4]
-        results = (last_c, last_n, saved, OutputGrads(*others[-4:]))
+        last_c, last_n, *saved = tensors[:-4]
+        results = (last_c, last_n, saved, OutputGrads(*tensors[-4:]))
         (grad_p,), grads = module.gated_bwd([p], mLSTMState(c, n, m), padding, *results, L, plan)
         return grad_p, *(torch.zeros_like(m) if grad is None else grad for grad in grads)
 

@@ -1,11 +1,10 @@
 """The table of backends, and the choice between them.
 
-A backend is a module that provides what :class:`Backend` lists. A new one is a new entry in
-``KERNELS``.
+A backend is a module with the members of :class:`Backend`. To add one, add an entry to ``KERNELS``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -19,13 +18,23 @@ __all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", 
 
 
 class Backend(Protocol):
-    """What a backend provides.
+    """The members of a backend.
 
-    ``plan_*`` decide, from the data, what both passes must do in the same way. ``*_fwd`` return h,
-    the last state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``. With
-    ``SAVES_H``, h comes before what ``chunkwise_fwd`` saves. Without it, eager ``gated_bwd`` gets
-    None for the last c and n. ``gated_*`` take pre-activations, whole or in parts (q, k, v, all
-    gates). A last m that is the first m itself has no gradient.
+    ``plan_*`` look at the data and decide what both passes must do in the same way. ``*_fwd``
+    return h, the last state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``.
+
+    L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
+    gets h before what ``chunkwise_fwd`` has saved.
+
+    ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
+    all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
+    ``gated_bwd`` gets None for the last c and n, except under ``torch.compile``. If ``gated_fwd``
+    returns the first m itself as the last one, c and n are divided by that scale, and m has no
+    gradient.
+
+    ``supports_*`` are called in eager mode, while ``torch.compile`` traces and under ``torch.func``
+    transforms, with whatever tensors there are: they must return False for what the backend cannot
+    compute.
     """
 
     NAME: str
@@ -55,7 +64,7 @@ class Backend(Protocol):
         """Return the numbers per step of the largest temporary of a layer."""
 
     def op_tile_width(self, projected: int, NH: int, L: int) -> int:
-        """Return the same of the op by itself; 0 for all samples at once."""
+        """Return the same for the custom op alone; 0 to compute all samples at once."""
 
     def chunkwise_fwd(
         self, inputs: Inputs, state: mLSTMState, L: int, plan: bool, /
@@ -102,20 +111,15 @@ class Backend(Protocol):
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
 
-    def naive_gated(
-        self, p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
-    ) -> tuple[Tensor, mLSTMState]:
-        """Return what ``gated_fwd`` does, differentiable any number of times."""
-
 
 class Kernel(NamedTuple):
-    """A backend that is used on request, after its test."""
+    """A backend that is used on request, once its self-test has passed."""
 
     backend: Backend
     self_test: Callable[[], None]
 
 
-#: In the order of preference. What none of them supports is computed in PyTorch.
+#: The table, in order of preference. What no entry supports is computed in PyTorch.
 KERNELS: tuple[Kernel, ...] = (Kernel(cpp, cpp_self_test),)
 BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
     kernel.backend.NAME: kernel.backend for kernel in KERNELS
@@ -129,12 +133,12 @@ def use_kernel(enabled: bool = True) -> None:
 
     The kernel is compiled for this processor on first use, which takes some seconds, and kept in
     the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
-    is used. Layers compute the same numbers, to rounding, in about half the time, and keep less
+    is used. Layers compute the same numbers up to rounding, in about half the time, and need less
     memory for the backward pass.
 
-    It is used for float32 and float64 on the CPU and heads of 8, 16, 24, 32, 48 or 64 units
-    (``hidden_size / num_heads``), by the layer, under ``torch.compile`` too, and by
-    ``mlstm_chunkwise`` where K = V and ``chunk_size`` is not given. Everything else is computed in
+    The kernel is used for float32 and float64 on the CPU, and for heads of 8, 16, 24, 32, 48 or 64
+    units (``hidden_size / num_heads``): by the layer, also under ``torch.compile``, and by
+    ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. Everything else is computed in
     PyTorch as before: other heads, accelerators, ``torch.func`` and second derivatives. Each
     spawned process must call ``use_kernel()`` itself.
 
@@ -149,7 +153,7 @@ def use_kernel(enabled: bool = True) -> None:
         If ``enabled`` is not a bool.
     RuntimeError
         If this is not Linux, there is no C++ compiler or it fails, the user's cache cannot be used,
-        or the compiled kernel computes something else than PyTorch.
+        or the results of the compiled kernel differ from those of PyTorch.
 
     Examples
     --------
@@ -165,7 +169,7 @@ def use_kernel(enabled: bool = True) -> None:
 
 
 def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
-    """Choose the backend of a recurrence; without ``chunk_size`` it chooses its chunks itself."""
+    """Choose the backend of a recurrence; ``chunk_size`` is None if the caller has set none."""
     if _state["enabled"]:
         for kernel in KERNELS:
             if kernel.backend.supports_chunkwise(inputs, chunk_size):
@@ -174,7 +178,7 @@ def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
 
 
 def select_gated(p: Tensor, head_dim: int) -> Backend:
-    """Choose the backend of a gated recurrence, for pre-activations like this tensor."""
+    """Choose the backend of a gated recurrence for pre-activations like this tensor."""
     if _state["enabled"]:
         for kernel in KERNELS:
             if kernel.backend.supports_gated(p, head_dim):

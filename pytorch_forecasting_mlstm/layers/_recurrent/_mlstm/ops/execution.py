@@ -19,5 +19,5 @@ def is_eager() -> bool:
 
 
 def is_eager_on_cpu(x: Tensor) -> bool:
-    """Whether tiles of samples, and decisions by the data, pay off."""
+    """Whether tiles of samples and decisions that depend on the data pay off."""
     return x.device.type == "cpu" and is_eager()

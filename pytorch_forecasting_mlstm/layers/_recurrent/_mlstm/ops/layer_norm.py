@@ -1,9 +1,8 @@
 """The layer norms of a cell, over the pre-activations of many steps.
 
-These are torch's own norms and their derivatives, part by part. Inside an autograd Function the
-parts need not be concatenated, which would take longer than the norms.
-
-Pre-activations are (..., W). q, k, v and all gates together are normalized separately.
+Pre-activations (..., W) have four parts, which are normalized separately: q, k, v, and all gates
+together. Norms and derivatives are those of torch. Inside an autograd Function the parts need not
+be concatenated, which would take longer than the norms.
 """
 
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ def layer_norm_bwd(
     """Return the gradients of p, and of all weights and biases, from those of the parts."""
     grad_p = torch.empty_like(p)
     grad_weights, grad_biases = [], []
-    for grad, part, into, mean, inverse, weight, bias in zip(
+    for grad, part, output, mean, inverse, weight, bias in zip(
         grads,
         norms.split(p),
         norms.split(grad_p),
@@ -69,7 +68,7 @@ def layer_norm_bwd(
         grad_part, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
             grad, part, weight.shape, mean, inverse, weight, bias, [True, True, True]
         )
-        into.copy_(grad_part)
+        output.copy_(grad_part)
         grad_weights.append(grad_weight)
         grad_biases.append(grad_bias)
     return grad_p, grad_weights + grad_biases

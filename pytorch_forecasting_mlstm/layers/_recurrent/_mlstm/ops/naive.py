@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..preactivations import apply_gate_activations, heads_first
-from .chunkwise.spans import split_spans
-from .chunkwise.tiling import default_chunk_size
+from .chunks import default_chunk_size, split_spans
 from .layer_norm import LayerNormParams, naive_layer_norm
 from .stabilization import LOG_EMPTY, divide_by_normalizer, segsum
 from .types import Inputs, mLSTMState
 
-__all__ = ["naive_chunkwise", "naive_gated", "naive_step"]
+__all__ = ["naive_chunkwise", "naive_gated", "naive_step", "rescale_state"]
 
 
 def naive_step(inputs: Inputs, state: mLSTMState) -> tuple[Tensor, mLSTMState]:
@@ -28,7 +27,7 @@ def naive_step(inputs: Inputs, state: mLSTMState) -> tuple[Tensor, mLSTMState]:
     f = torch.exp(log_f + state.m - m)[..., None]
     c = f[..., None] * state.c + (i * v)[..., :, None] * k[..., None, :]
     n = f * state.n + i * k
-    # Where all gates are small m is negative: read at a scale of 1 there.
+    # Where all gates are small, m is negative: use a scale of 1 there.
     m_read = m.clamp_min(0)
     scaled_q = q * torch.exp(m - m_read)[..., None]
     numerator = (c @ scaled_q[..., None])[..., 0]
@@ -39,7 +38,7 @@ def naive_step(inputs: Inputs, state: mLSTMState) -> tuple[Tensor, mLSTMState]:
 def naive_gated(
     p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, mLSTMState]:
-    """Return the gated h (B, T, H) and the last state, as ``GatedFunction`` does."""
+    """Return the gated h (B, T, H) and the last state; the norms are as in ``GatedFunction``."""
     if norms:
         p = naive_layer_norm(p, LayerNormParams.of(*norms))
     NH = state.m.shape[1]
@@ -53,15 +52,21 @@ def naive_chunkwise(
     inputs: Inputs, state: mLSTMState, chunk_size: int
 ) -> tuple[Tensor, mLSTMState]:
     """Return h and the last state of the chunkwise form, for one dtype and T of at least 1."""
-    pieces = []
+    outputs = []
     for span in split_spans(inputs.q.shape[2], chunk_size):
         h, state = _read_span(inputs.at(span.steps), state, chunk_size)
-        pieces.append(h)
-    return torch.cat(pieces, dim=2), state
+        outputs.append(h)
+    return torch.cat(outputs, dim=2), state
+
+
+def rescale_state(state: mLSTMState, m: Tensor) -> mLSTMState:
+    """Return the same memory, divided by the scale exp(m) instead of its own."""
+    factor = torch.exp(state.m - m)[..., None]
+    return mLSTMState(state.c * factor[..., None], state.n * factor, m)
 
 
 def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tensor, mLSTMState]:
-    """Return h and the last state of a span, whose chunks are joined by one matrix."""
+    """Return h and the last state of a span; one matrix carries the memory between its chunks."""
     q, k, v, log_i, log_f = inputs
     T, K, V = q.shape[2], q.shape[3], v.shape[3]
     L = min(chunk_size, T)
@@ -74,15 +79,16 @@ def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tens
     # With a column of ones, the normalizer comes out of the same products.
     v = F.pad(v, (0, 1), value=1.0)
 
-    # (B, NH, N, L, L): [j, l] is the logarithm of what is left of step l at step j.
+    # (B, NH, N, L, L): [j, l] is the log weight of step l after step j.
     weights = segsum(log_f) + log_i[..., None, :]
 
-    # What each chunk adds to the memory, at the scale of its largest weight: (B, NH, N, V+1, K).
+    # The contribution of each chunk to the memory, divided by its largest weight:
+    # (B, NH, N, V+1, K).
     last = weights[..., -1, :]
     m_chunk = last.amax(-1).clamp_min(LOG_EMPTY)
     chunk_states = (v * torch.exp(last - m_chunk[..., None])[..., None]).mT @ k
 
-    # The memory that enters each chunk, and last the one that leaves: decays times chunk states.
+    # The memory that enters each chunk, followed by the last memory: decays times chunk states.
     initial = torch.cat([state.c, state.n[..., None, :]], dim=-2)
     chunk_states = torch.cat([initial[:, :, None], chunk_states], dim=2)
     m_chunk = torch.cat([state.m[..., None], m_chunk], dim=-1)
@@ -92,7 +98,7 @@ def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tens
     memory = torch.exp(inter_chunk - m_in[..., None]) @ chunk_states.flatten(-2)
     memory = memory.unflatten(-1, (V + 1, K))
 
-    # Read from the memory that entered, and from the steps of the chunk itself.
+    # Read from the memory that enters the chunk, and from the steps of the chunk itself.
     log_in = log_f.cumsum(-1) + m_in[..., :-1, None]
     with torch.no_grad():  # h does not depend on the scale it is computed at
         m_read = torch.maximum(weights.amax(-1), log_in).clamp_min(0)

@@ -23,24 +23,24 @@ def raise_on_overflow(
 ) -> None:
     """Raise a ValueError if results are not finite although all inputs are (or logarithms of 0).
 
-    Results are inspected on the CPU only: on an accelerator that would force a device sync, and a
+    Results are only inspected on the CPU: on an accelerator that would force a device sync, and a
     trace has no values. Non-finite inputs propagate.
     """
     if not is_eager_on_cpu(results[0]) or all_finite(*results):
         return
     if all(bool(x.isfinite().all()) for x in results):  # only the sum overflowed
         return
-    named = {name: x.detach() for name, x in inputs().items()}
-    if not all(bool((x < torch.inf).all()) for x in named.values()):
+    named_inputs = {name: x.detach() for name, x in inputs().items()}
+    if not all(bool((x < torch.inf).all()) for x in named_inputs.values()):
         return
-    # The logarithms of an empty memory and of a closed gate do not count as large numbers.
+    # The logarithms of an empty memory and of a closed gate are not large numbers.
     sizes = {
         name: x.abs().max().item()
-        for name, x in named.items()
+        for name, x in named_inputs.items()
         if x.numel() and not name.endswith(("log_i", "log_f", "state.m"))
     }
     name = max(sizes, key=sizes.__getitem__)
-    dtype = torch.promote_types(named[name].dtype, torch.float32)
+    dtype = torch.promote_types(named_inputs[name].dtype, torch.float32)
     raise ValueError(
         f"{caller}: finite inputs overflow {dtype}, whose largest number is "
         f"{torch.finfo(dtype).max:.1e}: {name} has magnitudes up to {sizes[name]:.1e}; scale the "

@@ -1,4 +1,4 @@
-"""Arithmetic that neither overflows nor divides by zero, shared by all forms."""
+"""Arithmetic that neither overflows nor divides by zero; all forms share it."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ LOG_EMPTY = -1e30  # stands for m = -inf, the logarithmic scale of an empty memo
 def segsum(x: Tensor) -> Tensor:
     """Sum over segments: ``out[..., j, l] = x[l+1] + ... + x[j]``, and ``-inf`` where l > j.
 
-    Each segment is summed by itself. A difference of two long sums would lose the small ones, or
-    give ``inf - inf`` where a gate is shut.
+    Each segment is summed separately. The difference of two long sums would lose short segments, or
+    be ``inf - inf`` where a gate is closed.
     """
     length = x.shape[-1]
     below = torch.ones(length, length, dtype=torch.bool, device=x.device).tril(-1)
@@ -44,5 +44,5 @@ def one_at_scale(m: Tensor) -> Tensor:
 
 
 def clamp_denominator(floor: Tensor) -> Tensor:
-    """Clamp the floor of a denominator to avoid 0 / 0; a floor this small never decides."""
+    """Clamp the floor of a denominator to avoid 0 / 0; such a small floor never takes effect."""
     return floor.clamp_min(torch.finfo(floor.dtype).tiny ** 0.5)

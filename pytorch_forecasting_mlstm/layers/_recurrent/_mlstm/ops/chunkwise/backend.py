@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
+from ..chunks import Span
 from ..execution import is_eager_on_cpu
-from ..naive import naive_gated
 from ..scale_gradients import scale_gradients
+from ..tiling import SegmentWriter, batch_tile_size, map_batch_tiles
 from ..types import Inputs, OutputGrads, mLSTMState
 from .causality import propagate_nans_causally
 from .decay import is_factorable
 from .gated import gated_bwd, gated_fwd, plan_gated
 from .passes import span_bwd, span_fwd
-from .spans import Saved, SegmentWriter, Span, saved_shapes, scan_spans_bwd, scan_spans_fwd
-from .tiling import batch_tile_size, map_batch_tiles
+from .scan import Saved, saved_shapes, scan_spans_bwd, scan_spans_fwd
 
 __all__ = [
     "NAME",
@@ -31,7 +31,6 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
-    "naive_gated",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -44,7 +43,7 @@ SAVES_H = True
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
-    """Return True: whatever no other backend supports is computed here."""
+    """Return True: this backend computes whatever no other one supports."""
     return True
 
 
@@ -54,7 +53,7 @@ def supports_gated(p: Tensor, head_dim: int) -> bool:
 
 
 def plan_chunkwise(inputs: Inputs, L: int) -> bool:
-    """Whether both passes take decays as products of factors."""
+    """Whether both passes use factored decays."""
     return is_eager_on_cpu(inputs.q) and is_factorable(inputs.log_i, inputs.log_f, L)
 
 

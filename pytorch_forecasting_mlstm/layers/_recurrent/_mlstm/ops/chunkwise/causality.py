@@ -1,8 +1,9 @@
 """Non-finite inputs do not affect earlier steps.
 
-In a matrix product 0 · NaN is NaN, so a NaN would reach steps that weigh it by 0. Non-finite inputs
-are therefore replaced, and the outputs they affect set to NaN. On the CPU this is done only if the
-last state contains a NaN; traces, accelerators and transforms cannot inspect data and always do it.
+In a matrix product 0 · NaN is NaN, so a NaN would reach steps that give it a weight of 0. Therefore
+non-finite inputs are replaced, and the outputs that they affect are set to NaN. On the CPU this is
+only done if the last state contains a NaN. Traces, accelerators and transforms cannot inspect the
+data and always do it.
 
 Dimensions: B batch, NH heads, T time, K key, V value.
 """
@@ -26,26 +27,26 @@ def propagate_nans_causally(
     inputs: Inputs,
     state: mLSTMState,
 ) -> tuple[Any, ...]:
-    """Return what ``run`` does: h of T or more steps, the last state, and others.
+    """Return the results of ``run``: h of T or more steps, the last state, and any others.
 
-    A NaN or infinity at one step makes h NaN from that step on, in its sample and head, and leaves
-    everything before it as it was. One in v or c reaches only the values it belongs to, as step by
-    step.
+    A NaN or infinity at one step makes h NaN from that step on, in its sample and head, and does
+    not affect earlier steps. One in v or c only affects its own component of the values, as in the
+    recurrent form.
     """
     if is_eager_on_cpu(inputs.q):
         results = run(inputs, state)
         last = results[1]
-        if all_finite(last.c, last.n):  # they contain every NaN of k, v, gates and state
+        if all_finite(last.c, last.n):  # every NaN of k, v, gates and state reaches them
             return results
     marks = _nan_marks(inputs, state)
     q, k, v, log_i, log_f = inputs
     c, n, m = state
     k, v, c, n = (x.nan_to_num(0.0, 0.0, 0.0) for x in (k, v, c, n))
     log_i, log_f, m = (torch.where(x < torch.inf, x, 0.0) for x in (log_i, log_f, m))
-    h, last, *others = run(Inputs(q, k, v, log_i, log_f), mLSTMState(c, n, m))
+    h, last, *saved = run(Inputs(q, k, v, log_i, log_f), mLSTMState(c, n, m))
     h[:, :, : q.shape[2]] += marks.h
     last = mLSTMState(last.c + marks.c, last.n + marks.n, last.m + marks.m)
-    return h, last, *others
+    return h, last, *saved
 
 
 class _NaNMarks(NamedTuple):

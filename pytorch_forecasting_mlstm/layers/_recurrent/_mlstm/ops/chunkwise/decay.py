@@ -1,9 +1,9 @@
 """The decays of a chunk, factored or exact.
 
 The weight of step l in the memory after step j is ``exp(log_i[l] + log_f[l+1] + … + log_f[j])``.
-If the gates of a chunk are not too far apart, it is the product of a factor of l and a factor of j.
-The first is multiplied into the keys, the second cancels in the read-out, and no exponential of an
-L×L block remains. For all other gates the exact decays are computed.
+If the gates of a chunk are not too far apart, it is computed as the product of a factor of l and a
+factor of j. The first is multiplied into the keys and the second cancels in the read-out, so no
+exponential of an L×L block is needed. For all other gates, the exact decays are computed.
 
 Dimensions: N chunks, L steps of a chunk; G = B·NH (batch and heads), X = G·N.
 """
@@ -15,16 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..stabilization import (
-    LOG_EMPTY,
-    clamp_denominator,
-    one_at_scale,
-    segsum,
-)
+from ..stabilization import LOG_EMPTY, clamp_denominator, one_at_scale, segsum
 
 __all__ = ["ChunkDecays", "is_factorable", "chunk_gates", "chunk_decays"]
 
-_MAX_RANGE = 40.0  # between the logarithms of largest and smallest factor; float32 spans 87
+_MAX_RANGE = 40.0  # between the logarithms of the largest and smallest factor; float32 spans 87
 _MAX_LOG = 200.0  # of a factor; float64 spans 709, and rounds 200 by 3e-14
 _ZERO = -500.0  # log scale of an empty chunk that is read from an empty memory
 
@@ -48,7 +43,7 @@ class ChunkDecays(NamedTuple):
 
 
 def is_factorable(log_i: Tensor, log_f: Tensor, L: int) -> bool:
-    """Whether log gates (B, NH, T) are close enough to each other for factored decays."""
+    """Whether log gates (B, NH, T) are close enough to one another for factored decays."""
     log_i, log_f = chunk_gates(log_i.detach(), log_f.detach(), L)
     decay = log_f.double().cumsum(-1)
     log_key = log_i - decay
@@ -60,12 +55,12 @@ def is_factorable(log_i: Tensor, log_f: Tensor, L: int) -> bool:
 
 
 def chunk_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
-    """Split (B, NH, T) into chunks (X, L), padded with steps that change nothing."""
+    """Split (B, NH, T) into chunks (X, L), padded with steps that leave the state unchanged."""
     pad = -log_i.shape[2] % L
     if pad:
         log_i = F.pad(log_i, (0, pad), value=-torch.inf)
         log_f = F.pad(log_f, (0, pad))
-    # A closed gate is a finite number, whose product with 0 is 0.
+    # A closed gate becomes a finite number, whose product with 0 is 0.
     return log_i.reshape(-1, L), log_f.reshape(-1, L).clamp_min(LOG_EMPTY)
 
 
@@ -75,21 +70,21 @@ def chunk_decays(log_i: Tensor, log_f: Tensor, m: Tensor, *, factored: bool) -> 
 
 
 def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
-    """Return factors of the steps that are read; those of the steps that read cancel."""
-    decay = log_f.double().cumsum(-1)  # in float64, which the differences of these sums need
+    """Return the factors of the steps that are read; those of the reading steps cancel."""
+    decay = log_f.double().cumsum(-1)  # float64: differences of these sums are needed
     log_key = log_i - decay
     top, total = log_key.amax(-1), decay[:, -1]
     m_chunk = (top + total).clamp_min(LOG_EMPTY)
     segments, m_in = _between(total, m, m_chunk)
     scale = torch.maximum(top, m_in[:, :-1].reshape(-1)).clamp_min(_ZERO)
-    power = torch.ceil(scale / math.log(2))  # a power of 2, on which no digit of a factor depends
+    power = torch.ceil(scale / math.log(2))  # a power of 2 changes no digit of a factor
     scale = power * math.log(2)
     G = len(m)
     scales = torch.cat([m.double(), (scale + total).view(G, -1)], dim=1)
     log_carry = segments + scales[:, None, :] - m_in[..., None]
     dtype = log_i.dtype
     shrink = torch.exp2(-power)[:, None]
-    carry = torch.exp(log_carry.clamp_max(1))  # larger ones multiply the zeros of an empty chunk
+    carry = torch.exp(log_carry.clamp_max(1))  # larger ones multiply zeros of an empty chunk
     carry[:, :-1] *= _exp_over(m_in[:, :-1], power.view(G, -1))[..., None]
     key_scale = (torch.exp(log_key) * shrink).to(dtype)[..., None]
     return ChunkDecays(
@@ -128,7 +123,7 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
 
 
 def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log decays from chunk to chunk, (G, N + 1, N + 1), and the states' scales."""
+    """Return the log decays between chunks, (G, N + 1, N + 1), and the scales of the states."""
     segments = segsum(F.pad(total.view(len(m), -1), (1, 0)))
     scales = torch.cat([m.to(total.dtype), m_chunk.view(len(m), -1)], dim=1)
     m_in = (segments + scales[:, None, :]).amax(-1)
@@ -136,10 +131,10 @@ def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _exp_over(x: Tensor, power: Tensor) -> Tensor:
-    """Return ``exp(x) / 2**power`` for any x, with the same digits for every power."""
+    """Return ``exp(x) / 2**power`` for any x; its digits do not depend on the power."""
     x = torch.maximum(x, (power - 1e4) * math.log(2))  # below this the result is 0
-    whole = torch.round(x / math.log(2))
-    return torch.exp(x - whole * math.log(2)) * torch.exp2(whole - power)
+    exponent = torch.round(x / math.log(2))
+    return torch.exp(x - exponent * math.log(2)) * torch.exp2(exponent - power)
 
 
 def _exp(x: Tensor) -> Tensor:

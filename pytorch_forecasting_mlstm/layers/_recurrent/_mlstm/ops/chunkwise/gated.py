@@ -1,11 +1,12 @@
 """From pre-activations to the gated read-out of a whole sequence.
 
-This computes what ``apply_gate_activations``, the recurrence and the output gate compute one after
-the other, without copies between their layouts: the pass that scales a part of the pre-activations
-also splits it into chunks, and the backward pass writes all gradients into one tensor.
+This fuses ``apply_gate_activations``, the recurrence and the output gate, which need copies between
+their layouts when computed one after the other. Here the pass that scales a part of the
+pre-activations also splits it into chunks, and the backward pass writes all gradients into one
+tensor.
 
-Pre-activations are one tensor, (B, T, 4 H + 2 NH), or normalized parts: q, k and v (B, T, H), and
-the gates (B, T, H + 2 NH).
+Pre-activations are one tensor (B, T, 4 H + 2 NH), or four normalized parts: q, k and v (B, T, H),
+and the gates (B, T, H + 2 NH).
 
 Dimensions: B batch, T time, NH heads, V value and K key (both H/NH here), L steps of a chunk, S
 steps in whole chunks.
@@ -20,35 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...preactivations import (
-    Projections,
-    soft_cap,
-    soft_cap_grad,
-    split_heads,
-)
+from ...preactivations import Projections, soft_cap, soft_cap_grad, split_heads
+from ..chunks import Span
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
+from ..tiling import SegmentWriter
 from ..types import Inputs, OutputGrads, mLSTMState
 from .causality import propagate_nans_causally
-from .decay import (
-    ChunkDecays,
-    chunk_decays,
-    chunk_gates,
-    is_factorable,
-)
-from .passes import (
-    chunks_bwd,
-    chunks_fwd,
-    normalizer_bwd_,
-    row_sums,
-)
-from .spans import (
-    Saved,
-    SegmentWriter,
-    Span,
-    scan_spans_bwd,
-    scan_spans_fwd,
-)
+from .decay import ChunkDecays, chunk_decays, chunk_gates, is_factorable
+from .passes import chunks_bwd, chunks_fwd, normalizer_bwd_, row_sums
+from .scan import Saved, scan_spans_bwd, scan_spans_fwd
 
 __all__ = ["gated_bwd", "gated_fwd", "plan_gated"]
 
@@ -96,7 +78,7 @@ class _Prepared(NamedTuple):
 
 
 def plan_gated(parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int) -> bool:
-    """Whether both passes take decays as products of factors."""
+    """Whether both passes use factored decays."""
     if not is_eager_on_cpu(state.m):
         return False
     _, log_i, log_f = _by_head(parts, state.m.shape[1], padding)
@@ -149,10 +131,10 @@ def gated_bwd(
         views, log_i, log_f = _by_head(parts, NH, padding, steps)
         inputs = Inputs(views.q, views.k, views.v, log_i, log_f)
         x = _prepare(inputs, saved.scales, L, factored)
-        into = _heads_first([part[:, steps] for part in grad_parts], NH)
+        outputs = _heads_first([part[:, steps] for part in grad_parts], NH)
         span_grad = None if grad_output is None else grad_output[:, steps]
         read = h[:, :, span.padded_steps]
-        grad_read = _through_output_gate(span_grad, views.o, read, saved, x, into.o)
+        grad_read = _through_output_gate(span_grad, views.o, read, saved, x, outputs.o)
         grad_q, grad_key, grad_v, grad_i, grad_f, *span_grad_state = chunks_bwd(
             x.q,
             x.key,
@@ -170,11 +152,11 @@ def gated_bwd(
                 grad + scale_grad[:, :, steps]
                 for grad, scale_grad in zip((grad_i, grad_f), through_scale, strict=False)
             )
-        into.q.copy_(_steps(grad_q, B, NH, length))
-        torch.mul(_steps(grad_key, B, NH, length), x.key_scale, out=into.k)
-        into.v.copy_(_steps(grad_v, B, NH, length))
-        torch.mul(grad_i, soft_cap_grad(soft_cap(views.i)), out=into.i)
-        torch.mul(grad_f, -torch.expm1(log_f), out=into.f)  # 1 - f, 0 at padding
+        outputs.q.copy_(_steps(grad_q, B, NH, length))
+        torch.mul(_steps(grad_key, B, NH, length), x.key_scale, out=outputs.k)
+        outputs.v.copy_(_steps(grad_v, B, NH, length))
+        torch.mul(grad_i, soft_cap_grad(soft_cap(views.i)), out=outputs.i)
+        torch.mul(grad_f, -torch.expm1(log_f), out=outputs.f)  # times 1 - f, 0 at padding
         grad_c, grad_n, grad_m = span_grad_state
         return grad_c, grad_n, grad_m
 
@@ -190,22 +172,23 @@ def _through_output_gate(
     h: Tensor,
     saved: Saved,
     x: _Prepared,
-    into: Tensor,
+    grad_o: Tensor,
 ) -> Tensor:
-    """Backpropagate through output = σ(o) h and the division; write the gradient of o.
+    """Backpropagate through output = σ(o) h and the division; write the gradient of o to grad_o.
 
     Returns the gradient of what was read, (B, NH, N·L, V + 1), for h in whole chunks.
     """
     T, V = o.shape[2], h.shape[3]
     grad_read = _buffer(h, (*h.shape[:3], V + 1), T)
     if grad_output is None:
-        into.zero_()
+        grad_o.zero_()
         return grad_read.zero_()
     o, grad_h = torch.sigmoid(o), grad_read[:, :, :T, :V]
     torch.mul(_heads_view(grad_output, o.shape[1]), o, out=grad_h)
     product = grad_h * h[:, :, :T]
     grad_read[:, :, :T, V] = row_sums(product)
-    into.copy_(product.addcmul_(product, o, value=-1))  # ten times slower if computed into a view
+    # Computing this into the view directly would be ten times slower.
+    grad_o.copy_(product.addcmul_(product, o, value=-1))
     normalizer_bwd_(grad_read, saved.normalizer, x.decays)
     return grad_read
 
@@ -215,7 +198,7 @@ def _by_head(
 ) -> tuple[Projections, Tensor, Tensor]:
     """View steps of pre-activations by head, with the logarithms of both gates (B, NH, T).
 
-    At padding, the gates leave the state as it is.
+    At padding, the gates leave the state unchanged.
     """
     views = _heads_first([part[:, steps] for part in parts], NH)
     log_i, log_f = soft_cap(views.i), F.logsigmoid(views.f)

@@ -1,7 +1,7 @@
 """Hand-written forward and backward passes of the chunkwise form.
 
-Both are batched matrix products over blocks of L×L and L×K numbers. Only the inputs, the read-out
-and one state per chunk are saved in between, all linear in T; the blocks are recomputed. The
+Both consist of batched matrix products over L×L and L×K blocks. Only the inputs, the read-out and
+one state per chunk are saved between them, all linear in T; the blocks are recomputed. The
 derivation is in docs/maths.md.
 
 Dimensions: B batch, NH heads, N chunks, L steps of a chunk, K key, V value; G = B·NH, X = G·N.
@@ -14,12 +14,8 @@ from torch import Tensor
 from ..execution import is_eager
 from ..stabilization import denominator
 from ..types import Inputs, mLSTMState
-from .decay import (
-    ChunkDecays,
-    chunk_decays,
-    chunk_gates,
-)
-from .spans import Saved
+from .decay import ChunkDecays, chunk_decays, chunk_gates
+from .scan import Saved
 
 __all__ = [
     "span_bwd",
@@ -149,7 +145,7 @@ def chunks_bwd(
     grad_q = torch.bmm(grad_product, key)
     grad_key = torch.bmm(grad_product.mT, q)
 
-    # From the state that enters: read += (state_decay ⊙ q) states_inᵀ.
+    # From the state that enters the chunk: read += (state_decay ⊙ q) states_inᵀ.
     states_in = torch.bmm(inter_to_in, chunk_states).view(X, V + 1, K)
     if w.state_decay is not None:
         grad_read *= w.state_decay
@@ -194,12 +190,12 @@ def chunks_bwd(
 
 
 def _bmm_into(out: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b, written to ``out``, which is no longer used, where torch allows it."""
+    """Return a @ b, written to ``out`` where torch allows it; ``out`` is not used afterwards."""
     return torch.bmm(a, b, out=out) if is_eager() else torch.bmm(a, b)
 
 
 def row_sums(x: Tensor) -> Tensor:
-    """Sum over the last dimension by a product, which is faster if it is short."""
+    """Sum over the last dimension by a matrix product, which is faster if that is short."""
     return x @ x.new_ones(x.shape[-1])
 
 
@@ -219,7 +215,7 @@ def _with_ones(v: Tensor, L: int) -> Tensor:
 
 
 def _sum_through(grad_inter: Tensor) -> Tensor:
-    """Sum for every chunk r what passes through it, [n, s] with s < r <= n: (G, N + 1).
+    """Sum, for every chunk r, the entries [n, s] with s < r <= n, which pass it: (G, N + 1).
 
     The row of the last state may be missing.
     """

@@ -1,20 +1,18 @@
 """The C++ backend, on the CPU, for heads of a few sizes.
 
-Its gated recurrence works on the true memory: c and n come and go at a scale of 1, and m is 0.
-Nothing of the forward pass is saved but inputs and last state.
+Its gated recurrence works on the true memory: the first and the last c and n are at a scale of 1,
+and m is 0. The forward pass saves nothing but its inputs and the last state.
 
 Dimensions: B batch, T time, NH heads, d head size (K and V).
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...preactivations import Projections, soft_cap, soft_cap_grad, split_heads
-from .. import naive
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
 from ..types import Inputs, OutputGrads, mLSTMState
@@ -37,7 +35,6 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
-    "naive_gated",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -50,7 +47,7 @@ SAVES_H = False
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
-    """Whether sequences are for the kernel, which has no chunks and no place in a trace."""
+    """Whether the kernel supports these sequences; it has no chunks and cannot be traced."""
     q, V = inputs.q, inputs.v.shape[-1]
     return (
         chunk_size is None
@@ -61,7 +58,7 @@ def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
 
 
 def supports_gated(p: Tensor, head_dim: int) -> bool:
-    """Whether pre-activations like this tensor are for the kernel."""
+    """Whether the kernel supports pre-activations like this tensor."""
     return (
         p.device.type == "cpu"
         and p.dtype in (torch.float32, torch.float64)
@@ -94,14 +91,14 @@ def gated_tile_width(projected: int, NH: int, L: int) -> int:
 
 
 def op_tile_width(projected: int, NH: int, L: int) -> int:
-    """Return 0: the op has no large temporaries, and takes all samples at once."""
+    """Return 0: the op has no large temporaries and computes all samples at once."""
     return 0
 
 
 def chunkwise_fwd(
     inputs: Inputs, state: mLSTMState, L: int, plan: bool
 ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
-    """Return h, the last state, and nothing saved, for gates of any size."""
+    """Return h, the last state and nothing to save, for gates of any size."""
     *gates, last_m = stabilize(inputs.log_i, inputs.log_f, state.m)
     last = mLSTMState(_dense_copy(state.c), _dense_copy(state.n), last_m)
     h = inputs.v.new_empty(inputs.v.shape)
@@ -136,7 +133,7 @@ def chunkwise_bwd(
             _rows(grad_q), _rows(grad_k), _rows(grad_v), _gate(grad_i), _gate(grad_f), unused
         ),
     )
-    # m is a constant to h, and scales the states.
+    # h does not depend on m, which scales the states.
     grad_m = (grad_c * c).sum((-2, -1)) + (grad_n * n).sum(-1)
     through_scale = scale_gradients(log_i, log_f, m, last_c, last_n, *grads[1:])
     if through_scale is not None:
@@ -148,7 +145,7 @@ def chunkwise_bwd(
 def gated_fwd(
     parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int, plan: bool
 ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
-    """Return the gated h (B, T, H), in memory time first, the last state, and nothing saved."""
+    """Return the gated h (B, T, H), in memory time first, the last state and nothing to save."""
     (B, T), (_, NH, d, _) = parts[0].shape[:2], state.c.shape
     h = state.c.new_empty(T, B, NH * d).transpose(0, 1)
     c, n = _dense_copy(state.c), _dense_copy(state.n)
@@ -167,37 +164,28 @@ def gated_bwd(
     L: int,
     plan: bool,
 ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
-    """Return the gradients of the parts, and those of c and n; m is no variable."""
+    """Return the gradients of the parts, and those of c and n; m is a constant."""
     c, n, _ = state
     (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
     grad_parts = [part.new_empty(part.shape) for part in parts]
-    into = split_heads(grad_parts, NH)
+    outputs = split_heads(grad_parts, NH)
     recurrence_grads = RecurrenceGrads(
         _dense_rows(c.new_zeros(B, T, NH * d) if grads.h is None else grads.h),
         _dense_grad(grads.c, c),
         _dense_grad(grads.n, n),
     )
     x = _gated_inputs(parts, NH, padding)
-    kernel_backward(x, c.contiguous(), n.contiguous(), recurrence_grads, into)
-    into.i.mul_(soft_cap_grad(soft_cap(split_heads(parts, NH).i)))
-    closing = torch.sigmoid(-split_heads(parts, NH).f)  # 1 - f, with all digits
-    into.f.mul_(closing if padding is None else closing.masked_fill(padding, 0.0))
+    kernel_backward(x, c.contiguous(), n.contiguous(), recurrence_grads, outputs)
+    outputs.i.mul_(soft_cap_grad(soft_cap(split_heads(parts, NH).i)))
+    one_minus_f = torch.sigmoid(-split_heads(parts, NH).f)  # with all its digits
+    outputs.f.mul_(one_minus_f if padding is None else one_minus_f.masked_fill(padding, 0.0))
     return grad_parts, (recurrence_grads.c, recurrence_grads.n, None)
 
 
-def naive_gated(
-    p: Tensor, state: mLSTMState, padding: Tensor | None, *norms: Any
-) -> tuple[Tensor, mLSTMState]:
-    """Return what the gated recurrence does, by naive operations, at a scale of 1."""
-    h, last = naive.naive_gated(p, state, padding, *norms)
-    scale = last.m.exp()[..., None]
-    return h, mLSTMState(last.c * scale[..., None], last.n * scale, state.m)
-
-
 def _gated_inputs(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> RecurrenceInputs:
-    """View pre-activations by part, with gates that leave the state as it is at padding."""
+    """View pre-activations by part; at padding the gates leave the state unchanged."""
     x = split_heads([_dense_rows(part) for part in parts], NH)
-    # An open gate is given as f - 1, which is negative: see RecurrenceInputs.
+    # An open gate is passed as f - 1, which is negative: see RecurrenceInputs.
     i, f = torch.exp(soft_cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
     if padding is not None:
         i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
@@ -221,7 +209,7 @@ def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:
     return like.new_zeros(like.shape) if grad is None else _dense_copy(grad)
 
 
-# Without gates, every head is to the kernel a sample with one head.
+# Without gates, the kernel treats every head as a sample with one head.
 
 
 def _ungated_inputs(inputs: Inputs, i: Tensor, f: Tensor, floor: Tensor) -> RecurrenceInputs:
@@ -230,7 +218,7 @@ def _ungated_inputs(inputs: Inputs, i: Tensor, f: Tensor, floor: Tensor) -> Recu
 
 
 def _rows(x: Tensor) -> Tensor:
-    """View (B, NH, T, d) as (B NH, T, 1, d), or copy what cannot be."""
+    """View (B, NH, T, d) as (B NH, T, 1, d), or copy it if that is impossible."""
     return x.flatten(0, 1)[:, :, None]
 
 

@@ -22,17 +22,18 @@ __all__ = [
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
-_MIN_PARALLEL = 2**16  # numbers in q from which on threads pay off
-_MIN_PARALLEL_GATES = 2**12  # numbers in i, which takes exponentials
+# Threads pay off for tensors with more elements than this.
+_MIN_PARALLEL = 2**16  # in q
+_MIN_PARALLEL_GATES = 2**12  # in i, whose exponentials take time
 
 
-class _Steps(ctypes.Structure):
-    """Address and strides of a tensor (B, T, width)."""
+class _StridedTensor(ctypes.Structure):
+    """``StridedTensor`` of kernel_args.h: address and strides of a tensor (B, T, width)."""
 
     _fields_ = [
-        ("first", ctypes.c_void_p),
-        ("of_sample", ctypes.c_int64),
-        ("of_step", ctypes.c_int64),
+        ("data", ctypes.c_void_p),
+        ("sample_stride", ctypes.c_int64),
+        ("step_stride", ctypes.c_int64),
     ]
 
 
@@ -40,14 +41,14 @@ _PARTS = ("q", "k", "v", "o", "i", "f")
 
 
 class _KernelArgs(ctypes.Structure):
-    """``KernelArgs`` of recurrence.cpp."""
+    """``KernelArgs`` of kernel_args.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d")),
         ("key_scale", ctypes.c_double),
-        *((name, _Steps) for name in (*_PARTS, "e", "h")),
+        *((name, _StridedTensor) for name in (*_PARTS, "e", "h")),
         *((name, ctypes.c_void_p) for name in ("c", "n")),
-        *((name, _Steps) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
+        *((name, _StridedTensor) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
         *((name, ctypes.c_void_p) for name in ("grad_c", "grad_n")),
     ]
 
@@ -60,8 +61,8 @@ class RecurrenceInputs(NamedTuple):
     q, k, v, o : Tensor
         (B, T, NH, d), each row dense. Without ``o`` there is no output gate.
     i, f : Tensor
-        Gates as numbers, not logarithms, (B, T, NH). Where f is above a half, f - 1 is passed
-        in its place, with its sign bit set.
+        Gates (not their logarithms), (B, T, NH). Where f is above a half, f - 1 is passed in its
+        place, with its sign bit set.
     e : Tensor
         Lower bound of the denominator, (B, T, NH).
     key_scale : float
@@ -92,27 +93,27 @@ def kernel_forward(x: RecurrenceInputs, h: Tensor, c: Tensor, n: Tensor) -> None
     h (B, T, H) is written. c (B, NH, d, d) and n (B, NH, d), dense, are updated to the last state.
     """
     args = _kernel_args(x, c)
-    args.h = _steps(h)
+    args.h = _strided(h)
     args.c, args.n = c.data_ptr(), n.data_ptr()
-    _run(args, c.dtype, back=False)
+    _run(args, c.dtype, backward=False)
 
 
 def kernel_backward(
-    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: RecurrenceGrads, into: Projections
+    x: RecurrenceInputs, c: Tensor, n: Tensor, grads: RecurrenceGrads, outputs: Projections
 ) -> None:
     """Run the backward pass, from the same inputs and the first c and n.
 
-    The gradients of the parts are written to ``into``: those of log i and log f in place of i and
-    f, that of o if there is one. ``grads.c`` and ``grads.n``, dense, are updated from the last
-    state to the first.
+    The gradients of the parts are written to ``outputs``. Those of i and f are the gradients of
+    their logarithms. That of o is written if there is an output gate. ``grads.c`` and ``grads.n``,
+    dense, are replaced by the gradients of the first state.
     """
     args = _kernel_args(x, c)
     args.c, args.n = c.data_ptr(), n.data_ptr()
-    args.grad_h = _steps(grads.h)
+    args.grad_h = _strided(grads.h)
     args.grad_c, args.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
     for name in _PARTS:
-        setattr(args, f"grad_{name}", _steps(getattr(into, name)))
-    _run(args, c.dtype, back=True)
+        setattr(args, f"grad_{name}", _strided(getattr(outputs, name)))
+    _run(args, c.dtype, backward=True)
 
 
 def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -121,8 +122,8 @@ def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, 
     i, f, e = (torch.empty_like(log_i) for _ in range(3))
     m = m.clone(memory_format=torch.contiguous_format)
     library = load_kernel()
-    single = m.dtype == torch.float32
-    function = library.stabilize_float if single else library.stabilize_double
+    is_float32 = m.dtype == torch.float32
+    function = library.stabilize_float if is_float32 else library.stabilize_double
     threads = torch.get_num_threads() if log_i.numel() > _MIN_PARALLEL_GATES else 1
     pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, e))
     function(*pointers, m.numel(), log_i.shape[-1], threads)
@@ -133,31 +134,32 @@ def _kernel_args(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
     args = _KernelArgs(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
     for name in (*_PARTS, "e"):
         if getattr(x, name) is not None:
-            setattr(args, name, _steps(getattr(x, name)))
+            setattr(args, name, _strided(getattr(x, name)))
     return args
 
 
-def _steps(x: Tensor) -> _Steps:
-    return _Steps(x.data_ptr(), x.stride(0), x.stride(1))
+def _strided(x: Tensor) -> _StridedTensor:
+    return _StridedTensor(x.data_ptr(), x.stride(0), x.stride(1))
 
 
-def _run(args: _KernelArgs, dtype: torch.dtype, *, back: bool) -> None:
-    """Call the kernel, with one thread per group of samples, or of heads if samples are few."""
+def _run(args: _KernelArgs, dtype: torch.dtype, *, backward: bool) -> None:
+    """Call the kernel: threads share the samples, or their single heads if samples are few."""
     library = load_kernel()
     function = library.run_float if dtype == torch.float32 else library.run_double
     B, NH = args.B, args.NH
     threads = torch.get_num_threads() if B * args.T * NH * args.d > _MIN_PARALLEL else 1
-    together = NH if B >= 2 * threads or threads == 1 else 1
-    failed = function(ctypes.byref(args), back, together, threads)
-    if failed == 2:
-        raise RuntimeError(f"use_kernel: the kernel does not support heads of {args.d} units.")
-    if failed:
+    heads_per_task = NH if B >= 2 * threads or threads == 1 else 1
+    status = function(ctypes.byref(args), backward, heads_per_task, threads)
+    if status == 2:
+        sizes = ", ".join(map(str, HEAD_SIZES))
+        raise RuntimeError(f"use_kernel: the kernel supports heads of {sizes} units, got {args.d}.")
+    if status:
         raise MemoryError(f"use_kernel: no memory for {args.T} steps of {args.NH} heads.")
 
 
 @cache
 def load_kernel() -> ctypes.CDLL:
-    """Return the kernel, compiled if need be."""
+    """Return the kernel, compiled if necessary."""
     library = build()
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]

@@ -1,4 +1,4 @@
-"""Compile the kernel for this processor, once, and load it."""
+"""Compile the kernel for this processor once, and load it."""
 
 import ctypes
 import hashlib
@@ -14,7 +14,7 @@ from .cache import load_cached
 
 __all__ = ["build"]
 
-_SOURCE = Path(__file__).with_name("recurrence.cpp")
+_SOURCE = Path(__file__).with_name("recurrence.cpp")  # includes the headers beside it
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 _FUNCTIONS = ("run_float", "run_double", "stabilize_float", "stabilize_double")
 _TIMEOUT = 300  # seconds
@@ -24,19 +24,25 @@ _MAX_LENGTH = 1000  # characters of a message
 def build() -> ctypes.CDLL:
     """Return the kernel, from the user's cache if it has been compiled before."""
     compiler = _compiler()
-    # The predefined macros identify the compiler and its target processor.
-    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    cache_key = "\0".join([macros, *_FLAGS, _SOURCE.read_text(encoding="utf-8")])
-    name = hashlib.sha256(cache_key.encode()).hexdigest()[:32]
-    folder = _cache()
+    name, folder = _library_name(compiler), _cache_folder()
     try:
-        return load_cached(folder, f"recurrence-{name}.so", _FUNCTIONS, partial(_compile, compiler))
+        return load_cached(folder, name, _FUNCTIONS, partial(_compile, compiler))
     except OSError as error:
         raise RuntimeError(
             f"use_kernel: cannot keep the kernel in {folder}, or load it from there: "
-            f"{_one_line(error)}. Another folder can be named in XDG_CACHE_HOME; without a kernel "
-            "the layers compute in PyTorch."
+            f"{_one_line(error)}. Name another folder in XDG_CACHE_HOME; without a kernel the "
+            "layers compute in PyTorch."
         ) from error
+
+
+def _library_name(compiler: list[str]) -> str:
+    """Return a name that changes with the compiler, the processor, the flags and the source."""
+    # The predefined macros identify the compiler and its target processor.
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    sources = [_SOURCE, *sorted(_SOURCE.parent.glob("*.h"))]
+    contents = [source.read_text(encoding="utf-8") for source in sources]
+    cache_key = "\0".join([macros, *_FLAGS, *contents])
+    return f"recurrence-{hashlib.sha256(cache_key.encode()).hexdigest()[:32]}.so"
 
 
 def _compile(compiler: list[str], library: Path) -> None:
@@ -53,27 +59,27 @@ def _compiler() -> list[str]:
             f"use_kernel: the kernel runs on Linux only, this is {sys.platform}; layers compute in "
             "PyTorch without it."
         )
-    given = os.environ.get("CXX", "").strip()
-    if given and shutil.which(given):
-        return [given]
+    configured = os.environ.get("CXX", "").strip()
+    if configured and shutil.which(configured):
+        return [configured]
     try:
-        commands = [shlex.split(given)] if given else [["c++"], ["g++"], ["clang++"]]
+        commands = [shlex.split(configured)] if configured else [["c++"], ["g++"], ["clang++"]]
     except ValueError as error:
         raise RuntimeError(
-            f"use_kernel: CXX must name a C++ compiler, got {given[:_MAX_LENGTH]!r}: {error}. "
+            f"use_kernel: CXX must name a C++ compiler, got {configured[:_MAX_LENGTH]!r}: {error}. "
             "Correct or unset it; without a kernel the layers compute in PyTorch."
         ) from error
     for command in commands:
         if shutil.which(command[0]):
             return command
-    named = ", ".join(command[0] for command in commands)
+    names = ", ".join(command[0] for command in commands)
     raise RuntimeError(
-        f"use_kernel: found no C++ compiler, looked for {named}. Install GCC, or name a compiler "
-        "in CXX; without it the layers compute in PyTorch."
+        f"use_kernel: found no C++ compiler, looked for {names}. Install GCC, or name a compiler "
+        "in CXX; without a kernel the layers compute in PyTorch."
     )
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
     """Return the folder of the user's compiled kernels, as XDG specifies it."""
     parent = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not parent.is_absolute():
@@ -92,7 +98,7 @@ def _cache() -> Path:
 def _run(command: list[str]) -> str:
     """Run a compiler, and return its output."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             check=True,
             stdin=subprocess.DEVNULL,
@@ -106,18 +112,18 @@ def _run(command: list[str]) -> str:
         raise _failure(
             command[0], stderr if isinstance(stderr, str) and stderr else error
         ) from None
-    return done.stdout
+    return completed.stdout
 
 
 def _failure(compiler: str, reason: object) -> RuntimeError:
     return RuntimeError(
-        f"use_kernel: {compiler} could not compile the kernel. Another compiler can be named in "
-        f"CXX; without a kernel the layers compute in PyTorch. It says: {_one_line(reason)}"
+        f"use_kernel: {compiler} could not compile the kernel. Name another compiler in CXX; "
+        f"without a kernel the layers compute in PyTorch. The error: {_one_line(reason)}"
     )
 
 
 def _one_line(reason: object) -> str:
-    """Join a message into one line, and cut off the end of a long one."""
+    """Join a message into one line, and truncate a long one."""
     line = " ".join(str(reason).split())
     line = line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
-    return "".join(mark if mark.isprintable() else "?" for mark in line)
+    return "".join(char if char.isprintable() else "?" for char in line)

@@ -1,7 +1,7 @@
 """Keep a compiled library in a folder that only its user can write to, and load it from there.
 
-Loading a library runs code. Its digest proves that it is complete, not who wrote it. That nobody
-else did follows from owner and mode of the file and of every folder on its path.
+Loading a library runs code. Its digest shows that it is complete, but not who wrote it. The owner
+and the mode of the file, and of every folder on its path, show that no other user can have.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ _MAX_LINKS = 40  # on the path of a folder, as in Linux
 def load_cached(
     folder: Path, name: str, functions: Sequence[str], make: Callable[[Path], None]
 ) -> ctypes.CDLL:
-    """Load a library, which is made first if it is missing or incomplete.
+    """Load a library, after making it if it is missing or incomplete.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def load_cached(
 def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None]) -> ctypes.CDLL:
     """Make the library, append its digest, load it, and keep it only if that succeeds.
 
-    Concurrent processes each write a file of their own, and the last one stays.
+    Concurrent processes write separate files, and the last one remains.
     """
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         new = Path(scratch) / library.name
@@ -73,8 +73,7 @@ def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None])
             loaded = _load(new, functions)
         except OSError as error:
             raise OSError(
-                f"what was compiled cannot be loaded ({error}); another compiler can be named in "
-                "CXX"
+                f"the compiled library cannot be loaded ({error}); name another compiler in CXX"
             ) from error
         new.replace(library)
         return loaded
@@ -131,16 +130,17 @@ def _check(
     mode = stat.S_IMODE(status.st_mode)
     if not is_kind(status.st_mode):
         expected = "folder" if is_kind is stat.S_ISDIR else "file"
-        raise OSError(f"{path} is no {expected} (but perhaps a link to one); delete or rename it")
+        raise OSError(f"{path} is not a {expected} (it may be a link to one); delete or rename it")
     if status.st_uid not in owners:
         raise PermissionError(
-            f"{path} belongs to the user {status.st_uid}, not to {os.getuid()}, and who it belongs "
-            "to could put anything there; delete it or use a folder of your own"
+            f"{path} belongs to user {status.st_uid}, not to user {os.getuid()}, and its owner "
+            "could put anything there; delete it or use a folder of your own"
         )
     if stat.S_ISLNK(status.st_mode):  # a link has no mode of its own
         return
     if mode & _OTHERS_WRITE and not (accept_sticky and mode & stat.S_ISVTX):
         hint = f"chmod go-w {path}" if accept_sticky else "delete it"
         raise PermissionError(
-            f"others may write to {path} (mode {mode:04o}), and could put anything there; {hint}"
+            f"other users can write to {path} (mode {mode:04o}), and could put anything there; "
+            f"{hint}"
         )

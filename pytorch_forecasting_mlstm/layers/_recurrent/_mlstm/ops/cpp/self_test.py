@@ -1,4 +1,4 @@
-"""The kernel is compared with the naive form before it is used."""
+"""Compare the kernel with the naive form before it is used."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autocast import autocast_disabled
-from ..naive import naive_chunkwise
+from ..naive import naive_chunkwise, naive_gated, rescale_state
 from ..types import Inputs, OutputGrads, mLSTMState
 from . import backend
 from .bindings import HEAD_SIZES
@@ -23,8 +23,8 @@ _L = 35
 def self_test() -> None:
     """Compile the kernel, and raise unless its results and gradients are those of the naive form.
 
-    Every head size and dtype is code of its own. Settings of the caller, such as a default device,
-    are kept out.
+    Each head size and dtype is compiled separately, so all of them are compared. Settings of the
+    caller, such as a default device, have no effect.
     """
     cpu = torch.device("cpu")
     with torch.inference_mode(False), torch.enable_grad(), autocast_disabled(cpu), cpu:
@@ -47,7 +47,7 @@ def _compare(
     inputs: Sequence[Tensor],
     tolerance: float,
 ) -> None:
-    """Raise unless results of the kernel, and their gradients, are those of the naive form.
+    """Raise unless the kernel gives the results and gradients of the naive form.
 
     The gradients are those of the sum of the sines of all results.
     """
@@ -76,7 +76,9 @@ def _gated_kernel(p: Tensor, c: Tensor, n: Tensor) -> tuple[_Tensors, _Tensors]:
 
 
 def _gated_naive(p: Tensor, c: Tensor, n: Tensor) -> _Tensors:
-    h, last = backend.naive_gated(p, mLSTMState(c, n, _zero_scale(n)), None)
+    state = mLSTMState(c, n, _zero_scale(n))
+    h, last = naive_gated(p, state, None)
+    last = rescale_state(last, state.m)
     return h, last.c, last.n
 
 

@@ -1,0 +1,87 @@
+// Vectors of a fixed number of lanes, and memory that suits them.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace {
+
+// A buffer that begins at a cache line: a vector that crosses two lines takes twice as long.
+template <typename scalar> class AlignedBuffer {
+    struct alignas(64) Line {
+        scalar numbers[64 / sizeof(scalar)];
+    };
+    std::vector<Line> lines;
+
+  public:
+    void resize(int64_t n) { lines.resize(n * sizeof(scalar) / sizeof(Line) + 1); }
+    void assign(const scalar *x, int64_t n) {
+        resize(n);
+        std::memcpy(&(*this)[0], x, n * sizeof(scalar));
+    }
+    scalar &operator[](int64_t i) { return reinterpret_cast<scalar *>(lines.data())[i]; }
+};
+
+// Treats denormal numbers as 0 while it lives: they are slow and do not affect the results.
+struct FlushToZero {
+#if defined(__SSE__)
+    unsigned saved_mode = _mm_getcsr();
+    FlushToZero() { _mm_setcsr(saved_mode | 0x8040); }
+    ~FlushToZero() { _mm_setcsr(saved_mode); }
+#endif
+};
+
+template <typename scalar> struct FloatTraits;
+template <> struct FloatTraits<float> {
+    using integer = int32_t;
+    static constexpr int terms = 7, mantissa = 23, bias = 127;
+    static constexpr float largest = 87.f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+};
+template <> struct FloatTraits<double> {
+    using integer = int64_t;
+    static constexpr int terms = 13, mantissa = 52, bias = 1023;
+    static constexpr double largest = 708., ln2_high = 6.93145751953125e-1,
+                            ln2_low = 1.42860682030941723212e-6;
+};
+
+template <typename scalar, int lanes> struct Vectors {
+    using Traits = FloatTraits<scalar>;
+    static constexpr int bytes = lanes * sizeof(scalar);
+    typedef scalar vec __attribute__((vector_size(bytes), aligned(sizeof(scalar)), may_alias));
+    typedef typename Traits::integer int_vec __attribute__((vector_size(bytes)));
+
+    static const vec *vecs(const scalar *x) { return reinterpret_cast<const vec *>(x); }
+    static vec *vecs(scalar *x) { return reinterpret_cast<vec *>(x); }
+
+    static scalar horizontal_sum(vec x) {
+        scalar y[lanes];
+        std::memcpy(y, &x, sizeof y);
+        for (int w = lanes / 2; w; w /= 2)
+            for (int l = 0; l < w; l++) y[l] += y[l + w];
+        return y[0];
+    }
+
+    // 1 / (1 + exp(-x)). With -x = n ln 2 + r and |r| < ln(2) / 2, exp(-x) is 2^n times a series
+    // in r.
+    static vec sigmoid(vec x) {
+        constexpr scalar round = scalar(1.5) * (typename Traits::integer(1) << Traits::mantissa);
+        vec z = -x;
+        z = z < -Traits::largest ? vec{} - Traits::largest : z;
+        z = z > Traits::largest ? vec{} + Traits::largest : z;
+        const vec n = (z * scalar(1.4426950408889634) + round) - round;
+        const vec r = (z - n * Traits::ln2_high) - n * Traits::ln2_low;
+        vec p = vec{} + 1;
+        for (int k = Traits::terms; k; k--) p = 1 + p * r / scalar(k);
+        const int_vec power = (__builtin_convertvector(n, int_vec) + Traits::bias)
+                              << Traits::mantissa;
+        return 1 / (1 + p * (vec)power);
+    }
+};
+
+}  // namespace
