@@ -46,8 +46,8 @@ from helpers.checkpoints import SMALL, make_model, save
 from helpers.datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.checkpoint.archive import device_of
-from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _known
-from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import describe, rebuild
+from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _default_globals
+from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import deserialize, serialize
 
 
 def raw(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:
@@ -57,12 +57,12 @@ def raw(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:
 
 def through_torch(values: dict[str, Any]) -> dict[str, Any]:
     """Write and read objects, as in a checkpoint, with torch's defaults."""
-    description = describe(values)
-    assert not description["unwritten"]
+    data = serialize(values)
+    assert not data["unwritten"]
     file = io.BytesIO()
-    torch.save(description, file)
+    torch.save(data, file)
     file.seek(0)
-    return rebuild(torch.load(file))
+    return deserialize(torch.load(file))
 
 
 # Everything comes back
@@ -652,10 +652,10 @@ def test_damaged_objects_are_named(damage: Callable[[Any], Any], tmp_path: Path)
 
 
 def test_functions_are_never_called(tmp_path: Path) -> None:
-    description = describe({"value": MAE()})
-    description["objects"][0]["class"] = "torch.log1p"
+    data = serialize({"value": MAE()})
+    data["objects"][0]["class"] = "torch.log1p"
     with pytest.raises(ValueError, match=r"'torch.log1p'.*must be a class"):
-        rebuild(description)
+        deserialize(data)
 
 
 def test_an_importer_named_in_the_file_is_not_used(tmp_path: Path) -> None:
@@ -670,7 +670,9 @@ def test_an_importer_named_in_the_file_is_not_used(tmp_path: Path) -> None:
 def test_allowed_classes_take_up_a_state_harmlessly() -> None:
     """All that runs are these ways to take up a state, each read; a new one has to be read, too."""
     ways = {
-        getattr(item, "__setstate__", None) for item in _known().values() if isinstance(item, type)
+        getattr(item, "__setstate__", None)
+        for item in _default_globals().values()
+        if isinstance(item, type)
     }
     names = {None if way is None else f"{way.__module__}.{way.__qualname__}" for way in ways}
     assert names <= {
@@ -744,7 +746,7 @@ def test_what_cannot_be_written_is_left_out_with_a_warning(tmp_path: Path) -> No
     )
     with pytest.warns(UserWarning, match=rf"without {missing}: .*'forward'.*lambda"):
         path = save(model, tmp_path / "model.ckpt")
-    with pytest.raises(ValueError, match=r"holds no output_transformer.*pass it"):
+    with pytest.raises(ValueError, match=r"contains no output_transformer.*pass it"):
         mLSTMTime.load_from_checkpoint(path, dataset_parameters=None)
     loaded = mLSTMTime.load_from_checkpoint(
         path, output_transformer=normalizer, dataset_parameters=model.dataset_parameters

@@ -136,7 +136,7 @@ def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("key", ["hparams", "module_arguments", "hparams_type"])
 def test_keys_that_our_files_never_have_are_refused(key: str, honest: Path, tmp_path: Path) -> None:
     torch.save({**torch.load(honest), key: {}}, tmp_path / "model.ckpt")
-    with pytest.raises(ValueError, match=f"has '{key}', which those never have"):
+    with pytest.raises(ValueError, match=f"entry '{key}', which those never have"):
         mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
 
 

@@ -10,7 +10,7 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 
-from .checkpoint.mixin import SafeCheckpoints
+from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
 from .checks.mixin import InputValidationMixin
@@ -29,7 +29,7 @@ __all__ = ["ForecastingModel"]
 class ForecastingModel(
     LossMixin,
     InputValidationMixin,
-    SafeCheckpoints,
+    SafeCheckpointMixin,
     GatheredPredictions,
     PlottingMixin,
     BaseModelWithCovariates,
