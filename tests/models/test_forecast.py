@@ -41,8 +41,8 @@ from helpers.datasets import (
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
-from pytorch_forecasting_mlstm.models.base.forecast.rows import horizon_rows
-from pytorch_forecasting_mlstm.models.base.forecast.schema import name_times
+from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
+from pytorch_forecasting_mlstm.models.base.forecast.schema import format_times
 
 pytestmark = [
     # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them
@@ -172,13 +172,13 @@ def test_forecast_does_not_depend_on_placeholders_for_the_future(
     forecasts = [model.forecast(history, future)]
 
     def other_rows(*arguments: Any) -> pd.DataFrame:
-        rows = horizon_rows(*arguments)
+        rows = build_future_rows(*arguments)
         rows["y"] += 1000.0
         if "noise" in rows:
             rows["noise"], rows["state"] = -77.0, "closed"
         return rows
 
-    monkeypatch.setattr(forecast_module, "horizon_rows", other_rows)
+    monkeypatch.setattr(forecast_module, "build_future_rows", other_rows)
     forecasts.append(model.forecast(history, future))
     pd.testing.assert_frame_equal(*forecasts, check_exact=True)
 
@@ -348,7 +348,7 @@ def test_long_gap_is_named_at_once(plain: tuple[mLSTMTime, pd.DataFrame]) -> Non
     last = one["t"].iloc[-2]
     with pytest.raises(ValueError, match="every series must have at least|none for series='s0'"):
         model.forecast(one)
-    assert name_times(range(last, 10**15)) == f"{last} to {10**15 - 1}"
+    assert format_times(range(last, 10**15)) == f"{last} to {10**15 - 1}"
 
 
 @pytest.mark.parametrize("kind", ["int64", "category"])
@@ -666,7 +666,7 @@ INVALID: dict[str, tuple[type[Exception], str, Any]] = {
     ),
     "future of another series": (
         ValueError,
-        "future must be of series that data has the history of, got series='s8'",
+        "future contains series that are missing from data, got series='s8'",
         lambda h, f: (h, pd.concat([f, f[:1].assign(series="s8")])),
     ),
 }

@@ -233,7 +233,7 @@ def test_predict_rejects_a_model_in_training_which_continues() -> None:
 
     class PredictInTraining(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-            with pytest.raises(ValueError, match="mLSTMTime: .* running trainer") as raised:
+            with pytest.raises(ValueError, match="mLSTMTime: .* a Trainer is running") as raised:
                 predict(model, dataset)
             rejected.append(str(raised.value))
 

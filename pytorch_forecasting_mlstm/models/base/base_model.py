@@ -21,7 +21,7 @@ from .losses.link import loss_output_size, primary_metrics, target_normalizers
 from .losses.mixin import LossMixin
 from .losses.output import set_transformations
 from .plotting import PlottingMixin
-from .prediction import GatheredPredictions
+from .prediction import PredictionMixin
 
 __all__ = ["ForecastingModel"]
 
@@ -30,7 +30,7 @@ class ForecastingModel(
     LossMixin,
     InputValidationMixin,
     SafeCheckpointMixin,
-    GatheredPredictions,
+    PredictionMixin,
     PlottingMixin,
     BaseModelWithCovariates,
 ):
