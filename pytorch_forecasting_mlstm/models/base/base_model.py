@@ -1,4 +1,4 @@
-"""The model class around a network: everything that it shares with any other network."""
+"""The base class of forecasting models: everything that does not depend on the network."""
 
 import inspect
 import warnings
