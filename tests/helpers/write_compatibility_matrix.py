@@ -57,7 +57,7 @@ _REASONS = (
     r"needs a target_normalizer with transformation",
     r"needs a target_normalizer with center",
     r"'inverse_torch'",
-    r"cannot weigh steps",
+    r"cannot weight steps",
     r"cannot leave out the padding",
     r"compares with the change",
     r"cannot be trained on",

@@ -1,4 +1,4 @@
-"""Checkpoints: torch reads them by default, they bring back everything, and run nothing."""
+"""Checkpoints are read by torch's defaults, restore everything, and run no code."""
 
 import io
 import os
@@ -46,26 +46,26 @@ from helpers.checkpoints import SMALL, make_model, save
 from helpers.datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.checkpoint.archive import device_of
-from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _known
-from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import describe, rebuild
+from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _default_globals
+from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import deserialize, serialize
 
 
-def raw(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:
+def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:
     x, _ = collate(pick_samples(dataset), torch.float32)
     return [part.detach() for part in to_list(model.eval()(x).prediction)]
 
 
-def through_torch(values: dict[str, Any]) -> dict[str, Any]:
-    """Write and read objects, as in a checkpoint, with torch's defaults."""
-    description = describe(values)
-    assert not description["unwritten"]
+def round_trip(values: dict[str, Any]) -> dict[str, Any]:
+    """Serialize, save, load and deserialize objects with torch's defaults."""
+    data = serialize(values)
+    assert not data["unwritten"]
     file = io.BytesIO()
-    torch.save(description, file)
+    torch.save(data, file)
     file.seek(0)
-    return rebuild(torch.load(file))
+    return deserialize(torch.load(file))
 
 
-# Everything comes back
+# Everything is restored
 
 
 @pytest.mark.filterwarnings("ignore:If predicting, no randomization:UserWarning")  # of any dataset
@@ -85,7 +85,9 @@ def test_loaded_model_is_the_same(name: str, tmp_path: Path) -> None:
     path = save(model, tmp_path / "model.ckpt")
     loaded = mLSTMTime.load_from_checkpoint(path)
     assert set(loaded.hparams) == set(model.hparams)
-    for got, expected in zip(raw(loaded, dataset), raw(model, dataset), strict=True):
+    for got, expected in zip(
+        raw_forecast(loaded, dataset), raw_forecast(model, dataset), strict=True
+    ):
         assert torch.equal(got, expected)
     table = make_table(steps=30)
     forecasts = [to_list(m.predict(table, trainer_kwargs=dict(QUIET))) for m in (loaded, model)]
@@ -93,8 +95,8 @@ def test_loaded_model_is_the_same(name: str, tmp_path: Path) -> None:
         assert torch.equal(got, expected)
 
 
-def test_a_checkpoint_holds_plain_data_and_tensors_alone(tmp_path: Path) -> None:
-    """By default, torch reads those, and what is allowed: here nothing of the host's or ours."""
+def test_a_checkpoint_contains_only_plain_data_and_tensors(tmp_path: Path) -> None:
+    """torch reads these by default, and what has been allowed: here nothing that matters."""
     assert not any("pytorch_forecasting" in str(item) for item in get_safe_globals())
     model = make_model(configured("all covariates"), learning_rate=np.float64(1e-3))
     trainer = fit(model, configured("all covariates"), enable_checkpointing=False)
@@ -104,11 +106,11 @@ def test_a_checkpoint_holds_plain_data_and_tensors_alone(tmp_path: Path) -> None
     assert checkpoint["optimizer_states"]
 
 
-def test_double_precision_comes_back(tmp_path: Path) -> None:
+def test_double_precision_is_restored(tmp_path: Path) -> None:
     model = make_model(loss=ImplicitQuantileNetworkDistributionLoss()).double()
     with torch.no_grad():
         for weight in model.parameters():
-            weight += 1e-12 * torch.randn_like(weight)  # which single precision cannot hold
+            weight += 1e-12 * torch.randn_like(weight)  # lost in single precision
     loaded = mLSTMTime.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
     for name, weight in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight), name
@@ -134,7 +136,7 @@ LOSSES = {
     "beta": BetaDistributionLoss(),
     "implicit quantiles": ImplicitQuantileNetworkDistributionLoss(),
     "classes": CrossEntropy(),
-    "several": MultiLoss([MAE(), QuantileLoss()], weights=[1.0, 2.5]),
+    "two targets": MultiLoss([MAE(), QuantileLoss()], weights=[1.0, 2.5]),
     "torchmetrics": torchmetrics.MeanAbsolutePercentageError(),
     "accuracy": torchmetrics.Accuracy(task="multiclass", num_classes=3),
 }
@@ -154,19 +156,19 @@ def comparable(item: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_comes_back(name: str) -> None:
+def test_every_loss_is_restored(name: str) -> None:
     loss = LOSSES[name]
-    got = through_torch({"loss": loss})["loss"]
+    got = round_trip({"loss": loss})["loss"]
     assert comparable(got) == comparable(loss)
     assert all(p.requires_grad for p in got.parameters())
 
 
-def test_mqf2_comes_back() -> None:
+def test_mqf2_is_restored() -> None:
     pytest.importorskip("cpflows")
     from pytorch_forecasting.metrics import MQF2DistributionLoss
 
     loss = MQF2DistributionLoss(prediction_length=3)
-    got = through_torch({"loss": loss})["loss"]
+    got = round_trip({"loss": loss})["loss"]
     assert got.distribution_class is loss.distribution_class
     assert comparable(got.state_dict()) == comparable(loss.state_dict())
     prediction, target = torch.randn(2, 3 * 4 + 2), torch.randn(2, 3)
@@ -218,8 +220,8 @@ TABLE = pd.DataFrame(
         "series",
     ],
 )
-def test_pandas_comes_back(value: Any) -> None:
-    got = through_torch({"value": value})["value"]
+def test_pandas_objects_are_restored(value: Any) -> None:
+    got = round_trip({"value": value})["value"]
     check = pd.testing.assert_frame_equal if value.ndim == 2 else pd.testing.assert_series_equal
     check(got, value, check_freq=False, check_index_type="equiv")
 
@@ -256,8 +258,8 @@ def test_pandas_comes_back(value: Any) -> None:
     ],
     ids=repr,
 )
-def test_values_of_numpy_and_python_come_back(value: Any) -> None:
-    got = through_torch({"value": value})["value"]
+def test_values_of_numpy_and_python_are_restored(value: Any) -> None:
+    got = round_trip({"value": value})["value"]
     assert type(got) is type(value)
     if isinstance(value, np.ndarray):
         assert got.dtype == value.dtype
@@ -296,14 +298,14 @@ def test_series_of_any_name_are_forecast_by_a_loaded_model(names: Any, tmp_path:
     pd.testing.assert_frame_equal(loaded.forecast(table, trainer_kwargs=QUIET), expected)
 
 
-def test_what_is_shared_stays_shared_and_may_hold_itself() -> None:
+def test_shared_objects_stay_shared_and_may_contain_themselves() -> None:
     normalizer = GroupNormalizer()
     normalizer.me = {"self": normalizer}
-    got = through_torch({"one": normalizer, "two": [normalizer]})
-    assert got["one"] is got["two"][0] is got["one"].me["self"]
+    got = round_trip({"direct": normalizer, "in list": [normalizer]})
+    assert got["direct"] is got["in list"][0] is got["direct"].me["self"]
 
 
-# Training goes on, tests and tunes, with nothing said
+# Resuming, testing and tuning work with default arguments
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
@@ -325,9 +327,9 @@ def test_trainer_reads_checkpoints_by_default(tmp_path: Path) -> None:
     trainer.test(model, val, ckpt_path="best", verbose=False)
     assert torch.equal(model.network.residual_head.weight, weights)
 
-    again = make_model(dataset, loss=QuantileLoss())
+    resumed = make_model(dataset, loss=QuantileLoss())
     trainer = Trainer(max_epochs=2, callbacks=[best], **limits, **QUIET)
-    trainer.fit(again, train, val, ckpt_path=best.best_model_path)
+    trainer.fit(resumed, train, val, ckpt_path=best.best_model_path)
     assert trainer.global_step == 4
 
 
@@ -337,7 +339,7 @@ class Windows(LightningDataModule):
     def __init__(self, batch_size: int = 16) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.taken = 0
+        self.count = 0
 
     def train_dataloader(self) -> Any:
         """Return a loader of the training data."""
@@ -350,15 +352,15 @@ class Windows(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning writes under the name of the class."""
-        return {"taken": 3}
+        return {"count": 3}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what was written."""
-        self.taken = state["taken"]
+        """Restore the state."""
+        self.count = state["count"]
 
 
 class Diary(Callback):
-    """A callback with an entry of its own beside those of Lightning."""
+    """A callback that adds an entry to the checkpoint."""
 
     def on_save_checkpoint(self, trainer: Any, model: Any, checkpoint: dict[str, Any]) -> None:
         """Write the entry."""
@@ -366,7 +368,7 @@ class Diary(Callback):
 
 
 class Annotated(mLSTMTime):
-    """A model with an entry of its own, and a constructor that reads a tensor."""
+    """A model that adds an entry to the checkpoint, and whose constructor reads a tensor."""
 
     note = ""
 
@@ -389,10 +391,8 @@ class Annotated(mLSTMTime):
 @pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling:UserWarning")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
 @pytest.mark.parametrize("weights_alone", [False, True])
-def test_what_others_write_into_the_file_does_not_matter(
-    weights_alone: bool, tmp_path: Path
-) -> None:
-    """Data modules, callbacks, averages of weights, and models that derive from ours."""
+def test_entries_of_other_components_do_not_matter(weights_alone: bool, tmp_path: Path) -> None:
+    """Data modules, callbacks, averages of weights, and subclasses of the model write some."""
     model = Annotated.from_dataset(configured("known real"), **SMALL)
     average = EMAWeightAveraging()
     trainer = Trainer(
@@ -428,7 +428,7 @@ def test_what_others_write_into_the_file_does_not_matter(
         ),
     )
     trainer.fit(Annotated.from_dataset(configured("known real"), **SMALL), data, ckpt_path=path)
-    assert data.taken == 3
+    assert data.count == 3
     assert trainer.global_step == 4
 
 
@@ -467,7 +467,7 @@ def test_masks_may_be_infinite(tmp_path: Path) -> None:
     ["cpu", torch.device("cpu"), {"cpu": "cpu"}, lambda storage, location: storage, None],
     ids=["name", "device", "dict", "function", "none"],
 )
-def test_weights_go_where_they_are_told_to(place: Any, tmp_path: Path) -> None:
+def test_map_location_selects_the_device(place: Any, tmp_path: Path) -> None:
     path = save(make_model(), tmp_path / "model.ckpt")
     assert mLSTMTime.load_from_checkpoint(path, map_location=place).device.type == "cpu"
 
@@ -482,7 +482,7 @@ def test_weights_go_where_they_are_told_to(place: Any, tmp_path: Path) -> None:
         ("cpu", "meta", "meta"),
     ],
 )
-def test_where_weights_go(location: str, place: Any, expected: str) -> None:
+def test_device_of_map_location(location: str, place: Any, expected: str) -> None:
     assert device_of(location, place) == torch.device(expected)
 
 
@@ -496,17 +496,17 @@ def test_learning_rate_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     model = make_model()
     before = model.network.residual_head.weight.detach().clone()
     trainer = Trainer(max_epochs=6, enable_checkpointing=False, **QUIET)
-    # without a threshold it tries them all
-    found = Tuner(trainer).lr_find(model, train, val, num_training=12, early_stop_threshold=None)
-    assert len(found.results["lr"]) == 12
+    # without a threshold, all rates are tried
+    finder = Tuner(trainer).lr_find(model, train, val, num_training=12, early_stop_threshold=None)
+    assert len(finder.results["lr"]) == 12
     assert torch.equal(model.network.residual_head.weight, before)
 
 
-# Nothing in the file is run
+# No code in the file is run
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Makes a directory when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -516,7 +516,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("place", ["loss", "hyper_parameters", "state_dict", "callbacks", "file"])
-def test_a_malicious_file_is_refused(place: str, tmp_path: Path) -> None:
+def test_a_malicious_file_is_rejected(place: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     model = make_model()
     path = save(model, tmp_path / "model.ckpt")
@@ -546,13 +546,13 @@ def test_a_malicious_file_is_refused(place: str, tmp_path: Path) -> None:
 
 def _as_tar(evil: Payload, path: Path) -> None:
     """Write what torch wrote before 2016: an archive with several pickles."""
-    parts = {"sys_info": {}, "pickle": {}, "storages": evil, "tensors": 0}
+    entries = {"sys_info": {}, "pickle": {}, "storages": evil, "tensors": 0}
     with tarfile.open(path, "w") as archive:
-        for name, part in parts.items():
-            written = pickle.dumps(part, protocol=2)
-            entry = tarfile.TarInfo(name)
-            entry.size = len(written)
-            archive.addfile(entry, io.BytesIO(written))
+        for name, entry in entries.items():
+            pickled = pickle.dumps(entry, protocol=2)
+            info = tarfile.TarInfo(name)
+            info.size = len(pickled)
+            archive.addfile(info, io.BytesIO(pickled))
 
 
 def _as_pickle(evil: Payload, path: Path) -> None:
@@ -563,14 +563,14 @@ def _as_old_torch(evil: Payload, path: Path) -> None:
     torch.save({"state_dict": {}, "evil": evil}, path, _use_new_zipfile_serialization=False)
 
 
-def _as_hosts(evil: Payload, path: Path) -> None:
-    """Write the host's own format, which pickles loss and parameters of the dataset."""
+def _as_upstream(evil: Payload, path: Path) -> None:
+    """Write the format of pytorch-forecasting, which pickles loss and dataset parameters."""
     special = {"__special_save__": {"loss": evil}, "dataset_parameters": {"scalers": evil}}
     torch.save({"state_dict": {}, "hyper_parameters": {}, **special}, path)
 
 
-@pytest.mark.parametrize("write", [_as_tar, _as_pickle, _as_old_torch, _as_hosts])
-def test_malicious_files_of_other_formats_are_refused(
+@pytest.mark.parametrize("write", [_as_tar, _as_pickle, _as_old_torch, _as_upstream])
+def test_malicious_files_of_other_formats_are_rejected(
     write: Callable[[Payload, Path], None], tmp_path: Path
 ) -> None:
     marker, path = tmp_path / "marker", tmp_path / "model.ckpt"
@@ -580,11 +580,11 @@ def test_malicious_files_of_other_formats_are_refused(
         lambda: mLSTMTime.load_from_checkpoint(path),
         lambda: Trainer(**QUIET).test(model, loader, ckpt_path=path),
     ):
-        # torch reads archives, unlike all others, with no restriction or not at all
+        # torch raises a RuntimeError for a tar archive, which it only reads without restrictions
         with pytest.raises((pickle.UnpicklingError, RuntimeError)):
             load()
         assert not marker.exists()
-    with suppress(Exception):  # it is no good file
+    with suppress(Exception):  # it is not a valid checkpoint
         torch.load(path, weights_only=False)
     assert marker.exists()  # it would have worked
 
@@ -593,8 +593,10 @@ def test_malicious_files_of_other_formats_are_refused(
     "name", ["os.mkdir", "builtins.eval", "builtins.getattr", "torch.load", "os.path", "torch.nn"]
 )
 @pytest.mark.parametrize("as_object", [True, False])
-def test_names_that_are_not_allowed_are_refused(name: str, as_object: bool, tmp_path: Path) -> None:
-    """In the data of the objects, which torch reads without a question."""
+def test_names_that_are_not_allowed_are_rejected(
+    name: str, as_object: bool, tmp_path: Path
+) -> None:
+    """They are in the data of the objects, which torch reads as plain data."""
     path = save(make_model(), tmp_path / "model.ckpt")
     checkpoint = torch.load(path)
     objects = checkpoint["objects_of_hyper_parameters"]
@@ -608,17 +610,17 @@ def test_names_that_are_not_allowed_are_refused(name: str, as_object: bool, tmp_
 
 
 @pytest.mark.parametrize("content", [None, [1, 2], torch.ones(3), {}, {"state_dict": 1}], ids=str)
-def test_what_is_no_checkpoint_is_named(content: Any, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_rejected(content: Any, tmp_path: Path) -> None:
     path = tmp_path / "bad.ckpt"
     if content is None:
-        path.touch()  # what a crash may leave of others' files
+        path.touch()  # as a crash may leave a file
     else:
         torch.save(content, path)
     with pytest.raises(ValueError, match=r"mLSTMTime: .*bad\.ckpt must be a checkpoint"):
         mLSTMTime.load_from_checkpoint(path)
 
 
-def _within_itself() -> list[Any]:
+def _self_containing_list() -> list[Any]:
     value: list[Any] = []
     value.append(value)
     return value
@@ -635,14 +637,16 @@ DAMAGES: dict[str, Callable[[Any], Any]] = {
     "no values": lambda objects: objects.pop("values"),
     "values a list": lambda objects: objects.update(values=[]),
     "a state of another kind": lambda objects: objects["objects"][0].update(state=3),
-    "a loss within itself": lambda objects: objects["values"].update(loss=_within_itself()),
-    "format of tomorrow": lambda objects: objects.update(format=2),
+    "a list that contains itself": lambda objects: objects["values"].update(
+        loss=_self_containing_list()
+    ),
+    "a later format": lambda objects: objects.update(format=2),
     "no format": lambda objects: objects.clear(),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_objects_are_named(damage: Callable[[Any], Any], tmp_path: Path) -> None:
+def test_damaged_objects_are_rejected(damage: Callable[[Any], Any], tmp_path: Path) -> None:
     path = save(make_model(), tmp_path / "model.ckpt")
     checkpoint = torch.load(path)
     damage(checkpoint["objects_of_hyper_parameters"])
@@ -652,10 +656,10 @@ def test_damaged_objects_are_named(damage: Callable[[Any], Any], tmp_path: Path)
 
 
 def test_functions_are_never_called(tmp_path: Path) -> None:
-    description = describe({"value": MAE()})
-    description["objects"][0]["class"] = "torch.log1p"
+    data = serialize({"value": MAE()})
+    data["objects"][0]["class"] = "torch.log1p"
     with pytest.raises(ValueError, match=r"'torch.log1p'.*must be a class"):
-        rebuild(description)
+        deserialize(data)
 
 
 def test_an_importer_named_in_the_file_is_not_used(tmp_path: Path) -> None:
@@ -667,12 +671,14 @@ def test_an_importer_named_in_the_file_is_not_used(tmp_path: Path) -> None:
     assert isinstance(mLSTMTime.load_from_checkpoint(path), mLSTMTime)
 
 
-def test_allowed_classes_take_up_a_state_harmlessly() -> None:
-    """All that runs are these ways to take up a state, each read; a new one has to be read, too."""
-    ways = {
-        getattr(item, "__setstate__", None) for item in _known().values() if isinstance(item, type)
+def test_allowed_classes_restore_their_state_harmlessly() -> None:
+    """Only these methods run, which have been reviewed. Review a new one before you add it."""
+    methods = {
+        getattr(item, "__setstate__", None)
+        for item in _default_globals().values()
+        if isinstance(item, type)
     }
-    names = {None if way is None else f"{way.__module__}.{way.__qualname__}" for way in ways}
+    names = {m if m is None else f"{m.__module__}.{m.__qualname__}" for m in methods}
     assert names <= {
         None,  # the state goes into __dict__
         "torch.nn.modules.module.Module.__setstate__",
@@ -682,31 +688,31 @@ def test_allowed_classes_take_up_a_state_harmlessly() -> None:
     }
 
 
-# What the user brings
+# Classes of the user
 
 
-class OwnLoss(MAE):
-    """A loss that no list knows."""
+class UserLoss(MAE):
+    """A loss that is not on the list."""
 
 
-class OwnNormalizer(TorchNormalizer):
-    """A normalizer that no list knows."""
+class UserNormalizer(TorchNormalizer):
+    """A normalizer that is not on the list."""
 
 
-def test_own_classes_are_loaded_once_they_are_allowed(tmp_path: Path) -> None:
-    dataset = make_dataset(target_normalizer=OwnNormalizer())
-    model = make_model(dataset, loss=OwnLoss())
+def test_user_classes_are_loaded_once_they_are_allowed(tmp_path: Path) -> None:
+    dataset = make_dataset(target_normalizer=UserNormalizer())
+    model = make_model(dataset, loss=UserLoss())
     path = save(model, tmp_path / "model.ckpt")
-    with pytest.raises(ValueError, match=r"\.Own(\w+)'.*add_safe_globals\(\[Own\1\]\)"):
+    with pytest.raises(ValueError, match=r"\.User(\w+)'.*add_safe_globals\(\[User\1\]\)"):
         mLSTMTime.load_from_checkpoint(path)
-    with torch.serialization.safe_globals([OwnLoss, OwnNormalizer]):
+    with torch.serialization.safe_globals([UserLoss, UserNormalizer]):
         loaded = mLSTMTime.load_from_checkpoint(path)
-    assert type(loaded.loss) is OwnLoss
-    assert type(loaded.output_transformer) is OwnNormalizer
-    assert torch.equal(raw(loaded, dataset)[0], raw(model, dataset)[0])
+    assert type(loaded.loss) is UserLoss
+    assert type(loaded.output_transformer) is UserNormalizer
+    assert torch.equal(raw_forecast(loaded, dataset)[0], raw_forecast(model, dataset)[0])
 
 
-def test_own_optimizer_is_asked_for_by_its_name(tmp_path: Path) -> None:
+def test_a_user_optimizer_must_be_passed_by_name(tmp_path: Path) -> None:
     model = mLSTMTime.from_dataset(make_dataset(), optimizer=torch.optim.RMSprop)
     path = save(model, tmp_path / "model.ckpt")
     with pytest.raises(
@@ -717,23 +723,23 @@ def test_own_optimizer_is_asked_for_by_its_name(tmp_path: Path) -> None:
     assert torch.equal(loaded.network.position_embedding, model.network.position_embedding)
 
 
-def test_own_loss_is_loaded_if_it_is_passed(tmp_path: Path) -> None:
-    path = save(make_model(loss=OwnLoss()), tmp_path / "model.ckpt")
-    assert type(mLSTMTime.load_from_checkpoint(path, loss=OwnLoss()).loss) is OwnLoss
+def test_a_user_loss_is_loaded_if_it_is_passed(tmp_path: Path) -> None:
+    path = save(make_model(loss=UserLoss()), tmp_path / "model.ckpt")
+    assert type(mLSTMTime.load_from_checkpoint(path, loss=UserLoss()).loss) is UserLoss
 
 
-def test_own_loss_goes_on_in_training(tmp_path: Path) -> None:
-    """The model has it already: the file is not asked for it."""
-    model = make_model(loss=OwnLoss())
+def test_a_model_with_a_user_loss_resumes(tmp_path: Path) -> None:
+    """The model already has it: it is not read from the file."""
+    model = make_model(loss=UserLoss())
     path = save(model, tmp_path / "model.ckpt")
     trainer = Trainer(enable_checkpointing=False, **QUIET)
     loader = configured("known real").to_dataloader(train=False, batch_size=16)
     trainer.validate(model, loader, ckpt_path=path, verbose=False)
-    assert type(model.loss) is OwnLoss
+    assert type(model.loss) is UserLoss
 
 
-def test_what_cannot_be_written_is_left_out_with_a_warning(tmp_path: Path) -> None:
-    """Training is worth more than a lambda."""
+def test_unserializable_objects_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    """The training must not be lost because of a lambda."""
     normalizer = EncoderNormalizer(
         transformation={"forward": lambda y: torch.log(y + 1), "reverse": torch.expm1}
     )
@@ -744,7 +750,7 @@ def test_what_cannot_be_written_is_left_out_with_a_warning(tmp_path: Path) -> No
     )
     with pytest.warns(UserWarning, match=rf"without {missing}: .*'forward'.*lambda"):
         path = save(model, tmp_path / "model.ckpt")
-    with pytest.raises(ValueError, match=r"holds no output_transformer.*pass it"):
+    with pytest.raises(ValueError, match=r"contains no output_transformer.*pass it"):
         mLSTMTime.load_from_checkpoint(path, dataset_parameters=None)
     loaded = mLSTMTime.load_from_checkpoint(
         path, output_transformer=normalizer, dataset_parameters=model.dataset_parameters
@@ -752,7 +758,7 @@ def test_what_cannot_be_written_is_left_out_with_a_warning(tmp_path: Path) -> No
     assert torch.equal(loaded.network.position_embedding, model.network.position_embedding)
 
 
-def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_rejected(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "model.ckpt")
     with pytest.raises(ValueError, match="expected a checkpoint of mLSTMTime"):
         mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")

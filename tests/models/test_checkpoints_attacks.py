@@ -1,4 +1,4 @@
-"""Checkpoints of a stranger: they run nothing, and take no more than their file holds."""
+"""Crafted checkpoints run no code, and need no more memory than their file."""
 
 import io
 import resource
@@ -27,16 +27,16 @@ OBJECTS, PARAMETERS = "objects_of_hyper_parameters", "hyper_parameters"
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a model whose loss is an object, and whose scalers and encoders hold arrays."""
+    """Save a model with a serialized loss, and with scalers and encoders that contain arrays."""
     model = make_model(configured("all covariates"), loss=QuantileLoss())
     return save(model, tmp_path_factory.mktemp("honest") / "model.ckpt")
 
 
-def assert_refused(load: Callable[[], Any]) -> None:
-    """Assert that loading ends in one line that names who complains."""
-    with pytest.raises((TypeError, ValueError)) as caught:
+def assert_rejected(load: Callable[[], Any]) -> None:
+    """Assert that loading raises a one-line error that names the caller."""
+    with pytest.raises((TypeError, ValueError)) as raised:
         load()
-    message = str(caught.value)
+    message = str(raised.value)
     assert message.startswith("mLSTMTime: ")
     assert len(message.splitlines()) == 1
     assert len(message) < 1000
@@ -47,12 +47,12 @@ def assert_refused(load: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Put a module where it can be imported, that leaves a mark when it is, or is called."""
-    mark = tmp_path / "mark"
-    body = f"open({str(mark)!r}, 'w').close()"
+    """Make an importable module that leaves a file when it is imported or called."""
+    marker = tmp_path / "marker"
+    body = f"open({str(marker)!r}, 'w').close()"
     (tmp_path / "trap.py").write_text(f"{body}\n\n\ndef run(*args, **kwargs):\n    {body}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    yield mark
+    yield marker
     sys.modules.pop("trap", None)
 
 
@@ -82,46 +82,48 @@ PLACES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of jsonargparse, were it asked
+@pytest.mark.filterwarnings("ignore")  # of jsonargparse, if it were called
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    ("importer", "of"),
+    ("importer", "argument"),
     [(importer, "loss") for importer in IMPORTERS]
-    + [(IMPORTERS[0], of) for of in ("logging_metrics", "output_transformer", "optimizer")],
+    + [
+        (IMPORTERS[0], argument)
+        for argument in ("logging_metrics", "output_transformer", "optimizer")
+    ],
 )
 def test_no_importer_is_called(
-    place: str, importer: str, of: str, honest: Path, trap: Path, tmp_path: Path
+    place: str, importer: str, argument: str, honest: Path, trap: Path, tmp_path: Path
 ) -> None:
     """Lightning calls what ``_instantiator`` names, which calls what a ``class_path`` names.
 
-    jsonargparse must be there, as Lightning's command line brings it.
+    This requires jsonargparse, which Lightning's command line installs.
     """
     pytest.importorskip("jsonargparse")
     checkpoint = torch.load(honest)
-    checkpoint[OBJECTS]["values"].pop(of, None)
-    checkpoint[PARAMETERS].pop(of, None)
-    checkpoint[PARAMETERS][
-        "embedding_labels"
-    ] = {}  # their annotation is not what the host hands on
+    checkpoint[OBJECTS]["values"].pop(argument, None)
+    checkpoint[PARAMETERS].pop(argument, None)
+    # pytorch-forecasting passes another type than annotated, which jsonargparse rejects
+    checkpoint[PARAMETERS]["embedding_labels"] = {}
     call = {"class_path": "trap.run", "init_args": {}}
     known = {"class_path": "os.mkdir", "init_args": {"path": str(trap)}}
     for evil in (call, known):
-        crafted = {**checkpoint, PARAMETERS: {**checkpoint[PARAMETERS], of: evil}}
+        crafted = {**checkpoint, PARAMETERS: {**checkpoint[PARAMETERS], argument: evil}}
         crafted[OBJECTS] = {
             **checkpoint[OBJECTS],
             "objects": list(checkpoint[OBJECTS]["objects"]),
             "values": dict(checkpoint[OBJECTS]["values"]),
         }
-        PLACES[place](crafted, {"_instantiator": importer, of: evil})
+        PLACES[place](crafted, {"_instantiator": importer, argument: evil})
         torch.save(crafted, tmp_path / "model.ckpt")
         with suppress(TypeError, ValueError):
             mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
         assert not trap.exists()
 
 
-@pytest.mark.filterwarnings("ignore")  # of jsonargparse, at Lightning
+@pytest.mark.filterwarnings("ignore")  # of jsonargparse
 def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> None:
-    """Lightning alone, handed such a file, does what it says."""
+    """Lightning alone calls what such a file names."""
     pytest.importorskip("jsonargparse")
 
     call = {"class_path": "os.mkdir", "init_args": {"path": str(trap)}}
@@ -134,19 +136,21 @@ def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("key", ["hparams", "module_arguments", "hparams_type"])
-def test_keys_that_our_files_never_have_are_refused(key: str, honest: Path, tmp_path: Path) -> None:
+def test_keys_that_checkpoints_never_have_are_rejected(
+    key: str, honest: Path, tmp_path: Path
+) -> None:
     torch.save({**torch.load(honest), key: {}}, tmp_path / "model.ckpt")
-    with pytest.raises(ValueError, match=f"has '{key}', which those never have"):
+    with pytest.raises(ValueError, match=f"entry '{key}', which those never have"):
         mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
 
 
 @pytest.mark.parametrize("name", ["hparams.yaml", "hparams.yml", "hparams.csv"])
 def test_a_file_of_hyper_parameters_is_read(name: str, honest: Path, tmp_path: Path) -> None:
-    """As loggers write it: with tuples, which plain YAML does not have."""
+    """Loggers write it with tuples, which plain YAML does not have."""
     plain = {k: v for k, v in torch.load(honest)[PARAMETERS].items() if k != "learning_rate"}
     plain["learning_rate"] = 0.25
     if name.endswith("csv"):
-        known = {k: v for k, v in plain.items() if v is not None}  # which the format cannot hold
+        known = {k: v for k, v in plain.items() if v is not None}  # not representable
         save_hparams_to_tags_csv(tmp_path / name, known)
     else:
         (tmp_path / name).write_text(yaml.dump(plain))
@@ -165,12 +169,12 @@ HPARAMS_FILES = {
     "module": "optimizer: !!python/module:trap",
     "call": "optimizer: !!python/object/apply:trap.run []",
     "object": "optimizer: !!python/object/new:trap.run []",
-    "name of what is there": "optimizer: !!python/name:os.system",
+    "name of an existing function": "optimizer: !!python/name:os.system",
     "list": "[1, 2]",
     "no YAML": "a: [",
     "aliases": "a0: &a0 [1, 1]\n"
     + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(28)),
-    "within itself": "target: &a [*a]",
+    "a list that contains itself": "target: &a [*a]",
     "deep": "target: " + "[" * 3000 + "]" * 3000,
     "layers": "num_layers: 10000000",
     "width": "hidden_size: 1000000",
@@ -186,12 +190,12 @@ HPARAMS_FILES = {
 
 
 @pytest.mark.parametrize("name", HPARAMS_FILES)
-def test_files_of_hyper_parameters_run_nothing(
+def test_files_of_hyper_parameters_run_no_code(
     name: str, honest: Path, trap: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "hparams.yaml"
     path.write_text(HPARAMS_FILES[name])
-    assert_refused(lambda: mLSTMTime.load_from_checkpoint(honest, hparams_file=path))
+    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(honest, hparams_file=path))
     assert not trap.exists()
 
 
@@ -201,11 +205,11 @@ def test_a_file_of_hyper_parameters_has_a_known_ending(honest: Path, tmp_path: P
         mLSTMTime.load_from_checkpoint(honest, hparams_file=tmp_path / "hparams.txt")
 
 
-# Nothing takes more than the file holds
+# Loading needs no more memory than the file
 
 
 def _nested(depth: int = 28, kind: type = list) -> Any:
-    """Nest one list in itself twice, again and again: 2^28 lists where they are written out."""
+    """Nest a list twice in a list, 28 times: 2^28 lists once expanded."""
     value: Any = kind([1, 1])
     for _ in range(depth):
         value = kind([value, value])
@@ -226,14 +230,14 @@ def _deep(depth: int = 400) -> Any:
     return value
 
 
-def _within_itself() -> list[Any]:
+def _self_containing_list() -> list[Any]:
     value: list[Any] = []
     value.append(value)
     return value
 
 
 def _wide(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Make a tensor of any shape on a single number."""
+    """Make a tensor of any shape from a single number."""
     return torch.zeros((), dtype=dtype).expand(shape)
 
 
@@ -246,7 +250,7 @@ def _argument(name: str, value: Any) -> Callable[[Any], None]:
 
 
 def _value(value: Any) -> Callable[[Any], None]:
-    """Put what the reader of objects is to read into the parameters of the dataset."""
+    """Put a value to deserialize into the parameters of the dataset."""
     return lambda checkpoint: checkpoint[OBJECTS]["values"].update(dataset_parameters=value)
 
 
@@ -265,7 +269,7 @@ def _refer(number: int) -> dict[str, Any]:
 
 
 def _chain(kind: str, state: Callable[[dict[str, Any]], Any], last: Any) -> Callable[[Any], None]:
-    """Chain objects, each of which holds the next one twice."""
+    """Chain objects, each of which contains the next one twice."""
 
     def craft(checkpoint: Any) -> None:
         objects = checkpoint[OBJECTS]
@@ -319,7 +323,7 @@ def _weight(value: Any, name: str = "network.position_embedding") -> Callable[[A
 
 def _quantized(checkpoint: Any) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch will give them up
+        warnings.simplefilter("ignore")  # quantized tensors are deprecated
         weight = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
     checkpoint["state_dict"]["network.position_embedding"] = weight
 
@@ -341,9 +345,9 @@ BOMBS: dict[str, Callable[[Any], None]] = {
     ),
     "one column ten thousand times": _columns,
     "one list a thousand times": _arrays,
-    "a list within itself in an argument": _argument("target", _within_itself()),
-    "a list within itself in a value": _value(_within_itself()),
-    "a list within itself in the weights": _weight(_within_itself()),
+    "a list that contains itself in an argument": _argument("target", _self_containing_list()),
+    "a list that contains itself in a value": _value(_self_containing_list()),
+    "a list that contains itself in the weights": _weight(_self_containing_list()),
     "a deep argument": _argument("target", _deep()),
     "a deep value": _value(_deep()),
     "a long text": _argument("target", "y" * 2_000_000),
@@ -437,10 +441,8 @@ def crafted(honest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_takes_more_than_the_file_holds_is_refused(
-    name: str, crafted: dict[str, Path]
-) -> None:
-    assert_refused(lambda: mLSTMTime.load_from_checkpoint(crafted[name]))
+def test_files_that_expand_are_rejected(name: str, crafted: dict[str, Path]) -> None:
+    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(crafted[name]))
 
 
 _MEASURE = """
@@ -462,17 +464,17 @@ print("kB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.slow
-def test_no_file_takes_memory_or_minutes(honest: Path, crafted: dict[str, Path]) -> None:
-    """All of them in one process: its highest memory, against that of a loaded honest file."""
+def test_crafted_files_need_little_memory_and_time(honest: Path, crafted: dict[str, Path]) -> None:
+    """Load all in one process, and compare its peak memory with that of an honest file."""
     command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted.values())]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    taken = int(run.stdout.partition("kB:")[2])
+    used = int(run.stdout.partition("kB:")[2])
     largest = max(path.stat().st_size for path in crafted.values())
-    assert taken * 1024 < 100e6 + largest
+    assert used * 1024 < 100e6 + largest
 
 
 def _pickled(operations: bytes, name: str = "data.pkl") -> bytes:
-    """Write an archive whose data are the operations of a pickle."""
+    """Write an archive with a pickle of these opcodes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(f"archive/{name}", b"\x80\x02" + operations + b".")
@@ -481,7 +483,7 @@ def _pickled(operations: bytes, name: str = "data.pkl") -> bytes:
 
 
 def _deflated(honest: bytes) -> bytes:
-    """Pack the same files, and hundreds of megabytes of zeros in one."""
+    """Compress the same entries, and another one with hundreds of megabytes of zeros."""
     file = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(honest)) as source,
@@ -495,8 +497,8 @@ def _deflated(honest: bytes) -> bytes:
     return file.getvalue()
 
 
-def _twice(honest: bytes) -> bytes:
-    """Write an archive with one more entry of the data, in capitals."""
+def _duplicate_entry(honest: bytes) -> bytes:
+    """Write an archive with a second entry of the data, named in capitals."""
     file = io.BytesIO(honest)
     with zipfile.ZipFile(file, "a") as archive:
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
@@ -505,7 +507,7 @@ def _twice(honest: bytes) -> bytes:
 
 
 _HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")  # the number 10^12
-_MANY = b"\x8a\x04" + (4 * 10**8).to_bytes(4, "little")  # which any machine has
+_MANY = b"\x8a\x04" + (4 * 10**8).to_bytes(4, "little")  # bytes that any machine has
 ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "half of the file": lambda honest: honest[: len(honest) // 2],
     "without the end": lambda honest: honest[:-30],
@@ -514,7 +516,7 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
     "an archive of nothing": lambda honest: b"PK\x05\x06" + bytes(18),
     "deflated": _deflated,
     "bytes by number": lambda honest: _pickled(b"c__builtin__\nbytearray\n" + _MANY + b"\x85R"),
-    "bytes by number, spelt otherwise": lambda honest: _pickled(
+    "bytes by number, spelled differently": lambda honest: _pickled(
         b"cbuiltins\nbytearray\n" + _MANY + b"\x85R", "DATA.PKL"
     ),
     "a tensor by number": lambda honest: _pickled(b"ctorch\nFloatTensor\n" + _HUGE + b"\x85R"),
@@ -534,25 +536,23 @@ ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
         b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000"
         b"X\x03\x00\x00\x00cpuK\x09tQ"
     ),
-    "two entries of one name": lambda honest: _twice(honest),
+    "two entries of one name": lambda honest: _duplicate_entry(honest),
     "no pickle": lambda honest: _pickled(b"\xff"),
 }
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archives_are_looked_through_before_they_are_read(
-    name: str, honest: Path, tmp_path: Path
-) -> None:
+def test_archives_are_checked_before_they_are_read(name: str, honest: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.ckpt"
     path.write_bytes(ARCHIVES[name](honest.read_bytes()))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert_refused(lambda: mLSTMTime.load_from_checkpoint(path))
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert taken * 1024 < 100e6
+    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(path))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert used * 1024 < 100e6
 
 
 def test_torch_reads_the_entries_that_were_checked(honest: Path, tmp_path: Path) -> None:
-    """Python finds the directory behind a prefix, where torch looks for another one."""
+    """Python finds the archive after a prefix, torch does not."""
     path = tmp_path / "model.ckpt"
     path.write_bytes(b"PK\x03\x04" + bytes(100) + honest.read_bytes())
     with pytest.raises(RuntimeError):
@@ -561,7 +561,7 @@ def test_torch_reads_the_entries_that_were_checked(honest: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("zone", ["Europe", "../../etc/passwd", "/etc/passwd", "Mars/Base"])
-def test_zones_that_are_none_are_named(zone: str, honest: Path, tmp_path: Path) -> None:
+def test_unknown_time_zones_are_rejected(zone: str, honest: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(honest)
     _object("datetime", {"iso": "2020-01-01", "fold": 0, "zone": zone})(checkpoint)
     torch.save(checkpoint, tmp_path / "model.ckpt")
@@ -570,14 +570,14 @@ def test_zones_that_are_none_are_named(zone: str, honest: Path, tmp_path: Path) 
 
 
 class Changing(io.BytesIO):
-    """A file that holds something else when it is read once more."""
+    """A file with other content when it is read again."""
 
     def __init__(self, first: bytes, then: bytes) -> None:
         super().__init__(first)
         self.then = then
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read, and change behind the reader."""
+        """Read, and replace the content at the end."""
         content = super().read(size)
         if self.tell() == len(self.getbuffer()):
             super().__init__(self.then)
@@ -592,12 +592,12 @@ def test_a_file_is_read_once(honest: Path, tmp_path: Path) -> None:
     assert isinstance(mLSTMTime.load_from_checkpoint(file), mLSTMTime)
 
 
-# Weights that are no numbers, losses that are no losses
+# Weights that are not finite, objects without a state
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("double", [False, True])
-def test_weights_that_are_not_finite_are_refused(
+def test_weights_that_are_not_finite_are_rejected(
     value: float, double: bool, tmp_path: Path
 ) -> None:
     model = make_model()
@@ -624,7 +624,7 @@ def test_weights_that_are_not_finite_are_refused(
 
 @pytest.mark.parametrize("state", [None, {}, [], 3, "left out"], ids=str)
 @pytest.mark.parametrize("name", ["loss", "logging_metrics", "output_transformer"])
-def test_objects_without_state_are_named(
+def test_objects_without_state_are_rejected(
     name: str, state: Any, honest: Path, tmp_path: Path
 ) -> None:
     checkpoint = torch.load(honest)
@@ -634,10 +634,10 @@ def test_objects_without_state_are_named(
     else:
         checkpoint[OBJECTS]["objects"][number]["state"] = state
     torch.save(checkpoint, tmp_path / "model.ckpt")
-    assert_refused(lambda: mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt"))
+    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt"))
 
 
-# Training that goes on
+# Resuming
 
 
 @pytest.mark.parametrize(
@@ -647,14 +647,14 @@ def test_objects_without_state_are_named(
         ("lr_schedulers", [{"a": _nested_dict()}]),
         ("loops", {"fit_loop": _nested_dict()}),
         ("callbacks", {"EarlyStopping": _nested_dict()}),
-        ("callbacks", {"EarlyStopping": _within_itself()}),
+        ("callbacks", {"EarlyStopping": _self_containing_list()}),
         ("optimizer_states", [{"state": {0: {"exp_avg": _wide(10**12)}}, "param_groups": []}]),
         ("state_dict", {"network.position_embedding": _wide(10**12)}),
         ("state_dict", {"network.position_embedding": torch.empty(3, device="meta")}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_training_does_not_go_on_from_such_files(
+def test_a_training_does_not_resume_from_crafted_files(
     part: str, value: Any, honest: Path, tmp_path: Path
 ) -> None:
     torch.save({**torch.load(honest), part: value}, tmp_path / "model.ckpt")
@@ -662,10 +662,10 @@ def test_a_training_does_not_go_on_from_such_files(
     model = make_model(dataset, loss=QuantileLoss())
     trainer = Trainer(enable_checkpointing=False, max_epochs=1, num_sanity_val_steps=0, **QUIET)
     loader = dataset.to_dataloader(train=False, batch_size=16)
-    assert_refused(lambda: trainer.fit(model, loader, loader, ckpt_path=tmp_path / "model.ckpt"))
+    assert_rejected(lambda: trainer.fit(model, loader, loader, ckpt_path=tmp_path / "model.ckpt"))
 
 
-def test_hyper_parameters_of_a_file_reach_no_training(
+def test_hyper_parameters_of_a_file_do_not_affect_a_resumed_training(
     honest: Path, trap: Path, tmp_path: Path
 ) -> None:
     evil = {"_instantiator": "trap.run", "loss": {"class_path": "trap.run", "init_args": {}}}

@@ -1,4 +1,4 @@
-"""``model.forecast``: what ``predict`` forecasts, from nothing but the past."""
+"""``model.forecast`` returns what ``predict`` forecasts, but reads only the history."""
 
 from functools import cache
 from pathlib import Path
@@ -41,8 +41,8 @@ from helpers.datasets import (
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
-from pytorch_forecasting_mlstm.models.base.forecast.rows import horizon_rows
-from pytorch_forecasting_mlstm.models.base.forecast.schema import name_times
+from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
+from pytorch_forecasting_mlstm.models.base.forecast.schema import format_times
 
 pytestmark = [
     # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them
@@ -136,21 +136,21 @@ def test_forecast_equals_predict_with_placeholders_for_the_future(name: str) -> 
     targets = dataset.target_names
     by_series = forecast.groupby(groups, sort=False)
     assert [key for key, _ in by_series] == order
-    for key, own in by_series:
+    for key, rows in by_series:
         end = history.loc[(history[groups] == list(key)).all(axis=1), "t"].max()
         steps = np.arange(1, dataset.max_prediction_length + 1)
-        assert own["step"].tolist() == steps.tolist() * len(targets)
-        assert own["t"].tolist() == (end + steps).tolist() * len(targets)
+        assert rows["step"].tolist() == steps.tolist() * len(targets)
+        assert rows["t"].tolist() == (end + steps).tolist() * len(targets)
         if len(targets) > 1:
-            assert own["target"].tolist() == np.repeat(targets, len(steps)).tolist()
+            assert rows["target"].tolist() == np.repeat(targets, len(steps)).tolist()
 
-    rows = pd.concat([history, with_dummies(ahead)])
-    expected = oracle(model, dataset, rows, "prediction")
-    for key, own in by_series:
+    table = pd.concat([history, with_dummies(ahead)])
+    expected = oracle(model, dataset, table, "prediction")
+    for key, rows in by_series:
         for target, normalizer, value in zip(
             targets, dataset.target_normalizers, expected[key], strict=True
         ):
-            got = own if len(targets) == 1 else own[own["target"] == target]
+            got = rows if len(targets) == 1 else rows[rows["target"] == target]
             if isinstance(normalizer, NaNLabelEncoder):
                 assert got["prediction"].tolist() == normalizer.inverse_transform(value).tolist()
             else:
@@ -172,13 +172,13 @@ def test_forecast_does_not_depend_on_placeholders_for_the_future(
     forecasts = [model.forecast(history, future)]
 
     def other_rows(*arguments: Any) -> pd.DataFrame:
-        rows = horizon_rows(*arguments)
+        rows = build_future_rows(*arguments)
         rows["y"] += 1000.0
         if "noise" in rows:
             rows["noise"], rows["state"] = -77.0, "closed"
         return rows
 
-    monkeypatch.setattr(forecast_module, "horizon_rows", other_rows)
+    monkeypatch.setattr(forecast_module, "build_future_rows", other_rows)
     forecasts.append(model.forecast(history, future))
     pd.testing.assert_frame_equal(*forecasts, check_exact=True)
 
@@ -209,36 +209,37 @@ def test_forecast_has_the_points_and_quantiles_of_the_loss(name: str) -> None:
     history, ahead = split(TABLE)
     dataset = make_dataset(history, **changes)
     model = make_model(dataset, loss=loss)
-    torch.manual_seed(7)  # some losses draw samples
-    # all in one batch, as in the oracle, so that draws are the same
+    torch.manual_seed(7)  # some losses draw samples: in one batch, as in the oracle
     forecast = model.forecast(history, trainer_kwargs=QUIET)
-    rows = pd.concat([history, with_dummies(ahead)])
-    points, quantiles = (oracle(model, dataset, rows, mode) for mode in ("prediction", "quantiles"))
+    table = pd.concat([history, with_dummies(ahead)])
+    points, quantiles = (
+        oracle(model, dataset, table, mode) for mode in ("prediction", "quantiles")
+    )
     parts = loss.metrics if isinstance(loss, MultiLoss) else [loss]
-    seen = []
-    for key, own in forecast.groupby("series"):
+    all_columns = []
+    for key, rows in forecast.groupby("series"):
         for number, (target, part) in enumerate(zip(dataset.target_names, parts, strict=True)):
-            got = own[own["target"] == target] if len(parts) > 1 else own
+            got = rows[rows["target"] == target] if len(parts) > 1 else rows
             if isinstance(part, CrossEntropy):
                 labels = sorted(TABLE["label"].unique())
                 columns = [f"p_{label}" for label in labels]
                 logits = torch.tensor(quantiles[(key,)][number])
                 close(got[columns], logits.softmax(-1).numpy())
                 assert got["prediction"].tolist() == [labels[k] for k in logits.argmax(-1)]
-                seen += columns
+                all_columns += columns
                 continue
             close(got["prediction"].astype(float), points[(key,)][number])
             levels = getattr(part, "quantiles", None) or []
             columns = [f"q{level:g}" for level in levels]
-            if name == "multivariate normal":  # another draw: the point forecast takes one first
+            if name == "multivariate normal":  # other samples: the point forecast draws first
                 assert (np.diff(got[columns]) >= 0).all()
             elif columns:
                 close(got[columns], quantiles[(key,)][number])
-            seen += columns
+            all_columns += columns
             absent = [c for c in forecast if c[:1] in "qp" and c not in [*columns, "prediction"]]
             assert got[absent].isna().all(axis=None)
     fixed = ["series", "t", "step", *(["target"] if len(parts) > 1 else []), "prediction"]
-    assert list(forecast.columns) == [*fixed, *dict.fromkeys(seen)]
+    assert list(forecast.columns) == [*fixed, *dict.fromkeys(all_columns)]
 
 
 def test_forecast_of_a_reloaded_model_is_the_same(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_forecast_of_a_reloaded_model_is_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(reloaded.forecast(history, ahead), expected, check_exact=True)
 
 
-# What is read of the table
+# Which rows of the table are read
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +276,9 @@ def test_forecast_reads_only_the_tail_of_the_history(name: str) -> None:
     tail = history.groupby("series").tail(rows)
     assert len(tail) == 3 * rows < len(history)
     pd.testing.assert_frame_equal(model.forecast(tail, future), expected)
-    wrong = history.copy()
-    wrong.loc[~wrong.index.isin(tail.index), ["y", "noise", "price"]] = np.nan
-    pd.testing.assert_frame_equal(model.forecast(wrong, future), expected)
+    blanked = history.copy()
+    blanked.loc[~blanked.index.isin(tail.index), ["y", "noise", "price"]] = np.nan
+    pd.testing.assert_frame_equal(model.forecast(blanked, future), expected)
 
 
 def test_forecast_of_a_series_does_not_depend_on_others(
@@ -285,14 +286,14 @@ def test_forecast_of_a_series_does_not_depend_on_others(
 ) -> None:
     model, history = plain
     expected = model.forecast(history)
-    one_by_one = [model.forecast(own) for _, own in history.groupby("series")]
+    one_by_one = [model.forecast(rows) for _, rows in history.groupby("series")]
     pd.testing.assert_frame_equal(pd.concat(one_by_one, ignore_index=True), expected, rtol=1e-5)
     in_batches = model.forecast(history, batch_size=2)
     pd.testing.assert_frame_equal(in_batches, expected, rtol=1e-5)
 
 
 def test_forecast_of_series_of_other_names_and_times(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
-    """The model scales each by its history: none needs to be in the training data."""
+    """The model scales each series by its history: none needs to be in the training data."""
     model, history = plain
     expected = model.forecast(history)
     shift = {"s0": -5000, "s1": 0, "s2": 10**7}
@@ -307,7 +308,7 @@ def test_forecast_of_series_of_other_names_and_times(plain: tuple[mLSTMTime, pd.
 
 @pytest.mark.parametrize("kind", ["int64", "Int64"])
 @pytest.mark.parametrize("last", [2**53 - HORIZON, -(2**52)])
-def test_times_as_far_as_steps_can_be_counted(
+def test_forecast_supports_times_up_to_the_limit(
     plain: tuple[mLSTMTime, pd.DataFrame], last: int, kind: str
 ) -> None:
     model, history = plain
@@ -329,26 +330,26 @@ def test_times_as_far_as_steps_can_be_counted(
         (-(2**63) + 100, "int64"),
     ],
 )
-def test_times_beyond_that_are_refused(
+def test_forecast_rejects_times_beyond_the_limit(
     plain: tuple[mLSTMTime, pd.DataFrame], last: int, kind: str
 ) -> None:
-    """They would wrap around, or be told apart no longer, somewhere on the way."""
+    """They would overflow, or no longer be distinguished, in some of the conversions."""
     model, history = plain
     times = [int(t) - int(history["t"].max()) + last for t in history["t"]]
-    wrong = history.assign(t=pd.array(times, dtype=kind))
+    table = history.assign(t=pd.array(times, dtype=kind))
     with pytest.raises(ValueError, match=r"'t' of data must hold time indices between -2\*\*53"):
-        model.forecast(wrong)
+        model.forecast(table)
 
 
-def test_long_gap_is_named_at_once(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
+def test_forecast_reports_a_long_gap_at_once(plain: tuple[mLSTMTime, pd.DataFrame]) -> None:
     """Its steps are not listed: there are 10^15."""
     model, history = plain
-    one = history[history["series"] == "s0"]
-    one = pd.concat([one, one.tail(1).assign(t=10**15)])
-    last = one["t"].iloc[-2]
+    series = history[history["series"] == "s0"]
+    series = pd.concat([series, series.tail(1).assign(t=10**15)])
+    last = series["t"].iloc[-2]
     with pytest.raises(ValueError, match="every series must have at least|none for series='s0'"):
-        model.forecast(one)
-    assert name_times(range(last, 10**15)) == f"{last} to {10**15 - 1}"
+        model.forecast(series)
+    assert format_times(range(last, 10**15)) == f"{last} to {10**15 - 1}"
 
 
 @pytest.mark.parametrize("kind", ["int64", "category"])
@@ -458,15 +459,15 @@ def test_forecast_reads_the_groups_of_scalers() -> None:
     model = make_model(dataset)
     rows = with_dummies(ahead).assign(kind=ahead["region"].eq("west").astype("int64"))
     expected = oracle(model, dataset, pd.concat([table, rows]), "prediction")
-    for key, own in model.forecast(table, ahead[["series", "t", "price"]]).groupby("series"):
-        close(own["prediction"], expected[(key,)][0])
+    for key, got in model.forecast(table, ahead[["series", "t", "price"]]).groupby("series"):
+        close(got["prediction"], expected[(key,)][0])
 
 
-# What is known of the future
+# Known variables of the future
 
 
 def known_model(**changes: Any) -> tuple[mLSTMTime, pd.DataFrame, pd.DataFrame]:
-    """Return a model with known variables, a history, and what is known of the future."""
+    """Return a model with known variables, a history, and their values in the future."""
     history, ahead = split(TABLE)
     arguments = {
         "time_varying_known_reals": ["price"],
@@ -480,7 +481,7 @@ def known_model(**changes: Any) -> tuple[mLSTMTime, pd.DataFrame, pd.DataFrame]:
 def test_future_is_aligned_by_series_and_time() -> None:
     model, history, future = known_model()
     expected = model.forecast(history, future)
-    everything = TABLE.drop(columns="y").sample(frac=1, random_state=0)  # a calendar of all times
+    everything = TABLE.drop(columns="y").sample(frac=1, random_state=0)  # all times, in any order
     pd.testing.assert_frame_equal(model.forecast(history, everything), expected)
     other = future.copy()
     other.loc[other["series"].eq("s1") & other["t"].eq(20), "price"] += 1
@@ -494,8 +495,8 @@ def test_future_time_index_is_computed() -> None:
     dataset = make_dataset(history, time_varying_known_reals=["t"], add_relative_time_idx=True)
     model = make_model(dataset)
     expected = oracle(model, dataset, pd.concat([history, with_dummies(ahead)]), "prediction")
-    for key, own in model.forecast(history).groupby("series"):
-        close(own["prediction"], expected[(key,)][0])
+    for key, got in model.forecast(history).groupby("series"):
+        close(got["prediction"], expected[(key,)][0])
 
 
 def test_future_rows_that_are_missing_take_the_constant_fill_strategy() -> None:
@@ -537,7 +538,7 @@ def test_future_labels_may_be_new_if_the_dataset_allows_them() -> None:
 
 
 def at(table: pd.DataFrame, series: str, t: int, /, **values: Any) -> pd.DataFrame:
-    """Set values of one row."""
+    """Return a table with other values in one row."""
     table = table.copy()
     for name, value in values.items():
         table[name] = table[name].where((table["series"] != series) | (table["t"] != t), value)
@@ -666,7 +667,7 @@ INVALID: dict[str, tuple[type[Exception], str, Any]] = {
     ),
     "future of another series": (
         ValueError,
-        "future must be of series that data has the history of, got series='s8'",
+        "future contains series that are missing from data, got series='s8'",
         lambda h, f: (h, pd.concat([f, f[:1].assign(series="s8")])),
     ),
 }
@@ -708,7 +709,7 @@ def test_forecast_with_lags_needs_rows_for_an_empty_history() -> None:
     )
     model = make_model(dataset)
     lengths = {"s0": 5, "s1": 6, "s2": 20}
-    tails = [own.tail(lengths[name]) for name, own in history.groupby("series")]
+    tails = [rows.tail(lengths[name]) for name, rows in history.groupby("series")]
     forecast = model.forecast(pd.concat(tails), trainer_kwargs=QUIET)
     assert forecast.groupby("series")["t"].min().to_dict() == {n: ENDS[n] + 1 for n in ENDS}
     assert np.isfinite(forecast["prediction"]).all()
@@ -764,5 +765,5 @@ def test_forecast_works_in_inference_mode(plain: tuple[mLSTMTime, pd.DataFrame])
     model, history = plain
     expected = model.forecast(history, batch_size=np.int64(2), trainer_kwargs=QUIET)
     with torch.inference_mode():
-        found = model.forecast(history, batch_size=2, trainer_kwargs=QUIET)
-    pd.testing.assert_frame_equal(found, expected)
+        got = model.forecast(history, batch_size=2, trainer_kwargs=QUIET)
+    pd.testing.assert_frame_equal(got, expected)

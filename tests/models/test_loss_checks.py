@@ -63,8 +63,8 @@ def test_clone_logging_metrics_rejects_metrics_of_more_than_a_point(metric: Any)
 @pytest.mark.parametrize(
     ("name", "metric", "message"),
     [
-        ("weights", MASE(), "MASE cannot weigh steps"),
-        ("weights", torchmetrics.MeanSquaredError(), "MeanSquaredError cannot weigh steps"),
+        ("weights", MASE(), "MASE cannot weight steps"),
+        ("weights", torchmetrics.MeanSquaredError(), "MeanSquaredError cannot weight steps"),
         ("variable decoders", AggregationMetric(MAE()), "cannot leave out the padding"),
     ],
 )
@@ -164,9 +164,9 @@ def test_resolve_loss_rejects_another_number_of_losses(
             NormalDistributionLoss(),
             "inverse_torch",
         ),
-        ({**_Y, "weight": "weight"}, MASE(), "weigh steps"),
-        ({**_Y, "weight": "weight"}, torchmetrics.MeanSquaredError(), "weigh steps"),
-        ({**_Y, "weight": "weight"}, AggregationMetric(MAE()), "weigh steps"),
+        ({**_Y, "weight": "weight"}, MASE(), "weight steps"),
+        ({**_Y, "weight": "weight"}, torchmetrics.MeanSquaredError(), "weight steps"),
+        ({**_Y, "weight": "weight"}, AggregationMetric(MAE()), "weight steps"),
         ({**_Y, "min_prediction_length": 1}, AggregationMetric(MAE()), "padding"),
         ({**_Y, "min_prediction_length": 1}, MultivariateNormalDistributionLoss(), "padding"),
         (

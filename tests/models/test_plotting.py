@@ -29,7 +29,7 @@ def test_plot_prediction_of_every_sample(name: str) -> None:
 
 
 def test_plot_prediction_has_a_figure_for_each_target() -> None:
-    """The host draws all in one, and returns that as often as there are targets."""
+    """pytorch-forecasting draws all targets in one figure, and returns it once per target."""
     dataset = configured("two targets")
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]), **SMALL).eval()
     loss = model.loss
@@ -51,7 +51,7 @@ def test_plot_prediction_has_a_figure_for_each_target() -> None:
 
 
 def test_plot_prediction_takes_positional_arguments() -> None:
-    """As of the host's method."""
+    """In the order of the method of pytorch-forecasting."""
     for name in ("no covariates", "two targets"):
         dataset = configured(name)
         model = mLSTMTime.from_dataset(dataset, **SMALL).eval()
@@ -61,7 +61,7 @@ def test_plot_prediction_takes_positional_arguments() -> None:
         ax = axes if len(axes) > 1 else axes[0]
         figures = to_list(model.plot_prediction(x, model(x), 1, True, False, ax))
         assert figures == [figure] * len(axes)
-        assert all("Loss" in each.get_title() for each in axes)
+        assert all("Loss" in panel.get_title() for panel in axes)
 
 
 @pytest.mark.parametrize("name", ["two targets", "categorical target"])

@@ -41,39 +41,39 @@ def predict(model: mLSTMTime, data: Any, **changes: Any) -> Any:
     return model.predict(data, **{"trainer_kwargs": dict(QUIET), **changes})
 
 
-def assert_same(one: Any, other: Any, lengths: Tensor, raw: bool = False) -> None:
-    """Compare predictions. Raw output, and labels, which have no NaN, only within the horizons."""
-    if isinstance(one, Prediction):
+def assert_same(got: Any, expected: Any, lengths: Tensor, raw: bool = False) -> None:
+    """Compare predictions. Raw output and labels, which have no NaN, only within the horizons."""
+    if isinstance(got, Prediction):
         labels = [
-            not part.is_floating_point() for part in to_list(one.output) if type(part) is Tensor
+            not part.is_floating_point() for part in to_list(got.output) if type(part) is Tensor
         ]
         raw = raw or any(labels)
-    assert type(one) is type(other)
-    if isinstance(one, Tensor):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        if raw and one.ndim > 1:
-            valid = torch.arange(one.shape[1]) < lengths[:, None]
-            one, other = one[valid], other[valid]
-        torch.testing.assert_close(one, other, equal_nan=True)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert_same(one[name], other[name], lengths, raw or name == "decoder_time_idx")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for number, (part, another) in enumerate(zip(one, other, strict=True)):
-            raws = raw and (not isinstance(one, Prediction) or number == 0)
-            assert_same(part, another, lengths, raws)
-    elif isinstance(one, pd.DataFrame):
-        pd.testing.assert_frame_equal(one, other)
+    assert type(got) is type(expected)
+    if isinstance(got, Tensor):
+        assert got.shape == expected.shape
+        assert got.dtype == expected.dtype
+        if raw and got.ndim > 1:
+            valid = torch.arange(got.shape[1]) < lengths[:, None]
+            got, expected = got[valid], expected[valid]
+        torch.testing.assert_close(got, expected, equal_nan=True)
+    elif isinstance(got, dict):
+        assert got.keys() == expected.keys()
+        for name in got:
+            assert_same(got[name], expected[name], lengths, raw or name == "decoder_time_idx")
+    elif isinstance(got, list | tuple):
+        assert len(got) == len(expected)
+        for number, (item, expected_item) in enumerate(zip(got, expected, strict=True)):
+            raw_item = raw and (not isinstance(got, Prediction) or number == 0)
+            assert_same(item, expected_item, lengths, raw_item)
+    elif isinstance(got, pd.DataFrame):
+        pd.testing.assert_frame_equal(got, expected)
     else:
-        assert one == other
+        assert got == expected
 
 
 @cache
 def few_windows(name: str) -> tuple[TimeSeriesDataSet, mLSTMTime]:
-    """Return a small dataset of a configuration, and a model for it, made once."""
+    """Return a small dataset of a configuration and a model for it, both cached."""
     dataset = make_dataset(make_table(n_series=2, steps=15), **CONFIGURATIONS[name])
     assert len(dataset) > 14  # three batches of 7
     return dataset, mLSTMTime.from_dataset(dataset, **SMALL)
@@ -123,11 +123,11 @@ def test_predict_leaves_trainer_kwargs_alone_and_runs_their_callbacks(listed: bo
     dataset, model = configured("no covariates"), small_model("no covariates")
     count = Count()
     arguments = {**QUIET, "callbacks": [count] if listed else count}
-    kept = copy(arguments)
+    original = copy(arguments)
     first, second = (
         model.predict(dataset, trainer_kwargs=arguments, batch_size=16) for _ in range(2)
     )
-    assert arguments == kept
+    assert arguments == original
     assert torch.equal(first, second)
     assert len(first) == len(dataset)
     assert count.batches == 2 * -(-len(dataset) // 16)
@@ -143,25 +143,25 @@ def test_predict_writes_predictions(mode: Any, interval: str, tmp_path: Path) ->
     assert predict(model, dataset, output_dir=folder, write_interval=interval, **options) is None
 
     batches = -(-len(dataset) // 20)
-    names = {f"predictions_{number}.pt" for number in range(batches)}
-    expected = {"batch": names, "epoch": set(), "batch_and_epoch": names}[interval]
-    expected |= {"predictions.pt"} if "epoch" in interval else set()
-    assert {path.name for path in folder.iterdir()} == expected
+    of_batches = {f"predictions_{number}.pt" for number in range(batches)}
+    names = {"batch": of_batches, "epoch": set(), "batch_and_epoch": of_batches}[interval]
+    names |= {"predictions.pt"} if "epoch" in interval else set()
+    assert {path.name for path in folder.iterdir()} == names
     if "epoch" in interval:
         written = torch.load(folder / "predictions.pt", weights_only=False)
         assert_same(written, returned, returned.decoder_lengths)
     if "batch" in interval:
         written = torch.load(folder / f"predictions_{batches - 1}.pt", weights_only=False)
         last = written.output.prediction if mode == "raw" else written.output
-        whole = returned.output.prediction if mode == "raw" else returned.output
+        expected = returned.output.prediction if mode == "raw" else returned.output
         assert torch.equal(
-            last.nan_to_num(), whole[20 * (batches - 1) :, : last.shape[1]].nan_to_num()
+            last.nan_to_num(), expected[20 * (batches - 1) :, : last.shape[1]].nan_to_num()
         )
         assert len(written.index) == len(written.y[0]) == len(last)
 
 
 def test_trainer_predict_returns_the_output() -> None:
-    """Without ``model.predict``, as for any Lightning model."""
+    """``model.predict`` is not needed: this works as for any Lightning model."""
     dataset, model = configured("no covariates"), small_model("no covariates")
     loader = dataset.to_dataloader(train=False, batch_size=1000)
     (out,) = Trainer(**QUIET).predict(model, loader)
@@ -193,7 +193,7 @@ def test_predict_accepts_a_loader_with_a_batch_sampler() -> None:
 
 
 class Doubled(mLSTMTime):
-    """A model with another field of output."""
+    """A model with a further field of output."""
 
     def forward(self, x: dict[str, Any]) -> Any:
         prediction = super().forward(x).prediction
@@ -233,7 +233,7 @@ def test_predict_rejects_a_model_in_training_which_continues() -> None:
 
     class PredictInTraining(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-            with pytest.raises(ValueError, match="mLSTMTime: .* running trainer") as raised:
+            with pytest.raises(ValueError, match="mLSTMTime: .* a Trainer is running") as raised:
                 predict(model, dataset)
             rejected.append(str(raised.value))
 

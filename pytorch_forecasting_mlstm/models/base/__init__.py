@@ -1,1 +1,1 @@
-"""What a model of pytorch-forecasting needs around its network, whatever that network is."""
+"""A model class of pytorch-forecasting for any network: checks, checkpoints, losses, forecasts."""

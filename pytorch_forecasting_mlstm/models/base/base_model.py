@@ -1,4 +1,4 @@
-"""The model class around a network: everything that it shares with any other network."""
+"""The base class of forecasting models: everything that does not depend on the network."""
 
 import inspect
 import warnings
@@ -10,7 +10,7 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 
-from .checkpoint.mixin import SafeCheckpoints
+from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
 from .checks.mixin import InputValidationMixin
@@ -21,7 +21,7 @@ from .losses.link import loss_output_size, primary_metrics, target_normalizers
 from .losses.mixin import LossMixin
 from .losses.output import set_transformations
 from .plotting import PlottingMixin
-from .prediction import GatheredPredictions
+from .prediction import PredictionMixin
 
 __all__ = ["ForecastingModel"]
 
@@ -29,8 +29,8 @@ __all__ = ["ForecastingModel"]
 class ForecastingModel(
     LossMixin,
     InputValidationMixin,
-    SafeCheckpoints,
-    GatheredPredictions,
+    SafeCheckpointMixin,
+    PredictionMixin,
     PlottingMixin,
     BaseModelWithCovariates,
 ):

@@ -1,8 +1,8 @@
-"""What pytorch-forecasting raises on data that it cannot process."""
+"""The exceptions that pytorch-forecasting raises on data that it cannot process."""
 
 __all__ = ["UPSTREAM_ERRORS"]
 
-#: The types of these exceptions: they come from deep inside pandas, NumPy, scikit-learn and torch.
+#: They come from deep inside pandas, NumPy, scikit-learn and torch, hence the many types.
 UPSTREAM_ERRORS = (
     ArithmeticError,
     AssertionError,

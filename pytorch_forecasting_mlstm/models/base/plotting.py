@@ -55,9 +55,9 @@ class PlottingMixin(BaseModelWithCovariates):
         ValueError
             If the number of axes is not that of the targets.
         """
-        names, shown = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
+        names, options = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
-            return super().plot_prediction(x, out, idx, *shown, ax, **kwargs)
+            return super().plot_prediction(x, out, idx, *options, ax, **kwargs)
         all_axes = [None] * len(names) if ax is None else list(to_list(ax))
         if len(all_axes) != len(names):
             raise ValueError(
@@ -72,7 +72,7 @@ class PlottingMixin(BaseModelWithCovariates):
                     {**x, **histories},
                     {**out, "prediction": out["prediction"][number]},
                     idx,
-                    *shown,
+                    *options,
                     axes,
                     **kwargs,
                 )
@@ -115,7 +115,7 @@ class PlottingMixin(BaseModelWithCovariates):
 
     @contextmanager
     def _loss_of_target(self, number: int) -> Iterator[None]:
-        """Replace the model's loss by that of one target."""
+        """Temporarily replace the model's loss by that of one target."""
         loss = self.loss
         self.loss = loss.metrics[number]
         try:

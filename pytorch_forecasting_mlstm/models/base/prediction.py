@@ -1,7 +1,7 @@
-"""Predictions as the host gives them, complete and in order, in the cases where its own are not.
+"""``predict`` of pytorch-forecasting in cases where it fails, or returns incomplete results.
 
-Horizons of several lengths, callbacks of the user's, arguments used twice, raw output on the disk,
-double precision, and several processes.
+These are horizons of different lengths, callbacks in ``trainer_kwargs``, ``trainer_kwargs`` that
+are used twice, raw output written to disk, double precision, and several processes.
 """
 
 import logging
@@ -25,32 +25,32 @@ from torch.utils.data import DataLoader
 
 from .padding import valid_steps
 
-__all__ = ["GatheredPredictions", "Output"]
+__all__ = ["Output", "PredictionMixin"]
 
 _MODES = ("prediction", "quantiles", "raw")
 
 
 class Output(OutputMixIn, namedtuple("output", ["prediction"])):
-    """Output of the network: the host's own class is a local one, which cannot be pickled."""
+    """Output of the network. pytorch-forecasting makes a local class, which cannot be pickled."""
 
 
-class GatheredPredictions(BaseModel):
-    """A model of the host whose predictions are gathered by :class:`Gather`."""
+class PredictionMixin(BaseModel):
+    """A model of pytorch-forecasting whose predictions a :class:`PredictionCollector` collects."""
 
     def to_network_output(self, **results: Any) -> Any:
         """Name the fields of the network's output."""
         if results.keys() == {"prediction"}:
             return Output(**results)
-        return super().to_network_output(**results)  # of a model derived from this one
+        return super().to_network_output(**results)  # of a subclass with more fields
 
     def setup(self, stage: str) -> None:
-        """Check that every process has a window to predict."""
+        """Check that there is a window to predict for every process."""
         super().setup(stage)
         if stage == "predict" and self.trainer.world_size > 1:
             check_windows(self.trainer)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Return the network's output, for ``trainer.predict`` too."""
+        """Return the output of the network, also in ``trainer.predict``."""
         x, y = batch
         kwargs = {}
         for callback in self.trainer.callbacks:
@@ -75,13 +75,13 @@ class GatheredPredictions(BaseModel):
         output_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Predict, as the host does it."""
+        """Predict, see :meth:`InputValidationMixin.predict`."""
         check_mode(mode)
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
-                "mLSTMTime: the model must not be in the hands of a running trainer to predict or "
-                "forecast, which takes a trainer of its own; do it afterwards, or read the "
-                "forecasts of a batch, model.to_prediction(model(x))."
+                "mLSTMTime: cannot predict or forecast while a Trainer is running, because "
+                "predict() starts its own; call it after fit(), or compute the forecasts of a "
+                "batch with model.to_prediction(model(x))."
             )
         trainer_kwargs = {
             "enable_progress_bar": False,
@@ -91,18 +91,18 @@ class GatheredPredictions(BaseModel):
         if "fast_dev_run" in trainer_kwargs:
             raise ValueError(
                 "mLSTMTime: fast_dev_run must be an argument of predict, got it in trainer_kwargs; "
-                "pass predict(..., fast_dev_run=True)."
+                "call predict(..., fast_dev_run=True)."
             )
         if isinstance(data, TimeSeriesDataSet):
             data = data.to_dataloader(train=False, batch_size=batch_size, num_workers=num_workers)
         if not isinstance(getattr(data, "dataset", None), TimeSeriesDataSet):
             raise TypeError(
                 f"mLSTMTime: data to predict must be a DataFrame, a TimeSeriesDataSet or a loader "
-                f"of one, got {type(data).__name__}."
+                f"of one, got {type(data).__name__}; pass one of these."
             )
         if output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
-        gather = Gather(
+        collector = PredictionCollector(
             mode=mode,
             return_index=return_index,
             return_decoder_lengths=return_decoder_lengths,
@@ -113,22 +113,22 @@ class GatheredPredictions(BaseModel):
             output_dir=output_dir,
             predict_kwargs=kwargs,
         )
-        callbacks = [*to_list(trainer_kwargs.pop("callbacks", None) or []), gather]
-        with _quiet():
+        callbacks = [*to_list(trainer_kwargs.pop("callbacks", None) or []), collector]
+        with _silence_device_logs():
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
             trainer.predict(self, data, return_predictions=False)
-        return gather.result
+        return collector.result
 
 
 def check_windows(trainer: Any) -> None:
-    """Raise if there are more processes than windows: Lightning fails with a bare assertion.
+    """Raise if there are more processes than windows, where Lightning fails with a bare assertion.
 
     In validation and tests Lightning repeats windows instead.
     """
     source = trainer.predict_loop._data_source
     loaders = CombinedLoader(source.dataloader(), "sequential").flattened
     for loader in loaders:
-        # Lightning splits a loader in the cases of this method
+        # this method returns whether Lightning splits a loader between the processes
         if isinstance(loader, DataLoader) and trainer._data_connector._requires_distributed_sampler(
             loader
         ):
@@ -136,30 +136,30 @@ def check_windows(trainer: Any) -> None:
             if 0 < windows < processes:
                 raise ValueError(
                     f"mLSTMTime: each process must have a window to predict, got {windows} "
-                    f"window(s) for {processes} processes; predict with a Trainer of "
-                    f"devices={windows} or fewer, in model.predict and forecast by "
+                    f"window(s) for {processes} processes; predict with at most "
+                    f"Trainer(devices={windows}), or in predict and forecast with "
                     f"trainer_kwargs={{'devices': 1}}."
                 )
 
 
 def check_mode(mode: Any) -> None:
-    """Raise if there is no such mode."""
-    raw = isinstance(mode, tuple | list) and len(mode) == 2 and mode[0] == "raw"
-    if not raw and mode not in _MODES:
-        raise _no_such(mode, ["prediction"])
+    """Raise if there is no such mode. The field of a raw mode is checked later."""
+    is_raw_field = isinstance(mode, tuple | list) and len(mode) == 2 and mode[0] == "raw"
+    if not is_raw_field and mode not in _MODES:
+        raise _unknown_mode(mode, ["prediction"])
 
 
-class Gather(PredictCallback):
-    """Keeps what is predicted batch by batch, or writes it, and joins it in the end.
+class PredictionCollector(PredictCallback):
+    """Collects predictions batch by batch, or writes them, and concatenates them in the end.
 
-    The host's callback, of which it takes the arguments. Beyond that one, batches may have horizons
-    of several lengths; several processes give their parts to each other; and what is written at
-    the end of an epoch is what would have been returned.
+    It takes the arguments of its base class in pytorch-forecasting. Unlike there, batches may have
+    horizons of different lengths, several processes exchange their predictions, and what is
+    written at the end of an epoch is what would have been returned.
     """
 
     def _reset_data(self, result: bool = True) -> None:
-        self._parts: list[dict[str, Any]] = []
-        self._numbers: list[int] = []
+        self._batches: list[dict[str, Any]] = []
+        self._window_numbers: list[int] = []
         self._result: Any = None
 
     def on_predict_batch_end(
@@ -171,48 +171,49 @@ class Gather(PredictCallback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch, or write it."""
+        """Collect a batch, or write it."""
         x, y = batch
-        part = {"output": self._read(pl_module, outputs, x["decoder_lengths"])}
+        results = {"output": self._select_output(pl_module, outputs, x["decoder_lengths"])}
         if self.return_x:
-            part["x"] = x
+            results["x"] = x
         if self.return_index:
-            part["index"] = trainer.predict_dataloaders.dataset.x_to_index(x)
+            results["index"] = trainer.predict_dataloaders.dataset.x_to_index(x)
         if self.return_decoder_lengths:
-            part["decoder_lengths"] = x["decoder_lengths"]
+            results["decoder_lengths"] = x["decoder_lengths"]
         if self.return_y:
-            part["y"] = y
-        part = _to_cpu(part)
+            results["y"] = y
+        results = _to_cpu(results)
         if self.output_dir is not None and self.interval.on_batch:
-            torch.save(Prediction(**part), self._path(trainer, f"predictions_{batch_idx}"))
+            torch.save(Prediction(**results), self._path(trainer, f"predictions_{batch_idx}"))
         if self.output_dir is None or self.interval.on_epoch:
-            self._parts.append(part)
+            self._batches.append(results)
             if trainer.world_size > 1:
-                self._numbers.extend(trainer.predict_loop.current_batch_indices)
+                self._window_numbers.extend(trainer.predict_loop.current_batch_indices)
 
-    def _read(self, model: Any, out: Any, lengths: Tensor) -> Any:
-        """Read off the network's output what the mode asks for."""
+    def _select_output(self, model: Any, out: Any, lengths: Tensor) -> Any:
+        """Return the output for the mode: raw, point forecasts or quantiles."""
         if isinstance(self.mode, tuple | list):
-            if self.mode[1] not in out.keys():  # a tuple, whose keys are the names of its fields
-                raise _no_such(self.mode, out.keys())
+            if self.mode[1] not in out.keys():  # a named tuple: its keys are its fields
+                raise _unknown_mode(self.mode, out.keys())
             return out[self.mode[1]]
         if self.mode == "raw":
             return out
-        read = model.to_prediction if self.mode == "prediction" else model.to_quantiles
-        values = read(out, **self.mode_kwargs)
-        masked = [_mask(part, lengths) for part in to_list(values)]
+        convert = model.to_prediction if self.mode == "prediction" else model.to_quantiles
+        values = convert(out, **self.mode_kwargs)
+        masked = [_mask_padding(target_values, lengths) for target_values in to_list(values)]
         return masked if isinstance(values, list | tuple) else masked[0]
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Join all batches, and write them if that is asked for."""
-        if not self._parts:
+        """Concatenate all batches, and write them if there is a directory for it."""
+        if not self._batches:
             return
-        joined = {
-            name: _join([part[name] for part in self._parts], name) for name in self._parts[0]
+        results = {
+            name: _concatenate([batch[name] for batch in self._batches], name)
+            for name in self._batches[0]
         }
         if self.output_dir is None and trainer.world_size > 1:
-            joined = _exchange(joined, self._numbers)
-        result = Prediction(**joined) if len(joined) > 1 else joined["output"]
+            results = _all_gather(results, self._window_numbers)
+        result = Prediction(**results) if len(results) > 1 else results["output"]
         self._reset_data()
         if self.output_dir is None:
             self._result = result
@@ -225,98 +226,101 @@ class Gather(PredictCallback):
 
     @property
     def result(self) -> Any:
-        """What was predicted, or None if it was written."""
+        """The predictions, or None if they were written."""
         if self._result is None and self.output_dir is None:
             raise ValueError(
-                "mLSTMTime: predictions must be made in the process that asks for them, got none "
-                "here; in trainer_kwargs pass strategy='ddp' in the place of one that spawns "
-                "processes, or devices=1, and let it have batches."
+                "mLSTMTime: the process that calls predict must receive predictions, got none "
+                "here; in trainer_kwargs pass devices=1, or strategy='ddp' instead of one that "
+                "spawns processes, and do not limit the batches to 0."
             )
         return self._result
 
 
-def _no_such(mode: Any, fields: Iterable[str]) -> ValueError:
-    known = [*_MODES, *(("raw", field) for field in fields)]
-    return ValueError(f"mLSTMTime: mode must be one of {known}, got {mode!r}.")
+def _unknown_mode(mode: Any, fields: Iterable[str]) -> ValueError:
+    modes = [*_MODES, *(("raw", field) for field in fields)]
+    return ValueError(f"mLSTMTime: mode must be one of {modes}, got {mode!r}.")
 
 
-def _mask(values: Tensor, lengths: Tensor) -> Tensor:
-    """Put NaN for steps after the horizon of a sample, in (B, T) or (B, T, Q), where it can be."""
+def _mask_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """Set values (B, T) or (B, T, Q) after the end of each horizon to NaN if they are real."""
     if not values.is_floating_point():
         return values
-    beyond = ~valid_steps(lengths, values.shape[1])
-    return values.masked_fill(beyond.reshape(*beyond.shape, *[1] * (values.ndim - 2)), torch.nan)
+    padding = ~valid_steps(lengths, values.shape[1])
+    return values.masked_fill(padding.reshape(*padding.shape, *[1] * (values.ndim - 2)), torch.nan)
 
 
-def _to_cpu(part: Any) -> Any:
-    if isinstance(part, Tensor):
-        return part.detach().cpu()
-    if isinstance(part, dict):
-        return {name: _to_cpu(value) for name, value in part.items()}
-    if isinstance(part, OutputMixIn):
-        return type(part)(*map(_to_cpu, part))
-    if isinstance(part, list | tuple):
-        return type(part)(map(_to_cpu, part))
-    return part
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {name: _to_cpu(item) for name, item in value.items()}
+    if isinstance(value, OutputMixIn):
+        return type(value)(*map(_to_cpu, value))
+    if isinstance(value, list | tuple):
+        return type(value)(map(_to_cpu, value))
+    return value
 
 
-def _join(parts: list[Any], name: str) -> Any:
-    """Join batches of tensors, or of lists, tuples and dicts of these.
+def _concatenate(batches: list[Any], name: str) -> Any:
+    """Concatenate batches of tensors, or of lists, tuples and dicts of these.
 
-    Shorter ones are filled up: output with NaN if it can be, all else with zeros, as the host's
-    loader does it within a batch.
+    Shorter horizons are padded: output with NaN if it is real, everything else with zeros, as
+    pytorch-forecasting pads within a batch.
     """
-    first = parts[0]
+    first = batches[0]
     if isinstance(first, Tensor):
         if first.ndim > 1:
-            width = max(part.shape[1] for part in parts)
-            value = torch.nan if name == "output" and first.is_floating_point() else 0
-            parts = [_widen(part, width, value) for part in parts]
-        return torch.cat(parts)
+            steps = max(batch.shape[1] for batch in batches)
+            padding = torch.nan if name == "output" and first.is_floating_point() else 0
+            batches = [_pad_steps(batch, steps, padding) for batch in batches]
+        return torch.cat(batches)
     if isinstance(first, dict):
-        return {key: _join([part[key] for part in parts], name) for key in first}
+        return {key: _concatenate([batch[key] for batch in batches], name) for key in first}
     if isinstance(first, list | tuple):
-        joined = [_join(list(own), name) for own in zip(*parts, strict=True)]
-        return type(first)(*joined) if isinstance(first, OutputMixIn) else type(first)(joined)
-    return pd.concat(parts, ignore_index=True) if isinstance(first, pd.DataFrame) else first
+        items = [_concatenate(list(item), name) for item in zip(*batches, strict=True)]
+        return type(first)(*items) if isinstance(first, OutputMixIn) else type(first)(items)
+    return pd.concat(batches, ignore_index=True) if isinstance(first, pd.DataFrame) else first
 
 
-def _widen(part: Tensor, width: int, value: float) -> Tensor:
-    # not by torch's pad, whose older versions refuse what has another dimension of 0
-    wide = part.new_full((len(part), width, *part.shape[2:]), value)
-    wide[:, : part.shape[1]] = part
-    return wide
+def _pad_steps(batch: Tensor, steps: int, padding: float) -> Tensor:
+    # older versions of torch's pad reject tensors that have another dimension of size 0
+    padded = batch.new_full((len(batch), steps, *batch.shape[2:]), padding)
+    padded[:, : batch.shape[1]] = batch
+    return padded
 
 
-def _exchange(own: dict[str, Any], numbers: list[int]) -> dict[str, Any]:
-    """Give each process the parts of all, in the order of the dataset."""
-    given: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(given, (own, numbers))
-    order = torch.tensor([number for _, part in given for number in part]).argsort()
-    count = sum(len(to_list(part["output"])[0]) for part, _ in given)
+def _all_gather(results: dict[str, Any], window_numbers: list[int]) -> dict[str, Any]:
+    """Return the results of all processes to each, in the order of the dataset."""
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, (results, window_numbers))
+    order = torch.tensor([number for _, numbers in gathered for number in numbers]).argsort()
+    count = sum(len(to_list(rank_results["output"])[0]) for rank_results, _ in gathered)
     if len(order) != count:
         raise ValueError(
             f"mLSTMTime: several processes must know the numbers of the windows that they predict, "
             f"got {len(order)} for {count} windows; pass a dataset, or a plain DataLoader of one."
         )
-    return {name: _sort(_join([part[name] for part, _ in given], name), order) for name in own}
+    return {
+        name: _sort(_concatenate([rank_results[name] for rank_results, _ in gathered], name), order)
+        for name in results
+    }
 
 
-def _sort(part: Any, order: Tensor) -> Any:
-    if isinstance(part, Tensor):
-        return part[order]
-    if isinstance(part, dict):
-        return {name: _sort(value, order) for name, value in part.items()}
-    if isinstance(part, OutputMixIn):
-        return type(part)(*(_sort(value, order) for value in part))
-    if isinstance(part, list | tuple):
-        return type(part)(_sort(value, order) for value in part)
-    return part.iloc[order.numpy()].reset_index(drop=True) if part is not None else None
+def _sort(value: Any, order: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[order]
+    if isinstance(value, dict):
+        return {name: _sort(item, order) for name, item in value.items()}
+    if isinstance(value, OutputMixIn):
+        return type(value)(*(_sort(item, order) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_sort(item, order) for item in value)
+    return value.iloc[order.numpy()].reset_index(drop=True) if value is not None else None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning from telling about devices at every forecast."""
+def _silence_device_logs() -> Iterator[None]:
+    """Keep Lightning from logging the available devices at every call."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "pytorch_lightning")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -119,8 +119,8 @@ class mLSTMTime(ForecastingModel):
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, if signs are to be flipped that
-        cannot be, or if a batch is longer than the model was made for.
+        If an argument is of the wrong type or out of range, if ``random_sign_flip`` is True but
+        not supported, or if a batch is longer than the model was made for.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class mLSTMTime(ForecastingModel):
         amplitudes = resolve_amplitudes(amplitudes, covariates)
         if random_sign_flip is not None:
             check_bool("mLSTMTime", "random_sign_flip", random_sign_flip)
-        # a loss has a state: every model has its own
+        # every model gets a copy, since a loss has a state
         loss = MAE() if loss is None else clone_loss(loss, "mLSTMTime")
         logging_metrics = clone_logging_metrics(logging_metrics, "mLSTMTime")
         self.save_hyperparameters()

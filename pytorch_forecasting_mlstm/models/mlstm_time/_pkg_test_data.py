@@ -1,4 +1,4 @@
-"""Synthetic data for pytorch-forecasting's conformance suite, whose own are a download."""
+"""Synthetic data for pytorch-forecasting's conformance suite, which would download others."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from .interpretation import Interpretation
 
 __all__ = ["plot_interpretation"]
 
-# Okabe and Ito's colors, which color-blind readers can tell apart; line styles do so in gray
+# Okabe and Ito's colors, for color-blind readers; line styles distinguish the lines in gray
 _LINES: dict[str, dict[str, Any]] = {
     "forecast": {"color": "black", "linewidth": 2.0},
     "trend": {"color": "#0072B2", "linestyle": "--"},
@@ -130,7 +130,7 @@ def _plot_time_scales(axes: Any, time_scales: Tensor, history: int) -> None:
         title="Time scale: steps until a memory decays to 1/e",
     )
     low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.5, high * 1.5)  # room for a tick even if all heads are alike
+    axes.set_ylim(low / 1.5, high * 1.5)  # room for a tick even if all heads are equal
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())

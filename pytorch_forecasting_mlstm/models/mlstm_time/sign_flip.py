@@ -47,5 +47,5 @@ def check_flip_supported(covariates: list[str], loss: Any, output_transformer: A
 
 
 def sample_flip_mask(batch_size: int, device: torch.device) -> Tensor:
-    """Sample which samples to negate, bool, (B, 1, 1)."""
+    """Draw the samples to negate, bool, (B, 1, 1)."""
     return torch.rand(batch_size, 1, 1, device=device) < 0.5

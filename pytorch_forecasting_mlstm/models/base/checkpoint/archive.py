@@ -1,4 +1,4 @@
-"""The file of a checkpoint, read once, and looked through before torch makes anything of it."""
+"""Read the file of a checkpoint once, and check it before torch builds anything from it."""
 
 import io
 import pickle
@@ -15,8 +15,8 @@ from .values import check_key
 
 __all__ = ["Archive", "device_of", "first_line", "read_archive"]
 
-#: Sizes of the elements of storages, which a file names where a tensor's numbers are.
-_STORAGES = {
+#: Bytes per element of the storage classes that a file may name for the data of a tensor.
+_ITEM_SIZES = {
     "torch.BFloat16Storage": 2,
     "torch.BoolStorage": 1,
     "torch.ByteStorage": 1,
@@ -31,9 +31,9 @@ _STORAGES = {
     "torch.ShortStorage": 2,
     "torch.storage.UntypedStorage": 1,
 }
-_DTYPES = {f"torch.{name}" for name, of in vars(torch).items() if isinstance(of, torch.dtype)}
-#: Operations of pickles that torch writes and reads; it has no others.
-_OPERATIONS = (
+_DTYPES = {f"torch.{name}" for name, item in vars(torch).items() if isinstance(item, torch.dtype)}
+#: The opcodes of pickles that torch writes and reads.
+_OPCODES = (
     pickle.PROTO + pickle.STOP + pickle.GLOBAL + pickle.BINPERSID + pickle.REDUCE + pickle.NEWOBJ
     + pickle.BUILD + pickle.MARK + pickle.EMPTY_DICT + pickle.SETITEM + pickle.SETITEMS
     + pickle.EMPTY_LIST + pickle.APPEND + pickle.APPENDS + pickle.EMPTY_TUPLE + pickle.TUPLE
@@ -45,16 +45,16 @@ _OPERATIONS = (
 
 
 class Archive(NamedTuple):
-    """What the file of a checkpoint holds.
+    """Content of a checkpoint file.
 
     Attributes
     ----------
     content : Any
         The checkpoint, with all tensors on the CPU.
     size : int
-        Bytes of the file.
+        Size of the file in bytes.
     location_of : callable
-        Where a tensor of the checkpoint was when it was saved, as torch writes it: ``"cuda:0"``.
+        Returns the device that a tensor of the checkpoint was saved from, such as ``"cuda:0"``.
     """
 
     content: Any
@@ -68,32 +68,35 @@ def read_archive(source: Any, caller: str) -> Archive:
     Parameters
     ----------
     source : str, Path or file
-        File, or URL, of the checkpoint. It is read once, so that what is checked is what is used.
+        File, or URL, of the checkpoint. It is read once, so that the checked bytes are those that
+        are loaded.
     caller : str
         Name of the model, for errors.
 
     Raises
     ------
     ValueError
-        If the file is no whole archive, is compressed, or builds what plain data has no use for.
+        If the archive is damaged or compressed, or contains more than plain data and dense tensors.
     pickle.UnpicklingError
-        If it holds a pickled object, or was not written by ``torch.save``.
+        If it contains a pickled object, or was not written by ``torch.save``.
     """
     if hasattr(source, "read"):
         source.seek(0)
-        name, written = "the file", source.read()
+        name, data = "the file", source.read()
     else:
         name = str(source)
         with get_filesystem(name).open(name, "rb") as file:
-            written = file.read()
-    if not written:
-        raise ValueError(f"{caller}: {name} must be a checkpoint, it is empty; take another one.")
-    if not written.startswith(b"PK"):
-        raise pickle.UnpicklingError(
-            f"{caller}: {name} must be a checkpoint, an archive that torch.save writes, got a file "
-            f"of another format; take another one."
+            data = file.read()
+    if not data:
+        raise ValueError(
+            f"{caller}: {name} must be a checkpoint, got an empty file; load another one."
         )
-    checked = _checked_archive(written, f"{caller}: {name}")
+    if not data.startswith(b"PK"):
+        raise pickle.UnpicklingError(
+            f"{caller}: {name} must be a checkpoint written by torch.save, got a file of another "
+            f"format; load another one."
+        )
+    checked = _copy_checked_entries(data, f"{caller}: {name}")
 
     locations: dict[int, str] = {}
 
@@ -106,82 +109,86 @@ def read_archive(source: Any, caller: str) -> Archive:
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())
         raise pickle.UnpicklingError(
-            f"{caller}: {name} must hold plain data and tensors alone, torch refuses it: "
+            f"{caller}: {name} must contain only plain data and tensors, but torch rejects it: "
             f"{reason:.300}"
         ) from error
-    except Exception as error:  # of the bytes of a stranger
+    except Exception as error:  # a crafted file can raise anything
         raise ValueError(
-            f"{caller}: {name} must be a checkpoint, it is damaged, {type(error).__name__}: "
-            f"{first_line(error)}; take another one."
+            f"{caller}: {name} must be a checkpoint, got a damaged file, {type(error).__name__}: "
+            f"{first_line(error)}; load another one."
         ) from error
     return Archive(
         content,
-        len(written),
+        len(data),
         lambda tensor: locations.get(tensor.untyped_storage().data_ptr(), "cpu"),
     )
 
 
-def _checked_archive(written: bytes, whose: str) -> io.BytesIO:
-    """Write once more what was looked through: torch would find other entries in a crafted file."""
+def _copy_checked_entries(data: bytes, label: str) -> io.BytesIO:
+    """Check an archive, and copy the checked entries to a new one.
+
+    torch must not read the original: in a crafted file it would find other entries than Python.
+    """
     try:
-        with zipfile.ZipFile(io.BytesIO(written)) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
-                sum(entry.file_size for entry in entries) > len(written)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos) or (
+                sum(info.file_size for info in infos) > len(data)
             ):
                 raise ValueError(
-                    f"{whose} must hold its data as they are, it is a compressed archive; write it "
-                    f"by torch.save."
+                    f"{label} must be an uncompressed archive, got a compressed one; write it with "
+                    f"torch.save."
                 )
-            parts = {entry.filename: archive.read(entry) for entry in entries}
-        # torch finds entries by their names in any case
-        if not parts or len({name.lower() for name in parts}) != len(entries):
-            raise zipfile.BadZipFile("no entries, or two of one name")
+            entries = {info.filename: archive.read(info) for info in infos}
+        # torch ignores the case of the names of entries
+        if not entries or len({name.lower() for name in entries}) != len(infos):
+            raise zipfile.BadZipFile("no entries, or several with the same name")
     except (EOFError, NotImplementedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{whose} must be a checkpoint, it is cut off or damaged; take another one."
+            f"{label} must be a checkpoint, got a truncated or damaged file; load another one."
         ) from error
-    sizes = {name.rpartition("/data/")[2]: len(part) for name, part in parts.items()}
-    for name, part in parts.items():
+    sizes = {name.rpartition("/data/")[2]: len(entry) for name, entry in entries.items()}
+    for name, entry in entries.items():
         if name.lower().endswith(".pkl"):
-            _rehearse(part, sizes, whose)
+            _dry_run(entry, sizes, label)
     checked = io.BytesIO()
     with zipfile.ZipFile(checked, "w", zipfile.ZIP_STORED) as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
+        for name, entry in entries.items():
+            archive.writestr(name, entry)
     checked.seek(0)
     return checked
 
 
-def _rehearse(written: bytes, sizes: dict[str, int], whose: str) -> None:
-    """Go through a pickle with stand-ins for all that it names, and refuse what torch would call.
+def _dry_run(pickled: bytes, sizes: dict[str, int], label: str) -> None:
+    """Unpickle with placeholders for all classes and functions; reject calls that torch would make.
 
-    Torch calls any class of storages and tensors, with any number, and decoders of any kind.
+    torch calls any storage or tensor class with any size, and any decoder.
     """
     try:
-        _Rehearsal(written, sizes).load()
-    except _RefusedError as error:
+        _DryRunUnpickler(pickled, sizes).load()
+    except _UnsafePickleError as error:
         raise ValueError(
-            f"{whose} must hold plain data and dense tensors, it {error}; take another checkpoint."
+            f"{label} must contain only plain data and dense tensors, but it {error}; load another "
+            f"checkpoint."
         ) from error
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(
-            f"{whose} must hold plain data and tensors alone, it {first_line(error)}; take another "
-            f"checkpoint."
+            f"{label} must contain only plain data and tensors, but it {first_line(error)}; load "
+            f"another checkpoint."
         ) from error
-    except Exception as error:  # of the bytes of a stranger
+    except Exception as error:  # a crafted pickle can raise anything
         raise ValueError(
-            f"{whose} must be a checkpoint, its data are damaged, {type(error).__name__}: "
-            f"{first_line(error)}; take another one."
+            f"{label} must be a checkpoint, got damaged data, {type(error).__name__}: "
+            f"{first_line(error)}; load another one."
         ) from error
 
 
-class _RefusedError(Exception):
-    """Raised for what plain data and dense tensors have no use for."""
+class _UnsafePickleError(Exception):
+    """Raised for an operation that neither plain data nor dense tensors need."""
 
 
-class _Inert:
-    """Stands for what a pickle may name, but neither call nor change."""
+class _Placeholder:
+    """Stands for an object that a pickle may name, but neither call nor modify."""
 
     __slots__ = ("path",)
 
@@ -189,27 +196,27 @@ class _Inert:
         self.path = path
 
 
-class _Mapping(OrderedDict[Any, Any]):
-    """Takes keys that are found at once: any number of integers may have one hash."""
+class _CheckedDict(OrderedDict[Any, Any]):
+    """Limits hash collisions: a file may hold any number of integers with the same hash."""
 
     def __init__(self, *arguments: Any) -> None:
         if arguments not in ((), ([],)):
-            raise _RefusedError("makes a dict of something else")
+            raise _UnsafePickleError("calls OrderedDict with arguments")
         super().__init__()
-        self._met: dict[int, int] = {}
+        self._hash_counts: dict[int, int] = {}
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        check_key(key, self._met)
+        check_key(key, self._hash_counts)
         super().__setitem__(key, value)
 
 
-class _Users:
-    """Stands for an object of a class that the user has allowed."""
+class _UserObject:
+    """Stands for an object of a class that the user has added to torch's safe globals."""
 
-    def __new__(cls, *arguments: Any, **named: Any) -> "_Users":
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_UserObject":
         return super().__new__(cls)
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
     def __setstate__(self, state: Any) -> None:
@@ -222,111 +229,116 @@ class _Users:
         pass
 
 
-def _tensor(storage: Any, *arguments: Any) -> _Inert:
-    if not isinstance(storage, _Inert) or storage.path not in ("storage", "tensor"):
-        raise _RefusedError("makes a tensor without numbers")
-    return _Inert("tensor")
+def _make_tensor(storage: Any, *arguments: Any) -> _Placeholder:
+    if not isinstance(storage, _Placeholder) or storage.path not in ("storage", "tensor"):
+        raise _UnsafePickleError("builds a tensor without a storage")
+    return _Placeholder("tensor")
 
 
-def _set(items: Any) -> set[Any]:
+def _make_set(items: Any) -> set[Any]:
     if type(items) not in (list, tuple):
-        raise _RefusedError("makes a set of something else")
-    met: dict[int, int] = {}
+        raise _UnsafePickleError("builds a set from something other than a list")
+    hash_counts: dict[int, int] = {}
     for item in items:
-        check_key(item, met)
+        check_key(item, hash_counts)
     return set(items)
 
 
-def _bytes(text: Any, codec: Any) -> bytes:
+def _encode_latin1(text: Any, codec: Any) -> bytes:
     if type(text) is not str or codec != "latin1":
-        raise _RefusedError("decodes texts")
+        raise _UnsafePickleError("uses a codec other than latin1")
     return text.encode("latin1")
 
 
-def _size(of: Any) -> _Inert:
-    if type(of) is not tuple:
-        raise _RefusedError("makes a size of something else")
-    return _Inert("torch.Size")
+def _make_size(shape: Any) -> _Placeholder:
+    if type(shape) is not tuple:
+        raise _UnsafePickleError("builds a torch.Size from something other than a tuple")
+    return _Placeholder("torch.Size")
 
 
-def _device(kind: Any, *number: Any) -> _Inert:
-    return _Inert("torch.device")
+def _make_device(kind: Any, *index: Any) -> _Placeholder:
+    return _Placeholder("torch.device")
 
 
-_CALLED: dict[str, Any] = {
-    "_codecs.encode": _bytes,
-    "__builtin__.set": _set,
-    "builtins.set": _set,
-    "collections.OrderedDict": _Mapping,
-    "torch.Size": _size,
-    "torch._utils._rebuild_parameter": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch.device": _device,
+#: Stand-ins for the functions and classes that a pickle may call.
+_CALLABLES: dict[str, Any] = {
+    "_codecs.encode": _encode_latin1,
+    "__builtin__.set": _make_set,
+    "builtins.set": _make_set,
+    "collections.OrderedDict": _CheckedDict,
+    "torch.Size": _make_size,
+    "torch._utils._rebuild_parameter": _make_tensor,
+    "torch._utils._rebuild_tensor_v2": _make_tensor,
+    "torch.device": _make_device,
 }
 
 
-class _Rehearsal(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ignore]
-    """Reads a pickle as torch does, but imports nothing and allocates nothing but plain data."""
+class _DryRunUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ignore]
+    """Unpickles as torch does, but imports nothing and allocates nothing but plain data."""
 
-    dispatch = {k: v for k, v in pickle._Unpickler.dispatch.items() if k in _OPERATIONS}  # type: ignore[attr-defined,unused-ignore] # noqa: RUF012
+    dispatch = {k: v for k, v in pickle._Unpickler.dispatch.items() if k in _OPCODES}  # type: ignore[attr-defined,unused-ignore] # noqa: RUF012
 
-    def __init__(self, written: bytes, sizes: dict[str, int]) -> None:
-        super().__init__(io.BytesIO(written))
+    def __init__(self, pickled: bytes, sizes: dict[str, int]) -> None:
+        super().__init__(io.BytesIO(pickled))
         self._sizes = sizes
-        self._allowed = set(map(_path_of, torch.serialization.get_safe_globals()))
+        self._user_classes = set(map(_safe_global_path, torch.serialization.get_safe_globals()))
 
     def _empty_dict(self) -> None:
-        self.append(_Mapping())  # type: ignore[attr-defined,unused-ignore]
+        self.append(_CheckedDict())  # type: ignore[attr-defined,unused-ignore]
 
     dispatch[pickle.EMPTY_DICT[0]] = _empty_dict  # type: ignore[assignment,unused-ignore]
 
     def find_class(self, module: str, name: str) -> Any:
         path = f"{module}.{name}"
-        if path in _STORAGES or path in _DTYPES:
-            return _Inert(path)
-        if path in _CALLED:
-            return _CALLED[path]
-        if path in self._allowed:
-            return _Users
+        if path in _ITEM_SIZES or path in _DTYPES:
+            return _Placeholder(path)
+        if path in _CALLABLES:
+            return _CALLABLES[path]
+        if path in self._user_classes:
+            return _UserObject
         if path.startswith("torch.") or path.endswith(".bytearray"):
-            raise _RefusedError(f"builds {path:.100}")
-        raise pickle.UnpicklingError(f"has the class or function {path:.100}")
+            raise _UnsafePickleError(f"builds {path:.100}")
+        raise pickle.UnpicklingError(f"names the class or function {path:.100}")
 
     def persistent_load(self, pid: Any) -> Any:
         kind, storage, key, location, count = pid
-        if kind != "storage" or type(storage) is not _Inert or storage.path not in _STORAGES:
-            raise _RefusedError("has a reference to no storage")
-        if type(count) is not int or self._sizes.get(key) != count * _STORAGES[storage.path]:
-            raise _RefusedError("has a storage of another size than its numbers")
-        return _Inert("storage")
+        if (
+            kind != "storage"
+            or type(storage) is not _Placeholder
+            or storage.path not in _ITEM_SIZES
+        ):
+            raise _UnsafePickleError("refers to something other than a storage")
+        if type(count) is not int or self._sizes.get(key) != count * _ITEM_SIZES[storage.path]:
+            raise _UnsafePickleError("declares a storage of another size than its data")
+        return _Placeholder("storage")
 
 
-def _path_of(allowed: Any) -> str:
-    """Return the path that torch knows a class or function by that the user has allowed."""
-    if isinstance(allowed, tuple):
-        return str(allowed[1])
-    return f"{allowed.__module__}.{allowed.__qualname__}"
+def _safe_global_path(item: Any) -> str:
+    """Return the path of a class or function that the user has added to torch's safe globals."""
+    if isinstance(item, tuple):  # an object, and the path under which files name it
+        return str(item[1])
+    return f"{item.__module__}.{item.__qualname__}"
 
 
 def first_line(error: Exception, length: int = 200) -> str:
-    """Return what an error says, short enough for a line of ours."""
+    """Return the first line of an error's message, cut to fit into an error message of ours."""
     return str(error).partition("\n")[0][:length]
 
 
 def device_of(location: str, map_location: Any) -> torch.device:
-    """Return where a tensor goes by the ``map_location`` of ``torch.load``.
+    """Return the device that ``map_location``, as in ``torch.load``, maps a tensor to.
 
     Parameters
     ----------
     location : str
-        Where it was when it was saved.
+        Device that it was saved from.
     map_location : callable, str, device or dict, optional
-        Default: where it was, or the CPU where there is no such device.
+        Default: the same device, or the CPU if this machine has no such device.
     """
     if isinstance(map_location, str | torch.device):
         return torch.device(map_location)
     if isinstance(map_location, dict):
         return torch.device(map_location.get(location, location))
-    place = _default_map_location if map_location is None else map_location
-    moved = place(torch.UntypedStorage(0), location)
-    return torch.device(location) if moved is None else moved.device
+    mapper = _default_map_location if map_location is None else map_location
+    mapped = mapper(torch.UntypedStorage(0), location)
+    return torch.device(location) if mapped is None else mapped.device

@@ -1,8 +1,8 @@
-"""How much a checkpoint may ask for: no more than the data in it, whatever its numbers say.
+"""Limits of what a checkpoint may ask for: no more than the data that it contains.
 
-Nothing here allocates what it measures. A list that is written once may be found in a file a
-million times, a tensor of four bytes may have a stride of zero and a shape of terabytes, and
-hyper-parameters may ask for layers that no weights are there for.
+Nothing here allocates what it measures. A file may refer to one list a million times, describe a
+tensor of terabytes by a stride of zero over four bytes, or have hyper-parameters for layers without
+any weights.
 """
 
 import re
@@ -13,18 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .serialization import referred
+from .serialization import referenced_object
 
-__all__ = ["check_extent", "check_finite", "check_sizes", "check_weights"]
+__all__ = [
+    "check_expanded_size",
+    "check_hparam_sizes",
+    "check_weights_finite",
+    "check_weights_fit",
+]
 
-_DEPTH = 150  # levels of nesting, of which a loss of losses of losses takes five each
-_TIMES = 4  # how often data may be referred to: a normalizer is in two hyper-parameters
-_FREE = 1 << 18  # what any file may ask for, in bytes and in elements
-_LONGEST = 100_000  # characters of a text
-_LARGEST = 1024  # bits of a number
-_SMALL = 1024  # size that costs nothing to build, whatever the weights
+_MAX_DEPTH = 150  # levels of nesting: a loss within a loss takes five
+_MAX_EXPANSION = 4  # how often data may be referred to: a normalizer is in two hyper-parameters
+_FREE_SIZE = 1 << 18  # what any file may ask for, in bytes, in elements and in weights
+_MAX_TEXT_LENGTH = 100_000
+_MAX_INT_BITS = 1024
+_FREE_HPARAM = 1024  # size that costs nothing to build, whatever the weights
 
-#: Hyper-parameters that layers are counted by, or that tensors are as long as when it forecasts.
+#: Hyper-parameters that determine numbers of layers, or lengths of tensors.
 _SIZES = (
     "hidden_size",
     "max_encoder_length",
@@ -35,7 +40,7 @@ _SIZES = (
     "output_size",
     "patch_length",
 )
-#: Hyper-parameters of names that have a column of weights each, and an embedding each.
+#: Lists of variables: each real one has a column of weights, each categorical one an embedding.
 _REALS = ("static_reals", "time_varying_reals_encoder", "time_varying_reals_decoder")
 _CATEGORICALS = (
     "static_categoricals",
@@ -44,209 +49,211 @@ _CATEGORICALS = (
 )
 
 
-def check_extent(data: Any, objects: Any = None, size: int | None = None) -> None:
-    """Refuse data that are larger, written out, than what they are written with.
+def check_expanded_size(data: Any, objects: Any = None, size: int | None = None) -> None:
+    """Raise if data would be much larger, once expanded, than what they are stored in.
 
     Parameters
     ----------
     data : Any
-        What a file holds.
+        Content of a file.
     objects : Any
         List of objects that the data refer to by number.
     size : int, optional
-        Bytes of the file, where its texts and numbers are bounded, too. Default: those of the
-        distinct tensors and elements in the data.
+        Size of the file in bytes. If it is given, texts and integers are limited, too. Default: the
+        size of the distinct tensors and containers in the data.
 
     Raises
     ------
     ValueError
-        If there is too much of anything, or a list within itself.
+        If anything is too large, or a list or dict contains itself.
     """
-    meter = _Meter(objects if isinstance(objects, list) else [], bounded=size is not None)
-    extent = max(meter.extent(data, 0), meter.size)
-    size = meter.size if size is None else size
-    if extent > _TIMES * size + _FREE:
+    meter = _SizeMeter(objects if isinstance(objects, list) else [], limit_leaves=size is not None)
+    expanded_size = max(meter.measure(data, 0), meter.stored_size)
+    size = meter.stored_size if size is None else size
+    if expanded_size > _MAX_EXPANSION * size + _FREE_SIZE:
         raise ValueError(
-            f"mLSTMTime: the checkpoint must take no more than its file holds, {size} bytes: "
-            f"written out, its data would take some 10^{len(str(extent)) - 1}; take another one."
+            f"mLSTMTime: the data of a checkpoint must not be larger than its file of {size} "
+            f"bytes, got about 10^{len(str(expanded_size)) - 1} bytes once expanded; load another "
+            f"checkpoint."
         )
 
 
-class _Meter:
-    """Measures data in bytes of tensors and elements of containers, each time they are met."""
+class _SizeMeter:
+    """Measures expanded data, in bytes of tensors and elements of containers."""
 
-    def __init__(self, objects: list[Any], bounded: bool) -> None:
-        self.size = 0  # of what is met, each once
+    def __init__(self, objects: list[Any], limit_leaves: bool) -> None:
+        self.stored_size = 0  # everything counted once
         self._objects = objects
-        self._bounded = bounded
-        self._extents: dict[int, int | None] = {}  # by id; None while it is being measured
+        self._limit_leaves = limit_leaves
+        self._sizes: dict[int, int | None] = {}  # by id; None while it is being measured
         self._storages: set[int] = set()
 
-    def extent(self, value: Any, depth: int) -> int:
+    def measure(self, value: Any, depth: int) -> int:
+        """Return the size of a value, where everything counts as often as it is referred to."""
         if isinstance(value, Tensor):
-            return self._of_tensor(value)
+            return self._measure_tensor(value)
         if not isinstance(value, list | tuple | set | frozenset | dict):
-            if self._bounded:
+            if self._limit_leaves:
                 _check_leaf(value)
             return 1
         key = id(value)
-        if key in self._extents:
-            known = self._extents[key]
+        if key in self._sizes:
+            known = self._sizes[key]
             if known is None:
                 raise ValueError(
-                    "mLSTMTime: the objects in the checkpoint are damaged, a list or dict is "
-                    "within itself; take another checkpoint."
+                    "mLSTMTime: the objects in the checkpoint are damaged, a list or dict contains "
+                    "itself; load another checkpoint."
                 )
             return known
-        if depth > _DEPTH:
+        if depth > _MAX_DEPTH:
             raise ValueError(
                 f"mLSTMTime: the objects in the checkpoint are damaged, they are nested more than "
-                f"{_DEPTH} levels deep; take another checkpoint."
+                f"{_MAX_DEPTH} levels deep; load another checkpoint."
             )
-        self._extents[key] = None
-        self.size += 1 + len(value)
+        self._sizes[key] = None
+        self.stored_size += 1 + len(value)
         total = 1
-        for part in value:
-            total += self.extent(part, depth + 1)
+        for item in value:
+            total += self.measure(item, depth + 1)
         if isinstance(value, dict):
-            for part in value.values():
-                total += self.extent(part, depth + 1)
-            total += self._of_object(value, depth)
-        self._extents[key] = total
+            for item in value.values():
+                total += self.measure(item, depth + 1)
+            total += self._measure_reference(value, depth)
+        self._sizes[key] = total
         return total
 
-    def _of_object(self, value: dict[Any, Any], depth: int) -> int:
-        """Measure what a reference leads to; an object, unlike a list, may be within itself."""
-        number = referred(value)
+    def _measure_reference(self, value: dict[Any, Any], depth: int) -> int:
+        """Measure the object that a dict refers to; unlike a list, it may contain itself."""
+        number = referenced_object(value)
         if number is None or not 0 <= number < len(self._objects):
             return 0
         item = self._objects[number]
-        if self._extents.get(id(item), 0) is None:
+        if self._sizes.get(id(item), 0) is None:
             return 1
-        return self.extent(item, depth + 1)
+        return self.measure(item, depth + 1)
 
-    def _of_tensor(self, value: Tensor) -> int:
+    def _measure_tensor(self, value: Tensor) -> int:
         if value.layout is not torch.strided or value.is_quantized or value.is_nested:
             raise ValueError(
-                f"mLSTMTime: the checkpoint must hold dense tensors, got one of layout "
-                f"{value.layout} and {value.dtype}; take another one."
+                f"mLSTMTime: the checkpoint must contain dense tensors, got one of layout "
+                f"{value.layout} and {value.dtype}; load another one."
             )
         if value.is_meta:
             raise ValueError(
-                "mLSTMTime: the checkpoint must hold dense tensors, got one without data; take "
+                "mLSTMTime: the checkpoint must contain dense tensors, got one without data; load "
                 "another one."
             )
         storage = value.untyped_storage()
         if storage.data_ptr() not in self._storages:
             self._storages.add(storage.data_ptr())
-            self.size += storage.nbytes()
-        # an empty tensor may have a dimension of any length, and be laid out along it
+            self.stored_size += storage.nbytes()
+        # an empty tensor may have a dimension of any size, which operations iterate over
         longest = max(value.shape, default=0)
         return 1 + max(value.numel() * value.element_size(), longest)
 
 
 def _check_leaf(value: Any) -> None:
-    long = isinstance(value, str | bytes) and len(value) > _LONGEST
-    large = isinstance(value, int) and value.bit_length() > _LARGEST
-    if long or large:
+    is_long_text = isinstance(value, str | bytes) and len(value) > _MAX_TEXT_LENGTH
+    is_large_int = isinstance(value, int) and value.bit_length() > _MAX_INT_BITS
+    if is_long_text or is_large_int:
         raise ValueError(
-            f"mLSTMTime: the checkpoint must hold texts of up to {_LONGEST} characters and numbers "
-            f"of up to {_LARGEST} bits, got {len(value) if long else value.bit_length()}; take "
-            f"another one."
+            f"mLSTMTime: the checkpoint must contain texts of at most {_MAX_TEXT_LENGTH} "
+            f"characters and integers of at most {_MAX_INT_BITS} bits, got "
+            f"{len(value) if is_long_text else value.bit_length()}; load another one."
         )
 
 
-def check_sizes(hyper_parameters: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Refuse sizes of which there cannot be weights, before anything is built by them.
+def check_hparam_sizes(hparams: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise if hyper-parameters are too large for the weights, before a model is built.
 
     Parameters
     ----------
-    hyper_parameters : dict
+    hparams : dict
         Arguments of the model.
     weights : dict of str to Tensor
-        What the file holds for them.
+        Weights in the file.
 
     Raises
     ------
     ValueError
-        If a size is larger than the number of all weights, or there are more layers or variables
-        than weights for them.
+        If a size exceeds the number of all weights, or there are more layers or variables than
+        there are weights for.
     """
-    numbers = sum(weight.numel() for weight in weights.values())
-    held = {name: weight for name, weight in weights.items() if weight.numel() and weight.dim()}
+    count = sum(weight.numel() for weight in weights.values())
+    nonempty = {name: weight for name, weight in weights.items() if weight.numel() and weight.dim()}
     layers = {
-        found[0] for name in held if (found := re.match(r"network\.memory\.cells\.\d+\.", name))
+        match[0] for name in nonempty if (match := re.match(r"network\.memory\.cells\.\d+\.", name))
     }
-    widths = sum(weight.shape[-1] for weight in held.values())
+    columns = sum(weight.shape[-1] for weight in nonempty.values())
     for name in (*_REALS, *_CATEGORICALS):
-        names = hyper_parameters.get(name)
-        limit = widths if name in _REALS else len(held)
-        if isinstance(names, list | tuple) and len(names) > limit:
+        variables = hparams.get(name)
+        limit = columns if name in _REALS else len(nonempty)
+        if isinstance(variables, list | tuple) and len(variables) > limit:
             raise ValueError(
-                f"mLSTMTime: the checkpoint has {len(names)} names in {name}, but weights for "
-                f"{limit} at most; it is damaged, take another one."
+                f"mLSTMTime: the checkpoint has weights for at most {limit} variables in {name}, "
+                f"got {len(variables)}; it is damaged, load another one."
             )
     for name in _SIZES:
-        limit = len(layers) if name == "num_layers" else max(numbers, _SMALL)
-        largest = _largest(hyper_parameters.get(name))
+        limit = len(layers) if name == "num_layers" else max(count, _FREE_HPARAM)
+        largest = _max_number(hparams.get(name))
         if largest > limit:
             raise ValueError(
-                f"mLSTMTime: the checkpoint has {name}={largest:.4g}, but weights for {limit} at "
-                f"most; it is damaged, take another one."
+                f"mLSTMTime: the checkpoint has weights for a {name} of at most {limit}, got "
+                f"{largest:.4g}; it is damaged, load another one."
             )
 
 
-def _largest(value: Any) -> float:
+def _max_number(value: Any) -> float:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return max(map(_largest, value), default=0)
+        return max(map(_max_number, value), default=0)
     return float(value) if isinstance(value, int | float) else 0
 
 
-def check_weights(build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> None:
-    """Build a model without memory, and refuse weights that do not fit it or are not finite.
+def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> None:
+    """Build a model without memory, and raise if weights do not fit it or are not finite.
 
     Parameters
     ----------
     build : callable
-        Makes the model. Tensors that it creates are on torch's meta device, which has no memory.
+        Builds the model. Tensors that it creates are on torch's meta device, which has no memory.
     weights : dict of str to Tensor
-        What the file holds for it.
+        Weights in the file.
 
     Raises
     ------
     ValueError
-        If weights are of another shape or not finite, or too many are missing.
+        If a weight has another shape or is not finite, or if too many are missing.
     """
     with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")  # it is built once more
+        warnings.simplefilter("ignore")  # it is built again later
         model = build()
     expected = model.state_dict()
     for name, weight in expected.items():
         if name in weights and weights[name].shape != weight.shape:
             raise ValueError(
-                f"mLSTMTime: the hyper-parameters make {name} of shape {tuple(weight.shape)}, the "
-                f"checkpoint has weights of {tuple(weights[name].shape)}; it is damaged, or an "
-                f"argument given to load_from_checkpoint does not fit it."
+                f"mLSTMTime: the hyper-parameters require {name} of shape {tuple(weight.shape)}, "
+                f"the checkpoint has {tuple(weights[name].shape)}; it is damaged, or an argument "
+                f"given to load_from_checkpoint does not fit it."
             )
-    created = sum(weight.numel() for weight in expected.values() if weight.is_meta)
-    held = sum(weight.numel() for weight in weights.values())
-    if created > _TIMES * held + _FREE:
+    required = sum(weight.numel() for weight in expected.values() if weight.is_meta)
+    count = sum(weight.numel() for weight in weights.values())
+    if required > _MAX_EXPANSION * count + _FREE_SIZE:
         raise ValueError(
-            f"mLSTMTime: the hyper-parameters make {created} weights, the checkpoint has {held}; "
-            f"it is damaged, take another one."
+            f"mLSTMTime: the hyper-parameters require {required} weights, the checkpoint has "
+            f"{count}; it is damaged, load another one."
         )
-    check_finite(model, weights)
+    check_weights_finite(model, weights)
 
 
-def check_finite(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Refuse weights that are not finite; buffers may be, as masks are.
+def check_weights_finite(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Raise if a weight is not finite. Buffers need not be: a mask may contain infinity.
 
     Parameters
     ----------
     model : nn.Module
-        Model that they are for.
+        Model that the weights are for.
     weights : dict of str to Tensor
         State of the model.
 
@@ -259,6 +266,6 @@ def check_finite(model: nn.Module, weights: Mapping[str, Any]) -> None:
         weight = weights.get(name)
         if isinstance(weight, Tensor) and not weight.isfinite().all():
             raise ValueError(
-                f"mLSTMTime: the checkpoint has weights that are not finite, in {name}; take one "
+                f"mLSTMTime: the checkpoint has weights that are not finite, in {name}; load one "
                 f"from before the training diverged."
             )

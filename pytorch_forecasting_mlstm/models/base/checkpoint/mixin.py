@@ -1,4 +1,4 @@
-"""Checkpoints that torch reads by default, and that run nothing when they are read."""
+"""Checkpoints that torch reads by default, and that run no code when they are loaded."""
 
 import inspect
 import io
@@ -11,71 +11,69 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
-from .archive import (
-    Archive,
-    device_of,
-    first_line,
-    read_archive,
-)
+from .archive import Archive, device_of, first_line, read_archive
 from .hparams_file import read_hparams
 from .limits import (
-    check_extent,
-    check_finite,
-    check_sizes,
-    check_weights,
+    check_expanded_size,
+    check_hparam_sizes,
+    check_weights_finite,
+    check_weights_fit,
 )
-from .serialization import describe, rebuild
+from .serialization import deserialize, serialize
 
-__all__ = ["SafeCheckpoints"]
+__all__ = ["SafeCheckpointMixin"]
 
-_OBJECTS = "objects_of_hyper_parameters"
-_PARAMETERS = BaseModel.CHECKPOINT_HYPER_PARAMS_KEY
-_SPECIAL = BaseModel.CHECKPOINT_HYPER_PARAMS_SPECIAL_KEY
-#: What every file of ours has among its hyper-parameters; the default of another loss is no loss.
-_ALWAYS_WRITTEN = ("loss", "output_transformer")
-#: Where Lightning looks for hyper-parameters, too, and for a class to put them in.
-_NEVER_WRITTEN = ("hparams", "module_arguments", BaseModel.CHECKPOINT_HYPER_PARAMS_TYPE)
+_OBJECTS_KEY = "objects_of_hyper_parameters"
+_HPARAMS_KEY = BaseModel.CHECKPOINT_HYPER_PARAMS_KEY
+_SPECIAL_KEY = BaseModel.CHECKPOINT_HYPER_PARAMS_SPECIAL_KEY
+#: Hyper-parameters that every checkpoint has: a model must not silently get a default loss.
+_REQUIRED_HPARAMS = ("loss", "output_transformer")
+#: Entries in which Lightning looks for hyper-parameters, or for their class.
+_FORBIDDEN_KEYS = ("hparams", "module_arguments", BaseModel.CHECKPOINT_HYPER_PARAMS_TYPE)
 
 
-class SafeCheckpoints(BaseModel):
-    """A model of the host whose checkpoints hold plain data and tensors alone.
+class SafeCheckpointMixin(BaseModel):
+    """A model of pytorch-forecasting whose checkpoints contain only plain data and tensors.
 
-    The host pickles loss, metrics, normalizers and the parameters of the dataset into the
-    hyper-parameters, so that ``torch.load`` refuses the file unless it may run what the file says.
-    Here they are written as plain data and made again from an explicit list of classes.
+    pytorch-forecasting pickles loss, metrics, normalizers and the parameters of the dataset, so
+    that ``torch.load`` rejects the file unless it may run code in it. Here they are serialized as
+    plain data, and rebuilt from a list of safe classes.
 
-    A model that goes on from a checkpoint, by ``trainer.fit(model, ckpt_path=...)``,
-    ``trainer.test`` or ``Tuner.lr_find``, keeps its own loss, normalizers and parameters of the
-    dataset; it takes weights and states from the file.
+    A model that resumes from a checkpoint, by ``trainer.fit(model, ckpt_path=...)``,
+    ``trainer.test`` or ``Tuner.lr_find``, takes weights and states from the file, but keeps its
+    loss, its normalizers and the parameters of its dataset.
     """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write loss, metrics, normalizers and so on as plain data."""
         super().on_save_checkpoint(checkpoint)
-        values = checkpoint[_PARAMETERS] | checkpoint.pop(_SPECIAL)
-        values["dataset_parameters"] = checkpoint.pop("dataset_parameters")
-        checkpoint[_PARAMETERS] = {k: _plain(v) for k, v in values.items() if _is_plain(_plain(v))}
-        objects = describe({k: v for k, v in values.items() if k not in checkpoint[_PARAMETERS]})
+        hparams = checkpoint[_HPARAMS_KEY] | checkpoint.pop(_SPECIAL_KEY)
+        hparams["dataset_parameters"] = checkpoint.pop("dataset_parameters")
+        plain = {name: _to_python_numbers(value) for name, value in hparams.items()}
+        checkpoint[_HPARAMS_KEY] = {n: value for n, value in plain.items() if _is_plain_data(value)}
+        objects = serialize({n: v for n, v in hparams.items() if n not in checkpoint[_HPARAMS_KEY]})
         if objects["unwritten"]:
             names = list(objects["unwritten"])
-            passed = ", ".join(f"{name}=..." for name in names)
+            arguments = ", ".join(f"{name}=..." for name in names)
             warnings.warn(
                 f"mLSTMTime: the checkpoint is written without {' and '.join(names)}: "
-                f"{objects['unwritten'][names[0]]}. Load it by load_from_checkpoint(path, "
-                f"{passed}).",
+                f"{objects['unwritten'][names[0]]}. Load it with load_from_checkpoint(path, "
+                f"{arguments}).",
                 stacklevel=2,
             )
-        checkpoint[_OBJECTS] = objects
-        for part in ("optimizer_states", "lr_schedulers"):  # a learning rate may be one of NumPy's
-            if part in checkpoint:
-                checkpoint[part] = _plain(checkpoint[part])
+        checkpoint[_OBJECTS_KEY] = objects
+        for key in ("optimizer_states", "lr_schedulers"):  # a learning rate may be a NumPy number
+            if key in checkpoint:
+                checkpoint[key] = _to_python_numbers(checkpoint[key])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take nothing but weights and states: the model has all else already."""
-        check_extent({k: v for k, v in checkpoint.items() if k not in (_PARAMETERS, _OBJECTS)})
+        """Check weights and states; the model already has everything else."""
+        check_expanded_size(
+            {k: v for k, v in checkpoint.items() if k not in (_HPARAMS_KEY, _OBJECTS_KEY)}
+        )
         weights = checkpoint.get("state_dict")
         if isinstance(weights, dict):
-            check_finite(self, weights)
+            check_weights_finite(self, weights)
 
     @classmethod
     def load_from_checkpoint(
@@ -87,41 +85,42 @@ class SafeCheckpoints(BaseModel):
         weights_only: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """Load a model.
+        """Load a model without running any code in the file.
 
-        Nothing that the file says is run. Of classes it may name those of the host, of torchmetrics
-        and scikit-learn's scalers that are on a list; others after
-        ``torch.serialization.add_safe_globals([MyLoss])``.
+        A checkpoint can name the classes of pytorch-forecasting, torchmetrics and scikit-learn that
+        are on a list. Allow others with ``torch.serialization.add_safe_globals([MyLoss])``.
 
         Parameters
         ----------
         checkpoint_path : str, Path or file
             File, or URL, of the checkpoint.
         map_location : optional
-            As of ``torch.load``.
+            As in ``torch.load``.
         hparams_file : str or Path, optional
-            Hyper-parameters in the place of the file's.
+            File with hyper-parameters, which replace those of the checkpoint.
         strict : bool, optional
-            Whether all weights must be there, and no others. Default: yes.
+            Whether the weights must be exactly those of the model. Default: True.
         weights_only : bool, default True
-            False unpickles the file, which may then run anything: for files that you trust, of the
-            host's own format.
+            False unpickles the file, which can run any code: use it only for trusted files in
+            pytorch-forecasting's own format.
         **kwargs
-            Arguments of the model in the place of the file's, ``loss=MyLoss()`` for example.
+            Arguments of the model, which replace those of the checkpoint, for example
+            ``loss=MyLoss()``.
 
         Returns
         -------
         mLSTMTime
-            The model, on the devices that its weights were on, and in their precision if that is
-            double.
+            The model, on the device that its weights were saved from; in double precision if they
+            are.
 
         Raises
         ------
         ValueError
-            If the file holds a class that is not allowed, lacks what could not be written, holds
-            weights that are not finite, asks for more than is in it, or is damaged.
+            If the file names a class that is not allowed, lacks an object that could not be
+            written, contains weights that are not finite, would expand to more than its size, or is
+            damaged.
         pickle.UnpicklingError
-            If the file holds a pickled object, or was not written by ``torch.save``.
+            If the file contains a pickled object, or was not written by ``torch.save``.
         """
         if not weights_only:
             return super().load_from_checkpoint(
@@ -133,27 +132,27 @@ class SafeCheckpoints(BaseModel):
                 **kwargs,
             )
         archive = read_archive(checkpoint_path, cls.__name__)
-        written = cls._checked(archive, checkpoint_path)
-        weights = written["state_dict"]
-        stored = written[_PARAMETERS] if hparams_file is None else read_hparams(hparams_file)
-        stored = {**stored, **cls._objects_of(written, kwargs)}
-        stored.pop("_instantiator", None)
-        cls._check_model(stored, kwargs, weights)
-        # of the file, Lightning gets weights alone: it would call what other entries name
+        checkpoint = cls._checked_content(archive, checkpoint_path)
+        weights = checkpoint["state_dict"]
+        hparams = checkpoint[_HPARAMS_KEY] if hparams_file is None else read_hparams(hparams_file)
+        hparams = {**hparams, **cls._deserialize_objects(checkpoint, kwargs)}
+        hparams.pop("_instantiator", None)
+        cls._check_model(hparams, kwargs, weights)
+        # Lightning gets nothing but weights from the file: it would call what other entries name
         try:
             model = super().load_from_checkpoint(
-                _only_weights(cls, written),
+                _strip_checkpoint(cls, checkpoint),
                 map_location="cpu",
                 strict=strict,
                 weights_only=True,
-                **{**stored, **kwargs, "_instantiator": None},
+                **{**hparams, **kwargs, "_instantiator": None},
             )
         except RuntimeError as error:
             if not str(error).startswith("Error(s) in loading state_dict"):
                 raise
             raise ValueError(
                 f"{cls.__name__}: the weights in the checkpoint are not those of the model, "
-                f"{' '.join(str(error).split()):.500}; take another one."
+                f"{' '.join(str(error).split()):.500}; load another one."
             ) from error
         if _is_double(weights):
             model.double().load_state_dict(weights, strict=strict is not False)
@@ -161,141 +160,156 @@ class SafeCheckpoints(BaseModel):
         return model.to(device_of(locations[0], map_location)) if locations else model
 
     @classmethod
-    def _checked(cls, archive: Archive, name: Any) -> dict[str, Any]:
-        """Return what a file holds, if it is as our own files are, and no larger than it is."""
-        written = archive.content
-        for part in ("state_dict", _PARAMETERS):
-            if not isinstance(written, dict) or not isinstance(written.get(part), dict):
+    def _checked_content(cls, archive: Archive, name: Any) -> dict[str, Any]:
+        """Return the content of a checkpoint, or raise if it is not as this class writes it."""
+        checkpoint = archive.content
+        for key in ("state_dict", _HPARAMS_KEY):
+            if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
                 raise ValueError(
-                    f"{cls.__name__}: {name} must be a checkpoint, it has no {part!r}; take "
-                    f"another one."
+                    f"{cls.__name__}: {name} must be a checkpoint, got a file without {key!r}; "
+                    f"load another one."
                 )
-        for key in _NEVER_WRITTEN:
-            if key in written:
+        for key in _FORBIDDEN_KEYS:
+            if key in checkpoint:
                 raise ValueError(
-                    f"{cls.__name__}: {name} must be a checkpoint of {cls.__name__}, it has "
-                    f"{key!r}, which those never have; take another one."
+                    f"{cls.__name__}: {name} must be a checkpoint of {cls.__name__}, got a file "
+                    f"with the entry {key!r}, which those never have; load another one."
                 )
-        objects = written.get(_OBJECTS)
-        check_extent(
-            {part: written.get(part) for part in ("state_dict", _PARAMETERS, _OBJECTS)},
+        objects = checkpoint.get(_OBJECTS_KEY)
+        check_expanded_size(
+            {key: checkpoint.get(key) for key in ("state_dict", _HPARAMS_KEY, _OBJECTS_KEY)},
             objects.get("objects") if isinstance(objects, dict) else None,
             archive.size,
         )
-        for key, weight in written["state_dict"].items():
+        for key, weight in checkpoint["state_dict"].items():
             if not isinstance(key, str) or not isinstance(weight, Tensor):
                 raise ValueError(
-                    f"{cls.__name__}: the checkpoint must hold weights by name, got a "
-                    f"{type(weight).__name__} by {key!r:.50}; take another one."
+                    f"{cls.__name__}: the checkpoint must contain weights by name, got a "
+                    f"{type(weight).__name__} named {key!r:.50}; load another one."
                 )
-        return written
+        return checkpoint
 
     @classmethod
     def _check_model(
-        cls, stored: dict[str, Any], given: dict[str, Any], weights: dict[str, Tensor]
+        cls, hparams: dict[str, Any], arguments: dict[str, Any], weights: dict[str, Tensor]
     ) -> None:
-        """Refuse hyper-parameters that make no model for the weights, before it takes memory."""
+        """Raise if the weights do not fit hyper-parameters, before a model takes any memory.
+
+        Parameters
+        ----------
+        hparams : dict
+            Hyper-parameters in the file.
+        arguments : dict
+            Arguments of the user, which replace them.
+        weights : dict of str to Tensor
+            Weights in the file.
+        """
         names = _argument_names(cls)
-        unknown = [name for name in stored if name not in names]
+        unknown = [name for name in hparams if name not in names]
         if unknown:
             raise ValueError(
                 f"{cls.__name__}: the hyper-parameters must be arguments of {cls.__name__}, got "
-                f"{unknown[0]!r:.50}; take another checkpoint."
+                f"{unknown[0]!r:.50}; load another checkpoint."
             )
-        missing = [name for name in _ALWAYS_WRITTEN if name not in {**stored, **given}]
+        missing = [name for name in _REQUIRED_HPARAMS if name not in {**hparams, **arguments}]
         if missing:
             raise ValueError(
-                f"{cls.__name__}: the checkpoint is without its {missing[0]}; pass it, "
+                f"{cls.__name__}: the checkpoint must contain a {missing[0]}, got none; pass it, "
                 f"load_from_checkpoint(path, {missing[0]}=...)."
             )
-        check_sizes({k: v for k, v in stored.items() if k not in given}, weights)
-        own = cls.__init__.__module__.startswith("pytorch_forecasting_mlstm.")
-        arguments = {**stored, **given}
-        if own:  # it keeps these as they are, and the host writes them out, which takes seconds
-            arguments |= {"dataset_parameters": None, "embedding_labels": None}
+        check_hparam_sizes({k: v for k, v in hparams.items() if k not in arguments}, weights)
+        in_package = cls.__init__.__module__.startswith("pytorch_forecasting_mlstm.")
+        merged = {**hparams, **arguments}
+        if in_package:  # it only stores these, and pytorch-forecasting takes seconds to dump them
+            merged |= {"dataset_parameters": None, "embedding_labels": None}
         accepted = inspect.signature(cls.__init__).parameters
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in accepted.values()):
-            arguments = {k: v for k, v in arguments.items() if k in accepted}
+            merged = {name: value for name, value in merged.items() if name in accepted}
         try:
-            check_weights(lambda: cls(**arguments), weights)
-        except Exception as error:  # of the data of a stranger
+            check_weights_fit(lambda: cls(**merged), weights)
+        except Exception as error:  # crafted hyper-parameters can raise anything
             if str(error).startswith("mLSTMTime: ") and str(error) == first_line(error, 1000):
                 raise
-            if not own and isinstance(error, NotImplementedError | RuntimeError):
-                return  # a class of the user's may read tensors while it is made
+            if not in_package and isinstance(error, NotImplementedError | RuntimeError):
+                return  # the constructor of a user's class may read tensors, which have no data yet
             raise ValueError(
-                f"{cls.__name__}: no model can be made of the hyper-parameters in the checkpoint, "
-                f"{type(error).__name__}: {first_line(error)}; it is damaged, or an argument given "
-                f"to load_from_checkpoint does not fit it."
+                f"{cls.__name__}: no model can be made from the hyper-parameters in the "
+                f"checkpoint, {type(error).__name__}: {first_line(error)}; it is damaged, or an "
+                f"argument given to load_from_checkpoint does not fit it."
             ) from error
 
     @classmethod
-    def _objects_of(cls, checkpoint: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        objects = checkpoint.get(_OBJECTS)
+    def _deserialize_objects(
+        cls, checkpoint: dict[str, Any], arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Rebuild loss, normalizers and so on, except those that the user passes."""
+        objects = checkpoint.get(_OBJECTS_KEY)
         if objects is None:
             raise ValueError(
                 f"{cls.__name__}: expected a checkpoint of {cls.__name__}, got one without "
-                f"{_OBJECTS!r}, of other models or written without Lightning's hooks."
+                f"{_OBJECTS_KEY!r}, which is of another model or was written without Lightning's "
+                f"hooks; load another one."
             )
         unwritten = objects.get("unwritten") if isinstance(objects, dict) else None
         for name, reason in unwritten.items() if isinstance(unwritten, dict) else ():
-            if name not in given:
+            if name not in arguments:
                 raise ValueError(
-                    f"{cls.__name__}: the checkpoint holds no {name}, as {reason}; pass it, "
-                    f"load_from_checkpoint(path, {name}=...)."
+                    f"{cls.__name__}: the checkpoint contains no {name}, because {reason}; pass "
+                    f"it, load_from_checkpoint(path, {name}=...)."
                 )
-        return rebuild(objects, without=given)
+        return deserialize(objects, without=arguments)
 
 
-def _only_weights(cls: type[SafeCheckpoints], written: dict[str, Any]) -> io.BytesIO:
-    """Write a checkpoint that has nothing for Lightning to make of but weights.
+def _strip_checkpoint(cls: type[SafeCheckpointMixin], checkpoint: dict[str, Any]) -> io.BytesIO:
+    """Return a checkpoint from which Lightning cannot build anything but weights.
 
-    A class of the user's that reads entries of its own gets the others back, but none of those that
-    Lightning reads.
+    A subclass with its own ``on_load_checkpoint`` also receives the entries that it may have
+    written, but none that Lightning reads.
     """
     keys = ["state_dict"]
-    if cls.on_load_checkpoint is not SafeCheckpoints.on_load_checkpoint:
-        keys = [key for key in written if key not in (_PARAMETERS, _OBJECTS)]
-    only = {key: written[key] for key in keys}
-    only |= {_PARAMETERS: {}, "pytorch-lightning_version": lightning.__version__}
-    only.pop(BaseModel.CHECKPOINT_HYPER_PARAMS_NAME, None)
+    if cls.on_load_checkpoint is not SafeCheckpointMixin.on_load_checkpoint:
+        keys = [key for key in checkpoint if key not in (_HPARAMS_KEY, _OBJECTS_KEY)]
+    stripped = {key: checkpoint[key] for key in keys}
+    stripped |= {_HPARAMS_KEY: {}, "pytorch-lightning_version": lightning.__version__}
+    stripped.pop(BaseModel.CHECKPOINT_HYPER_PARAMS_NAME, None)
     file = io.BytesIO()
-    torch.save(only, file)
+    torch.save(stripped, file)
     file.seek(0)
     return file
 
 
 def _argument_names(cls: type) -> set[str]:
-    """Return the arguments of a class, and of those that it passes the others on to."""
+    """Return the arguments of a class and of its bases up to ``BaseModel``."""
     names: set[str] = set()
-    for part in cls.__mro__[: cls.__mro__.index(BaseModel) + 1]:
-        if "__init__" in vars(part):
-            names |= set(inspect.signature(vars(part)["__init__"]).parameters)
+    for base in cls.__mro__[: cls.__mro__.index(BaseModel) + 1]:
+        if "__init__" in vars(base):
+            names |= set(inspect.signature(vars(base)["__init__"]).parameters)
     return names - {"self", "args", "kwargs"}
 
 
 def _is_double(weights: dict[str, Tensor]) -> bool:
-    """Return whether weights are in double precision, which Lightning would cut to single."""
-    reals = [weight.dtype for weight in weights.values() if weight.is_floating_point()]
-    return bool(reals) and all(dtype == torch.float64 for dtype in reals)
+    """Return whether weights are in double precision, which Lightning would load as single."""
+    dtypes = [weight.dtype for weight in weights.values() if weight.is_floating_point()]
+    return bool(dtypes) and all(dtype == torch.float64 for dtype in dtypes)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain_data(value: Any) -> bool:
+    """Return whether a value consists of Python's numbers, strings, lists, tuples and dicts."""
     if isinstance(value, list | tuple):
-        return type(value) in (list, tuple) and all(_is_plain(part) for part in value)
+        return type(value) in (list, tuple) and all(map(_is_plain_data, value))
     if isinstance(value, dict):
         return type(value) is dict and all(
-            type(key) in (str, int) and _is_plain(part) for key, part in value.items()
+            type(key) in (str, int) and _is_plain_data(item) for key, item in value.items()
         )
     return type(value) in (str, int, float, bool, type(None))
 
 
-def _plain(value: Any) -> Any:
-    """Bring numbers of NumPy, which torch does not read by default, to those of Python."""
+def _to_python_numbers(value: Any) -> Any:
+    """Convert NumPy numbers in a value, which torch does not read by default."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (list, tuple):
-        return type(value)(_plain(part) for part in value)
+        return type(value)(_to_python_numbers(item) for item in value)
     if type(value) is dict:
-        return {_plain(key): _plain(part) for key, part in value.items()}
+        return {_to_python_numbers(key): _to_python_numbers(item) for key, item in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""What a checkpoint may name: classes and functions known to do no harm, whatever their state."""
+"""The classes and functions that a checkpoint may name: harmless, whatever state they are given."""
 
 import inspect
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ from torch.serialization import get_safe_globals
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities import data as reductions
 
-__all__ = ["allowed", "is_listed", "path_of"]
+__all__ = ["is_default_global", "qualified_name", "safe_globals"]
 
-#: Functions of transformations and of parts of losses: each maps tensors to a tensor.
+#: Functions that transformations and losses are made of: each maps tensors to a tensor.
 _TORCH_FUNCTIONS = (
     "abs arcsinh arctanh asinh atanh clamp cosh erf erfinv exp exp2 expm1 log log10 log1p log2 "
     "logit neg pow reciprocal relu round rsqrt sigmoid sign sin sinh sqrt square tan tanh"
@@ -41,33 +41,33 @@ _TRANSFORMS = (
 _SCALERS = "MaxAbsScaler MinMaxScaler RobustScaler StandardScaler"
 
 
-def allowed() -> dict[str, Any]:
-    """Return all that a checkpoint may name, by path.
+def safe_globals() -> dict[str, Any]:
+    """Return the classes and functions that a checkpoint may name, by qualified name.
 
-    Besides the list of this module, what the user has allowed by
+    These are the list of this module, and what the user has added by
     ``torch.serialization.add_safe_globals`` or ``safe_globals``.
     """
-    names = dict(_known())
-    for item in get_safe_globals():
-        # torch takes pairs, too: an object, and the path that the file has for it
-        given, path = item if isinstance(item, tuple) else (item, path_of(item))
-        names[path] = given
-    return names
+    items = dict(_default_globals())
+    for entry in get_safe_globals():
+        # torch also accepts pairs of an object and the name that files have for it
+        item, name = entry if isinstance(entry, tuple) else (entry, qualified_name(entry))
+        items[name] = item
+    return items
 
 
-def path_of(item: Any) -> str:
-    """Return the path of a class or function."""
-    listed = _paths().get(id(item))
+def qualified_name(item: Any) -> str:
+    """Return the name by which a checkpoint refers to a class or function."""
+    listed = _names_by_id().get(id(item))
     return f"{item.__module__}.{item.__qualname__}" if listed is None else listed
 
 
-def is_listed(item: Any) -> bool:
-    """Return whether a class or function is on the list of this module, whoever else allows it."""
-    return id(item) in _paths()
+def is_default_global(item: Any) -> bool:
+    """Return whether a class or function is on the list of this module."""
+    return id(item) in _names_by_id()
 
 
 @cache
-def _known() -> dict[str, Any]:
+def _default_globals() -> dict[str, Any]:
     classes = [
         *_classes(metrics, torchmetrics.Metric),
         *_classes(_base_metrics, torchmetrics.Metric),
@@ -80,37 +80,37 @@ def _known() -> dict[str, Any]:
         *(getattr(nn, name) for name in _MODULES.split()),
         *(getattr(distributions, name) for name in _TRANSFORMS.split()),
         *(getattr(sklearn.preprocessing, name) for name in _SCALERS.split()),
-        *_quantile_networks(),
+        *_loss_networks(),
     ]
-    known = {f"{item.__module__}.{item.__qualname__}": item for item in classes}
-    known |= {f"torch.{name}": getattr(torch, name) for name in _TORCH_FUNCTIONS.split()}
-    known |= {
+    items = {f"{item.__module__}.{item.__qualname__}": item for item in classes}
+    items |= {f"torch.{name}": getattr(torch, name) for name in _TORCH_FUNCTIONS.split()}
+    items |= {
         f"torch.nn.functional.{name}": getattr(functional, name) for name in _FUNCTIONALS.split()
     }
-    combine = [item for name, item in vars(reductions).items() if name.startswith("dim_zero_")]
-    for function in (*_functions(encoders), *combine, jit_distributed_available):
-        known[f"{function.__module__}.{function.__qualname__}"] = function
-    return known
+    reduce = [item for name, item in vars(reductions).items() if name.startswith("dim_zero_")]
+    for function in (*_functions(encoders), *reduce, jit_distributed_available):
+        items[f"{function.__module__}.{function.__qualname__}"] = function
+    return items
 
 
 @cache
-def _paths() -> dict[int, str]:
-    return {id(item): path for path, item in _known().items()}
+def _names_by_id() -> dict[int, str]:
+    return {id(item): name for name, item in _default_globals().items()}
 
 
 def _classes(
     module: ModuleType, base: type | tuple[type, ...], package: str = ""
 ) -> Iterator[type]:
     for item in vars(module).values():
-        # to Python 3.10, tuple[int] is a class as well
+        # in Python 3.10, inspect.isclass(tuple[int]) is True
         if not inspect.isclass(item) or get_origin(item) is not None:
             continue
         if issubclass(item, base) and item.__module__.startswith(package):
             yield item
 
 
-def _quantile_networks() -> Iterator[Any]:
-    """Parts of the losses that hold a network: implicit quantiles, and MQF2 if it is installed."""
+def _loss_networks() -> Iterator[Any]:
+    """Yield what losses with a network consist of: implicit quantiles, and MQF2 if installed."""
     yield ImplicitQuantileNetwork
     if find_spec("cpflows") is not None:
         for name in ("cpflows.flows", "cpflows.icnn", "pytorch_forecasting.metrics._mqf2_utils"):

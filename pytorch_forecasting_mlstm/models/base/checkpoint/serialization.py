@@ -1,9 +1,9 @@
-"""Objects as plain data, and back, without running anything that a file says.
+"""Serialize objects as plain data, and deserialize them without running code that a file names.
 
-What is plain is what ``torch.load`` reads by default: numbers, strings, tensors, and lists, tuples
-and dicts of these. Any other object becomes a dict of its class's path and its state; it is made
-again by ``__new__`` of the class and its own way to take up a state. Only classes and functions
-that are allowed are named; none is imported, no function is called.
+Plain data is what ``torch.load`` reads by default: numbers, strings, tensors, and lists, tuples and
+dicts of these. Any other object becomes a dict of the name of its class and its state; it is
+rebuilt with ``cls.__new__`` and ``__setstate__``. A file can only name classes and functions that
+are on a list of safe ones. Nothing is imported, and no function is called.
 """
 
 import copyreg
@@ -18,55 +18,51 @@ from torch import nn
 from torchmetrics import Metric
 
 from .archive import first_line
-from .safe_globals import allowed, is_listed, path_of
-from .values import (
-    JOIN_BY_NAME,
-    VALUES,
-    CannotBeWrittenError,
-)
+from .safe_globals import is_default_global, qualified_name, safe_globals
+from .values import CODECS, DECODERS, SerializationError
 
-__all__ = ["CannotBeWrittenError", "describe", "rebuild", "referred"]
+__all__ = ["SerializationError", "deserialize", "referenced_object", "serialize"]
 
-_NEW = copyreg.__newobj__  # type: ignore[attr-defined]
-_KIND = "plain object"  # marks a dict that stands for an object
-_AS_THEY_ARE = (str, int, float, bool, type(None), torch.Tensor, torch.dtype, torch.device)
+_NEWOBJ = copyreg.__newobj__  # type: ignore[attr-defined]
+_MARKER = "plain object"  # key of a dict that stands for an object, a class or a function
+_PRIMITIVES = (str, int, float, bool, type(None), torch.Tensor, torch.dtype, torch.device)
 
 
-def describe(values: dict[str, Any]) -> dict[str, Any]:
-    """Write objects as plain data.
+def serialize(values: dict[str, Any]) -> dict[str, Any]:
+    """Serialize objects as plain data.
 
     Parameters
     ----------
     values : dict
-        Objects by name. One that is found twice, or within itself, is written once.
+        Objects by name. One that occurs twice, or contains itself, is written once.
 
     Returns
     -------
     dict
-        Plain data, for :func:`rebuild`. The message of an object that has no such form is in the
-        place of it, under ``unwritten``.
+        Plain data for :func:`deserialize`. ``unwritten`` holds, instead of each object that cannot
+        be serialized, the reason.
     """
-    writer = _Writer()
+    serializer = _Serializer()
     written, unwritten = {}, {}
     for name, value in values.items():
-        count = len(writer.objects)
+        count = len(serializer.objects)
         try:
-            written[name] = writer.write(value, name)
-        except CannotBeWrittenError as error:
+            written[name] = serializer.write(value, name)
+        except SerializationError as error:
             unwritten[name] = str(error)
-            writer.forget(count)
-    return {"format": 1, "objects": writer.objects, "values": written, "unwritten": unwritten}
+            serializer.discard_after(count)
+    return {"format": 1, "objects": serializer.objects, "values": written, "unwritten": unwritten}
 
 
-def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
-    """Make objects again from plain data.
+def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+    """Rebuild objects from plain data.
 
     Parameters
     ----------
-    description : dict
-        What :func:`describe` returned.
+    data : dict
+        Result of :func:`serialize`.
     without : collection of str, optional
-        Objects not to make.
+        Names of objects to leave out.
 
     Returns
     -------
@@ -76,127 +72,137 @@ def rebuild(description: dict[str, Any], without: Collection[str] = ()) -> dict[
     Raises
     ------
     ValueError
-        If the data names what is not allowed, or is not as :func:`describe` writes it.
+        If the data names a class or function that is not known to be safe, or is not a result of
+        :func:`serialize`.
     """
-    if not isinstance(description, dict) or description.get("format") != 1:
+    if not isinstance(data, dict) or data.get("format") != 1:
         raise ValueError(
             "mLSTMTime: expected objects in format 1 in the checkpoint; it is damaged, or was "
             "written by a newer version: update pytorch_forecasting_mlstm."
         )
     try:
-        reader, values = _Reader(description["objects"]), description["values"]
-        return {n: reader.of(n, value) for n, value in values.items() if n not in without}
-    except Exception as error:  # of the data of a stranger
+        deserializer, values = _Deserializer(data["objects"]), data["values"]
+        return {
+            name: deserializer.read_value(name, value)
+            for name, value in values.items()
+            if name not in without
+        }
+    except Exception as error:  # crafted data can raise anything
         if str(error).startswith("mLSTMTime: "):
             raise
         raise ValueError(
             f"mLSTMTime: the objects in the checkpoint are damaged, {type(error).__name__}: "
-            f"{first_line(error)}; take another checkpoint."
+            f"{first_line(error)}; load another checkpoint."
         ) from error
 
 
-def referred(written: dict[Any, Any]) -> int | None:
-    """Return the number of the object that a dict refers to, if it refers to one."""
-    number = written.get("number") if written.get(_KIND) == "object" else None
+def referenced_object(data: dict[Any, Any]) -> int | None:
+    """Return the number of the object that a dict refers to, or None if it is no reference."""
+    number = data.get("number") if data.get(_MARKER) == "object" else None
     return number if type(number) is int else None
 
 
-class _Writer:
+class _Serializer:
     def __init__(self) -> None:
         self.objects: list[Any] = []
-        self._numbers: dict[int, int] = {}
-        self._kept: list[Any] = []  # so that no id is given out twice
+        self._numbers: dict[int, int] = {}  # by id
+        self._keep_alive: list[Any] = []  # so that no id is used twice
 
-    def write(self, value: Any, where: str) -> Any:
+    def write(self, value: Any, location: str) -> Any:
+        """Return a value as plain data; ``location`` names it in errors."""
         kind = type(value)
-        if kind in _AS_THEY_ARE or kind is torch.nn.Parameter:
+        if kind in _PRIMITIVES or kind is torch.nn.Parameter:
             return value.detach() if kind is torch.Tensor and not value.is_leaf else value
         if kind in (list, tuple, torch.Size):
-            parts = [self.write(part, f"{where}[{i}]") for i, part in enumerate(value)]
-            return parts if kind is list else tuple(parts)
+            items = [self.write(item, f"{location}[{i}]") for i, item in enumerate(value)]
+            return items if kind is list else tuple(items)
         if (kind is dict or kind is OrderedDict) and all(map(_is_plain_key, value)):
-            pairs = {key: self.write(part, f"{where}[{key!r}]") for key, part in value.items()}
+            pairs = {key: self.write(item, f"{location}[{key!r}]") for key, item in value.items()}
             return pairs if kind is dict else OrderedDict(pairs)
         if isinstance(value, type) or (
             callable(value) and not hasattr(value, "__dict__") or hasattr(value, "__code__")
         ):
-            return {_KIND: "name", "path": _importable(value, where)}
+            return {_MARKER: "name", "path": _importable_name(value, location)}
         if id(value) not in self._numbers:
             number = self._numbers[id(value)] = len(self.objects)
-            self._kept.append(value)
+            self._keep_alive.append(value)
             self.objects.append(None)
-            self.objects[number] = self._object(value, where)
-        return {_KIND: "object", "number": self._numbers[id(value)]}
+            self.objects[number] = self._write_object(value, location)
+        return {_MARKER: "object", "number": self._numbers[id(value)]}
 
-    def forget(self, count: int) -> None:
-        """Take back all objects but the first ``count``."""
+    def discard_after(self, count: int) -> None:
+        """Discard all objects but the first ``count``."""
         del self.objects[count:]
         self._numbers = {key: number for key, number in self._numbers.items() if number < count}
 
-    def _object(self, value: Any, where: str) -> dict[str, Any]:
-        for kind, (take_apart, _) in VALUES.items():
+    def _write_object(self, value: Any, location: str) -> dict[str, Any]:
+        for kind, (encode, _) in CODECS.items():
             if type(value) is kind or (kind is np.generic and isinstance(value, kind)):
-                state = take_apart(value, where)
-                return {"class": kind.__name__, "state": self.write(state, where)}
-        path = _importable(type(value), where)
+                state = encode(value, location)
+                return {"class": kind.__name__, "state": self.write(state, location)}
+        name = _importable_name(type(value), location)
         try:
-            make, arguments, state, *items = value.__reduce_ex__(2)
+            constructor, arguments, state, *items = value.__reduce_ex__(2)
         except Exception as error:
-            raise CannotBeWrittenError(f"{where}, a {path}, has no state: {error}") from error
-        # a metric hands its name to __new__, which has no use for it
-        needed = () if isinstance(value, Metric) else arguments[1:]
-        if make is not _NEW or needed or any(items):
-            raise CannotBeWrittenError(f"{where}, a {path}, is more than its state")
-        return {"class": path, "state": self.write(state, where)}
+            raise SerializationError(
+                f"{location}, a {name}, cannot be reduced to a state: {error}"
+            ) from error
+        # a metric passes its name to __new__, which ignores it
+        new_arguments = () if isinstance(value, Metric) else arguments[1:]
+        if constructor is not _NEWOBJ or new_arguments or any(items):
+            raise SerializationError(f"{location}, a {name}, consists of more than its state")
+        return {"class": name, "state": self.write(state, location)}
 
 
-class _Reader:
+class _Deserializer:
     def __init__(self, objects: list[Any]) -> None:
         if not isinstance(objects, list):
             raise TypeError("no list of objects")
         self._objects = objects
-        self._allowed = allowed()
-        self._made: dict[int, Any] = {}
-        self._reading = ""
+        self._safe_globals = safe_globals()
+        self._built: dict[int, Any] = {}  # by number
+        self._current = ""  # name of the hyper-parameter that is read, for errors
 
-    def of(self, name: str, value: Any) -> Any:
-        """Read the value of a hyper-parameter."""
-        self._reading = name
-        return self.read(value)
+    def read_value(self, name: str, value: Any) -> Any:
+        """Return the value of a hyper-parameter."""
+        self._current = name
+        return self._read(value)
 
-    def read(self, value: Any) -> Any:
+    def _read(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
-            return type(value)(self.read(part) for part in value)
+            return type(value)(self._read(item) for item in value)
         if not isinstance(value, dict):
             return value
-        kind = value.get(_KIND)
+        kind = value.get(_MARKER)
         if kind is None:
-            return type(value)((key, self.read(part)) for key, part in value.items())
+            return type(value)((key, self._read(item)) for key, item in value.items())
         if kind == "name":
-            return self._name(value["path"])
-        number = referred(value)
+            return self._resolve(value["path"])
+        number = referenced_object(value)
         if number is None or not 0 <= number < len(self._objects):
             raise LookupError(f"no object {value.get('number')!r:.50}")
-        if number not in self._made:
-            self._make(number, self._objects[number])
-        return self._made[number]
+        if number not in self._built:
+            self._build(number, self._objects[number])
+        return self._built[number]
 
-    def _make(self, number: int, written: dict[str, Any]) -> None:
-        path, state = written["class"], written["state"]
-        if path in JOIN_BY_NAME:
-            self._made[number] = JOIN_BY_NAME[path](self.read(state))
+    def _build(self, number: int, data: dict[str, Any]) -> None:
+        name, state = data["class"], data["state"]
+        if name in DECODERS:
+            self._built[number] = DECODERS[name](self._read(state))
             return
-        kind = self._name(path)
+        kind = self._resolve(name)
         if not isinstance(kind, type):
-            raise ValueError(f"mLSTMTime: {path!r} in the checkpoint must be a class, it is none.")
-        # before its state is read: it may be within itself
-        new: Any = kind.__new__
-        item = self._made[number] = new(kind)
-        state = self.read(state)
-        if is_listed(kind) and not _is_whole(kind, state):
             raise ValueError(
-                f"mLSTMTime: the objects in the checkpoint are damaged, {self._reading} has a "
-                f"{path} without its state; pass {self._reading} to load_from_checkpoint, or take "
+                f"mLSTMTime: {name!r} in the checkpoint must be a class, got a "
+                f"{type(kind).__name__}; load another checkpoint."
+            )
+        new: Any = kind.__new__
+        item = self._built[number] = new(kind)  # before its state is read, which may contain it
+        state = self._read(state)
+        if is_default_global(kind) and not _is_complete_state(kind, state):
+            raise ValueError(
+                f"mLSTMTime: the objects in the checkpoint are damaged, {self._current} contains a "
+                f"{name} without its state; pass {self._current} to load_from_checkpoint, or load "
                 f"another checkpoint."
             )
         if hasattr(item, "__setstate__"):
@@ -204,42 +210,45 @@ class _Reader:
         elif state is not None:
             item.__dict__.update(state)
 
-    def _name(self, path: str) -> Any:
-        if path not in self._allowed:
+    def _resolve(self, name: str) -> Any:
+        """Return the class or function of a name if it is known to be safe."""
+        if name not in self._safe_globals:
             raise ValueError(
-                f"mLSTMTime: the checkpoint holds {path!r}, which is not among the classes and "
-                f"functions that are known to be safe. If you trust it, import it and allow it by "
-                f"torch.serialization.add_safe_globals([{path.rsplit('.', 1)[-1]}]) before you "
-                f"load; or pass the object itself, "
-                f"load_from_checkpoint(path, {self._reading}=...)."
+                f"mLSTMTime: the checkpoint names {name!r}, which is not among the classes and "
+                f"functions that are known to be safe. If you trust it, import it and allow it "
+                f"with torch.serialization.add_safe_globals([{name.rsplit('.', 1)[-1]}]) before "
+                f"you load; or pass the object itself, "
+                f"load_from_checkpoint(path, {self._current}=...)."
             )
-        return self._allowed[path]
+        return self._safe_globals[name]
 
 
-def _is_whole(kind: type, state: Any) -> bool:
-    """Return whether an object of a listed class has a state; they all have one."""
-    needed = {"_parameters", "_buffers", "_modules"} if issubclass(kind, nn.Module) else set()
-    needed |= {"_defaults"} if issubclass(kind, Metric) else set()
-    return isinstance(state, dict) and bool(state) and needed <= state.keys()
+def _is_complete_state(kind: type, state: Any) -> bool:
+    """Return whether a class of the default list can have such a state, which is never empty."""
+    required = {"_parameters", "_buffers", "_modules"} if issubclass(kind, nn.Module) else set()
+    required |= {"_defaults"} if issubclass(kind, Metric) else set()
+    return isinstance(state, dict) and bool(state) and required <= state.keys()
 
 
 def _is_plain_key(key: Any) -> bool:
-    """Return whether torch reads a dict with such a key; other dicts are written as pairs."""
+    """Return whether torch reads a dict with such a key; other dicts are encoded as pairs."""
     parts = key if type(key) is tuple else (key,)
-    return key != _KIND and all(type(part) in (str, int, float, bool, type(None)) for part in parts)
+    return key != _MARKER and all(
+        type(part) in (str, int, float, bool, type(None)) for part in parts
+    )
 
 
-def _importable(item: Any, where: str) -> str:
-    """Return the path of a class or function, or raise if no other process could find it there."""
-    path = path_of(item)
-    if path in allowed():
-        return path
+def _importable_name(item: Any, location: str) -> str:
+    """Return the name of a class or function, or raise if it cannot be imported by that name."""
+    name = qualified_name(item)
+    if name in safe_globals():
+        return name
     found: Any = sys.modules.get(item.__module__)
-    for name in item.__qualname__.split("."):
-        found = getattr(found, name, None)
+    for part in item.__qualname__.split("."):
+        found = getattr(found, part, None)
     if found is not item:
-        raise CannotBeWrittenError(
-            f"{where} is {path!r}, which cannot be found by its name; define it at the top level "
-            f"of a module"
+        raise SerializationError(
+            f"{location} is {name!r}, which cannot be imported by that name; define it at the top "
+            f"level of a module"
         )
-    return path
+    return name

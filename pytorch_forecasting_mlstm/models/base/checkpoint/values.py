@@ -1,7 +1,7 @@
-"""Values of NumPy, pandas and Python as plain data, and back.
+"""Encode values of NumPy, pandas and Python as plain data, and decode them.
 
-Each is taken apart to plain values, and put together again of what a stranger may have written:
-what it allocates is bounded by the data, and no text of it is taken for a path.
+The decoders do not trust their input: what they allocate is bounded by the size of the data, and
+no text is opened as a path.
 """
 
 import re
@@ -16,28 +16,29 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .safe_globals import is_listed
+from .safe_globals import is_default_global
 
-__all__ = ["JOIN_BY_NAME", "VALUES", "CannotBeWrittenError", "check_hash", "check_key"]
+__all__ = ["CODECS", "DECODERS", "SerializationError", "check_key"]
 
-_SHORT = 100  # characters of what is parsed: a dtype, a frequency, a date
-_SIDE = 1000  # how long a dimension of an empty array, or one of short texts, may be
-_ALIKE = 64  # keys of one hash in a dict or set: each is compared with all others
-_SPARSE = 64  # bytes of texts of fixed width to a character in them
+_MAX_PARSED_LENGTH = 100  # characters of a text to parse: a dtype, a frequency, a date
+_FREE_SIZE = 1000  # size of a dimension, or number of characters, that any array may have
+_MAX_COLLISIONS = 64  # keys with the same hash in a dict or set: each is compared with all others
+_MAX_BYTES_PER_CHARACTER = 64  # of arrays of fixed-width text
+_KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
-
-#: What pandas calls the types of an index; it would take others, and open what those name.
-_DTYPE = (
+#: dtypes of an index, as pandas writes them. pandas would parse others, too, and open the files
+#: that they name.
+_INDEX_DTYPE = (
     r"(bool(ean)?|object|str|string(\[\w+\])?|[uU]?[iI]nt\d+|[fF]loat\d+|timedelta64\[\w+\]"
     r"|period\[[\w-]+\]|datetime64\[\w+(, [\w/+:.-]+)?\])"
 )
 
 
-class CannotBeWrittenError(TypeError):
-    """Raised for what has no form as plain data, a lambda for example."""
+class SerializationError(TypeError):
+    """Raised for an object that cannot be written as plain data, for example a lambda."""
 
 
-def _split_array(array: np.ndarray, where: str) -> dict[str, Any]:
+def _encode_array(array: np.ndarray, location: str) -> dict[str, Any]:
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         data: Any = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     elif array.dtype.kind in "mM":
@@ -45,123 +46,125 @@ def _split_array(array: np.ndarray, where: str) -> dict[str, Any]:
     elif array.dtype.kind in "OU":
         data = [x.item() if isinstance(x, np.generic) else x for x in array.reshape(-1).tolist()]
     else:
-        raise CannotBeWrittenError(f"{where} is an array of {array.dtype}")
+        raise SerializationError(f"{location} is an array of {array.dtype}")
     return {"dtype": str(array.dtype), "shape": array.shape, "data": data}
 
 
-def _join_array(state: dict[str, Any]) -> np.ndarray:
-    if not re.fullmatch(r"[<>=|]?\w+(\[\w+\])?", _short(state["dtype"])):
-        raise TypeError("an array of another type")
+def _decode_array(state: dict[str, Any]) -> np.ndarray:
+    if not re.fullmatch(r"[<>=|]?\w+(\[\w+\])?", _short_text(state["dtype"])):
+        raise TypeError("an array of an unsupported dtype")
     dtype, data, shape = np.dtype(state["dtype"]), state["data"], tuple(state["shape"])
     count = data.numel() if isinstance(data, torch.Tensor) else len(data)
-    if max(shape, default=0) > max(count, _SIDE):
-        raise ValueError(f"an array of shape {shape} of {count} elements")
+    if max(shape, default=0) > max(count, _FREE_SIZE):
+        raise ValueError(f"an array of shape {shape} with {count} elements")
     if isinstance(data, torch.Tensor):
         array = data.numpy()
-        written = np.dtype(np.int64) if dtype.kind in "mM" else dtype
-        if (array.dtype.kind, array.dtype.itemsize) != (written.kind, written.itemsize):
+        stored = np.dtype(np.int64) if dtype.kind in "mM" else dtype
+        if (array.dtype.kind, array.dtype.itemsize) != (stored.kind, stored.itemsize):
             raise TypeError(f"numbers of {array.dtype} for an array of {dtype}")
         return array.astype(dtype).reshape(shape)
     if dtype.kind not in "OU":
         raise TypeError(f"a list for an array of {dtype}")
-    if dtype.kind == "U" and dtype.itemsize * count > _SPARSE * (_SIDE + sum(map(len, data))):
-        raise ValueError(f"an array of {dtype} for short texts")
+    if dtype.kind == "U":
+        characters = _FREE_SIZE + sum(map(len, data))
+        if dtype.itemsize * count > _MAX_BYTES_PER_CHARACTER * characters:
+            raise ValueError(f"an array of {dtype} for short texts")
     array = np.empty(count, dtype)
     array[:] = data
     return array.reshape(shape)
 
 
-def _split_index(index: pd.Index, where: str) -> dict[str, Any]:
+def _encode_index(index: pd.Index, location: str) -> dict[str, Any]:
     if isinstance(index, pd.CategoricalIndex):
-        codes, classes = np.asarray(index.codes), index.categories
-        return {"data": codes, "dtype": [classes, index.ordered], "name": index.name}
+        codes, categories = np.asarray(index.codes), index.categories
+        return {"data": codes, "dtype": [categories, index.ordered], "name": index.name}
     return {"data": index.to_numpy(), "dtype": str(index.dtype), "name": index.name}
 
 
-def _join_index(state: dict[str, Any]) -> pd.Index:
+def _decode_index(state: dict[str, Any]) -> pd.Index:
     dtype = state["dtype"]
     if isinstance(dtype, list):
-        classes, ordered = dtype
-        data = pd.Categorical.from_codes(state["data"], categories=classes, ordered=ordered)
+        categories, ordered = dtype
+        data = pd.Categorical.from_codes(state["data"], categories=categories, ordered=ordered)
         return pd.CategoricalIndex(data, name=state["name"])
-    return pd.Index(state["data"], dtype=_index_dtype(dtype), name=state["name"])
+    return pd.Index(state["data"], dtype=_parse_index_dtype(dtype), name=state["name"])
 
 
-def _index_dtype(written: str) -> Any:
-    """Parse a dtype, without what pandas would open: ``dateutil/`` leads to any file."""
-    if not re.fullmatch(rf"{_DTYPE}|interval\[{_DTYPE}(, \w+)?\]", _short(written)):
-        raise TypeError(f"an index of {written}")
-    for zone in re.findall(r"datetime64\[\w+, ([^\]]*)", _short(written)):
+def _parse_index_dtype(text: str) -> Any:
+    """Parse a dtype, but not those with which pandas opens a file, such as ``dateutil//path``."""
+    if not re.fullmatch(rf"{_INDEX_DTYPE}|interval\[{_INDEX_DTYPE}(, \w+)?\]", _short_text(text)):
+        raise TypeError(f"an index of {text}")
+    for zone in re.findall(r"datetime64\[\w+, ([^\]]*)", _short_text(text)):
         if not re.fullmatch(r"UTC([+-][\d:.]+)?", zone):
-            _join_zone(zone)
-    dtype = pd.api.types.pandas_dtype(written)
+            _decode_zone(zone)
+    dtype = pd.api.types.pandas_dtype(text)
     if isinstance(dtype, np.dtype) and dtype.kind not in "biufmMO":
         raise TypeError(f"an index of {dtype}")
     return dtype
 
 
-def _split_levels(index: pd.MultiIndex, where: str) -> dict[str, Any]:
+def _encode_multi_index(index: pd.MultiIndex, location: str) -> dict[str, Any]:
     codes = [np.asarray(codes) for codes in index.codes]
     return {"levels": list(index.levels), "codes": codes, "names": list(index.names)}
 
 
-def _join_levels(state: dict[str, Any]) -> pd.MultiIndex:
+def _decode_multi_index(state: dict[str, Any]) -> pd.MultiIndex:
     return pd.MultiIndex(state["levels"], state["codes"], names=state["names"])
 
 
-def _split_series(series: pd.Series, where: str) -> dict[str, Any]:
+def _encode_series(series: pd.Series, location: str) -> dict[str, Any]:
     return {"values": pd.Index(series, name=series.name), "index": series.index}
 
 
-def _join_series(state: dict[str, Any]) -> pd.Series:
+def _decode_series(state: dict[str, Any]) -> pd.Series:
     values = state["values"]
     return pd.Series(values.array.copy(), index=state["index"], name=values.name)
 
 
-def _split_frame(frame: pd.DataFrame, where: str) -> dict[str, Any]:
+def _encode_frame(frame: pd.DataFrame, location: str) -> dict[str, Any]:
     columns = [pd.Index(frame.iloc[:, number]) for number in range(frame.shape[1])]
     return {"columns": frame.columns, "index": frame.index, "data": columns}
 
 
-def _join_frame(state: dict[str, Any]) -> pd.DataFrame:
+def _decode_frame(state: dict[str, Any]) -> pd.DataFrame:
     data = {i: values.array.copy() for i, values in enumerate(state["data"])}
     frame = pd.DataFrame(data, index=state["index"])
     frame.columns = state["columns"]
     return frame
 
 
-def _split_scalar(value: np.generic, where: str) -> dict[str, Any]:
+def _encode_scalar(value: np.generic, location: str) -> dict[str, Any]:
     return {"array": np.asarray(value)}
 
 
-def _join_scalar(state: dict[str, Any]) -> np.generic:
+def _decode_scalar(state: dict[str, Any]) -> np.generic:
     return state["array"][()]
 
 
-def _split_timestamp(value: pd.Timestamp, where: str) -> dict[str, Any]:
-    zone = _split_zone(value.tzinfo, where)
+def _encode_timestamp(value: pd.Timestamp, location: str) -> dict[str, Any]:
+    zone = _encode_zone(value.tzinfo, location)
     if zone is not None:
         value = value.tz_convert("UTC").tz_localize(None)
     return {"array": np.asarray(value.to_numpy()), "zone": zone}
 
 
-def _join_timestamp(state: dict[str, Any]) -> pd.Timestamp:
-    value, zone = pd.Timestamp(state["array"][()]), _join_zone(state["zone"])
+def _decode_timestamp(state: dict[str, Any]) -> pd.Timestamp:
+    value, zone = pd.Timestamp(state["array"][()]), _decode_zone(state["zone"])
     return value if zone is None else value.tz_localize("UTC").tz_convert(zone)
 
 
-def _split_datetime(value: datetime, where: str) -> dict[str, Any]:
+def _encode_datetime(value: datetime, location: str) -> dict[str, Any]:
     iso = value.replace(tzinfo=None).isoformat()
-    return {"iso": iso, "fold": value.fold, "zone": _split_zone(value.tzinfo, where)}
+    return {"iso": iso, "fold": value.fold, "zone": _encode_zone(value.tzinfo, location)}
 
 
-def _join_datetime(state: dict[str, Any]) -> datetime:
-    value = datetime.fromisoformat(_short(state["iso"]))
-    return value.replace(fold=state["fold"], tzinfo=_join_zone(state["zone"]))
+def _decode_datetime(state: dict[str, Any]) -> datetime:
+    value = datetime.fromisoformat(_short_text(state["iso"]))
+    return value.replace(fold=state["fold"], tzinfo=_decode_zone(state["zone"]))
 
 
-def _split_zone(zone: tzinfo | None, where: str) -> str | float | None:
-    """Write a time zone as its name or, of one without, its offset in seconds."""
+def _encode_zone(zone: tzinfo | None, location: str) -> str | float | None:
+    """Return the name of a time zone or, if it has none, its offset in seconds."""
     if zone is None:
         return None
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)  # of zoneinfo and pytz
@@ -169,107 +172,114 @@ def _split_zone(zone: tzinfo | None, where: str) -> str | float | None:
         return str(name)
     offset = zone.utcoffset(None)
     if offset is None:
-        raise CannotBeWrittenError(f"{where} has the time zone {zone!r}, which has no name")
+        raise SerializationError(
+            f"{location} has the time zone {zone!r}, which has neither a name nor a fixed offset"
+        )
     return offset.total_seconds()
 
 
-def _join_zone(zone: str | float | None) -> tzinfo | None:
+def _decode_zone(zone: str | float | None) -> tzinfo | None:
     if isinstance(zone, str):
         try:
-            return ZoneInfo(_short(zone))
-        except (OSError, LookupError, ValueError) as error:  # "Europe" is a folder
+            return ZoneInfo(_short_text(zone))
+        except (OSError, LookupError, ValueError) as error:  # "Europe" is a directory
             raise ValueError(
-                f"mLSTMTime: the checkpoint holds the time zone {zone!r:.50}, which this machine "
-                f"does not know; update the package tzdata, or take another checkpoint."
+                f"mLSTMTime: the checkpoint contains the time zone {zone!r:.50}, which is unknown "
+                f"on this machine; update the package tzdata, or load another checkpoint."
             ) from error
     return None if zone is None else timezone(timedelta(seconds=zone))
 
 
-def _split_dict(value: dict[Any, Any], where: str) -> list[Any]:
-    return [(key, part) for key, part in value.items()]
+def _encode_dict(value: dict[Any, Any], location: str) -> list[Any]:
+    return list(value.items())
 
 
-def _join_partial(state: list[Any]) -> Any:
+def _decode_partial(state: list[Any]) -> Any:
     function, arguments, keywords = state
-    if isinstance(function, type) and is_listed(function):
-        # it would be called: a layer of as many weights as the file says
+    if isinstance(function, type) and is_default_global(function):
+        # calling it could allocate, for example, a layer of any size
         raise TypeError(f"a partial of the class {function.__name__}")
     return partial(function, *arguments, **keywords)
 
 
-def _short(text: str) -> str:
-    """Return a text that is about to be parsed, if it is one of those that are written."""
-    if not isinstance(text, str) or len(text) > _SHORT:
-        raise TypeError(f"{type(text).__name__} of length {len(text)} for a short text")
+def _short_text(text: str) -> str:
+    """Return a text that is about to be parsed, or raise if it is too long."""
+    if not isinstance(text, str) or len(text) > _MAX_PARSED_LENGTH:
+        raise TypeError(f"{type(text).__name__} of length {len(text)} instead of a short text")
     return text
 
 
-def check_hash(key: Any, met: dict[int, int]) -> None:
-    """Count a key by its hash, and refuse it after too many of the same.
+def check_key(key: Any, hash_counts: dict[int, int]) -> None:
+    """Raise for a key that is not plain data, or if too many keys have its hash.
 
-    Integers of one hash may be written down in any number: 2^61 - 1, and its multiples.
+    Parameters
+    ----------
+    key : Any
+        Key of a dict, or element of a set.
+    hash_counts : dict of int to int
+        Number of keys by hash, in the same dict or set. It is updated.
+    """
+    parts = key if type(key) is tuple and len(key) <= _MAX_PARSED_LENGTH else (key,)
+    if any(type(part) not in _KEY_TYPES for part in parts):
+        raise ValueError(f"a {type(key).__name__} as the key of a dict, or in a set")
+    _check_collisions(key, hash_counts)
+
+
+def _check_collisions(key: Any, hash_counts: dict[int, int]) -> None:
+    """Count a key by its hash, and raise if too many keys have the same.
+
+    Any number of integers have the same hash: 2^61 - 1 and its multiples, for example.
     """
     number = hash(key)
-    met[number] = met.get(number, 0) + 1
-    if met[number] > _ALIKE:
-        raise ValueError(f"more than {_ALIKE} keys of one hash")
+    hash_counts[number] = hash_counts.get(number, 0) + 1
+    if hash_counts[number] > _MAX_COLLISIONS:
+        raise ValueError(f"more than {_MAX_COLLISIONS} keys with the same hash")
 
 
-def check_key(key: Any, met: dict[int, int]) -> None:
-    """Refuse a key that is no plain one, or after too many of its hash."""
-    parts = key if type(key) is tuple and len(key) <= _SHORT else (key,)
-    if any(type(part) not in _PLAIN_KEYS for part in parts):
-        raise ValueError(f"a {type(key).__name__} as the key of a dict, or in a set")
-    check_hash(key, met)
-
-
-_PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
-
-
-def _items(state: list[Any]) -> list[Any]:
-    """Return the items of a dict, once their keys are checked."""
-    met: dict[int, int] = {}
-    items = [(key, part) for key, part in state]
+def _checked_items(state: list[Any]) -> list[Any]:
+    """Return the items of a dict after a check of their keys."""
+    hash_counts: dict[int, int] = {}
+    items = [(key, value) for key, value in state]
     for key, _ in items:
-        check_hash(key, met)
+        _check_collisions(key, hash_counts)
     return items
 
 
-def _members(state: list[Any]) -> list[Any]:
-    """Return the members of a set, once they are checked."""
-    met: dict[int, int] = {}
-    for member in state:
-        check_hash(member, met)
+def _checked_elements(state: list[Any]) -> list[Any]:
+    """Return the elements of a set after a check."""
+    hash_counts: dict[int, int] = {}
+    for element in state:
+        _check_collisions(element, hash_counts)
     return state
 
 
-def _join_dict(state: list[Any]) -> dict[Any, Any]:
-    return dict(_items(state))
+def _decode_dict(state: list[Any]) -> dict[Any, Any]:
+    return dict(_checked_items(state))
 
 
-def _join_ordered(state: list[Any]) -> OrderedDict[Any, Any]:
-    return OrderedDict(_items(state))
+def _decode_ordered_dict(state: list[Any]) -> OrderedDict[Any, Any]:
+    return OrderedDict(_checked_items(state))
 
 
-def _frequency(text: str) -> str:
-    if not re.fullmatch(r"[\w.-]+", _short(text)):
-        raise TypeError("another frequency")
+def _decode_set(state: list[Any]) -> set[Any]:
+    return set(_checked_elements(state))
+
+
+def _decode_frozenset(state: list[Any]) -> frozenset[Any]:
+    return frozenset(_checked_elements(state))
+
+
+def _parse_frequency(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", _short_text(text)):
+        raise TypeError("an unsupported frequency")
     return text
 
 
-def _set(state: list[Any]) -> set[Any]:
-    return set(_members(state))
-
-
-def _frozenset(state: list[Any]) -> frozenset[Any]:
-    return frozenset(_members(state))
-
-
-_INDEX = (_split_index, _join_index)
-#: How to take apart and to put together, by class; a subclass of its own is written as an object.
-VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
-    np.ndarray: (_split_array, _join_array),
-    np.generic: (_split_scalar, _join_scalar),
+_INDEX = (_encode_index, _decode_index)
+#: Encoder and decoder of each class. Instances of other subclasses are written as objects.
+CODECS: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
+    np.ndarray: (_encode_array, _decode_array),
+    np.generic: (_encode_scalar, _decode_scalar),
     pd.Index: _INDEX,
     pd.RangeIndex: _INDEX,
     pd.DatetimeIndex: _INDEX,
@@ -277,32 +287,36 @@ VALUES: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     pd.PeriodIndex: _INDEX,
     pd.IntervalIndex: _INDEX,
     pd.CategoricalIndex: _INDEX,
-    pd.MultiIndex: (_split_levels, _join_levels),
-    pd.Series: (_split_series, _join_series),
-    pd.DataFrame: (_split_frame, _join_frame),
-    pd.Timestamp: (_split_timestamp, _join_timestamp),
+    pd.MultiIndex: (_encode_multi_index, _decode_multi_index),
+    pd.Series: (_encode_series, _decode_series),
+    pd.DataFrame: (_encode_frame, _decode_frame),
+    pd.Timestamp: (_encode_timestamp, _decode_timestamp),
     pd.Timedelta: (
-        lambda value, where: {"array": np.asarray(value.to_numpy())},
+        lambda value, location: {"array": np.asarray(value.to_numpy())},
         lambda state: pd.Timedelta(state["array"][()]),
     ),
     pd.Period: (
-        lambda value, where: [value.ordinal, value.freqstr],
-        lambda state: pd.Period(ordinal=state[0], freq=_frequency(state[1])),
+        lambda value, location: [value.ordinal, value.freqstr],
+        lambda state: pd.Period(ordinal=state[0], freq=_parse_frequency(state[1])),
     ),
     pd.Interval: (
-        lambda value, where: [value.left, value.right, value.closed],
+        lambda value, location: [value.left, value.right, value.closed],
         lambda state: pd.Interval(*state),
     ),
-    datetime: (_split_datetime, _join_datetime),
-    date: (lambda value, where: value.isoformat(), lambda state: date.fromisoformat(_short(state))),
+    datetime: (_encode_datetime, _decode_datetime),
+    date: (
+        lambda value, location: value.isoformat(),
+        lambda state: date.fromisoformat(_short_text(state)),
+    ),
     timedelta: (
-        lambda value, where: [value.days, value.seconds, value.microseconds],
+        lambda value, location: [value.days, value.seconds, value.microseconds],
         lambda state: timedelta(*state),
     ),
-    dict: (_split_dict, _join_dict),
-    OrderedDict: (_split_dict, _join_ordered),
-    set: (lambda value, where: list(value), _set),
-    partial: (lambda value, where: [value.func, value.args, value.keywords], _join_partial),
-    frozenset: (lambda value, where: list(value), _frozenset),
+    dict: (_encode_dict, _decode_dict),
+    OrderedDict: (_encode_dict, _decode_ordered_dict),
+    set: (lambda value, location: list(value), _decode_set),
+    partial: (lambda value, location: [value.func, value.args, value.keywords], _decode_partial),
+    frozenset: (lambda value, location: list(value), _decode_frozenset),
 }
-JOIN_BY_NAME = {kind.__name__: join for kind, (_, join) in VALUES.items()}
+#: Decoders by the name of the class.
+DECODERS = {kind.__name__: decode for kind, (_, decode) in CODECS.items()}

@@ -1,4 +1,4 @@
-"""Whether a dataset yields the batches that a model was made to read."""
+"""Check that a dataset, a batch or a table suits the model that is going to read it."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _HINT = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, 
 
 
 def check_dataset(model: Any, dataset: TimeSeriesDataSet) -> None:
-    """Raise if a dataset has other columns, labels, lengths or targets than the model was made for.
+    """Raise if columns, labels, lengths or targets of a dataset differ from those of the model.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def check_dataset(model: Any, dataset: TimeSeriesDataSet) -> None:
     Raises
     ------
     ValueError
-        With what differs.
+        If they differ; the message names the difference.
     """
     caller, hparams = type(model).__name__, model.hparams
     _check_target(model, dataset)
@@ -85,14 +85,14 @@ def _check_target(model: Any, dataset: TimeSeriesDataSet) -> None:
         strict=True,
     ):
         transformations = [getattr(part, "transformation", None) for part in normalizers]
-        # two transformations of the user's own are taken for the same
-        names = [part if isinstance(part, str | None) else "own" for part in transformations]
+        # two transformations that the user defined are assumed to be the same
+        names = [part if isinstance(part, str | None) else "custom" for part in transformations]
         labels = [getattr(part, "classes_", None) for part in normalizers]
         if names[0] != names[1] or labels[0] != labels[1]:
-            made_for, given = map(_format_normalization, transformations, labels)
+            expected_text, got_text = map(_format_normalization, transformations, labels)
             raise ValueError(
                 f"{caller}: the model was made for a target_normalizer of {name!r} with "
-                f"{made_for}, got a dataset with {given}; {_HINT}."
+                f"{expected_text}, got a dataset with {got_text}; {_HINT}."
             )
 
 
@@ -110,7 +110,7 @@ def _difference(expected: Any, got: Any) -> str:
 
 
 def check_batch(model: Any, x: dict[str, Any]) -> None:
-    """Raise if a batch has other columns than the model was made for, or more steps.
+    """Raise if columns of a batch differ from those of the model, or if it has more steps.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
     Raises
     ------
     TypeError, ValueError
-        With the expected and the actual numbers.
+        If so; the message names the expected and the actual numbers.
     """
     caller, hparams = type(model).__name__, model.hparams
     require_batch(x, caller)
@@ -136,22 +136,23 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
                 )
     history, horizon = x["encoder_cont"].shape[1], x["decoder_cont"].shape[1]
     for part, steps in (("encoder", history), ("prediction", horizon)):
-        longest = hparams[f"max_{part}_length"]
-        if steps > longest:
+        max_steps = hparams[f"max_{part}_length"]
+        if steps > max_steps:
             raise ValueError(
-                f"{caller}: the model was made for a max_{part}_length of {longest}, got a batch "
+                f"{caller}: the model was made for a max_{part}_length of {max_steps}, got a batch "
                 f"of {steps} steps; {_HINT}, or a model from this dataset."
             )
-    longest = hparams.max_prediction_length
-    if horizon < longest and any(map(is_joint_over_horizon, primary_metrics(model.loss))):
+    max_horizon = hparams.max_prediction_length
+    if horizon < max_horizon and any(map(is_joint_over_horizon, primary_metrics(model.loss))):
         raise ValueError(
-            f"{caller}: {model.loss!r} forecasts all {longest} steps of the horizon jointly, got a "
-            f"batch of {horizon} steps; make the dataset with min_prediction_length={longest}."
+            f"{caller}: {model.loss!r} forecasts all {max_horizon} steps of the horizon jointly, "
+            f"got a batch of {horizon} steps; make the dataset with "
+            f"min_prediction_length={max_horizon}."
         )
 
 
 def require_batch(x: Any, caller: str) -> None:
-    """Raise unless x is what a loader of a dataset yields as x."""
+    """Raise unless x is the inputs of a batch, as a loader of a dataset yields them."""
     if not isinstance(x, dict) or "decoder_lengths" not in x:
         raise TypeError(
             f"{caller}: a batch must come from a loader of a TimeSeriesDataSet, got "
@@ -185,7 +186,8 @@ def dataset_from_frame(model: Any, data: pd.DataFrame) -> TimeSeriesDataSet:
     if parameters is None:
         raise ValueError(
             f"{caller}: to predict a table, the model must know its dataset, got one that was not "
-            f"made from any; make it with {caller}.from_dataset, or pass a TimeSeriesDataSet."
+            f"made from a dataset; make it with {caller}.from_dataset, or pass a "
+            f"TimeSeriesDataSet."
         )
     _check_frame(data, parameters, caller)
     names = to_list(parameters["target"])
@@ -232,11 +234,11 @@ def _check_frame(data: pd.DataFrame, parameters: dict[str, Any], caller: str) ->
     missing = [name for name in columns if name not in data and name not in computed]
     if missing:
         raise ValueError(
-            f"{caller}: the table to predict must have the columns that the model was made with, "
-            f"it lacks {missing}; add these."
+            f"{caller}: the table to predict must have the columns of the model's dataset, got "
+            f"one without {missing}; add these."
         )
     if data.empty:
-        raise ValueError(f"{caller}: the table to predict must have rows, got none.")
+        raise ValueError(f"{caller}: the table to predict must have rows, got none; add some.")
     if not types.is_integer_dtype(data[time]):
         raise TypeError(
             f"{caller}: column {time!r} of the table to predict must hold integers, got "
@@ -257,7 +259,7 @@ def check_sample_construction(dataset: TimeSeriesDataSet, caller: str) -> None:
     Raises
     ------
     ValueError
-        With the variable.
+        If it cannot; the message names the variable.
     """
     _check_real_targets(dataset, caller)
     _check_fill_values(dataset, caller)
@@ -277,8 +279,8 @@ def check_sample_construction(dataset: TimeSeriesDataSet, caller: str) -> None:
             raise ValueError(
                 f"{caller}: an EncoderNormalizer needs {scaler.min_length} steps of history to "
                 f"scale {label}, got a dataset with min_encoder_length="
-                f"{dataset.min_encoder_length}; make it longer, or give scalers, or "
-                f"target_normalizer, another for it."
+                f"{dataset.min_encoder_length}; make the dataset with a larger one, or with "
+                f"another scaler or target_normalizer for it."
             )
     lengths = dataset.index["sequence_length"].to_numpy()
     try:
@@ -309,14 +311,14 @@ def _check_real_targets(dataset: TimeSeriesDataSet, caller: str) -> None:
 
 
 def _check_fill_values(dataset: TimeSeriesDataSet, caller: str) -> None:
-    """Raise if a fill value cannot be used, which would otherwise show at the first gap only."""
+    """Raise if a fill value cannot be used, which otherwise fails only at the first gap."""
     for name, value in dataset.encoded_constant_fill_strategy.items():
         if np.ndim(value) > 0:
             raise ValueError(
                 f"{caller}: the value that constant_fill_strategy has for {name!r} must be a "
-                f"single number once it is scaled, got {len(value)} from its "
-                f"{type(dataset.get_transformer(name)).__name__}; leave it out, or give scalers "
-                f"another for {name!r}, such as GroupNormalizer()."
+                f"single number after scaling, got {len(value)} from its "
+                f"{type(dataset.get_transformer(name)).__name__}; leave it out, or make the "
+                f"dataset with another scaler for {name!r}, such as GroupNormalizer()."
             )
 
 

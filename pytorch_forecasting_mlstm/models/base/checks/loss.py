@@ -1,4 +1,4 @@
-"""Whether a loss can be trained on a dataset: what would fail later is reported at once."""
+"""Check that a loss can be trained on a dataset, before the training fails."""
 
 import warnings
 from collections.abc import Iterator
@@ -50,8 +50,8 @@ from .nonfinite import target_fill_values
 
 __all__ = ["check_logging_metrics", "check_losses", "dry_run_loss"]
 
-#: What distributions need of a normalizer: one of these transformations, and a center or none.
-_NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
+#: What distributions need of a normalizer: one of these transformations, and its ``center``.
+_REQUIREMENTS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (
         NegativeBinomialDistributionLoss,
         # not "sqrt": pytorch-forecasting multiplies means by the scale of the roots
@@ -62,16 +62,16 @@ _NEEDS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (BetaDistributionLoss, ("logit",), True),
 )
 #: Losses that average over a batch, or treat a forecast as one vector: they have no loss per step.
-_NO_STEPS = (AggregationMetric, MultivariateNormalDistributionLoss, MQF2DistributionLoss)
-#: Losses that cannot weigh steps: they fail on weights, or take them for something else.
-_NO_WEIGHTS = (*_NO_STEPS, MASE, TorchMetricWrapper)
-#: Distributions whose samples are transformed, so that a target must be in the image of that.
-_TRANSFORMED = (
+_WITHOUT_STEPS = (AggregationMetric, MultivariateNormalDistributionLoss, MQF2DistributionLoss)
+#: Losses that cannot weight steps: they fail on weights, or misinterpret them.
+_WITHOUT_WEIGHTS = (*_WITHOUT_STEPS, MASE, TorchMetricWrapper)
+#: Distributions whose samples are transformed: a target must be in the image of this map.
+_TRANSFORMED_DISTRIBUTIONS = (
     NormalDistributionLoss,
     MultivariateNormalDistributionLoss,
     MQF2DistributionLoss,
 )
-_NONNEGATIVE = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
+_NONNEGATIVE_LOSSES = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
 
 
 class _UnsupportedError(ValueError):
@@ -79,8 +79,8 @@ class _UnsupportedError(ValueError):
 
 
 @contextmanager
-def _named(caller: str) -> Iterator[None]:
-    """Begin the messages of unsupported losses with the name of the caller."""
+def _prefix_errors(caller: str) -> Iterator[None]:
+    """Prefix the messages of unsupported losses with the name of the caller."""
     try:
         yield
     except _UnsupportedError as error:
@@ -88,10 +88,10 @@ def _named(caller: str) -> Iterator[None]:
 
 
 def _raise_unsupported(loss: Any, problem: str, hint: str) -> NoReturn:
-    raise _UnsupportedError(f"{_name(loss)} {problem}; {hint}.")
+    raise _UnsupportedError(f"{_loss_name(loss)} {problem}; {hint}.")
 
 
-def _name(loss: Any) -> str:
+def _loss_name(loss: Any) -> str:
     wrapped = isinstance(loss, TorchMetricWrapper)
     return type(loss.torchmetric if wrapped else loss).__name__
 
@@ -110,7 +110,7 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
     """
     normalizers = target_normalizers(dataset.target_normalizer)
     values, fills = dataset.data["target"], target_fill_values(dataset)
-    with _named(caller):
+    with _prefix_errors(caller):
         for name, part, normalizer, target in zip(
             dataset.target_names, per_target_losses(loss), normalizers, values, strict=True
         ):
@@ -136,7 +136,7 @@ def check_logging_metrics(metrics: Any, dataset: TimeSeriesDataSet, caller: str)
     caller : str
         Name to begin the message with.
     """
-    with _named(caller):
+    with _prefix_errors(caller):
         for metric in metrics:
             for component in component_metrics(metric):
                 for normalizer in target_normalizers(dataset.target_normalizer):
@@ -144,7 +144,7 @@ def check_logging_metrics(metrics: Any, dataset: TimeSeriesDataSet, caller: str)
 
 
 def _check_composite(loss: CompositeMetric, normalizer: Any, multi_target: bool) -> None:
-    """Raise if the parts of a sum of metrics do not read the same output in the same way."""
+    """Raise if the parts of a sum of metrics interpret the output in different ways."""
     parts = list(loss._metrics)
     if not parts:
         _raise_unsupported(loss, "has no parts", "make it as a sum, SMAPE() + MAE()")
@@ -157,8 +157,8 @@ def _check_composite(loss: CompositeMetric, normalizer: Any, multi_target: bool)
         if not (same_link and same_size and same_kind):
             _raise_unsupported(
                 loss,
-                f"adds {_name(first)} and {_name(other)}, which read the forecast in different "
-                f"ways",
+                f"adds {_loss_name(first)} and {_loss_name(other)}, which read the forecast in "
+                f"different ways",
                 "add metrics of one kind, for example SMAPE() + MAE()",
             )
     if not multi_target and any(isinstance(part, MASE) for part in parts):
@@ -204,10 +204,10 @@ def _check_metric(loss: Any, normalizer: Any) -> None:
     if isinstance(loss, AggregationMetric) and type(loss.metric) not in (MAE, MAPE, RMSE, SMAPE):
         _raise_unsupported(
             loss,
-            f"can take the mean of points only, got {_name(loss.metric)}",
+            f"can take the mean of points only, got {_loss_name(loss.metric)}",
             "wrap MAE(), MAPE(), RMSE() or SMAPE()",
         )
-    for kind, transformations, center in _NEEDS:
+    for kind, transformations, center in _REQUIREMENTS:
         if not isinstance(loss, kind):
             continue
         transformation = getattr(normalizer, "transformation", None)
@@ -227,42 +227,43 @@ def _check_metric(loss: Any, normalizer: Any) -> None:
 
 
 def _is_minimized(metric: Metric) -> bool:
-    """Return whether the lowest value is the best. Metrics of torchmetrics say so, others may not.
+    """Return whether a metric can be minimized.
 
-    A metric of torchmetrics that does not say has no best value.
+    Its ``higher_is_better`` may be None: then a metric of torchmetrics has no best value, and any
+    other metric does not define it.
     """
-    of_torchmetrics = type(metric).__module__.startswith("torchmetrics.")
+    from_torchmetrics = type(metric).__module__.startswith("torchmetrics.")
     return metric.higher_is_better is False or (
-        metric.higher_is_better is None and not of_torchmetrics
+        metric.higher_is_better is None and not from_torchmetrics
     )
 
 
 def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None:
     """Raise if the dataset has weights or padding that the loss cannot handle."""
     shortest, longest = dataset.min_prediction_length, dataset.max_prediction_length
-    if dataset.weight is not None and isinstance(loss, _NO_WEIGHTS):
+    if dataset.weight is not None and isinstance(loss, _WITHOUT_WEIGHTS):
         _raise_unsupported(
             loss,
-            f"cannot weigh steps, got a dataset with weight={dataset.weight!r}",
-            "make the dataset without, or pass another loss",
+            f"cannot weight steps, got a dataset with weight={dataset.weight!r}",
+            "make the dataset without weight, or pass another loss",
         )
     if isinstance(loss, MQF2DistributionLoss) and loss.prediction_length != longest:
         _raise_unsupported(
             loss,
             f"needs prediction_length={longest}, the dataset's max_prediction_length, got "
             f"{loss.prediction_length}",
-            "make it with that",
+            f"make it with prediction_length={longest}",
         )
     if isinstance(loss, MASE) and dataset.min_encoder_length + shortest < 2:
         _raise_unsupported(
             loss,
-            "compares with the change from step to step, of which a window of one step has none",
+            "compares with the change from step to step, got a dataset with windows of one step",
             "make the dataset with min_encoder_length=1 or more",
         )
     if shortest == longest:
         return
     padding = torch.zeros(())  # pytorch-forecasting pads short horizons with 0
-    if isinstance(loss, _NO_STEPS) or not _in_support(loss, normalizer, padding):
+    if isinstance(loss, _WITHOUT_STEPS) or not _in_support(loss, normalizer, padding):
         _raise_unsupported(
             loss,
             f"cannot leave out the padding of short horizons, got a dataset with "
@@ -301,10 +302,10 @@ def _in_support(loss: Any, normalizer: Any, values: Tensor) -> Tensor:
         return constraints.nonnegative_integer.check(values)
     if isinstance(loss, BetaDistributionLoss):
         return constraints.unit_interval.check(values)
-    if isinstance(loss, _NONNEGATIVE):
+    if isinstance(loss, _NONNEGATIVE_LOSSES):
         return constraints.nonnegative.check(values)
     transformation = getattr(normalizer, "transformation", None)
-    if isinstance(loss, _TRANSFORMED) and transformation is not None:
+    if isinstance(loss, _TRANSFORMED_DISTRIBUTIONS) and transformation is not None:
         inverse = TorchNormalizer.get_transform(transformation).get("inverse_torch")
         if inverse is None:
             _raise_unsupported(
@@ -340,16 +341,16 @@ def dry_run_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
         try:
             value = _compute_loss(model, x, y)
         except UPSTREAM_ERRORS as error:
-            ours = str(error).startswith(type(model).__name__)
-            if ours and isinstance(error, TypeError | ValueError):
+            from_model = str(error).startswith(type(model).__name__)
+            if from_model and isinstance(error, TypeError | ValueError):
                 raise
-            raise _failed(model, dataset, error) from error
+            raise _untrainable_error(model, dataset, error) from error
         finally:
             model.train(training)
     if not (isinstance(value, Tensor) and value.ndim == 0):
-        raise _failed(model, dataset, "it returns more than a single number; use reduction='mean'")
+        raise _untrainable_error(model, dataset, "it is not a single number; use reduction='mean'")
     if not value.requires_grad:
-        raise _failed(model, dataset, "it has no gradient, or is not finite")
+        raise _untrainable_error(model, dataset, "it has no gradient, or is not finite")
 
 
 def _compute_loss(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
@@ -363,7 +364,7 @@ def _compute_loss(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
     return loss(prediction, y)
 
 
-def _failed(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:
+def _untrainable_error(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:
     normalizers = " ".join(repr(dataset.target_normalizer).split())
     return ValueError(
         f"{type(model).__name__}: {model.loss!r} cannot be trained on target {dataset.target!r} "

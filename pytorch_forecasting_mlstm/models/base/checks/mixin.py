@@ -1,4 +1,4 @@
-"""A model that checks its data: every dataset once, and every batch for NaN and inf."""
+"""A mixin that checks every dataset once, and every batch for NaN and inf."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ __all__ = ["InputValidationMixin"]
 
 
 class InputValidationMixin(BaseModel):
-    """A model of pytorch-forecasting that rejects data it cannot read, wherever they come from.
+    """A model of pytorch-forecasting that rejects data that it cannot read.
 
-    It checks in training, validation, tests and predictions alike. Batches are checked before they
-    are moved to an accelerator, which therefore does not have to wait.
+    It checks them in training, validation, tests and predictions. Batches are checked before they
+    are moved to an accelerator, so that the check forces no synchronization.
     """
 
     def on_train_start(self) -> None:

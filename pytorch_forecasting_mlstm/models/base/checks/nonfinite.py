@@ -1,4 +1,4 @@
-"""Numbers that are not finite, found before they are used: in which column, series and step."""
+"""Check numbers that a model reads, and report where they are not finite."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -19,7 +19,7 @@ _SCALER_HINT = "correct the table, or give the dataset another scaler for it"
 _NORMALIZER_HINT = "make the dataset with another target_normalizer"
 
 
-class _Part(NamedTuple):
+class _BatchValues(NamedTuple):
     """Values of a batch, (B, T), a mask of those that are read, and the time of the first step."""
 
     label: str
@@ -32,8 +32,8 @@ class _Part(NamedTuple):
 def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None) -> None:
     """Raise if the model or its loss reads a number in a batch that is not finite.
 
-    A batch without any costs one sum of each tensor and one look at the result. If the batch is on
-    an accelerator, that look waits for it.
+    A finite batch costs one sum per tensor and one inspection of the result, which forces a
+    synchronization if the batch is on an accelerator.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None
             read.append(scale[:, 1].reciprocal())
             if _has_transformation(normalizer):
                 read.append(_transform(normalizer, history))
-    if torch.isfinite(sum(map(_total, read), torch.zeros(()))):
+    if torch.isfinite(sum(map(_float_sum, read), torch.zeros(()))):
         return  # a sum with NaN or inf in it is not finite
-    for part in _parts(model, x, targets, weights):
-        nonfinite = part.valid & ~torch.isfinite(part.values)
+    for checked in _checked_values(model, x, targets, weights):
+        nonfinite = checked.valid & ~torch.isfinite(checked.values)
         if nonfinite.any():
-            _raise(model, x, part, nonfinite)
+            _raise_nonfinite(model, x, checked, nonfinite)
 
 
 def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
@@ -156,8 +156,8 @@ def target_fill_values(dataset: TimeSeriesDataSet) -> dict[str, float]:
     }
 
 
-def _total(values: Tensor) -> Tensor:
-    """Sum up. If a sum of finite numbers overflows, that only leads to a closer look."""
+def _float_sum(values: Tensor) -> Tensor:
+    """Sum in float32 or wider. An overflow of finite numbers only leads to the detailed check."""
     if values.is_floating_point():
         wide = torch.promote_types(values.dtype, torch.float32)
         return values.detach().sum(dtype=wide)
@@ -172,10 +172,10 @@ def _has_transformation(normalizer: Any) -> bool:
 
 
 def _transform(normalizer: Any, values: Tensor) -> Tensor:
-    """Transform a target as pytorch-forecasting does, but where it is undefined to inf or NaN.
+    """Transform a target like pytorch-forecasting, but to inf or NaN where it is undefined.
 
     For the logarithm of 0, pytorch-forecasting returns -8388608, which leads to a scale in the
-    millions and to its exponential. Outside of 0 to 1 it returns the logit of the nearer end.
+    millions and to its exponential. Outside of 0 to 1, it returns the logit of the nearer end.
     """
     if not values.is_floating_point():
         values = values.to(torch.get_default_dtype())
@@ -187,10 +187,10 @@ def _transform(normalizer: Any, values: Tensor) -> Tensor:
     return transformed
 
 
-def _parts(
+def _checked_values(
     model: Any, x: dict[str, Any], targets: list[Tensor], weights: list[Tensor]
-) -> Iterator[_Part]:
-    """Yield everything in a batch that is read."""
+) -> Iterator[_BatchValues]:
+    """Yield all values of a batch that the model or its loss reads."""
     hparams = model.hparams
     lengths, horizon = x["encoder_lengths"], x["decoder_lengths"]
     start = x["decoder_time_idx"][:, 0]
@@ -199,23 +199,23 @@ def _parts(
     names = to_list(hparams.target)
     normalizers = target_normalizers(model.output_transformer)
     for name, history in zip(names, to_list(x["encoder_target"]), strict=True):
-        yield _Part(f"target {name!r}", history, *past, _TABLE_HINT)
+        yield _BatchValues(f"target {name!r}", history, *past, _TABLE_HINT)
     for name, target in zip(names, targets, strict=False):
-        yield _Part(f"target {name!r}", target, *future, _TABLE_HINT)
+        yield _BatchValues(f"target {name!r}", target, *future, _TABLE_HINT)
     for name, normalizer, history in zip(
         names, normalizers, to_list(x["encoder_target"]), strict=True
     ):
         if _has_transformation(normalizer):
             label = f"transformation {normalizer.transformation!r} of target {name!r}"
-            yield _Part(label, _transform(normalizer, history), *past, _NORMALIZER_HINT)
+            yield _BatchValues(label, _transform(normalizer, history), *past, _NORMALIZER_HINT)
     for name, normalizer, scale in zip(names, normalizers, to_list(x["target_scale"]), strict=True):
         if not isinstance(normalizer, NaNLabelEncoder):
             first_step = torch.ones_like(scale[:, :1], dtype=torch.bool), start
             label = f"center of target {name!r}"
-            yield _Part(label, scale[:, :1], *first_step, _NORMALIZER_HINT)
+            yield _BatchValues(label, scale[:, :1], *first_step, _NORMALIZER_HINT)
             label = f"scale and 1 / scale of target {name!r}"
             values = scale[:, 1:].reciprocal() + scale[:, 1:]
-            yield _Part(label, values, *first_step, _NORMALIZER_HINT)
+            yield _BatchValues(label, values, *first_step, _NORMALIZER_HINT)
     history_reals = {name for name in hparams.time_varying_reals_encoder if name not in names}
     horizon_reals = {*hparams.time_varying_reals_decoder, *hparams.static_reals}
     for key, steps, read in (
@@ -224,24 +224,26 @@ def _parts(
     ):
         for column, name in enumerate(hparams.x_reals):
             if name in read:
-                yield _Part(f"variable {name!r}", x[key][..., column], *steps, _SCALER_HINT)
+                yield _BatchValues(f"variable {name!r}", x[key][..., column], *steps, _SCALER_HINT)
     for weight in weights:
-        yield _Part("weight", weight, *future, _TABLE_HINT)
+        yield _BatchValues("weight", weight, *future, _TABLE_HINT)
 
 
-def _raise(model: Any, x: dict[str, Any], part: _Part, nonfinite: Tensor) -> NoReturn:
+def _raise_nonfinite(
+    model: Any, x: dict[str, Any], checked: _BatchValues, nonfinite: Tensor
+) -> NoReturn:
     parameters = getattr(model, "dataset_parameters", None) or {}
     sample, step = (int(index) for index in nonfinite.nonzero()[0])
-    time = f"{parameters.get('time_idx', 'time index')}={int(part.start[sample]) + step}"
+    time = f"{parameters.get('time_idx', 'time index')}={int(checked.start[sample]) + step}"
     series = _format_series(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
-    value = part.values[sample, step].item()
-    hint = part.hint
-    if part.values.dtype in (torch.float16, torch.bfloat16):
+    value = checked.values[sample, step].item()
+    hint = checked.hint
+    if checked.values.dtype in (torch.float16, torch.bfloat16):
         hint = f"{hint}, or train with precision='16-mixed', which leaves the data as they are"
+    count, samples = int(nonfinite.sum()), int(nonfinite.any(1).sum())
     raise ValueError(
-        f"{type(model).__name__}: {part.label} must be finite, got {value} for {series} at {time} "
-        f"({int(nonfinite.sum())} values in {int(nonfinite.any(1).sum())} of {len(nonfinite)} "
-        f"samples of this batch); {hint}."
+        f"{type(model).__name__}: {checked.label} must be finite, got {value} for {series} at "
+        f"{time} ({count} values in {samples} of {len(nonfinite)} samples of this batch); {hint}."
     )
 
 

@@ -1,1 +1,1 @@
-"""Forecasts of the steps after a table, as a table."""
+"""Forecast the steps after a table, and return them as a table."""

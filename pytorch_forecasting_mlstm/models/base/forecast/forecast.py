@@ -13,16 +13,12 @@ from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
 from ..errors import UPSTREAM_ERRORS
 from ..losses.link import primary_metrics, target_normalizers
-from .rows import (
-    History,
-    horizon_rows,
-    read_history,
-)
-from .schema import WHO, Schema
+from .rows import History, build_future_rows, select_history
+from .schema import CALLER, Schema
 
 __all__ = ["forecast"]
 
-# One process predicts all series, and writes nothing.
+# one process predicts all series, and nothing is written
 _TRAINER_KWARGS: dict[str, Any] = {
     "devices": 1,
     "logger": False,
@@ -51,25 +47,26 @@ def forecast(
     parameters = getattr(model, "dataset_parameters", None)
     if parameters is None:
         raise ValueError(
-            f"{WHO}: the model must know its dataset, got one that was not made from any; make it "
-            f"with {type(model).__name__}.from_dataset."
+            f"{CALLER}: the model must know its dataset, got one that was not made from a dataset; "
+            f"make it with {type(model).__name__}.from_dataset."
         )
-    check_int(WHO, "batch_size", batch_size)
+    check_int(CALLER, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
     trainer_kwargs = {**_TRAINER_KWARGS, **(trainer_kwargs or {})}
-    schema = Schema.of(parameters)
+    schema = Schema.from_parameters(parameters)
     levels = [_quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
-    history = read_history(schema, data)
-    rows = pd.concat([history.rows, horizon_rows(schema, history, future)], ignore_index=True)
+    history = select_history(schema, data)
+    future_rows = build_future_rows(schema, history, future)
+    rows = pd.concat([history.rows, future_rows], ignore_index=True)
     try:
         dataset = BatchedTimeSeriesDataSet.from_parameters(
             parameters, rows, predict=True, weight=None, min_prediction_idx=None
         )
     except UPSTREAM_ERRORS as error:
         raise ValueError(
-            f"{WHO}: no dataset can be made from data: {error}; correct or leave out such rows, or "
-            f"train with other lags, scalers or another target_normalizer."
+            f"{CALLER}: no dataset can be made from data: {error}; correct or leave out such rows, "
+            f"or train with other lags, scalers or another target_normalizer."
         ) from error
     raw = model.predict(
         dataset,
@@ -79,7 +76,7 @@ def forecast(
     )
     if any(len(part) < len(dataset) for part in to_list(raw)):
         raise ValueError(
-            f"{WHO}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
+            f"{CALLER}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
             f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
         )
     windows = _window_of_series(schema, dataset, history)
@@ -131,7 +128,7 @@ def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
     duplicates = sorted(reserved.intersection([*schema.groups, schema.time]))
     if duplicates:
         raise ValueError(
-            f"{WHO}: group columns and the time index must not have the name of a column of the "
+            f"{CALLER}: group columns and the time index must not have the name of a column of the "
             f"forecast, got {duplicates}; make the dataset with other names."
         )
 

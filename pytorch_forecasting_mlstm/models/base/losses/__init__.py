@@ -1,1 +1,1 @@
-"""What a loss asks of a model: copies, output sizes, and the way back to the data."""
+"""Support for all losses: copies, output sizes, and the scale of the data."""

@@ -1,4 +1,4 @@
-"""Losses at their limits: forecasts without any error, and values that are not finite."""
+"""Losses at their limits: exact forecasts, and values that are not finite."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ _HINT = (
 def zero_nan_gradients(loss: Any, prediction: Tensor | list[Tensor], value: Tensor) -> None:
     """Zero the NaN gradients of exact forecasts: sqrt has no derivative at 0.
 
-    With RMSE, autograd returns NaN where there is no error at all, from which no weight recovers.
-    Constant series of a high level get there at once: float32 has no number between the forecast
-    and the target. Zero is right, as the loss is at its minimum.
+    With RMSE, autograd returns NaN for an exact forecast, which makes all weights NaN. Constant
+    series of a high level reach this at once: float32 has no number between the forecast and the
+    target. Zero is right, since the loss is at its minimum.
 
     Parameters
     ----------
     loss : Metric
         Loss of the model.
     prediction : Tensor or list of Tensor
-        What the loss was computed from, for each target. Its gradients are changed.
+        Input of the loss, for each target. Its gradients are changed.
     value : Tensor
         Value of the loss. If it is not finite, gradients are left as they are.
     """
@@ -48,7 +48,7 @@ def zero_nan_gradients(loss: Any, prediction: Tensor | list[Tensor], value: Tens
 
 @contextmanager
 def explain_nonfinite_output(caller: str) -> Iterator[None]:
-    """Say that the network diverged where torch complains about a parameter of a distribution.
+    """Explain that the network diverged if torch rejects a parameter of a distribution.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A model whose losses work in cases where those of pytorch-forecasting fail."""
+"""A mixin whose losses work in cases where those of pytorch-forecasting fail."""
 
 from typing import Any
 
@@ -24,7 +24,8 @@ class LossMixin(BaseModel):
         """Bring the output of the network to the scale of the data.
 
         This works like the method of pytorch-forecasting, with two exceptions: composite metrics,
-        which that cannot rescale, and losses of log rates, which no normalizer must touch.
+        which pytorch-forecasting cannot rescale, and losses of log rates, whose output the
+        normalizer must not transform.
 
         Parameters
         ----------
@@ -86,7 +87,7 @@ class LossMixin(BaseModel):
         return log, out
 
     def log(self, *args: Any, **kwargs: Any) -> None:
-        """Log; except in training, the mean over all processes, each of which has other windows.
+        """Log values; outside of training, their mean over all processes.
 
         Parameters
         ----------
@@ -165,7 +166,7 @@ class LossMixin(BaseModel):
             return exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what remains of the last step, which can be neither copied nor pickled."""
+        """Leave out the results of the last step, which can be neither copied nor pickled."""
         outputs = ("training_step_outputs", "validation_step_outputs", "testing_step_outputs")
         state = {**super().__getstate__(), **{name: [] for name in outputs}}
         state.pop("_output_class", None)  # a local class that pytorch-forecasting caches

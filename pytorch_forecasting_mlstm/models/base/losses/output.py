@@ -33,7 +33,7 @@ _POSITIVE: dict[type, tuple[int, ...]] = {
     NegativeBinomialDistributionLoss: (0, 1),
     BetaDistributionLoss: (1,),
 }
-#: Lower bound of these: softplus(-15) is 3e-7, a deviation that float32 can tell from 0.
+#: Lower bound of these: softplus(-15) is 3e-7, a deviation that float32 can distinguish from 0.
 _MIN_PARAMETER = -15.0
 
 #: Inverses that pytorch-forecasting gets wrong by 1: it inverts log1p by exp(x), and "count", which
@@ -68,7 +68,7 @@ def rescale(loss: Any, output: Tensor, target_scale: Tensor, normalizer: Any) ->
             output = torch.stack(columns, dim=-1)
     transformation = getattr(normalizer, "transformation", None)
     inverse = _INVERSE_TRANSFORMS.get(transformation) if isinstance(transformation, str) else None
-    if inverse is not None and not isinstance(loss, DistributionLoss):  # it inverts by itself
+    if inverse is not None and not isinstance(loss, DistributionLoss):  # which inverts itself
         scaled = output * target_scale[:, None, 1:] + target_scale[:, None, :1]
         return _clamp_at_zero(inverse(scaled))
     return loss.rescale_parameters(output, target_scale=target_scale, encoder=normalizer)
@@ -80,7 +80,7 @@ def _clamp_at_zero(y: Tensor) -> Tensor:
 
 
 def _clamp_parameter(parameter: Tensor) -> Tensor:
-    """Keep a parameter from where its softplus underflows to 0, for which no distribution exists.
+    """Clamp a parameter from below, where its softplus would underflow to 0, which is invalid.
 
     The gradient is that of the identity, so that training leads back.
     """
@@ -91,8 +91,8 @@ def _clamp_parameter(parameter: Tensor) -> Tensor:
 def set_transformations(loss: Any, output_transformer: Any) -> None:
     """Give each distribution the transformation of its target.
 
-    pytorch-forecasting does so with the first forecast: a model just loaded could not read an
-    output that it did not compute itself.
+    pytorch-forecasting only does so in the first forecast, so that a loaded model could not convert
+    an output that it did not compute itself.
     """
     metrics, normalizers = primary_metrics(loss), target_normalizers(output_transformer)
     for metric, normalizer in zip(metrics, normalizers, strict=False):
@@ -103,8 +103,8 @@ def set_transformations(loss: Any, output_transformer: Any) -> None:
 def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
     """Return the point forecast of one target.
 
-    It is that of pytorch-forecasting, except for quantiles without the median, for which
-    pytorch-forecasting has none: these are interpolated linearly between the two around 0.5.
+    It is that of pytorch-forecasting, except for quantiles without the median, where
+    pytorch-forecasting fails: the two around 0.5 are interpolated linearly.
     """
     if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
         order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
@@ -121,7 +121,7 @@ def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
 
 
 def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:
-    """Mark the padding of targets, as pytorch-forecasting does it for a loss."""
+    """Pack targets without their padding, as pytorch-forecasting does for a loss."""
     if lengths.min() == lengths.max():
         return y
     target, weight = y
@@ -133,12 +133,12 @@ def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:
 
 
 def exit_inference_mode(loss: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function, outside of inference mode if the loss takes gradients to forecast.
+    """Call a function, outside of inference mode if the loss needs gradients to forecast.
 
-    MQF2 does. Lightning tests and predicts in inference mode, where gradients cannot be taken.
+    MQF2 does. Lightning tests and predicts in inference mode, where there are no gradients.
     """
-    takes_gradients = any(map(is_joint_over_horizon, primary_metrics(loss)))
-    if not (torch.is_inference_mode_enabled() and takes_gradients):
+    needs_gradients = any(map(is_joint_over_horizon, primary_metrics(loss)))
+    if not (torch.is_inference_mode_enabled() and needs_gradients):
         return function(*args, **kwargs)
     with torch.inference_mode(False), torch.no_grad():
         return function(*tree_map_only(Tensor, Tensor.clone, args), **kwargs)
