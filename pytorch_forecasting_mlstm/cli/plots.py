@@ -17,7 +17,7 @@ from ..forecaster.splits import Split
 # Okabe and Ito's colors, distinct for the color-blind; line styles and markers are so in gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
 _TRUTH = {
-    "label": "what happened",
+    "label": "actual",
     "color": "black",
     "linestyle": "none",
     "marker": "o",
