@@ -1,21 +1,21 @@
-# Everything happens in .venv, built on first use: a fresh machine needs Python, make and a compiler.
+# All commands use .venv, which is built on first use. They need Python, make and a compiler.
 # Another interpreter: make test PYTHON=python3.13      Tests by name: make test ARGS="-k cell"
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
-# Up to two test processes, with one torch thread each.
+# At most two test processes, with one torch thread each.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL: # pip cannot install twice at a time
+.NOTPARALLEL: # pip cannot run twice at the same time
 .PHONY: help venv demo test test-all compatibility notebooks lint check docs plots benchmark clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# One stamp per extra: `make demo` installs no more than it needs, and nothing is set up twice.
+# One stamp per extra: `make demo` installs only what it needs, and nothing is installed twice.
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -23,36 +23,37 @@ $(VENV)/.stamp-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
-venv: $(VENV)/.stamp-dev ## .venv with everything, for work on the code
+venv: $(VENV)/.stamp-dev ## create .venv with everything for development
 
-demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors beside a naive forecast, and a picture
+demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors against a naive forecast, and a plot
 	$(BIN)/python -m pytorch_forecasting_mlstm $(ARGS)
 
-test: $(VENV)/.stamp-test ## the tests and docstring examples
+test: $(VENV)/.stamp-test ## run the tests and docstring examples
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-test-all: $(VENV)/.stamp-test ## the same, the whole matrix of losses and datasets, and more random ones
+test-all: $(VENV)/.stamp-test ## also all losses and datasets, and more random configurations
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
 
-compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md, minutes
+compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md (minutes)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python tests/helpers/write_compatibility_matrix.py
 
-notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps what they show
+notebooks: $(VENV)/.stamp-test ## run the notebooks; ARGS=--write-notebooks keeps their outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m notebooks tests/docs/test_notebooks.py $(ARGS)
 
-lint: $(VENV)/.stamp-dev ## style and formatting
+lint: $(VENV)/.stamp-dev ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-check: $(VENV)/.stamp-dev ## types
+check: $(VENV)/.stamp-dev ## check types
 	$(BIN)/mypy
 
-docs: $(VENV)/.stamp-docs ## build the site in site/, and check its links and anchors
+docs: $(VENV)/.stamp-docs ## build the site in site/ and check its links and anchors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "Built site/. Open site/index.html, or serve it: $(BIN)/python -m http.server -d site"
 	@echo "Preview while you write: $(BIN)/mkdocs serve"
 
-# Without DATA, a synthetic table of ETTh1's shape for the loader, and no forecast errors.
+# Without DATA, the loader is measured on a synthetic table of the same shape as ETTh1, and no
+# forecast errors are measured.
 benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DATA=ETTh1.csv for forecast errors
 	$(BIN)/python benchmarks/stock_defects.py
 	$(BIN)/python benchmarks/mlstm_speed.py --quick --only layer,chunkwise,cell,memory
@@ -60,7 +61,7 @@ benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DA
 	$(BIN)/python benchmarks/recall.py --pairs 2 8 --seconds 20
 	$(if $(DATA),$(BIN)/python benchmarks/long_horizon.py --data "$(DATA)" --models ours no-memory lstm)
 
-plots: $(VENV)/.stamp-test ## the plots of docs/benchmarks.md, from benchmarks/results, and the picture of the imports
+plots: $(VENV)/.stamp-test ## draw the plots of docs/benchmarks.md and the diagram of the imports
 	$(BIN)/python benchmarks/plots.py
 	MPLBACKEND=Agg $(BIN)/python docs/draw_imports.py
 

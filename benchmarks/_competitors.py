@@ -1,4 +1,4 @@
-"""Models that benchmarks/long_horizon.py compares: this package's, parts of it, and the host's."""
+"""The models that benchmarks/long_horizon.py compares: mLSTMTime, ablations of it, and others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ __all__ = ["COMPETITORS", "Competitor", "count_parameters"]
 
 @dataclass(frozen=True)
 class Competitor:
-    """A model of the comparison.
+    """A model to compare.
 
     Attributes
     ----------
     label : str
         Name in the table.
     build : callable
-        Makes the model from the training data.
+        Builds the model from the training data.
     dataset : dict
-        Arguments of the dataset beyond the common ones, where the model cannot do without.
+        Dataset arguments that this model needs in addition to the common ones.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Competitor:
 
 
 class _WithoutMemory(mLSTMTime):
-    """The linear maps alone."""
+    """The linear components alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,7 +69,7 @@ def _add_nothing(inputs: NetworkInputs, targets: list[EncodedTarget]) -> MemoryO
     return MemoryOutput([zero[0]] * len(targets), [zero + 1] * len(targets), zero[0], mask)
 
 
-class _WithoutLinearMaps(mLSTMTime):
+class _WithoutLinearComponents(mLSTMTime):
     """The memory alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -79,7 +79,7 @@ class _WithoutLinearMaps(mLSTMTime):
 
 
 class _Zeros(nn.Module):
-    """Linear maps to 0."""
+    """Components that are all 0."""
 
     def __init__(self, horizon: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class _Zeros(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """Another recurrent layer, called like the mLSTMLayer whose place it takes."""
+    """Another recurrent layer, with the interface of the mLSTMLayer that it replaces."""
 
     def __init__(self, layer: nn.Module, dropout: float, batch_first: bool) -> None:
         super().__init__()
@@ -109,18 +109,20 @@ def _ours(model: type[mLSTMTime] = mLSTMTime, **changed: Any) -> Callable[..., B
     return lambda dataset: model.from_dataset(dataset, **{"loss": MAE(), **changed})
 
 
-def _with_layer(make: Callable[[int], nn.Module], batch_first: bool) -> Callable[..., BaseModel]:
+def _with_layer(
+    make_layer: Callable[[int], nn.Module], batch_first: bool
+) -> Callable[..., BaseModel]:
     def build(dataset: TimeSeriesDataSet) -> BaseModel:
         model = _ours()(dataset)
         width, dropout = model.hparams.hidden_size, model.hparams.dropout
-        model.network.memory = _Recurrent(make(width), dropout, batch_first)
+        model.network.memory = _Recurrent(make_layer(width), dropout, batch_first)
         return model
 
     return build
 
 
 def _stock_layer(width: int) -> nn.Module:
-    return StockLayer(width, width, 1, dropout=0.0)  # dropout stands around it
+    return StockLayer(width, width, 1, dropout=0.0)  # _Recurrent applies dropout
 
 
 def _stock_xlstm_time(kind: str) -> Callable[..., BaseModel]:
@@ -134,23 +136,23 @@ def _stock_xlstm_time(kind: str) -> Callable[..., BaseModel]:
     )
 
 
-def _host(model: type[BaseModel], **arguments: Any) -> Callable[..., BaseModel]:
+def _upstream(model: type[BaseModel], **arguments: Any) -> Callable[..., BaseModel]:
     return lambda dataset: model.from_dataset(dataset, loss=MAE(), **arguments)
 
 
 COMPETITORS = {
     "ours": Competitor("mLSTMTime, defaults", _ours()),
     "no-memory": Competitor("- without the memory (a linear model)", _ours(_WithoutMemory)),
-    "no-linear": Competitor("- without the linear paths", _ours(_WithoutLinearMaps)),
+    "no-linear": Competitor("- without the linear components", _ours(_WithoutLinearComponents)),
     "no-amplitudes": Competitor("- without the amplitudes", _ours(amplitudes=False)),
-    "no-signs": Competitor("- without random signs", _ours(random_sign_flip=False)),
-    "two-bands": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
+    "no-sign-flip": Competitor("- without random sign flips", _ours(random_sign_flip=False)),
+    "no-cycle": Competitor("- without the cycle", _ours(moving_averages=(25, 25))),
     "lstm": Competitor(
-        "- nn.LSTM in the memory's place",
+        "- nn.LSTM instead of the memory",
         _with_layer(lambda width: nn.LSTM(width, width, batch_first=True), batch_first=True),
     ),
     "stock-cell": Competitor(
-        "- the stock mLSTM in the memory's place", _with_layer(_stock_layer, batch_first=False)
+        "- stock mLSTM instead of the memory", _with_layer(_stock_layer, batch_first=False)
     ),
     "mse-loss": Competitor("- trained on squared errors", _ours(loss=RMSE(reduction="mean"))),
     "no-instance-norm": Competitor(
@@ -162,18 +164,18 @@ COMPETITORS = {
     "no-dropout": Competitor("- without dropout", _ours(dropout=0.0)),
     "xlstm-slstm": Competitor("xLSTMTime, sLSTM", _stock_xlstm_time("slstm")),
     "xlstm-mlstm": Competitor("xLSTMTime, mLSTM", _stock_xlstm_time("mlstm")),
-    "nhits": Competitor("NHiTS", _host(NHiTS)),
-    "tide": Competitor("TiDEModel", _host(TiDEModel)),
-    "timexer": Competitor("TimeXer", _host(TimeXer)),
+    "nhits": Competitor("NHiTS", _upstream(NHiTS)),
+    "tide": Competitor("TiDEModel", _upstream(TiDEModel)),
+    "timexer": Competitor("TimeXer", _upstream(TimeXer)),
     "tft": Competitor(
         "TemporalFusionTransformer",
-        _host(TemporalFusionTransformer, output_size=1),
-        {"add_relative_time_idx": True},  # it needs an input that is known ahead
+        _upstream(TemporalFusionTransformer, output_size=1),
+        {"add_relative_time_idx": True},  # it needs a known input
     ),
-    "recurrent": Competitor("RecurrentNetwork", _host(RecurrentNetwork, hidden_size=64)),
+    "recurrent": Competitor("RecurrentNetwork", _upstream(RecurrentNetwork, hidden_size=64)),
 }
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the numbers that training changes."""
+    """Count the trainable parameters."""
     return sum(weights.numel() for weights in model.parameters() if weights.requires_grad)

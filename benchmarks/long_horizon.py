@@ -371,7 +371,7 @@ def append_row(path: Path, row: dict) -> None:
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    warnings.filterwarnings("ignore")  # advice on loaders, and the host's and Lightning's own
+    warnings.filterwarnings("ignore")  # advice, for example on loaders
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.WARNING)
 

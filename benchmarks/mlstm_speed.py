@@ -800,7 +800,7 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # Advice of Lightning and the host on models and data of this size.
+    # Advice of Lightning and pytorch-forecasting on models and data of this size.
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     bench = Bench(torch.device(chosen.device), chosen.quick, chosen.kernel)

@@ -1,11 +1,11 @@
-"""Draw the pictures of docs/benchmarks.md from the tables in benchmarks/results.
+"""Draw the plots of docs/benchmarks.md from the tables in benchmarks/results.
 
     make plots
     python benchmarks/plots.py
 
-Whatever rows the tables have are drawn: several seeds as their mean and range, models with errors
-at several horizons as lines. Each picture names the tables' fingerprint, which a test compares, so
-that a picture that is older than its table fails.
+The plots show all rows of the tables: several seeds as their mean and range, and models that were
+evaluated at several horizons as lines. Each file contains the fingerprint of its table. A test
+compares the two, and fails if a plot is older than its table.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RESULTS = ROOT / "benchmarks/results"
 PICTURES = ROOT / "docs/images"
 
 OURS = "mLSTMTime, defaults"
-PART = "- "  # begins the name of a row in which one part of OURS is changed
+PART = "- "  # prefix of the rows that change one part of OURS
 #: Alharthi and Mahmood, arXiv:2407.10240: MSE and MAE on ETTh1.
 PUBLISHED = {
     96: (0.368, 0.395),
@@ -35,7 +35,7 @@ PUBLISHED = {
     336: (0.422, 0.437),
     720: (0.441, 0.465),
 }
-#: Okabe and Ito's colors, told apart by the color-blind, with marks that tell them apart in gray.
+#: Okabe and Ito's colors, which are safe for color blindness; the markers differ in grayscale, too.
 STYLES = [
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#E69F00", "marker": "s", "linestyle": "--"},
@@ -48,7 +48,7 @@ STYLES = [
 
 
 def plot_horizons(table: pd.DataFrame) -> Figure:
-    """Draw errors on test data against the horizon, of all models measured at several."""
+    """Plot test errors against the horizon, for all models evaluated at several horizons."""
     table = table[table["data"] == "ETTh1"].dropna(subset=["test_mse"])
     several = [name for name, rows in table.groupby("model") if rows["horizon"].nunique() > 1]
     names = sorted(several, key=lambda name: (name != OURS, name))
@@ -68,7 +68,7 @@ def plot_horizons(table: pd.DataFrame) -> Figure:
         )
         for number, (name, style) in enumerate(zip(names, itertools.cycle(STYLES))):
             rows = table[table["model"] == name].groupby("horizon")[f"test_{column}"]
-            # beside each other, since they may be equal
+            # shifted sideways, since errors may be equal
             at = [horizons.index(horizon) + 0.06 * number for horizon in rows.groups]
             draw_range(axes, at, rows, name, style)
         axes.set_xticks(range(len(horizons)), [str(horizon) for horizon in horizons])
@@ -79,21 +79,21 @@ def plot_horizons(table: pd.DataFrame) -> Figure:
 
 
 def plot_parts(table: pd.DataFrame) -> Figure:
-    """Draw what a change of each part does to the error, at the horizon with most such rows."""
+    """Plot how a change of each part changes the MSE, at the horizon with most such rows."""
     table = table[table["data"] == "ETTh1"].dropna(subset=["test_mse"])
     parts = table[table["model"].str.startswith(PART)]
     horizon = parts.groupby("horizon")["model"].nunique().idxmax()
     ours = table[(table["model"] == OURS) & (table["horizon"] == horizon)]
     defaults = ours.groupby("seed")["test_mse"].mean()
     changed = parts[parts["horizon"] == horizon]
-    # each beside the same seed of the defaults: of some parts there is one seed
+    # compare with the same seed of the defaults, since some parts have only one seed
     change = 100 * (changed["test_mse"] / changed["seed"].map(defaults) - 1)
     by_name = change.groupby(changed["model"].str.removeprefix(PART))
     names = by_name.mean().sort_values(ascending=False).index
 
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.34 * len(names)), layout="constrained")
     spread = 100 * (defaults / defaults.mean() - 1)
-    axes.axvspan(spread.min(), spread.max(), color="#A9D3EC", label="seeds of the defaults")
+    axes.axvspan(spread.min(), spread.max(), color="#A9D3EC", label="defaults, range over seeds")
     axes.axvline(0, color="#0072B2", linewidth=1)
     for row, name in enumerate(names):
         values = by_name.get_group(name)
@@ -103,14 +103,14 @@ def plot_parts(table: pd.DataFrame) -> Figure:
     axes.grid(axis="y", color="#eeeeee")
     axes.set_axisbelow(True)
     axes.set_xlabel(
-        f"change of the MSE, horizon {horizon} (% of the same seed's defaults; left is better)"
+        f"change in MSE at horizon {horizon} (% of the same seed of the defaults; lower is better)"
     )
     axes.legend(frameon=False, loc="center right", fontsize=9)
     return figure
 
 
 def plot_recall(table: pd.DataFrame) -> Figure:
-    """Draw the error of recall against the number of pairs, a panel for every distance."""
+    """Plot the recall error against the number of pairs, with one panel per distance."""
     distances = sorted(table["distance"].unique())
     figure, panels = pyplot.subplots(
         1,
@@ -132,20 +132,20 @@ def plot_recall(table: pd.DataFrame) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(pairs, [str(number) for number in pairs])
         axes.set_ylim(0, 1.1 * max(1, table["error"].max()))
-        axes.set(xlabel="pairs stored", title=f"{distance} steps before the question")
+        axes.set(xlabel="pairs stored", title=f"{distance} steps before the query")
     panels[0][0].set_ylabel("relative squared error")
     panels[0][-1].legend(frameon=False, fontsize=9)
     return figure
 
 
 def draw_range(axes: Axes, at: list[float], grouped: Any, name: str, style: dict[str, str]) -> None:
-    """Draw means as a line, and from least to largest as bars."""
+    """Plot means as a line, and ranges as vertical bars."""
     mean = grouped.mean()
     axes.plot(at, mean, **style, linewidth=1.8, label=name.removeprefix(PART))
     axes.vlines(at, grouped.min(), grouped.max(), color=style["color"], linewidth=1.2)
 
 
-#: Picture, the table it is drawn from, and how.
+#: For each file, its table and the function that plots it.
 PLOTS = {
     "etth1-horizons.svg": ("etth1.csv", plot_horizons),
     "etth1-parts.svg": ("etth1.csv", plot_parts),
@@ -154,7 +154,7 @@ PLOTS = {
 
 
 def fingerprint(table: Path) -> str:
-    """Name the state of a table."""
+    """Return the name of a table and a hash of its contents."""
     return f"{table.name} {hashlib.sha256(table.read_bytes()).hexdigest()[:16]}"
 
 

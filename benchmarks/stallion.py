@@ -1,4 +1,4 @@
-"""Demand with covariates and quantiles: the host's tutorial for its transformer, both models.
+"""Demand with covariates and quantiles: the tutorial of TemporalFusionTransformer, both models.
 
     python benchmarks/stallion.py --data stallion.parquet
     python benchmarks/stallion.py --data stallion.parquet --seeds 0 1 2 --csv stallion.csv
@@ -217,7 +217,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")  # advice on loaders, and the host's and Lightning's own
+    warnings.filterwarnings("ignore")  # advice, for example on loaders
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     training, validation = make_data(read_table(arguments.data))
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)

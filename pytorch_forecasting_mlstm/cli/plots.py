@@ -18,7 +18,7 @@ from ..forecaster.splits import Split
 # gray.
 _HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
 _TRUTH = {
-    "label": "what happened",
+    "label": "actual",
     "color": "black",
     "linestyle": "none",
     "marker": "o",

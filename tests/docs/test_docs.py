@@ -49,6 +49,7 @@ WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding=
 
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # of the host's models
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # a fit on all rows has none
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = ModuleType("page")  # a class that a page defines can be found, as in a script

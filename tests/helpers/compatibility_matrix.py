@@ -98,8 +98,8 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "EncoderNormalizer": EncoderNormalizer,
     "TorchNormalizer": TorchNormalizer,
 }
-TRANSFORMATIONS = (None, "log", "log1p", "logit", "count", "softplus", "relu", "sqrt", "own")
-OWN_TRANSFORMATION = {"forward": torch.asinh, "reverse": torch.sinh}
+TRANSFORMATIONS = (None, "log", "log1p", "logit", "count", "softplus", "relu", "sqrt", "custom")
+CUSTOM_TRANSFORMATION = {"forward": torch.asinh, "reverse": torch.sinh}
 NORMALIZERS: dict[str, tuple[str, str | None]] = {
     **{f"{kind}, {t or 'none'}": (kind, t) for kind in _KINDS for t in TRANSFORMATIONS},
     "identity": ("identity", None),
@@ -110,19 +110,19 @@ NORMALIZERS: dict[str, tuple[str, str | None]] = {
 #: Datasets, by what is special about them.
 SETTINGS: dict[str, dict[str, Any]] = {
     "fixed lengths": {},
-    "encoders of 2 to 8 steps": {"min_encoder_length": 2},
-    "encoders of 0 to 8 steps": {"min_encoder_length": 0},
+    "histories of 2 to 8 steps": {"min_encoder_length": 2},
+    "histories of 0 to 8 steps": {"min_encoder_length": 0},
     "horizons of 1 to 4 steps": {"min_prediction_length": 1},
     "random lengths": {"min_encoder_length": 0, "randomize_length": True},
-    "history of one": {"max_encoder_length": 1},
-    "horizon of one": {"max_prediction_length": 1},
-    "one step or two": {
+    "history of 1 step": {"max_encoder_length": 1},
+    "horizon of 1 step": {"max_prediction_length": 1},
+    "history of 0 or 1 step, horizon of 1": {
         "min_encoder_length": 0,
         "max_encoder_length": 1,
         "max_prediction_length": 1,
     },
     "lags": {"lags": [1, 5]},
-    "gaps": {"table": "gaps", "allow_missing_timesteps": True, "min_encoder_length": 4},
+    "missing steps": {"table": "gaps", "allow_missing_timesteps": True, "min_encoder_length": 4},
     "weights": {"weight": "weight"},
     "target scales": {"add_target_scales": True},
     "covariates": {
@@ -138,11 +138,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 TARGETS: dict[str, tuple[list[tuple[str, str]], bool]] = {
     "one": ([], False),
     "list of one": ([], True),
-    "two of the same": ([("same", "same")], True),
-    "and a real one with MAE": ([("signed", "MAE()")], True),
-    "and a real one with quantiles": ([("signed", "QuantileLoss()")], True),
-    "and a real one with Normal": ([("signed", "NormalDistributionLoss()")], True),
-    "and a categorical one": ([("label", "CrossEntropy()")], True),
+    "two, same loss": ([("same", "same")], True),
+    "plus a real one, MAE": ([("signed", "MAE()")], True),
+    "plus a real one, QuantileLoss": ([("signed", "QuantileLoss()")], True),
+    "plus a real one, Normal": ([("signed", "NormalDistributionLoss()")], True),
+    "plus a categorical one": ([("label", "CrossEntropy()")], True),
 }
 
 
@@ -150,10 +150,9 @@ def normalizer_of(name: str, center: bool) -> Any:
     """Make a normalizer."""
     kind, transformation = NORMALIZERS[name]
     if kind in _KINDS:
-        own = transformation == "own"
-        return _KINDS[kind](
-            transformation=dict(OWN_TRANSFORMATION) if own else transformation, center=center
-        )
+        if transformation == "custom":
+            return _KINDS[kind](transformation=dict(CUSTOM_TRANSFORMATION), center=center)
+        return _KINDS[kind](transformation=transformation, center=center)
     return {"identity": TorchNormalizer(method="identity"), "None": None, "auto": "auto"}[kind]
 
 
@@ -221,7 +220,7 @@ class Cell(NamedTuple):
             if column == row.target and columns:  # a second target of the same kind
                 column = {"y": "volume", "count": "whole"}.get(column, f"{column} 2")
             normalizer = natural_normalizer(own)
-            if self.targets == "and a categorical one" and own.transformation is None:
+            if self.targets == "plus a categorical one" and own.transformation is None:
                 normalizer = "EncoderNormalizer, none"  # the one that can be combined with labels
             if not columns and self.normalizer is not None:
                 normalizer = self.normalizer
@@ -237,7 +236,7 @@ class Cell(NamedTuple):
         if isinstance(dataset, Exception):
             raise UpstreamRejectsError(f"{type(dataset).__name__}: {dataset}") from dataset
         made = [part.make(horizon) for part in losses]
-        if self.targets == "two of the same":
+        if self.targets == "two, same loss":
             return made[0], dataset  # one instance for both
         return (MultiLoss(made) if listed else made[0]), dataset
 

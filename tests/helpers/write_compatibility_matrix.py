@@ -1,4 +1,4 @@
-"""Write docs/compatibility.md from a run of the matrix."""
+"""Write docs/compatibility.md from a run of all combinations."""
 
 import logging
 import re
@@ -32,16 +32,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 _HEAD = """\
 # Compatibility
 
-This page shows which losses, normalizers, datasets and targets work together. `make compatibility`
-generates it, and `make test-all` compares it with a run. For every combination, a model is created
-by `mLSTMTime.from_dataset`, fitted for one step and tested. It then predicts in every mode with
-every `return_*`, is plotted, saved and loaded again.
+This page shows which losses work with which normalizers, datasets and targets. `make compatibility`
+generates it, and `make test-all` compares it with a run. For every combination,
+`mLSTMTime.from_dataset` creates a model, which is fitted for one step and tested. It then predicts
+in every mode with every `return_*`, is plotted, saved and loaded again.
 
 - ✓: forecasts are finite and in the scale of the data, all weights of the model have gradients, and
   the loaded model gives the same forecasts.
-- A number: `mLSTMTime.from_dataset` raises the error with that number in the
-  [list below](#errors), which says what to do.
-- h: `TimeSeriesDataSet` itself cannot be built this way.
+- A number: `mLSTMTime.from_dataset` raises the error with that number in the [list below](#errors),
+  which names a fix.
+- n/a: `TimeSeriesDataSet` itself cannot be built this way.
 
 {counts}.
 """
@@ -50,7 +50,7 @@ _TABLES: tuple[tuple[str, Iterable[str], Callable[..., Iterable[Cell]]], ...] = 
     ("Losses and datasets", SETTINGS, by_setting),
     ("Losses and targets", TARGETS, by_targets),
 )
-_KINDS = {"✓": "pass", "h": "impossible in pytorch-forecasting"}
+_KINDS = {"✓": "work", "n/a": "are impossible in pytorch-forecasting"}
 #: The text that identifies each kind of error, in the order of their numbers.
 _REASONS = (
     r"is a loss for a",
@@ -70,7 +70,7 @@ def mark_of(result: str) -> str:
         return "✓"
     # pytorch-forecasting itself raises it for a single target
     if result.startswith(("TimeSeriesDataSet: ", "mLSTMTime: an EncoderNormalizer needs")):
-        return "h"
+        return "n/a"
     return str(next(n for n, reason in enumerate(_REASONS, 1) if re.search(reason, result)))
 
 
@@ -104,7 +104,7 @@ def run_loss(loss: str) -> list[list[str]]:
 
 
 def main() -> None:
-    """Run all cells, one loss per process, and write the page."""
+    """Run all combinations, one loss per process, and write the page."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = dict(zip(LOSSES, pool.map(run_loss, LOSSES), strict=True))
     counts: Counter[str] = Counter()
@@ -117,16 +117,16 @@ def main() -> None:
             row, marks = row_of(loss, results[number])
             lines.append(row)
             for mark, result in zip(marks, results[number], strict=True):
-                counts[_KINDS.get(mark, "refused")] += 1
+                counts[_KINDS.get(mark, "raise an error")] += 1
                 examples.setdefault(mark, result)
         tables.append("\n".join(lines))
     reasons = range(1, len(_REASONS) + 1)
     missing = [_REASONS[n - 1] for n in reasons if str(n) not in examples]
     assert not missing, f"no cell is refused for these reasons, remove them: {missing}"
     errors = [f"{n}. {_ADDRESS.sub('', examples[str(n)])}" for n in reasons]
-    errors.append(f"\nh: {examples['h'].splitlines()[0]}")
+    errors.append(f"\nn/a: {examples['n/a'].splitlines()[0]}")
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    head = _HEAD.format(counts=f"{counts.total()} combinations: {summary}")
+    head = _HEAD.format(counts=f"Of {counts.total()} combinations, {summary}")
     errors_part = "## Errors\n\nOne example of each kind:\n\n" + "\n".join(errors)
     PAGE.write_text("\n".join([head, *(t + "\n" for t in tables), errors_part, ""]), "utf-8")
 

@@ -27,7 +27,7 @@ def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), batch_of(configured(name)))
 
 
-@pytest.mark.parametrize("targets", ["one", "list of one", "and a real one with quantiles"])
+@pytest.mark.parametrize("targets", ["one", "list of one", "plus a real one, QuantileLoss"])
 @pytest.mark.parametrize("name", [loss for loss in LOSSES if loss != "CrossEntropy()"])
 def test_parts_add_up_to_the_forecast_of_every_loss(name: str, targets: str) -> None:
     if name.startswith("MQF2"):

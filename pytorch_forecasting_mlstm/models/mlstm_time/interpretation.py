@@ -1,4 +1,4 @@
-"""Looking inside a forecast: its parts, what it reads from the memory, and how long that lasts."""
+"""Interpret a forecast: its components, the read weights of the memory, and its time scales."""
 
 from typing import Any, NamedTuple
 
@@ -16,29 +16,29 @@ PerTarget = Tensor | list[Tensor]  # a list for several targets, as in the model
 
 
 class Interpretation(NamedTuple):
-    """The parts of a forecast, and what it reads from the memory.
+    """The components of a forecast, and what it reads from the memory.
 
-    Parts are given where the model adds them up: scaled by the sample's own history, before the
-    transformation of the normalizer is inverted, with one number for each quantile, parameter or
-    class. ``transform_output(trend + cycle + season + memory, target_scale)`` is the prediction.
+    Components are in the space in which the model adds them: scaled by the history of the sample,
+    before the transformation of the normalizer is inverted, with one number per quantile, parameter
+    or class. ``transform_output(trend + cycle + season + memory, target_scale)`` is the prediction.
 
     Attributes
     ----------
     prediction : Tensor or list of Tensor
         The forecast, (B, horizon, output_size), as returned by :meth:`mLSTMTime.forward`.
     trend, cycle, season, memory : Tensor or list of Tensor
-        The components, times the amplitudes that the memory gives them, and what the memory adds,
-        each of the same shape.
+        The linear components multiplied by their amplitudes, and the correction that the memory
+        adds, each of the same shape.
     amplitudes : Tensor or list of Tensor
-        What the memory multiplies trend, cycle and season by, from 0 to 2, (B, horizon, 3); 1 if
-        the model has no amplitudes.
+        Factors from 0 to 2 by which the memory scales trend, cycle and season, (B, horizon, 3); 1
+        if the model has no amplitudes.
     target_scale : Tensor or list of Tensor
-        What brings the sum of the parts to the scale of the data, (B, 2).
+        Center and scale that transform the sum of the components to the scale of the data, (B, 2).
     read_weights : Tensor
-        How much of the value that the memory stored at each step is read for each step of the
-        horizon, (B, num_layers, NH, horizon, history + horizon). The history ends at
-        ``history``; if it is shorter, the weights before it are 0. The steps of a patch share its
-        weight equally. Weights may be negative.
+        Weight with which each step of the horizon reads the value that the memory stored at each
+        step, (B, num_layers, NH, horizon, history + horizon). The history ends at ``history``; if
+        it is shorter, the weights before its start are 0. The steps of a patch share its weight
+        equally. Weights may be negative.
     time_scales : Tensor
         Steps after which a memory has decayed to 1/e, for the mean of its forget gate over the
         sample, (B, num_layers, NH).

@@ -75,8 +75,8 @@ def _plot_parts(axes: Any, parts: list[Tensor], name: str) -> None:
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set(
         xlabel="step of the horizon",
-        ylabel="scale of the sample",
-        title=f"{name}: parts of the forecast",
+        ylabel="normalized value",
+        title=f"{name}: components of the forecast",
     )
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.2 * (high - low))  # room for the legend above the lines
@@ -98,7 +98,7 @@ def _plot_read_weights(figure: Any, axes: Any, weights: Tensor, history: int) ->
     )
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(
-        xlabel="step that is read (0: start of the forecast)",
+        xlabel="step being read (0 = start of the forecast)",
         ylabel="step of the horizon",
         title="Read weights of the memory, mean over heads",
     )
