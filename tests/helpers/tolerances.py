@@ -53,7 +53,7 @@ def assert_identical(actual: Any, expected: Any, name: str = "result") -> None:
     assert torch.equal(actual, expected), f"{name}: not identical"
 
 
-def assert_complains(call: Callable[[], Any], *words: str) -> None:
+def assert_raises_mentioning(call: Callable[[], Any], *words: str) -> None:
     """Assert that a call raises a ValueError or TypeError whose text holds all these words."""
     with pytest.raises((ValueError, TypeError)) as raised:
         call()

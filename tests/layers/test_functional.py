@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers.forms import FORMS, INF, stepped
 from helpers.problems import Form, Problem, make_problem, with_gradients
 from helpers.reference import collapsed_mlstm, decimal_mlstm, reference_mlstm, running_maximum
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm.layers._recurrent import _mlstm
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
@@ -608,7 +608,7 @@ BAD_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize(("parts", "said"), BAD_INPUTS.values(), ids=BAD_INPUTS)
 def test_bad_input_is_explained(form: Form, parts: dict[str, Tensor], said: list[str]) -> None:
     problem = make_problem(9, dtype=torch.float32).replace(**parts)
-    assert_complains(lambda: form(*problem[:5], problem.state), form.__name__, *said)
+    assert_raises_mentioning(lambda: form(*problem[:5], problem.state), form.__name__, *said)
 
 
 @each_checking_form
@@ -617,7 +617,7 @@ def test_state_that_is_no_state_is_explained(form: Form, parts: int) -> None:
     problem = make_problem(9)
     state = tuple(problem.state)[:parts]
     said = (form.__name__, "state", "mLSTMState", "tuple")
-    assert_complains(lambda: form(*problem[:5], state), *said)
+    assert_raises_mentioning(lambda: form(*problem[:5], state), *said)
 
 
 @pytest.mark.parametrize(
@@ -634,14 +634,14 @@ def test_bad_input_of_a_step_is_explained(name: str, shape: tuple, expected: str
     problem = make_problem(1, dtype=torch.float32)
     inputs = {part: getattr(problem, part)[:, :, 0] for part in Problem._fields[:5]}
     inputs[name] = torch.zeros(shape)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mlstm_step(**inputs, state=problem.state), "mlstm_step", name, expected
     )
 
 
 @pytest.mark.parametrize("chunk_size", [0, -1, 2.5])
 def test_bad_chunk_size_is_explained(chunk_size: Any) -> None:
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mlstm_chunkwise(*make_problem(9)[:5], chunk_size=chunk_size),
         "mlstm_chunkwise",
         "chunk_size",

@@ -25,7 +25,7 @@ from helpers.layers import (
     make_layer,
     step_cells,
 )
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_read_weights
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.layer import mLSTMLayer
@@ -230,7 +230,7 @@ def test_read_weights_batch_first_and_bad_input() -> None:
     expected = layer.read_weights(x)
     layer.batch_first = True
     assert_identical(layer.read_weights(x.transpose(0, 1)), expected)
-    assert_complains(lambda: layer.read_weights(x[0]), "mLSTMLayer")
+    assert_raises_mentioning(lambda: layer.read_weights(x[0]), "mLSTMLayer")
 
 
 # --- shapes
@@ -512,7 +512,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize(("options", "said"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
 def test_bad_argument_is_explained(options: dict[str, Any], said: list[str]) -> None:
     settings = {"input_size": 3, "hidden_size": 8} | options
-    assert_complains(lambda: mLSTMLayer(**settings), *said)
+    assert_raises_mentioning(lambda: mLSTMLayer(**settings), *said)
 
 
 ZEROS = torch.zeros
@@ -558,4 +558,4 @@ BAD_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_bad_input_is_explained(parts: dict[str, Any], said: list[str]) -> None:
     layer = mLSTMLayer(3, 8, 2)
     inputs = {"x": ZEROS(5, 4, 3)} | parts
-    assert_complains(lambda: layer(**inputs), "mLSTMLayer", *said)
+    assert_raises_mentioning(lambda: layer(**inputs), "mLSTMLayer", *said)

@@ -13,7 +13,7 @@ from pytorch_forecasting.utils import to_list
 from helpers.compatibility_matrix import LOSSES, Cell
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, configured, convert
 from helpers.models import every_configuration, make_model, shared_model
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
@@ -175,5 +175,5 @@ def test_plot_interpretation_shows_parts_weights_and_time_scales(loss: Any) -> N
     shown = [label.get_text() for value, label in ticks if low <= value <= high]
     assert shown and all(float(label) > 0 for label in shown)  # plain numbers, no powers of ten
     plt.close(figure)
-    assert_complains(lambda: model.plot_interpretation(inside, idx=99), "idx", "99")
-    assert_complains(lambda: model.plot_interpretation(inside, target=1), "target", "1")
+    assert_raises_mentioning(lambda: model.plot_interpretation(inside, idx=99), "idx", "99")
+    assert_raises_mentioning(lambda: model.plot_interpretation(inside, target=1), "target", "1")

@@ -37,7 +37,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL, make_model
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
@@ -162,7 +162,7 @@ def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) ->
     if can:
         assert flips(dataset, random_sign_flip=True)
         return
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, random_sign_flip=True),
         "mLSTMTime: random_sign_flip must be False here, as",
         *(reads & {"price", "noise", "region"}),
@@ -200,7 +200,7 @@ class Steep(RMSE):
 def test_default_is_off_for_an_asymmetric_loss(loss: Any, metric: str) -> None:
     dataset = shared_dataset(target_normalizer=EncoderNormalizer())
     assert not flips(dataset, loss=loss, max_encoder_length=64)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "mLSTMTime: random_sign_flip",
         f"as {metric}",
@@ -224,7 +224,7 @@ def test_default_is_off_if_one_of_several_losses_is_asymmetric() -> None:
     dataset = configured("two targets")
     loss = MultiLoss([MAE(), SMAPE()])
     assert not flips(dataset, loss=loss, max_encoder_length=64)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "as SMAPE() does not treat",
     )
