@@ -41,7 +41,7 @@ def use_kernel_error() -> str:
 
 
 def write_compiler(tmp_path: Path, script: str) -> str:
-    """Write a compiler that passes the version check, then runs ``script`` with its output $made."""
+    """Write a compiler that passes the version check, then runs ``script`` to write ``$made``."""
     compiler = tmp_path / "my-compiler"
     compiler.write_text(
         '#!/bin/sh\nfor made; do :; done\n[ "$made" = /dev/null ] && exit\n' + script
