@@ -7,8 +7,9 @@ The setup is that of pytorch-forecasting's tutorial "Demand forecasting with the
 Transformer": 350 series of monthly sales, up to 24 months of history, a horizon of six months, the
 same covariates and sizes, `QuantileLoss`, and early stopping on the loss of the last six months.
 Adam replaces the tutorial's optimizer. The reported loss is the best validation loss. It also stops
-the training, so it is a little optimistic for both models. Seconds are fitting time with validation:
-until early stopping, until the best loss, and until the loss is as low as the transformer's best.
+the training, so it is a little optimistic for both models. Seconds are the time of fitting and
+validation until early stopping, until the best loss, and until the loss is as low as the
+transformer's best.
 """
 
 import argparse

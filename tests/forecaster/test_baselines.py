@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.tables import panel_of
+from helpers.tables import make_test_panel
 from pytorch_forecasting_mlstm.forecaster.baselines import SeasonalNaive, seasonal_naive
 from pytorch_forecasting_mlstm.forecaster.quantiles import QUANTILES
 from pytorch_forecasting_mlstm.forecaster.splits import split_panel
@@ -32,7 +32,7 @@ def test_seasonal_naive_fits_validation_alone() -> None:
     """A week on validation, then chaos: the test part changes nothing but the errors on it."""
     values = np.tile([1.0, 5, 2, 8, 3, 9, 4], 20)
     values += np.random.default_rng(0).normal(0, 0.1, len(values))
-    panel, chaos = panel_of(values), values.copy()
+    panel, chaos = make_test_panel(values), values.copy()
     split = split_panel(panel, horizon=3)
     chaos[split.test :] = np.random.default_rng(1).normal(0, 50, len(values) - split.test)
     scale = np.array([2.0])
@@ -40,7 +40,7 @@ def test_seasonal_naive_fits_validation_alone() -> None:
         SeasonalNaive.fit(
             cut_windows(each_panel, split, split.validation_origins), [364, 7, 1], scale, LEVELS
         )
-        for each_panel in (panel, panel_of(chaos))
+        for each_panel in (panel, make_test_panel(chaos))
     )
     assert naive.season == other.season == 7
     assert np.array_equal(naive.spread, other.spread)
@@ -57,8 +57,8 @@ def test_seasonal_naive_fits_validation_alone() -> None:
 
 def test_seasonal_naive_spread_per_step_with_many_windows() -> None:
     values = np.random.default_rng(0).normal(size=700).cumsum()
-    split = split_panel(panel_of(values), horizon=5)
-    windows = cut_windows(panel_of(values), split, split.validation_origins)
+    split = split_panel(make_test_panel(values), horizon=5)
+    windows = cut_windows(make_test_panel(values), split, split.validation_origins)
     naive = SeasonalNaive.fit(windows, [1], np.ones(1), LEVELS)
     errors = windows.actual - values[windows.origins - 1][:, None]
     assert np.allclose(naive.spread, np.quantile(errors, LEVELS, axis=0).T, rtol=1e-12)

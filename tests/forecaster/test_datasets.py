@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from lightning import seed_everything
 
-from helpers.tables import noisy_season, panel_of, read_panel, stores
+from helpers.tables import make_test_panel, noisy_season, read_panel, stores
 from helpers.times import HORIZON, read_times_panel, times_ahead, write_times
 from pytorch_forecasting_mlstm.cli.console import suppress_lightning_output
 from pytorch_forecasting_mlstm.forecaster import datasets
@@ -39,7 +39,7 @@ def positions(
 def test_training_set_contains_no_held_out_value(length: int) -> None:
     """The values are their own positions: what a data set holds tells where it is from."""
     first = [0, length - 50]  # of each series, counted as in the split
-    panel = panel_of(np.arange(first[0], length, 1.0), np.arange(first[1], length, 1.0))
+    panel = make_test_panel(np.arange(first[0], length, 1.0), np.arange(first[1], length, 1.0))
     split = split_panel(panel, horizon=5, history=10)
     frame = datasets.model_frame(panel, split)
     training = datasets.training_set(frame, split, end=split.validation)
@@ -67,7 +67,7 @@ def test_training_set_contains_no_held_out_value(length: int) -> None:
 
 
 def test_model_frame_future_follows_every_series() -> None:
-    panel = panel_of(noisy_season(60), noisy_season(40, seed=1))
+    panel = make_test_panel(noisy_season(60), noisy_season(40, seed=1))
     split = split_panel(panel, horizon=4)
     frame = datasets.model_frame(panel, split)
     training = datasets.training_set(frame, split, end=split.end)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.tables import panel_of
+from helpers.tables import make_test_panel
 from helpers.times import iso, read_times_panel, write_times
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.splits import min_rows, split_panel
@@ -23,7 +23,7 @@ def test_split_panel_parts_do_not_overlap(
     lengths: list[int], horizon: int, history: int | None
 ) -> None:
     lengths = [max(length, min_rows(horizon)) for length in lengths]
-    panel = panel_of(*(np.arange(float(length)) for length in lengths))
+    panel = make_test_panel(*(np.arange(float(length)) for length in lengths))
     split = split_panel(panel, horizon, history)
     for origins, begin, end in (
         (split.validation_origins, split.validation, split.test),

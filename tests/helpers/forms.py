@@ -1,4 +1,4 @@
-"""The sequence forms, called alike."""
+"""The sequence forms, with one signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables such as users have, and panels made from them."""
+"""Typical tables of users, and panels made from them."""
 
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def stores(lengths: dict[str, int]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def panel_of(*values: np.ndarray, freq: str = "D") -> Panel:
-    """Series that end on the same day."""
+def make_test_panel(*values: np.ndarray, freq: str = "D") -> Panel:
+    """Make a panel of series that end on the same day."""
     longest = max(map(len, values))
     return Panel(
         time="date",

@@ -1,4 +1,4 @@
-"""Tables with times of any size and distance."""
+"""Tables with extreme times and steps."""
 
 import io
 from pathlib import Path

@@ -29,7 +29,7 @@ from helpers.datasets import (
     make_table,
     pick_samples,
 )
-from helpers.models import SilentMemory, every_configuration, make_model, shared_model
+from helpers.models import SilentMemory, make_model, parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -66,7 +66,7 @@ def known_columns(dataset: TimeSeriesDataSet) -> tuple[list[bool], list[bool]]:
 # What a forecast depends on
 
 
-@every_configuration
+@parametrize_configurations
 def test_forward_forecasts_every_target(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset).eval()
@@ -89,7 +89,7 @@ def test_forward_forecasts_every_target(name: str) -> None:
 
 
 @every_patch
-@every_configuration
+@parametrize_configurations
 def test_forward_depends_on_no_other_sample(name: str, patch_length: int) -> None:
     dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     samples = pick_samples(dataset)
@@ -143,7 +143,7 @@ def corrupt_reals(values: Tensor, where: Tensor) -> None:
 
 
 @every_patch
-@every_configuration
+@parametrize_configurations
 def test_forward_does_not_read_the_future_of_unknown_variables(
     name: str, patch_length: int
 ) -> None:

@@ -12,7 +12,7 @@ from pytorch_forecasting.utils import to_list
 
 from helpers.compatibility_matrix import LOSSES, Cell
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, configured, convert
-from helpers.models import every_configuration, make_model, shared_model
+from helpers.models import make_model, parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -22,7 +22,7 @@ def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     return convert(x, torch.float64)
 
 
-@every_configuration
+@parametrize_configurations
 def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), batch_of(configured(name)))
 
@@ -55,7 +55,7 @@ def assert_parts_add_up(model: mLSTMTime, x: dict[str, Any]) -> None:
         assert all(p.abs().max() > 0 for p in to_list(part))
 
 
-@every_configuration
+@parametrize_configurations
 def test_amplitudes_multiply_trend_cycle_and_season(name: str) -> None:
     dataset = configured(name)
     model = make_model(dataset, amplitudes=True).eval()

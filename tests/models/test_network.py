@@ -10,7 +10,7 @@ import torch
 from pytorch_forecasting.utils import to_list
 
 from helpers.datasets import collate, configured, pick_samples
-from helpers.models import every_configuration, shared_model
+from helpers.models import parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.models import mlstm_time
 from pytorch_forecasting_mlstm.models.mlstm_time.adapter import network_inputs
@@ -30,7 +30,7 @@ def test_network_imports_no_forecasting_framework(module: str) -> None:
     assert imported <= {"collections", "typing", "torch"}
 
 
-@every_configuration
+@parametrize_configurations
 def test_network_forecasts_what_the_model_rescales(name: str) -> None:
     model = shared_model(name)
     x, _ = collate(pick_samples(configured(name)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers.cpp_kernel import draw_problem, needs_compiler
-from helpers.layers import GRADIENT
+from helpers.layers import GRADIENT_TOLERANCE
 from helpers.problems import Problem, with_gradients
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
@@ -25,7 +25,7 @@ def test_chunkwise_matches_the_recurrent_form(chunkwise_calls: list[str], d: int
     problem = draw_problem(T, d)
     actual = with_gradients(mlstm_chunkwise, problem)
     assert chunkwise_calls == ["forward", "backward"]
-    assert_close(actual, with_gradients(mlstm_recurrent, problem), GRADIENT)
+    assert_close(actual, with_gradients(mlstm_recurrent, problem), GRADIENT_TOLERANCE)
 
 
 @needs_compiler
@@ -41,7 +41,7 @@ def test_chunkwise_with_gates_of_any_size(
     exact = with_gradients(mlstm_recurrent, Problem(*(x.double() for x in problem)))
     expected = tuple(tuple(x.to(dtype) for x in part) for part in exact)
     # in float32 a logarithm of 300 is precise to 3e-5, and gradients pass through many of them
-    tolerance = 3e-4 if dtype == torch.float32 else GRADIENT
+    tolerance = 3e-4 if dtype == torch.float32 else GRADIENT_TOLERANCE
     assert_close((actual[0], tuple(actual[1])), expected, tolerance)
 
 
@@ -61,7 +61,7 @@ def test_chunkwise_with_masked_steps_closed_gates_and_an_empty_memory(
         h, state = form(*leaves)
         loss = (h.sin().sum() + state.c.sin().sum() + state.n.cos().sum()) / 100
         results.append((h, *state, *torch.autograd.grad(loss, leaves)))
-    assert_close(tuple(results[0]), tuple(results[1]), GRADIENT)
+    assert_close(tuple(results[0]), tuple(results[1]), GRADIENT_TOLERANCE)
     assert chunkwise_calls
 
 
@@ -81,7 +81,7 @@ def test_chunkwise_gradients_if_the_loss_uses_one_output(
                 torch.zeros_like(x) if g is None else g for x, g in zip(problem, grads, strict=True)
             )
         )
-    assert_close(*gradients, GRADIENT)
+    assert_close(*gradients, GRADIENT_TOLERANCE)
     assert chunkwise_calls
 
 

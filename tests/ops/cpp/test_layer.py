@@ -14,12 +14,12 @@ from helpers.cpp_kernel import draw, needs_compiler
 from helpers.datasets import fit, make_dataset
 from helpers.gated import gated_kernel
 from helpers.layers import (
-    GRADIENT,
+    GRADIENT_TOLERANCE,
     draw_input,
     draw_state,
-    each_mask,
     gradients,
     make_layer,
+    parametrize_masks,
     step_cells,
 )
 from helpers.tolerances import assert_close, assert_identical
@@ -45,12 +45,12 @@ def test_layer_matches_a_loop_over_its_cells(
     result, expected = layer(x, state), step_cells(layer, x, state)
     assert_close(result, expected)
     gated_calls.clear()
-    assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT)
+    assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
     assert gated_calls == ["backward"] * layer.num_layers
 
 
 @needs_compiler
-@each_mask
+@parametrize_masks
 def test_masked_layer_matches_a_masked_loop(
     gated_calls: list[str], draw_mask: Callable[[], Tensor]
 ) -> None:
@@ -59,7 +59,7 @@ def test_masked_layer_matches_a_masked_loop(
     inputs = [x, *state, *layer.parameters()]
     result, expected = layer(x, state, mask), step_cells(layer, x, state, mask)
     assert_close(result, expected)
-    assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT)
+    assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
     assert gated_calls
 
 
@@ -113,7 +113,7 @@ def test_compiled_layer_runs_the_kernel(gated_calls: list[str]) -> None:
         gated_calls.clear()
         result = compiled(x, mask=mask)
         assert_close(result, expected)
-        assert_close(gradients(result, inputs), expected_gradients, GRADIENT)
+        assert_close(gradients(result, inputs), expected_gradients, GRADIENT_TOLERANCE)
         assert gated_calls == ["forward"] * 3 + ["backward"] * 3
     use_kernel(False)
     gated_calls.clear()
