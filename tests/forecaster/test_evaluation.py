@@ -1,4 +1,4 @@
-"""Forecasts meet their windows, and the report says what was measured."""
+"""Evaluation matches forecasts with their windows, and the report shows its results."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Training, validation and test do not overlap."""
+"""Training, validation and test data do not overlap."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_split_panel_parts_do_not_overlap(
         (split.test_origins, split.test, split.end),
     ):
         assert origins.min() >= begin
-        assert origins.max() == end - horizon, "the latest window is among them"
+        assert origins.max() == end - horizon, "the latest window is missing"
         assert len(origins) * len(lengths) <= max(1000, len(lengths))
     shortest_training = min(lengths) - (split.end - split.validation)
     assert shortest_training >= split.min_history + horizon
@@ -42,7 +42,7 @@ def test_split_panel_parts_do_not_overlap(
 
 @pytest.mark.parametrize("horizon", [10**12, 10**40])
 def test_split_panel_horizons_of_any_size(tmp_path: Path, horizon: int) -> None:
-    """Without going through all those that would fit."""
+    """The search for a fitting horizon does not try every smaller one."""
     with pytest.raises(InputError, match="beyond 9999-12-31|too short for horizon"):
         read_times_panel(
             write_times(tmp_path / "t.csv", {"a": iso("2024-01-01", 40, 1, "D")}), horizon

@@ -151,9 +151,9 @@ CASES: dict[str, Case] = {
 }
 
 
-# Losses that do not support horizons of different lengths. pytorch-forecasting pads the truth with 0:
-# positive distributions do not support it, and losses that average over samples or steps treat it
-# as data.
+# Losses without support for horizons of different lengths. pytorch-forecasting pads the truth with
+# 0, which is outside the support of positive distributions, and which losses that average over
+# samples or steps treat as data.
 NO_PADDING = ["normal, softplus", "aggregation", "multivariate normal"]
 
 
