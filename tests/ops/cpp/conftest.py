@@ -13,11 +13,17 @@ from pytorch_forecasting_mlstm import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build
 
 
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for all modules, so that the kernel is compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def temporary_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def temporary_cache(cache_root: Path) -> Iterator[None]:
     """Build in a temporary cache, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(cache_root))
         clear_kernel_caches()
         yield
 
