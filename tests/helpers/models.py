@@ -42,6 +42,12 @@ def small_model(name: str) -> mLSTMTime:
     return mLSTMTime.from_dataset(configured(name), **SMALL)
 
 
+@torch.no_grad()
+def forecast(model: mLSTMTime, x: dict[str, Any]) -> list[Tensor]:
+    """Return the forecast of every target, (B, steps, size)."""
+    return to_list(model(x).prediction)
+
+
 def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[Tensor]:
     """Return the float32 forecast of some samples for every target."""
     x, _ = collate(pick_samples(dataset), torch.float32)
