@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,17 +15,20 @@ from torch import Tensor
 from pytorch_forecasting_mlstm import mLSTMLayer
 from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise, mLSTMState
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "mlstm_speed.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mlstm_speed", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("mlstm_speed")
+
+
+@pytest.fixture(scope="module")
+def shapes(benchmark: ModuleType) -> list[Any]:
+    return importlib.import_module("_speed_checks").AWKWARD
 
 
 def wrong_values(*inputs: Any) -> tuple[Tensor, mLSTMState]:
@@ -46,8 +50,8 @@ def nan_values(*inputs: Any) -> tuple[Tensor, mLSTMState]:
     return h * torch.nan, state
 
 
-def test_require_correct_accepts_mlstm_chunkwise(benchmark: ModuleType) -> None:
-    benchmark.require_correct(mlstm_chunkwise, CPU, benchmark.AWKWARD[:3])
+def test_require_correct_accepts_mlstm_chunkwise(benchmark: ModuleType, shapes: list[Any]) -> None:
+    benchmark.require_correct(mlstm_chunkwise, CPU, shapes[:3])
     benchmark.require_correct_plain_form(CPU)
 
 
@@ -61,10 +65,10 @@ def test_require_correct_accepts_mlstm_chunkwise(benchmark: ModuleType) -> None:
     ],
 )
 def test_require_correct_names_a_wrong_result(
-    benchmark: ModuleType, form: Any, result: str
+    benchmark: ModuleType, shapes: list[Any], form: Any, result: str
 ) -> None:
     with pytest.raises(SystemExit, match=f"wrong, nothing is timed: {result}"):
-        benchmark.require_correct(form, CPU, benchmark.AWKWARD[1:2])
+        benchmark.require_correct(form, CPU, shapes[1:2])
 
 
 def test_require_correct_layer_refuses_a_wrong_layer(
