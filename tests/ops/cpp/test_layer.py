@@ -165,5 +165,5 @@ def test_training_gives_the_same_weights(gated_calls: list[str]) -> None:
     actual = train()
     assert gated_calls
     use_kernel(False)
-    # Adam divides a small gradient by its own size, which amplifies rounding
+    # Adam normalizes small gradients, which amplifies rounding
     assert_close(actual, train(), 1e-3)

@@ -69,7 +69,7 @@ def test_any_memory_layout_is_accepted() -> None:
         assert_identical(actual[:3], expected[:3], name)
         # torch's sigmoid differs by a bit if tensors are not dense
         assert_close(actual, expected)
-    # an expanded gradient, and one that is stored width first
+    # an expanded gradient, and a gradient that is stored width first
     h = gated_kernel(p, c, n, None)[0]
     ones = torch.ones(h.shape[-1], *h.shape[:2], dtype=h.dtype).permute(1, 2, 0)
     (expected,) = torch.autograd.grad(h, p, torch.ones_like(h), retain_graph=True)
