@@ -55,7 +55,7 @@ docs: $(VENV)/.stamp-docs ## build the site in site/ and check its links and anc
 # Without DATA, the loader is measured on a synthetic table of the same shape as ETTh1, and no
 # forecast errors are measured.
 benchmark: $(VENV)/.stamp-test ## a small version of the benchmarks, minutes; DATA=ETTh1.csv for forecast errors
-	$(BIN)/python benchmarks/stock_defects.py
+	$(BIN)/python benchmarks/upstream_defects.py
 	$(BIN)/python benchmarks/mlstm_speed.py --quick --only layer,chunkwise,cell,memory
 	$(BIN)/python benchmarks/loader_speed.py --only loader memory $(if $(DATA),--data "$(DATA)")
 	$(BIN)/python benchmarks/recall.py --pairs 2 8 --seconds 20

@@ -1,13 +1,12 @@
-"""Scaling of a training by several processes: windows per second of 1 and 2, and the efficiency.
+"""Scaling of training over processes: windows per second, and parallel efficiency.
 
     python benchmarks/ddp_scaling.py
     python benchmarks/ddp_scaling.py --processes 1 2 4 --accelerator gpu
 
-Every process has the same batch (weak scaling) and one torch thread. Efficiency is the rate of N
-processes by N times that of one; it means something only where there is a core or a device for
-every process. The bound is the efficiency of N trainings at the same time that have nothing to do
-with each other: what the machine allows. Each count runs in processes of its own; the first steps
-are not timed.
+Every process has the same batch size (weak scaling) and one torch thread. Efficiency is the rate of
+N processes divided by N times the rate of one. It is meaningful only if every process has a core or
+a device. The bound is the efficiency of N independent trainings at the same time, the most that the
+machine allows. Each number of processes is measured in fresh processes, without the first steps.
 """
 
 import argparse
@@ -32,19 +31,19 @@ WARM_UP = 5
 
 
 class Clock(Callback):
-    """Times the steps after the first few."""
+    """Times the steps after the warm-up."""
 
     def __init__(self) -> None:
         self.steps = 0
-        self.began = self.ended = 0.0
+        self.start = self.end = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Note the time after the warm-up, and at the end."""
+        """Record the time after the warm-up and at the end."""
         self.steps += 1
         if self.steps == WARM_UP or self.steps == trainer.max_steps:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            self.began, self.ended = self.began or time.perf_counter(), time.perf_counter()
+            self.start, self.end = self.start or time.perf_counter(), time.perf_counter()
 
 
 def make_dataset(history: int, horizon: int) -> BatchedTimeSeriesDataSet:
@@ -86,13 +85,13 @@ def measure(arguments: argparse.Namespace, processes: int) -> None:
     )
     trainer.fit(model, dataset.to_dataloader(train=True, batch_size=arguments.batch, num_workers=0))
     if trainer.global_rank == 0:
-        seconds = (clock.ended - clock.began) / arguments.steps
-        weights = sum(p.numel() for p in model.parameters())
-        print("RESULT", json.dumps({"seconds": seconds, "parameters": weights}), flush=True)
+        seconds = (clock.end - clock.start) / arguments.steps
+        parameters = sum(p.numel() for p in model.parameters())
+        print("RESULT", json.dumps({"seconds": seconds, "parameters": parameters}), flush=True)
 
 
 def run_all(counts: list[int]) -> list[dict[str, Any]]:
-    """Run trainings of so many processes each, all at the same time."""
+    """Run one training for each count of processes, all at the same time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *sys.argv[1:], "--run"]
     running = [
@@ -120,7 +119,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=64, help="windows of each process")
+    parser.add_argument("--batch", type=int, default=64, help="windows per process and step")
     parser.add_argument("--history", type=int, default=336)
     parser.add_argument("--horizon", type=int, default=96)
     parser.add_argument("--hidden-size", type=int, default=64)
@@ -130,15 +129,16 @@ def main() -> None:
         measure(arguments, arguments.run)
         return
     print("processes  ms per step  windows per s  efficiency  bound")
-    alone = 0.0
+    rate_of_one = 0.0
     for processes in arguments.processes:
         (result,) = run_all([processes])
         rate = processes * arguments.batch / result["seconds"]
-        alone = alone or rate / processes
-        apart = [arguments.batch / other["seconds"] for other in run_all([1] * processes)]
+        rate_of_one = rate_of_one or rate / processes
+        independent = [arguments.batch / run["seconds"] for run in run_all([1] * processes)]
         print(
             f"{processes:9d}  {1000 * result['seconds']:11.1f}  {rate:13.0f}  "
-            f"{rate / processes / alone:10.0%}  {sum(apart) / processes / alone:5.0%}",
+            f"{rate / processes / rate_of_one:10.0%}  "
+            f"{sum(independent) / processes / rate_of_one:5.0%}",
             flush=True,
         )
     print(

@@ -1,8 +1,8 @@
-"""Data loading: TimeSeriesDataSet beside BatchedTimeSeriesDataSet, on one thread.
+"""Speed and memory of data loading: BatchedTimeSeriesDataSet and TimeSeriesDataSet, one thread.
 
     python benchmarks/loader_speed.py --data ETTh1.csv
-    python benchmarks/loader_speed.py                            # a synthetic table of its shape
-    python benchmarks/loader_speed.py --only loader memory       # some of the parts
+    python benchmarks/loader_speed.py                            # synthetic table, same shape
+    python benchmarks/loader_speed.py --only loader memory       # some parts
 
 Batches are compared before they are timed; if they differ, the benchmark stops. The classes are
 timed in turns, so that other load on the machine slows them down alike. Figures are medians. On a
@@ -39,11 +39,11 @@ SERIES = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
 STEPS = 17_420
 PERIODS = {"day": 24, "half_day": 12, "week": 168, "half_week": 84, "year": 8760}
 HISTORY, HORIZON, BATCH = 336, 96, 64
-#: Of batches, relative to 1 + |value|: what an EncoderNormalizer computes is equal to rounding, and
-#: float32 rounds to 1e-7 of numbers that can be a hundred times their scale.
+#: Tolerance for batches, relative to 1 + |value|. Values that an EncoderNormalizer scales are equal
+#: up to rounding, and float32 rounds by 1e-7 of numbers that can be a hundred times their scale.
 TOLERANCE = 1e-4
-#: Of the first losses of a training, relative. Later ones are not compared: the optimizer amplifies
-#: rounding, as much as it does if the last bit of the target is changed.
+#: Relative tolerance for the first losses of a training. Later ones are not compared: the optimizer
+#: amplifies rounding errors, as it would a change in the last bit of the target.
 LOSS_TOLERANCE, COMPARED_LOSSES = 1e-5, 5
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ["loader", "construction", "memory", "epoch"]
@@ -78,18 +78,18 @@ def common() -> dict[str, Any]:
 
 
 def cases() -> dict[str, tuple[dict[str, Any], bool, tuple[float, float]]]:
-    """List settings, whether steps are missing, and targets: maximal ms, minimal ratio."""
+    """Return for every case: settings, whether steps are missing, and targets (ms, ratio)."""
     known = dict(time_varying_known_reals=list(PERIODS))
-    by_series = dict(target_normalizer=GroupNormalizer(groups=["series"]))
+    by_group = dict(target_normalizer=GroupNormalizer(groups=["series"]))
     static = dict(static_categoricals=["series"], add_relative_time_idx=True)
     scalers = {name: EncoderNormalizer() for name in PERIODS}
     gaps = dict(allow_missing_timesteps=True, min_encoder_length=HISTORY // 2)
     lengths = dict(randomize_length=True, min_encoder_length=HISTORY // 2)
     return {
         "no covariates, EncoderNormalizer": ({}, False, (1.2, 30)),
-        "no covariates, GroupNormalizer": (by_series, False, (1.2, 30)),
+        "no covariates, GroupNormalizer": (by_group, False, (1.2, 30)),
         "5 known reals, EncoderNormalizer": (known, False, (1.2, 30)),
-        "5 known reals, GroupNormalizer": (known | by_series, False, (1.2, 30)),
+        "5 known reals, GroupNormalizer": (known | by_group, False, (1.2, 30)),
         "5 known reals, static, relative time": (known | static, False, (1.2, 30)),
         "5 known reals with EncoderNormalizer": (
             known | dict(scalers=scalers),
@@ -103,13 +103,13 @@ def cases() -> dict[str, tuple[dict[str, Any], bool, tuple[float, float]]]:
 
 
 def drop_steps(table: pd.DataFrame) -> pd.DataFrame:
-    kept = np.random.default_rng(1).random(len(table)) >= 0.05
+    sampled = np.random.default_rng(1).random(len(table)) >= 0.05
     ends = table["time"].isin([table["time"].min(), table["time"].max()])
-    return table[kept | ends]
+    return table[sampled | ends]
 
 
 def match(actual: Any, expected: Any, *, exact: bool) -> bool:
-    """Compare keys, order, types and values, to the last bit or to rounding."""
+    """Compare keys, order, types and values, bit by bit if ``exact``, else up to rounding."""
     if type(actual) is not type(expected):
         return False
     if isinstance(expected, Tensor):
@@ -140,7 +140,7 @@ def require_parity(name: str, stock: TimeSeriesDataSet, batched: TimeSeriesDataS
     scalers = [stock.target_normalizer, *stock._scalers.values()]
     exact = not any(isinstance(scaler, EncoderNormalizer) for scaler in scalers)
     if not match(actual, expected, exact=exact):
-        raise SystemExit(f"{name}: batches differ from those of TimeSeriesDataSet; not timed")
+        raise SystemExit(f"{name}: batches differ from TimeSeriesDataSet's, nothing is timed.")
 
 
 def seconds(work: Callable[[], Any], clock: Callable[[], float]) -> float:
@@ -157,7 +157,7 @@ def time_loaders(table: pd.DataFrame, rounds: int, clock: Callable[[], float]) -
     print(f"\nLoader: batches of {BATCH}, history {HISTORY}, horizon {HORIZON}\n")
     print("| case | stock ms | wrapped ms | batched ms | ratio | target | met |")
     print("|---|---|---|---|---|---|---|")
-    for name, (settings, gaps, (most, least)) in cases().items():
+    for name, (settings, gaps, (max_ms, min_ratio)) in cases().items():
         rows = drop_steps(table) if gaps else table
         stock = TimeSeriesDataSet(rows, **(common() | settings))
         wrapped = BatchedTimeSeriesDataSet.wrap(stock)
@@ -171,11 +171,14 @@ def time_loaders(table: pd.DataFrame, rounds: int, clock: Callable[[], float]) -
             for kind, measured in times.items():
                 count = 1 if kind == "stock" else 10
                 measured += [seconds(fetch[kind], clock) for _ in range(count)]
-        slow, shared, fast = (1e3 * statistics.median(measured) for measured in times.values())
-        target = f"{least:g}×" if np.isinf(most) else f"{most:g} ms, {least:g}×"
-        met = verdict(fast <= most, slow / fast >= least)
+        stock_ms, wrapped_ms, batched_ms = (
+            1e3 * statistics.median(measured) for measured in times.values()
+        )
+        ratio = stock_ms / batched_ms
+        target = f"{min_ratio:g}×" if np.isinf(max_ms) else f"{max_ms:g} ms, {min_ratio:g}×"
+        met = verdict(batched_ms <= max_ms, ratio >= min_ratio)
         print(
-            f"| {name} | {slow:.1f} | {shared:.2f} | {fast:.2f} | {slow / fast:.0f}× | "
+            f"| {name} | {stock_ms:.1f} | {wrapped_ms:.2f} | {batched_ms:.2f} | {ratio:.0f}× | "
             f"{target} | {met} |"
         )
 
@@ -198,7 +201,7 @@ def time_construction(table: pd.DataFrame, rounds: int, clock: Callable[[], floa
             measured.append(clock() - start)
     stock, batched = built[TimeSeriesDataSet], built[BatchedTimeSeriesDataSet]
     if not (stock.index.equals(batched.index) and match(batched.data, stock.data, exact=True)):
-        raise SystemExit("construction: the datasets differ")
+        raise SystemExit("construction: the datasets differ.")
     slow, fast = (statistics.median(measured) for measured in times.values())
     print(f"\nConstruction: {len(rows):,} rows, {len(parts) * len(SERIES)} series, 5 known reals\n")
     print("| stock s | batched s | share of stock | target | met |\n|---|---|---|---|---|")
@@ -207,7 +210,7 @@ def time_construction(table: pd.DataFrame, rounds: int, clock: Callable[[], floa
 
 
 def held_bytes(value: Any, seen: set[int]) -> int:
-    """Count the bytes of all tensors, arrays and tables that can be reached, each once."""
+    """Count the bytes of all reachable tensors, arrays and tables, each once."""
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
         key, size = storage.data_ptr(), storage.nbytes()
@@ -250,7 +253,7 @@ def measure_memory(table: pd.DataFrame) -> None:
 
 
 class Curve(pl.Callback):
-    """The loss of every step, and when the step ended."""
+    """Records the loss of every step, and the time at its end."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -272,7 +275,7 @@ def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[],
     try:
         from pytorch_forecasting_mlstm import mLSTMTime
     except ImportError:
-        print("\nTraining: skipped, this installation has no mLSTMTime")
+        print("\nTraining: skipped, since this installation has no mLSTMTime")
         return
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     known = cases()["5 known reals, EncoderNormalizer"][0]
@@ -282,14 +285,14 @@ def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[],
         "DecoderMLP, 5 known reals": (DecoderMLP, dict(hidden_size=32), known, 0),
     }
     print(f"\nTraining: median of {steps} steps, times the steps of an epoch")
-    print("At most: the ratio if batches took no time at all\n")
+    print("At most: the ratio if loading took no time\n")
     print(
         "| model | stock s/epoch | batched s/epoch | ratio | at most | first losses same | target "
         "| met |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for name, (model, settings, more, least) in models.items():
-        stock = TimeSeriesDataSet(table, **(common() | more))
+    for name, (model, settings, covariates, min_ratio) in models.items():
+        stock = TimeSeriesDataSet(table, **(common() | covariates))
         batched = BatchedTimeSeriesDataSet.wrap(stock)
         epoch = len(stock) // BATCH
         fetch = partial(next, shuffled_batches(batched, 1))
@@ -301,7 +304,8 @@ def time_epoch(table: pd.DataFrame, rounds: int, steps: int, clock: Callable[[],
         losses = [curve.losses[:COMPARED_LOSSES] for runs in curves.values() for curve in runs]
         same = all(np.allclose(run, losses[0], rtol=LOSS_TOLERANCE, atol=0) for run in losses)
         slow, fast = (statistics.median(curve.step for curve in runs) for runs in curves.values())
-        target, met = f"{least:g}×, same" if least else "same", verdict(same, slow / fast >= least)
+        target = f"{min_ratio:g}×, same" if min_ratio else "same"
+        met = verdict(same, slow / fast >= min_ratio)
         print(
             f"| {name} | {slow * epoch:.0f} | {fast * epoch:.0f} | {slow / fast:.1f}× | "
             f"{slow / (fast - loading):.1f}× | {verdict(same)} | {target} | {met} |"
@@ -336,30 +340,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", metavar="CSV", help="path of ETTh1.csv; default: synthetic")
+    parser.add_argument(
+        "--data", metavar="CSV", help="path of ETTh1.csv; default: a synthetic table"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
     parser.add_argument("--rounds", type=int, default=30, help="batches of the stock loader")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what to measure")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="time to measure")
     parser.add_argument("--steps", type=int, default=60, help="training steps of each run")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     # Advice of scikit-learn, Lightning and pytorch-forecasting on data and loaders of this size.
     warnings.simplefilter("ignore")
-    table = long_table(chosen.data)
-    source = chosen.data or "synthetic"
-    clock = CLOCKS[chosen.clock]
+    table = long_table(arguments.data)
+    source = arguments.data or "synthetic"
+    clock = CLOCKS[arguments.clock]
     print(
-        f"torch {torch.__version__}, 1 thread, {chosen.clock} time, "
+        f"torch {torch.__version__}, 1 thread, {arguments.clock} time, "
         f"data: {source}, {len(table):,} rows"
     )
-    if "loader" in chosen.only:
-        time_loaders(table, chosen.rounds, clock)
-    if "construction" in chosen.only:
+    if "loader" in arguments.only:
+        time_loaders(table, arguments.rounds, clock)
+    if "construction" in arguments.only:
         time_construction(table, 3, clock)
-    if "memory" in chosen.only:
+    if "memory" in arguments.only:
         measure_memory(table)
-    if "epoch" in chosen.only:
-        time_epoch(table, 3, chosen.steps, clock)
+    if "epoch" in arguments.only:
+        time_epoch(table, 3, arguments.steps, clock)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
-"""Long-horizon forecasts by the protocol of the literature, models side by side.
+"""Long-horizon forecasts of several models, by the protocol of the literature.
 
     python benchmarks/long_horizon.py --data ETTh1.csv
     python benchmarks/long_horizon.py --data ETTh1.csv --horizons 96 192 336 720 --seeds 0 1 2
     python benchmarks/long_horizon.py --data ETTh1.csv --models ours nhits tide --minutes 10
     python benchmarks/long_horizon.py --data weather.csv --split 0.7 0.1 0.2
 
-The table has a date column and one column per series. It is cut by time into training, validation
+The table has a date column and one column per series. It is split by time into training, validation
 and test data (by default the 12, 4 and 4 months of ETTh1) and standardized by the training data.
-The series are groups of one dataset, which sees one series at a time. A forecast is made from every
-step of the validation and of the test data on, as far as the horizon fits; histories reach back
-across the cuts. Errors are means over all windows, steps and series, in standard deviations.
+The series are groups of one dataset, so a model sees one series at a time. Forecasts start at every
+step of the validation and the test data that a whole horizon follows; histories reach back across
+the splits. Errors are means over all windows, steps and series, in standard deviations.
 
 Every model trains on absolute errors with AdamW and one cycle of the learning rate, for the same
-number of epochs, or as far as ``--minutes`` reach; the cycle ends where the training does. The
-epoch is chosen on validation data. Test data are read once per model, horizon and seed, and not at
-all without ``--test``.
+number of epochs, or until ``--minutes`` are over; the cycle ends with the training. Validation data
+select the epoch. Test data are read once per model, horizon and seed, and only with ``--test``.
 
-The weights that are measured are a running average of those that are trained (``--average 0``:
-these). ``--minutes`` counts training alone, ``--clock cpu`` counts the processor's time, for a
-machine that does other work too: one thread does all work. Seconds per epoch are those of training;
-seconds of a forecast those of the model called once with a window of every series.
+The evaluated weights are a running average of the trained weights; ``--average 0`` evaluates the
+trained weights. ``--minutes`` counts training alone. ``--clock cpu`` counts processor time, for a
+machine that does other work, too: one thread does all the work. Seconds per epoch are training
+time; seconds per forecast are one call of the model with a window of every series.
 """
 
 import argparse
@@ -51,7 +50,7 @@ from torch.utils.data import DataLoader
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-WARM_UP = 0.3  # of the training: there the learning rate is highest
+WARM_UP = 0.3  # fraction of the training after which the learning rate is highest
 EVALUATION_BATCH = 512
 COLUMNS = [
     "data",
@@ -72,15 +71,15 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the training, validation and test data, one behind the other."""
+    """Numbers of rows of the training, validation and test data, in this order."""
 
     training: int
     validation: int
     test: int
 
     @classmethod
-    def of(cls, numbers: list[float], rows: int) -> "Split":
-        """Take numbers of rows, or fractions: of those, validation gets what is left over."""
+    def from_numbers(cls, numbers: list[float], rows: int) -> "Split":
+        """Make a split from row counts or fractions; validation gets the rows rounded away."""
         if len(numbers) != 3 or min(numbers) <= 0:
             raise ValueError(f"--split: expected three positive numbers, got {numbers}")
         if max(numbers) >= 1:
@@ -96,16 +95,16 @@ class Split:
 
 
 def read_table(path: Path, split: Split | list[float], date: str) -> tuple[pd.DataFrame, Split]:
-    """Read a table, standardize it by its training rows, and put its series below each other."""
+    """Read a table, standardize it by its training rows, and return it in long format."""
     wide = pd.read_csv(path)
     if date not in wide:
         raise ValueError(f"--date: no column {date!r} in {path}, which has {list(wide)}")
     wide = wide.drop(columns=date).astype(np.float64)
     if isinstance(split, list):
-        split = Split.of(split, len(wide))
-    known = wide.iloc[: split.training]
-    spread = known.std(ddof=0)
-    wide = (wide - known.mean()) / spread.where(spread > 0, 1.0)
+        split = Split.from_numbers(split, len(wide))
+    training = wide.iloc[: split.training]
+    std = training.std(ddof=0)
+    wide = (wide - training.mean()) / std.where(std > 0, 1.0)
     wide = wide.astype(np.float32).iloc[: split.training + split.validation + split.test]
     wide.columns = [f"{number:03d} {name}" for number, name in enumerate(wide.columns)]
     wide["step"] = np.arange(len(wide))
@@ -114,7 +113,7 @@ def read_table(path: Path, split: Split | list[float], date: str) -> tuple[pd.Da
 
 @dataclass(frozen=True)
 class Data:
-    """Windows of the three parts."""
+    """Windows of the training, validation and test data."""
 
     training: TimeSeriesDataSet
     validation: TimeSeriesDataSet
@@ -124,7 +123,7 @@ class Data:
 def make_data(
     table: pd.DataFrame, split: Split, history: int, horizon: int, **arguments: Any
 ) -> Data:
-    """Cut windows; every step that a whole horizon follows starts a forecast."""
+    """Make the datasets: every step that a whole horizon follows starts a forecast."""
     training = BatchedTimeSeriesDataSet(
         table[table["step"] < split.training],
         time_idx="step",
@@ -135,7 +134,7 @@ def make_data(
         min_prediction_length=horizon,
         max_prediction_length=horizon,
         time_varying_unknown_reals=["y"],
-        target_normalizer=EncoderNormalizer(),  # each window by its own history, for every model
+        target_normalizer=EncoderNormalizer(),  # scales a window by its history, for every model
         **arguments,
     )
     ends = np.cumsum([split.training, split.validation, split.test])
@@ -172,15 +171,15 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 def one_cycle(progress: float) -> float:
-    """Return the learning rate, relative to the highest, after that part of the training."""
+    """Return the learning rate, relative to the highest, at this fraction of the training."""
     if progress < WARM_UP:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / WARM_UP)) / 2
-    rest = min((progress - WARM_UP) / (1 - WARM_UP), 1.0)
-    return (1 + math.cos(math.pi * rest)) / 2
+    decay = min((progress - WARM_UP) / (1 - WARM_UP), 1.0)
+    return (1 + math.cos(math.pi * decay)) / 2
 
 
 class Training(pl.Callback):
-    """Learning rate, budget, average of the weights, and the best epoch by validation."""
+    """Sets the learning rate, stops at the budget, averages weights and keeps the best epoch."""
 
     def __init__(self, arguments: argparse.Namespace, validation: DataLoader) -> None:
         self.learning_rate, self.epochs = arguments.learning_rate, arguments.epochs
@@ -195,12 +194,12 @@ class Training(pl.Callback):
         self.weights: dict[str, Any] = {}
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> int | None:
-        """Set the learning rate; leave the epoch once the budget is spent."""
+        """Set the learning rate; stop the training once the budget is spent."""
         if self.seconds >= self.budget:
             trainer.should_stop = True
             return -1
-        done = self.batches / (trainer.num_training_batches * self.epochs)
-        factor = one_cycle(max(done, self.seconds / self.budget))
+        progress = self.batches / (trainer.num_training_batches * self.epochs)
+        factor = one_cycle(max(progress, self.seconds / self.budget))
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * factor
         self.start = self.clock()
@@ -208,13 +207,13 @@ class Training(pl.Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: pl.Trainer, model: BaseModel, *_: Any) -> None:
-        """Count, and average."""
+        """Count the batch, and average the weights."""
         self.batches += 1
         if self.decay:
-            weights = [each.detach() for each in model.parameters()]
+            weights = [parameter.detach() for parameter in model.parameters()]
             if not self.average:
-                self.average = [each.clone() for each in weights]
-            # an average over few steps at first: the weights at the start tell nothing
+                self.average = [weight.clone() for weight in weights]
+            # average over few steps at first, since the initial weights are random
             decay = min(self.decay, (1 + self.batches) / (10 + self.batches))
             torch._foreach_lerp_(self.average, weights, 1 - decay)
         self.seconds += self.clock() - self.start
@@ -222,48 +221,49 @@ class Training(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, model: BaseModel) -> None:
         """Keep the weights if they are the best so far."""
         with self._averaged(model):
-            found = errors(model, self.validation)
-            if sum(found) < sum(self.best) or not self.weights:
-                self.best, self.best_epoch = found, trainer.current_epoch + 1
+            mse, mae = errors(model, self.validation)
+            if mse + mae < sum(self.best) or not self.weights:
+                self.best, self.best_epoch = (mse, mae), trainer.current_epoch + 1
                 self.weights = copy.deepcopy(model.state_dict())
         model.train()
         logging.getLogger(__name__).info(
-            "epoch %d: validation %.4f / %.4f", trainer.current_epoch + 1, *found
+            "epoch %d: validation %.4f / %.4f", trainer.current_epoch + 1, mse, mae
         )
 
     @contextmanager
     def _averaged(self, model: BaseModel) -> Iterator[None]:
-        """Put the averages into the model for a while."""
-        trained = [each.data for each in model.parameters()]
-        for each, average in zip(model.parameters(), self.average, strict=bool(self.average)):
-            each.data = average
+        """Use the averaged weights inside the context."""
+        parameters = list(model.parameters())
+        trained = [parameter.data for parameter in parameters]
+        for parameter, average in zip(parameters, self.average, strict=bool(self.average)):
+            parameter.data = average
         yield
-        for each, data in zip(model.parameters(), trained, strict=True):
-            each.data = data
+        for parameter, data in zip(parameters, trained, strict=True):
+            parameter.data = data
 
 
 def seconds_per_forecast(model: BaseModel, dataset: TimeSeriesDataSet) -> float:
-    """Return the median time of a forecast for one window of every series."""
+    """Return the median time of a forecast of one window of every series."""
     series = dataset.index["sequence_id"].nunique()
     x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=series)))
     x = {name: _to(value, model.device) for name, value in x.items()}
     model.eval()
-    taken = []
+    seconds = []
     with torch.no_grad():
         for _ in range(6):
             start = time.perf_counter()
             model(x)["prediction"].sum().item()
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def run(competitor: Competitor, data: Data, seed: int, arguments: argparse.Namespace) -> dict:
-    """Train one model, and measure it."""
+    """Train and evaluate one model."""
     pl.seed_everything(seed, verbose=False)
     model = competitor.build(data.training)
     model.hparams.optimizer, model.hparams.weight_decay = "adamw", arguments.weight_decay
     model.optimizer = "adamw"
-    model.hparams.reduce_on_plateau_patience = 10**6  # the cycle alone sets the learning rate
+    model.hparams.reduce_on_plateau_patience = 10**6  # only the cycle sets the learning rate
     training = Training(
         arguments, data.validation.to_dataloader(train=False, batch_size=EVALUATION_BATCH)
     )
@@ -299,7 +299,7 @@ def run(competitor: Competitor, data: Data, seed: int, arguments: argparse.Names
 
 
 def summary(rows: list[dict]) -> list[str]:
-    """Make a table in Markdown: means over seeds, and the spread of the errors."""
+    """Make a Markdown table of means over seeds, and standard deviations of the errors."""
     lines = [
         "| model | horizon | seeds | validation MSE / MAE | test MSE / MAE | ± (MSE, MAE) | "
         "parameters | s / epoch | ms / forecast |",
@@ -307,12 +307,12 @@ def summary(rows: list[dict]) -> list[str]:
     ]
     for (model, horizon), group in pd.DataFrame(rows).groupby(["model", "horizon"], sort=False):
         mean = group.mean(numeric_only=True)
-        spread = group[["test_mse", "test_mae"]].std(ddof=1)
+        std = group[["test_mse", "test_mae"]].std(ddof=1)
         lines.append(
             f"| {model} | {horizon} | {len(group)} "
             f"| {mean.validation_mse:.4f} / {mean.validation_mae:.4f} "
             f"| {mean.test_mse:.4f} / {mean.test_mae:.4f} "
-            f"| {spread.test_mse:.4f}, {spread.test_mae:.4f} | {mean.parameters:,.0f} "
+            f"| {std.test_mse:.4f}, {std.test_mae:.4f} | {mean.parameters:,.0f} "
             f"| {mean.seconds_per_epoch:.1f} | {1000 * mean.seconds_per_forecast:.1f} |"
         )
     return lines
@@ -321,7 +321,7 @@ def summary(rows: list[dict]) -> list[str]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, required=True, help="CSV: dates, one column per series"
+        "--data", type=Path, required=True, help="CSV with dates and one column per series"
     )
     parser.add_argument("--date", default="date", help="name of the date column")
     parser.add_argument(
@@ -329,7 +329,7 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         nargs=3,
         default=[8640, 2880, 2880],
-        help="rows of training, validation, test, or fractions that sum to 1",
+        help="rows of training, validation and test data, or fractions that sum to 1",
     )
     parser.add_argument("--history", type=int, default=512)
     parser.add_argument("--horizons", type=int, nargs="+", default=[96])
@@ -339,25 +339,27 @@ def parse_arguments() -> argparse.Namespace:
         help=", ".join(COMPETITORS),
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=10.0, help="budget for each training")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time limit of each training")
     parser.add_argument(
-        "--windows", type=float, default=0.5, help="part of the windows drawn in an epoch, up to 1"
+        "--windows", type=float, default=0.5, help="fraction of the windows in an epoch, up to 1"
     )
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--average", type=float, default=0.99, help="decay of averaged weights")
+    parser.add_argument("--average", type=float, default=0.99, help="decay of the weight average")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument("--accelerator", default="cpu", help="of Lightning: cpu, gpu, auto")
+    parser.add_argument(
+        "--accelerator", default="cpu", help="Lightning's accelerator: cpu, gpu, auto"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--test", action="store_true", help="read the test data, for final figures")
-    parser.add_argument("--csv", type=Path, help="append a row per run to this file")
+    parser.add_argument("--test", action="store_true", help="also evaluate on the test data")
+    parser.add_argument("--csv", type=Path, help="append one row per run to this file")
     parser.add_argument("--verbose", action="store_true", help="print every epoch")
     return parser.parse_args()
 
 
 def append_row(path: Path, row: dict) -> None:
-    """Append a row to a CSV file, and the heading to a new one."""
+    """Append a row to a CSV file; a new file gets a header first."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)

@@ -1,17 +1,17 @@
-"""Recall: what followed a cue that was seen once, hundreds of steps ago, among many pairs.
+"""Recall of the value that followed a cue once, hundreds of steps ago, among many pairs.
 
     python benchmarks/recall.py
     python benchmarks/recall.py --pairs 4 16 64 --distances 256 1024 --seconds 120 --seeds 0 1 2
 
-A sequence holds pairs: a cue, a random direction in ``--cue-size`` columns, and in the step after
-it a value, drawn from a normal distribution. Then follow ``--distance`` steps of noise, and one of
-the cues once more: the forecast is the value that followed it. No cue or value is ever seen in two
-sequences, so that nothing can be learned by heart. The error is the mean squared error of new
-sequences, divided by that of the mean: 1 is no recall, 0 is perfect.
+A sequence starts with pairs of a cue, which is a random direction in ``--cue-size`` columns, and a
+normally distributed value in the next step. After ``--distances`` steps of noise, one of the cues
+appears again, and the task is to forecast its value. Cues and values are drawn anew for every
+sequence, so that they cannot be memorized. The error is the mean squared error on new sequences
+divided by that of forecasting the mean: 1 is no recall, 0 is perfect.
 
-Steps are read in patches of four, as mLSTMTime reads a long history. Every layer stands between the
-same projection to tokens and the same head, has its width chosen for an equal number of
-parameters, and trains for an equal time, by default of the processor, with the same optimizer.
+Steps are read in patches of four, as in mLSTMTime. Every layer has the same projection before it
+and the same head after it, about the same number of parameters, and trains for the same time (by
+default processor time) with the same optimizer.
 """
 
 import argparse
@@ -36,14 +36,14 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be recalled.
+    """Sizes of the sequences.
 
     Attributes
     ----------
     pairs : int
         Pairs of a cue and a value in a sequence.
     distance : int
-        Steps between the last pair and the cue that is asked for.
+        Steps between the last pair and the query.
     cue_size : int
         Columns of a cue.
     """
@@ -57,21 +57,21 @@ class Task:
         cues = torch.randn(size, self.pairs, self.cue_size, generator=generator)
         cues = cues / cues.norm(dim=-1, keepdim=True) * math.sqrt(self.cue_size)
         values = torch.randn(size, self.pairs, generator=generator)
-        asked = torch.randint(self.pairs, (size,), generator=generator)
+        queried = torch.randint(self.pairs, (size,), generator=generator)
         rows = torch.arange(size)
 
-        stored = torch.zeros(size, self.pairs, PATCH, self.cue_size + 1)
-        stored[:, :, 0, :-1] = cues
-        stored[:, :, 1, -1] = values
-        between = torch.zeros(size, self.distance, self.cue_size + 1)
-        between[..., -1] = NOISE * torch.randn(size, self.distance, generator=generator)
-        again = torch.zeros(size, PATCH, self.cue_size + 1)
-        again[:, 0, :-1] = cues[rows, asked]
-        return torch.cat([stored.flatten(1, 2), between, again], dim=1), values[rows, asked]
+        pairs = torch.zeros(size, self.pairs, PATCH, self.cue_size + 1)
+        pairs[:, :, 0, :-1] = cues
+        pairs[:, :, 1, -1] = values
+        noise = torch.zeros(size, self.distance, self.cue_size + 1)
+        noise[..., -1] = NOISE * torch.randn(size, self.distance, generator=generator)
+        query = torch.zeros(size, PATCH, self.cue_size + 1)
+        query[:, 0, :-1] = cues[rows, queried]
+        return torch.cat([pairs.flatten(1, 2), noise, query], dim=1), values[rows, queried]
 
 
 class Forecaster(nn.Module):
-    """Tokens of patches, a recurrent layer, a head at the last token."""
+    """Patches as tokens, a recurrent layer, and a head at the last token."""
 
     def __init__(self, step_size: int, width: int, layer: nn.Module) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build(name: str, step_size: int, parameters: int) -> Forecaster:
-    """Make the widest model with at most so many parameters; widths are multiples of 4."""
+    """Make the widest model with at most ``parameters`` parameters; its width divides by 4."""
     for width in itertools.count(4, 4):
         model = Forecaster(step_size, width, LAYERS[name](width))
         if sum(weights.numel() for weights in model.parameters()) > parameters:
@@ -111,7 +111,7 @@ def batches(task: Task, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]
 def train(
     model: Forecaster, task: Task, seed: int, seconds: float, learning_rate: float, clock: str
 ) -> int:
-    """Train for a time; the learning rate falls to zero over it. Return the number of steps."""
+    """Train for ``seconds`` while the learning rate decays to zero; return the number of steps."""
     now = CLOCKS[clock]
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     start = now()
@@ -119,9 +119,9 @@ def train(
         progress = (now() - start) / seconds
         if progress >= 1:
             return step
-        warm = min(1.0, (step + 1) / 50)
+        warm_up = min(1.0, (step + 1) / 50)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * warm * (1 + math.cos(math.pi * progress)) / 2
+            group["lr"] = learning_rate * warm_up * (1 + math.cos(math.pi * progress)) / 2
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -131,10 +131,10 @@ def train(
 
 @torch.no_grad()
 def relative_error(model: Forecaster, task: Task) -> float:
-    """Return the squared error of new sequences, relative to that of the mean, which is 1."""
+    """Return the squared error on new sequences; forecasting the mean gives 1."""
     model.eval()
-    fresh = itertools.islice(batches(task, 256, seed=10**6), 8)
-    forecast, truth = zip(*((model(x), y) for x, y in fresh), strict=True)
+    test_batches = itertools.islice(batches(task, 256, seed=10**6), 8)
+    forecast, truth = zip(*((model(x), y) for x, y in test_batches), strict=True)
     return ((torch.cat(forecast) - torch.cat(truth)).square().mean()).item()
 
 
@@ -146,10 +146,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cue-size", type=int, default=8)
     parser.add_argument("--parameters", type=int, default=30_000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of training, for each layer")
+    parser.add_argument("--seconds", type=float, default=60.0, help="training time of each layer")
     parser.add_argument("--clock", choices=list(CLOCKS), default="cpu")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--csv", type=Path, help="append a row per run to this file")
+    parser.add_argument("--csv", type=Path, help="append one row per run to this file")
     arguments = parser.parse_args()
     if any(distance < 0 or distance % PATCH for distance in arguments.distances):
         parser.error(f"--distances: expected multiples of {PATCH}, got {arguments.distances}")

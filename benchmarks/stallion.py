@@ -3,12 +3,12 @@
     python benchmarks/stallion.py --data stallion.parquet
     python benchmarks/stallion.py --data stallion.parquet --seeds 0 1 2 --csv stallion.csv
 
-The set-up is that of pytorch-forecasting's tutorial "Demand forecasting with the Temporal Fusion
-Transformer": 350 series of monthly sales, up to 24 months of history, six months ahead, its
-covariates, `QuantileLoss`, early stopping on the loss of the last six months, with the tutorial's
-sizes and its optimizer's stand-in, Adam. The loss is the best that validation saw; both models are
-stopped by it, so that it is a little too good for both. Seconds are those of fitting, validation
-included: until it stops by itself, until its best loss, and until it is as good as the
+The setup is that of pytorch-forecasting's tutorial "Demand forecasting with the Temporal Fusion
+Transformer": 350 series of monthly sales, up to 24 months of history, a horizon of six months, the
+same covariates and sizes, `QuantileLoss`, and early stopping on the loss of the last six months.
+Adam replaces the tutorial's optimizer. The reported loss is the best validation loss. It also stops
+the training, so it is a little optimistic for both models. Seconds are the time of fitting and
+validation until early stopping, until the best loss, and until the loss is as low as the
 transformer's best.
 """
 
@@ -85,7 +85,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def make_data(table: pd.DataFrame) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
-    """Make training data, and the last six months of every series for validation."""
+    """Make the training data, and validation data from the last six months of every series."""
     training = BatchedTimeSeriesDataSet(
         table[table["time_idx"] <= table["time_idx"].max() - HORIZON],
         time_idx="time_idx",
@@ -145,8 +145,8 @@ MODELS: dict[str, Callable[[TimeSeriesDataSet], BaseModel]] = {
 }
 
 
-class Course(pl.Callback):
-    """Note the validation loss of every epoch, and when it was reached."""
+class ValidationCurve(pl.Callback):
+    """Records the validation loss of every epoch, and the time at its end."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -155,15 +155,15 @@ class Course(pl.Callback):
         self.seconds: list[float] = []
 
     def on_validation_end(self, trainer: pl.Trainer, model: BaseModel) -> None:
-        """Look at the loss."""
+        """Record loss and time."""
         if not trainer.sanity_checking:
             self.losses.append(trainer.callback_metrics["val_loss"].item())
             self.seconds.append(self.now() - self.start)
 
-    def until(self, loss: float) -> float | None:
-        """Return the seconds until a loss was reached, None if it never was."""
-        times = zip(self.seconds, self.losses, strict=True)
-        return next((round(time, 1) for time, reached in times if reached <= loss), None)
+    def seconds_until(self, target: float) -> float | None:
+        """Return the seconds until the loss was at most ``target``, or None."""
+        epochs = zip(self.seconds, self.losses, strict=True)
+        return next((round(seconds, 1) for seconds, loss in epochs if loss <= target), None)
 
 
 def run(
@@ -172,18 +172,18 @@ def run(
     validation: TimeSeriesDataSet,
     seed: int,
     arguments: argparse.Namespace,
-    aim: float | None,
+    target: float | None,
 ) -> dict[str, Any]:
-    """Fit one model as the tutorial does; the aim is the transformer's loss, once it is known."""
+    """Fit one model as the tutorial does; ``target`` is the transformer's loss if it is known."""
     pl.seed_everything(seed, verbose=False)
     model = build(training)
-    course = Course(CLOCKS[arguments.clock])
+    curve = ValidationCurve(CLOCKS[arguments.clock])
     trainer = pl.Trainer(
         max_epochs=arguments.epochs,
         limit_train_batches=50,
         gradient_clip_val=0.1,
         accelerator="cpu",
-        callbacks=[course, EarlyStopping("val_loss", min_delta=1e-4, patience=10, mode="min")],
+        callbacks=[curve, EarlyStopping("val_loss", min_delta=1e-4, patience=10, mode="min")],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -194,13 +194,13 @@ def run(
         training.to_dataloader(train=True, batch_size=128),
         validation.to_dataloader(train=False, batch_size=1280),
     )
-    seconds = course.now() - course.start
-    best = min(course.losses)
+    seconds = curve.now() - curve.start
+    best = min(curve.losses)
     return {
         "validation_loss": round(best, 3),
         "seconds": round(seconds, 1),
-        "seconds_to_best": course.until(best),
-        "seconds_to_transformer": None if aim is None else course.until(aim),
+        "seconds_to_best": curve.seconds_until(best),
+        "seconds_to_transformer": None if target is None else curve.seconds_until(target),
         "epochs": trainer.current_epoch,
         "parameters": sum(weights.numel() for weights in model.parameters()),
     }
@@ -208,12 +208,12 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="stallion.parquet of the tutorial")
+    parser.add_argument("--data", type=Path, required=True, help="the tutorial's stallion.parquet")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    parser.add_argument("--epochs", type=int, default=50, help="at most")
+    parser.add_argument("--epochs", type=int, default=50, help="maximum number of epochs")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    parser.add_argument("--csv", type=Path, help="append a row per run to this file")
+    parser.add_argument("--csv", type=Path, help="append one row per run to this file")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -222,11 +222,11 @@ def main() -> None:
     training, validation = make_data(read_table(arguments.data))
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS), flush=True)
     for seed in arguments.seeds:
-        aim = None
+        target = None
         for name in sorted(arguments.models, key=list(MODELS).index):  # the transformer first
-            measured = run(MODELS[name], training, validation, seed, arguments, aim)
+            measured = run(MODELS[name], training, validation, seed, arguments, target)
             if name == TRANSFORMER:
-                aim = measured["validation_loss"]
+                target = measured["validation_loss"]
             row = {"model": name, "seed": seed, **measured}
             print("| " + " | ".join(str(row[column]) for column in COLUMNS) + " |", flush=True)
             if arguments.csv:

@@ -10,20 +10,20 @@ from lightning import seed_everything
 from matplotlib import pyplot
 
 matplotlib.use("Agg")  # no window, no display
-# Hypothesis draws constants of our modules that happen to be loaded: what a test tries would depend
-# on the tests before it in the same process
+# Hypothesis also draws constants from the modules of this package that are loaded, so that a test
+# would depend on the tests before it in the same process.
 providers._get_local_constants = providers.Constants  # type: ignore[assignment]
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make notebooks` keep what the notebooks show."""
-    parser.addoption("--write-notebooks", action="store_true", help="keep what notebooks show")
+    """Add the option that makes `make notebooks` write the outputs of the notebooks."""
+    parser.addoption("--write-notebooks", action="store_true", help="write the notebooks' outputs")
 
 
 @pytest.fixture(autouse=True)
 def close_figures() -> Iterator[None]:
-    """Let no test leave figures open: matplotlib warns of many, in the test that opens the last."""
+    """Close all figures after a test: matplotlib warns in whichever test opens one too many."""
     yield
     pyplot.close("all")
 

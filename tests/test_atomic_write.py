@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, whoever writes to it and whenever a writer is killed."""
+"""A file has its old or its new content, with several writers and if a writer is killed."""
 
 import os
 import pickle
@@ -19,19 +19,18 @@ from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
 
 ROOT = Path(__file__).parent.parent
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such thing")
-# none of the rights of root, who may write anywhere
-users = pytest.mark.skipif(
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+needs_user_rights = pytest.mark.skipif(
     sys.platform == "win32" or os.geteuid() == 0, reason="root may write to any folder"
 )
 
 
-# without the package around it, which takes seconds to import
+# without the package, whose import takes seconds
 LOAD = f"from runpy import run_path; atomic_write = run_path({_atomic_write.__file__!r})"
 LOAD += "['atomic_write']"
 
 
-def python(code: str, *arguments: Any) -> subprocess.Popen[str]:
+def start_python(code: str, *arguments: Any) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", f"{LOAD}\n{code}", *map(str, arguments)],
@@ -44,7 +43,7 @@ def python(code: str, *arguments: Any) -> subprocess.Popen[str]:
 
 WRITER = """
 import os, sys
-os.getpid = lambda: 1  # as in every container
+os.getpid = lambda: 1  # as in a container
 from pathlib import Path
 path, letter = Path(sys.argv[1]), sys.argv[2]
 for _ in range(50):
@@ -57,17 +56,17 @@ for _ in range(50):
 """
 
 
-def test_processes_that_write_one_path(tmp_path: Path) -> None:
-    """Of one process id, as two containers have: all files are whole, and no write fails."""
+def test_concurrent_writers_of_one_path(tmp_path: Path) -> None:
+    """With equal process ids, as in two containers, all files are complete and no write fails."""
     path = tmp_path / "last.ckpt"
-    writers = [python(WRITER, path, letter) for letter in "abc"]
+    writers = [start_python(WRITER, path, letter) for letter in "abc"]
     for writer in writers:
         _, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, errors
     assert list(tmp_path.iterdir()) == [path]
 
 
-STOPPED = """
+PAUSED_WRITER = """
 import sys, time
 from pathlib import Path
 with atomic_write(Path(sys.argv[1])) as (part,):
@@ -77,22 +76,22 @@ with atomic_write(Path(sys.argv[1])) as (part,):
 """
 
 
-def writing(path: Path) -> subprocess.Popen[str]:
-    """A process that is in the middle of a write."""
-    writer = python(STOPPED, path)
+def start_paused_writer(path: Path) -> subprocess.Popen[str]:
+    """Start a process that pauses in the middle of a write."""
+    writer = start_python(PAUSED_WRITER, path)
     assert writer.stdout is not None
     assert writer.stdout.readline() == "ready\n"
     return writer
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells kernels apart")
-def test_leftovers_of_dead_writers_are_removed_and_files_of_living_ones_are_not(
+def test_leftovers_of_dead_writers_are_removed_and_files_of_live_writers_are_not(
     tmp_path: Path,
 ) -> None:
-    """A leftover of another file's writer, too."""
+    """The dead writer wrote another file."""
     path = tmp_path / "last.ckpt"
     path.write_text("old")
-    living, dead = writing(path), writing(tmp_path / "step=3.ckpt")
+    live, dead = start_paused_writer(path), start_paused_writer(tmp_path / "step=3.ckpt")
     try:
         assert len(list(tmp_path.iterdir())) == 3
         dead.kill()
@@ -101,20 +100,20 @@ def test_leftovers_of_dead_writers_are_removed_and_files_of_living_ones_are_not(
         with atomic_write(path) as (part,):
             part.write_text("new")
         assert path.read_text() == "new"
-        assert len(list(tmp_path.iterdir())) == 2  # the living writer's
+        assert len(list(tmp_path.iterdir())) == 2  # with the file of the live writer
     finally:
-        living.kill()
-        living.communicate()
+        live.kill()
+        live.communicate()
     with atomic_write(path) as (part,):
         part.write_text("newer")
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_files_of_other_machines_are_left_for_a_day(
+def test_files_of_other_machines_are_kept_for_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
 ) -> None:
-    """Their locks may not be seen from here, and neither may those of some file systems."""
+    """Their locks may be invisible here, and some file systems have no locks."""
     if not locks:
         monkeypatch.setattr(_atomic_write, "fcntl", None)
     kernel = "f" * 8 if locks else _atomic_write._kernel()
@@ -122,36 +121,36 @@ def test_files_of_other_machines_are_left_for_a_day(
     for path, age in ((young, 23 * 3600), (old, 25 * 3600)):
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
-    mine = tmp_path / ".profile.part"
-    mine.touch()
+    unrelated = tmp_path / ".profile.part"
+    unrelated.touch()
     with atomic_write(tmp_path / "last.ckpt") as (part,):
         part.write_text("new")
-    assert sorted(tmp_path.iterdir()) == sorted([young, mine, tmp_path / "last.ckpt"])
+    assert sorted(tmp_path.iterdir()) == sorted([young, unrelated, tmp_path / "last.ckpt"])
 
 
-def test_a_file_that_was_taken_for_a_leftover_is_made_anew(
+def test_file_removed_as_a_leftover_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its creation and its lock."""
-    taken: list[Path] = []
+    """Another writer may remove the file between its creation and its lock."""
+    removed: list[Path] = []
     exists = Path.exists
 
     def remove_first(path: Path) -> bool:
-        if path.suffix == ".part" and not taken:
-            taken.append(path)
+        if path.suffix == ".part" and not removed:
+            removed.append(path)
             path.unlink()
         return exists(path)
 
     monkeypatch.setattr(Path, "exists", remove_first)
     with atomic_write(tmp_path / "last.ckpt") as (part,):
         part.write_text("new")
-    assert taken and taken != [part]
+    assert removed and removed != [part]
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-@posix
+@needs_posix
 def test_permissions(tmp_path: Path) -> None:
-    """Of a new file those that the umask leaves, of an old one its own."""
+    """A new file has the permissions that the umask allows; an old file keeps its permissions."""
     new, old = tmp_path / "new", tmp_path / "old"
     old.touch()
     old.chmod(0o604)
@@ -166,42 +165,42 @@ def test_permissions(tmp_path: Path) -> None:
 
 
 def test_long_names(tmp_path: Path) -> None:
-    """As long as the file system takes them."""
+    """The name has the maximal length of the file system."""
     path = tmp_path / ("x" * 251 + ".csv")
     with atomic_write(path) as (part,):
         part.write_text("new")
     assert path.read_text() == "new"
 
 
-@posix
+@needs_posix
 def test_links(tmp_path: Path) -> None:
-    """A checkpoint takes the place of a link, as in Lightning; the command line follows one."""
-    real, link = tmp_path / "real", tmp_path / "link"
-    real.write_text("old")
-    link.symlink_to(real)
+    """A checkpoint replaces a link, as in Lightning; the command line follows it."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
     with replace_files(link) as (part,):
         part.write_text("new")
-    assert link.is_symlink() and real.read_text() == "new"
+    assert link.is_symlink() and target.read_text() == "new"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, link)
-    assert not link.is_symlink() and real.read_text() == "new"
+    assert not link.is_symlink() and target.read_text() == "new"
 
 
 # Errors
 
-FULL = """
+FULL_DISK_WRITER = """
 import resource, sys, torch
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a disk that is full
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # like a full disk
 AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, sys.argv[1])
 """
 
 
-@posix
-def test_a_full_disk(tmp_path: Path) -> None:
+@needs_posix
+def test_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
-    writer = python(FULL, path)
+    writer = start_python(FULL_DISK_WRITER, path)
     _, errors = writer.communicate(timeout=120)
     assert writer.returncode == 1
     assert "AtomicCheckpointIO: cannot write" in errors.splitlines()[-1]
@@ -210,8 +209,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_path_below_a_file(tmp_path: Path) -> None:
-    """Fails for root, too."""
+def test_path_below_a_file(tmp_path: Path) -> None:
+    """Raises for root, too."""
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write '.*last.ckpt'"):
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
@@ -219,8 +218,8 @@ def test_a_path_below_a_file(tmp_path: Path) -> None:
         writable_folder(tmp_path / "file" / "folder")
 
 
-@users
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+@needs_user_rights
+def test_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write .*Permission denied"):
@@ -231,7 +230,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_errors_of_objects_that_cannot_be_pickled_are_torchs(tmp_path: Path) -> None:
+def test_objects_that_cannot_be_pickled_raise_the_error_of_torch(tmp_path: Path) -> None:
     with pytest.raises((AttributeError, pickle.PicklingError)):
         AtomicCheckpointIO().save_checkpoint({"f": lambda: None}, tmp_path / "last.ckpt")
     assert list(tmp_path.iterdir()) == []
@@ -240,10 +239,10 @@ def test_errors_of_objects_that_cannot_be_pickled_are_torchs(tmp_path: Path) -> 
 # Several files
 
 
-def test_a_new_forecast_never_stands_beside_an_old_picture(
+def test_new_forecast_is_never_beside_an_old_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever rename the process is killed at, before or after it."""
+    """A kill before or after any rename leaves no such state."""
     rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     replace = os.replace
 
@@ -251,36 +250,36 @@ def test_a_new_forecast_never_stands_beside_an_old_picture(
         texts = [path.read_text() if path.exists() else None for path in (rows, picture)]
         return texts[0], texts[1]
 
-    seen = []
+    states = []
     for kill_at in range(1, 20):
         for path in (rows, picture):
             path.write_text("old")
         calls = 0
 
-        def killed(old: Any, new: Any, kill_at: int = kill_at) -> None:
+        def replace_and_record(old: Any, new: Any, kill_at: int = kill_at) -> None:
             nonlocal calls
             for _ in range(2):  # before and after
                 calls += 1
                 if calls == kill_at:
-                    seen.append(state())
+                    states.append(state())
                 if calls % 2:
                     replace(old, new)
 
-        monkeypatch.setattr(os, "replace", killed)
+        monkeypatch.setattr(os, "replace", replace_and_record)
         with replace_files(rows, picture) as parts:
             for part in parts:
                 part.write_text("new")
         assert state() == ("new", "new")
         if calls < kill_at:
             break
-    assert seen[0] == ("old", "old")
-    assert ("new", "old") not in seen
-    assert ("new", None) in seen and ("old", None) in seen
+    assert states[0] == ("old", "old")
+    assert ("new", "old") not in states
+    assert ("new", None) in states and ("old", None) in states
     assert sorted(tmp_path.iterdir()) == [rows, picture]
 
 
 @pytest.mark.parametrize("name", ["forecast.csv", "forecast.png"])
-def test_an_error_leaves_both_old_files(tmp_path: Path, name: str) -> None:
+def test_error_keeps_both_old_files(tmp_path: Path, name: str) -> None:
     paths = [tmp_path / "forecast.csv", tmp_path / "forecast.png"]
     for path in paths:
         path.write_text("old")
@@ -294,8 +293,8 @@ def test_an_error_leaves_both_old_files(tmp_path: Path, name: str) -> None:
     assert sorted(tmp_path.iterdir()) == paths
 
 
-def test_a_first_file_that_cannot_be_replaced_leaves_the_second(tmp_path: Path) -> None:
-    """It is a folder here; on Windows, it is open in another program."""
+def test_error_at_the_first_file_keeps_the_second(tmp_path: Path) -> None:
+    """The first is a folder here; on Windows, it could be open in another program."""
     rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     rows.mkdir()
     picture.write_text("old")
@@ -309,17 +308,17 @@ def test_a_first_file_that_cannot_be_replaced_leaves_the_second(tmp_path: Path) 
     assert sorted(tmp_path.iterdir()) == [rows, picture]
 
 
-KILLED = """
+KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
 countdown, replace = int(sys.argv[2]), os.replace
-def killed(old, new):
+def replace_or_die(old, new):
     global countdown
     countdown -= 1
     if countdown == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(old, new)
-os.replace = killed
+os.replace = replace_or_die
 folder = Path(sys.argv[1])
 with atomic_write(folder / "forecast.csv", folder / "forecast.png") as parts:
     for part in parts:
@@ -327,14 +326,14 @@ with atomic_write(folder / "forecast.csv", folder / "forecast.png") as parts:
 """
 
 
-@posix
+@needs_posix
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_writer_killed_between_the_files(tmp_path: Path, at: int) -> None:
-    """And what it leaves does not stand in the way of the next."""
+def test_writer_killed_between_the_files(tmp_path: Path, at: int) -> None:
+    """Its leftovers do not disturb the next writer."""
     paths = [tmp_path / "forecast.csv", tmp_path / "forecast.png"]
     for path in paths:
         path.write_text("old")
-    writer = python(KILLED, tmp_path, at)
+    writer = start_python(KILLED_WRITER, tmp_path, at)
     writer.communicate(timeout=120)
     assert writer.returncode == -signal.SIGKILL
     texts = [path.read_text() if path.exists() else None for path in paths]

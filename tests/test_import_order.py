@@ -1,4 +1,4 @@
-"""Imports inside the package run downwards only, and in no circle."""
+"""Imports inside the package run downwards only, without cycles."""
 
 import runpy
 from graphlib import TopologicalSorter
@@ -54,7 +54,7 @@ def test_imports_run_downwards(graph: grimp.ImportGraph, container: str) -> None
         for layer in LAYERS[container]
     ]
     upwards = graph.find_illegal_dependencies_for_layers(layers, containers={container})
-    assert not upwards, [(found.importer, found.imported) for found in upwards]
+    assert not upwards, [(edge.importer, edge.imported) for edge in upwards]
 
 
 @pytest.mark.parametrize("container", INDEPENDENT)
@@ -75,13 +75,13 @@ def test_imports_have_no_cycle(graph: grimp.ImportGraph) -> None:
     TopologicalSorter(importers).prepare()  # raises for a cycle, and names it
 
 
-def test_imports_upwards_are_noticed(graph: grimp.ImportGraph) -> None:
-    layers = [grimp.Layer("data"), grimp.Layer("models")]  # the wrong way round
+def test_upward_imports_are_detected(graph: grimp.ImportGraph) -> None:
+    layers = [grimp.Layer("data"), grimp.Layer("models")]  # in reverse order
     assert graph.find_illegal_dependencies_for_layers(layers, containers={PACKAGE})
 
 
 def test_picture_of_the_imports_is_up_to_date() -> None:
     """If not, run ``make plots``."""
     drawing = runpy.run_path(str(DRAWING))
-    shown = drawing["PICTURE"].read_text(encoding="utf-8")
-    assert drawing["describe"](drawing["room_imports"]()) in shown
+    picture = drawing["PICTURE"].read_text(encoding="utf-8")
+    assert drawing["describe"](drawing["room_imports"]()) in picture

@@ -1,4 +1,4 @@
-"""What register() adds to pytorch-forecasting, what it refuses, and that unregister() undoes it."""
+"""register() extends pytorch-forecasting or raises, and unregister() reverts it."""
 
 import copy
 import importlib
@@ -40,9 +40,9 @@ OPERATIONS = {
 
 
 def upstream_state() -> list[object]:
-    """List the names that register() may touch, with the identity of the object that each holds.
+    """List the names that register() may change, with the identities of their objects.
 
-    Modules are left out: a listing imports all of pytorch-forecasting, which adds each module to
+    Modules are left out: all_objects imports all of pytorch-forecasting, which adds every module to
     its parent.
     """
     names = [
@@ -52,7 +52,7 @@ def upstream_state() -> list[object]:
     return [names, id(upstream_models.__all__), list(upstream_models.__all__)]
 
 
-def listed() -> set[str]:
+def listed_names() -> set[str]:
     return set(all_objects(return_names=True, as_dataframe=True)["name"])
 
 
@@ -81,16 +81,16 @@ def test_register_adds_the_model_to_star_imports() -> None:
 
 
 def test_all_objects_follows_register_and_unregister() -> None:
-    stock = listed()
+    stock = listed_names()
     assert "mLSTMTime_pkg" not in stock
-    register()  # after a first listing
-    assert listed() == stock | {"mLSTMTime_pkg"}
+    register()  # after the first listing
+    assert listed_names() == stock | {"mLSTMTime_pkg"}
     unregister()
-    assert listed() == stock
+    assert listed_names() == stock
     register()
     unregister()
     register()  # with no listing in between
-    assert listed() == stock | {"mLSTMTime_pkg"}
+    assert listed_names() == stock | {"mLSTMTime_pkg"}
 
 
 def test_all_objects_filters_by_the_tags_of_the_container() -> None:
@@ -104,19 +104,19 @@ def test_all_objects_filters_by_the_tags_of_the_container() -> None:
 
 
 @pytest.mark.parametrize("operations", list(itertools.product(OPERATIONS, repeat=3)), ids="-".join)
-def test_register_and_unregister_in_any_order_give_the_state_asked_for(
+def test_register_and_unregister_work_in_any_order(
     operations: tuple[str, ...],
 ) -> None:
     before = upstream_state()
     for operation in operations:
         OPERATIONS[operation]()
-    since = operations[::-1]
-    if "unregister" in since:
-        since = since[: since.index("unregister")]
-    assert hasattr(upstream_models, "mLSTMTime") is bool(since)
-    assert hasattr(upstream_models, "mLSTMTime_pkg") is bool(since)
-    assert upstream_models.__all__.count("mLSTMTime") == bool(since)
-    cell = mLSTMCell if "replace" in since else STOCK_CELL
+    in_effect = operations[::-1]
+    if "unregister" in in_effect:
+        in_effect = in_effect[: in_effect.index("unregister")]
+    assert hasattr(upstream_models, "mLSTMTime") is bool(in_effect)
+    assert hasattr(upstream_models, "mLSTMTime_pkg") is bool(in_effect)
+    assert upstream_models.__all__.count("mLSTMTime") == bool(in_effect)
+    cell = mLSTMCell if "replace" in in_effect else STOCK_CELL
     assert [module.mLSTMCell for module in CELL_MODULES] == [cell] * len(CELL_MODULES)
     unregister()
     assert upstream_state() == before
@@ -124,7 +124,7 @@ def test_register_and_unregister_in_any_order_give_the_state_asked_for(
 
 @pytest.mark.parametrize("name", ["mLSTMTime", "mLSTMTime_pkg"])
 @pytest.mark.parametrize("foreign", [type("mLSTMTime", (), {}), None], ids=["class", "None"])
-def test_register_refuses_to_shadow_a_foreign_name(
+def test_register_does_not_shadow_a_foreign_name(
     name: str, foreign: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upstream_models, name, foreign, raising=False)
@@ -133,7 +133,7 @@ def test_register_refuses_to_shadow_a_foreign_name(
         register(replace_stock_cell=True)
     assert upstream_state() == before
     unregister()
-    assert upstream_state() == before  # nor is it removed
+    assert upstream_state() == before  # unregister does not remove it either
     message = str(error.value)
     assert f"register: pytorch_forecasting.models.{name} must be free" in message
     assert f"got {foreign!r}" in message
@@ -141,7 +141,7 @@ def test_register_refuses_to_shadow_a_foreign_name(
 
 
 @pytest.mark.parametrize("module", CELL_MODULES, ids=lambda module: module.__name__)
-def test_register_refuses_to_replace_a_foreign_cell(
+def test_register_does_not_replace_a_foreign_cell(
     module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Foreign(STOCK_CELL):
@@ -154,10 +154,10 @@ def test_register_refuses_to_replace_a_foreign_cell(
     ):
         register(replace_stock_cell=True)
     assert upstream_state() == before
-    register()  # the model alone conflicts with nothing
+    register()  # registering the model does not conflict
 
 
-def test_unregister_leaves_a_name_that_was_reassigned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unregister_keeps_reassigned_names(monkeypatch: pytest.MonkeyPatch) -> None:
     register(replace_stock_cell=True)
     foreign = type("Foreign", (), {})
     with monkeypatch.context() as patch:
@@ -173,7 +173,7 @@ def test_unregister_leaves_a_name_that_was_reassigned(monkeypatch: pytest.Monkey
     CELL_MODULES[0].mLSTMCell = STOCK_CELL
 
 
-def test_register_refuses_a_replace_stock_cell_that_is_no_flag() -> None:
+def test_register_requires_a_bool_keyword() -> None:
     with pytest.raises(TypeError, match="register: replace_stock_cell must be True or False"):
         register(replace_stock_cell="yes")
     with pytest.raises(TypeError, match="positional"):
@@ -181,14 +181,14 @@ def test_register_refuses_a_replace_stock_cell_that_is_no_flag() -> None:
 
 
 @pytest.mark.parametrize("cls", [mLSTMTime, mLSTMTime_pkg, mLSTMCell])
-def test_registered_classes_pickle_by_their_home_in_this_package(cls: type) -> None:
-    plain = pickle.dumps(cls)
+def test_registered_classes_pickle_by_their_name_in_this_package(cls: type) -> None:
+    before = pickle.dumps(cls)
     register(replace_stock_cell=True)
-    assert pickle.dumps(cls) == plain
-    assert pickle.loads(plain) is cls
+    assert pickle.dumps(cls) == before
+    assert pickle.loads(before) is cls
 
 
-def test_replaced_cell_is_what_the_documented_import_gives() -> None:
+def test_replaced_cell_is_available_from_the_documented_import() -> None:
     register(replace_stock_cell=True)
     namespace: dict[str, object] = {}
     exec("from pytorch_forecasting.layers._recurrent._mlstm.cell import mLSTMCell", namespace)
@@ -227,7 +227,7 @@ def test_replaced_cell_gives_the_stock_layer_a_memory(layer_norm: bool) -> None:
 
 
 def test_stock_cell_gives_the_stock_layer_no_memory() -> None:
-    """The control: with the stock cell the test above would fail."""
+    """The control: the test above fails for the stock cell."""
     layer = CELL_MODULES[0].mLSTMLayer(3, 8, 2, 0.0)
     x = torch.randn(20, 4, 3, requires_grad=True)
     layer(x)[0][-1].square().sum().backward()
@@ -241,8 +241,8 @@ def test_replaced_cell_runs_and_learns_in_stock_network_and_model() -> None:
     network = CELL_MODULES[0].mLSTMNetwork(3, 8, 2, output_size=5)
     output, state = network(torch.randn(7, 4, 3))
     assert output.shape == (4, 5)
-    again, _ = network(torch.randn(7, 4, 3), *state)  # it takes the state that it returned
-    assert again.isfinite().all()
+    continued, _ = network(torch.randn(7, 4, 3), *state)  # it accepts the state that it returned
+    assert continued.isfinite().all()
 
     model = upstream_models.xLSTMTime(
         input_size=1, hidden_size=8, output_size=5, xlstm_type="mlstm", num_layers=2, dropout=0.0
@@ -255,7 +255,7 @@ def test_replaced_cell_runs_and_learns_in_stock_network_and_model() -> None:
         assert cell.projection.weight.grad.abs().max() > 0
 
 
-def test_replaced_cell_leaves_objects_that_were_built_before() -> None:
+def test_replaced_cell_does_not_change_existing_objects() -> None:
     before = CELL_MODULES[0].mLSTMLayer(3, 8, 1)
     register(replace_stock_cell=True)
     during = CELL_MODULES[0].mLSTMLayer(3, 8, 1)

@@ -1,4 +1,4 @@
-"""A training that is killed anywhere, any number of times, ends as one that was not."""
+"""A training that is killed at any point, any number of times, ends with the same result."""
 
 import random
 from pathlib import Path
@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader
 from helpers.resume_training import (
     SAVES,
     STOPPINGS,
+    InMemoryCheckpointIO,
     Kill,
     KilledError,
-    LastFile,
-    Numbers,
+    NumberedSamples,
     Outcome,
     Setting,
-    Tiny,
+    TinyModel,
     assert_same,
     draw,
     run,
@@ -38,11 +38,11 @@ pytestmark = [
 def test_epochs_are_counted_after_files_of_their_last_step(
     tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
-    """Killed in the validation after the last of two steps, and again."""
+    """It is killed repeatedly in the validation after the last of two steps."""
     setting = Setting(samples=7, trainer={"max_epochs": 5})
-    cut = run(setting, tmp_path / "cut", kills)
-    assert cut.runs == len(kills) + 1
-    assert_same(cut, run(setting, tmp_path / "whole"))
+    resumed = run(setting, tmp_path / "resumed", kills)
+    assert resumed.runs == len(kills) + 1
+    assert_same(resumed, run(setting, tmp_path / "expected"))
 
 
 EXHAUSTIVE = {
@@ -63,27 +63,27 @@ EXHAUSTIVE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXHAUSTIVE)
 def test_kills_at_every_hook(tmp_path: Path, name: str) -> None:
-    """Of the first process, and then within the second, at a place that differs each time."""
+    """Kill the first process at every hook, and the second at a varying hook."""
     setting = EXHAUSTIVE[name]
     setting.trainer = {"max_epochs": 2, **setting.trainer}
-    whole = run(setting, tmp_path / "whole")
-    for first in range(1, 100):
-        cut = run(setting, tmp_path / f"{first}", (first, 1 + first * 7 % 11))
-        assert_same(cut, whole)
-        if cut.runs == 1:
+    expected = run(setting, tmp_path / "expected")
+    for hook in range(1, 100):
+        resumed = run(setting, tmp_path / f"{hook}", (hook, 1 + hook * 7 % 11))
+        assert_same(resumed, expected)
+        if resumed.runs == 1:
             return
     raise AssertionError("the training has more hooks than this")
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_drawn_settings_and_kills(tmp_path: Path, part: int) -> None:
-    """Of one to four kills, over intervals of validation, accumulation, schedulers and files."""
+def test_random_settings_and_kills(tmp_path: Path, part: int) -> None:
+    """One to four kills, with random validation, accumulation, schedulers and checkpoints."""
     for number in range(8 * part, 8 * part + 8):
         setting, kills, name = draw(random.Random(number))
-        whole = run(setting, tmp_path / f"{number} whole")
-        cut = run(setting, tmp_path / f"{number} cut", kills)
+        expected = run(setting, tmp_path / f"{number} expected")
+        resumed = run(setting, tmp_path / f"{number} resumed", kills)
         try:
-            assert_same(cut, whole)
+            assert_same(resumed, expected)
         except AssertionError as error:
             raise AssertionError(f"number {number}: {name}") from error
 
@@ -91,94 +91,98 @@ def test_drawn_settings_and_kills(tmp_path: Path, part: int) -> None:
 @pytest.mark.parametrize(
     "trainer", [{}, {"accumulate_grad_batches": 3}, {"val_check_interval": 1}], ids=str
 )
-def test_signal_to_end(tmp_path: Path, trainer: dict[str, Any]) -> None:
-    """Of a cluster's scheduler: Lightning ends the step, and a file is written then."""
+def test_sigterm(tmp_path: Path, trainer: dict[str, Any]) -> None:
+    """If a cluster sends SIGTERM, Lightning ends the step and then writes a checkpoint."""
     saves = ({"every_n_epochs": 1, "save_on_exception": True, "save_top_k": -1},)
     setting = Setting(samples=10, saves=saves, scheduler="plateau of training", trainer=trainer)
-    whole = run(setting, tmp_path / "whole")
-    for first in (3, 8, 16, 19):
-        cut = run(setting, tmp_path / str(first), (first, first), by_signal=True)
-        assert cut.runs == 3
-        assert_same(cut, whole)
+    expected = run(setting, tmp_path / "expected")
+    for hook in (3, 8, 16, 19):
+        resumed = run(setting, tmp_path / str(hook), (hook, hook), by_signal=True)
+        assert resumed.runs == 3
+        assert_same(resumed, expected)
 
 
 @pytest.mark.parametrize("stopping", STOPPINGS[1:], ids=["validation", "epoch"])
-def test_a_training_that_was_stopped_stops_again(tmp_path: Path, stopping: dict[str, Any]) -> None:
-    """At the same step, after a kill at the end of its last epoch, with the same learning rate."""
+def test_early_stopping_after_a_kill(tmp_path: Path, stopping: dict[str, Any]) -> None:
+    """A kill at the end of the last epoch changes neither the last step nor the learning rate."""
     saves = SAVES["epochs, at their end"]
     setting = Setting(7, "plateau of steps", saves, stopping, {"max_epochs": 9})
-    whole = run(setting, tmp_path / "whole")
-    assert 2 < whole.epoch < 9
-    last = run(setting, tmp_path / "cut", (whole.epoch,), hooks=("on_train_epoch_end",))
-    assert last.runs == 2
-    assert_same(last, whole)
+    expected = run(setting, tmp_path / "expected")
+    assert 2 < expected.epoch < 9
+    kills = (expected.epoch,)
+    resumed = run(setting, tmp_path / "resumed", kills, hooks=("on_train_epoch_end",))
+    assert resumed.runs == 2
+    assert_same(resumed, expected)
 
 
 def fit(*callbacks: Any, **options: Any) -> Outcome:
-    """Train with other callbacks, from the last file where there is one."""
+    """Train with the given callbacks, from ``ckpt_path`` if it is given."""
     outcome = Outcome()
-    model = Tiny()
+    model = TinyModel()
     model.trace = outcome.trace
     path = options.pop("ckpt_path", None)
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
         callbacks=[*callbacks, SeededSteps(seed=2)],
-        plugins=[LastFile()],
+        plugins=[InMemoryCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         **{"max_epochs": 2, **options},
     )
-    loader = DataLoader(Numbers(10), batch_size=3, shuffle=True, drop_last=True)
-    trainer.fit(model, resumable(loader, seed=3), DataLoader(Numbers(10)), ckpt_path=path)
+    data = NumberedSamples(10)
+    loader = DataLoader(data, batch_size=3, shuffle=True, drop_last=True)
+    trainer.fit(model, resumable(loader, seed=3), DataLoader(data), ckpt_path=path)
     outcome.steps = trainer.global_step
     return outcome
 
 
-def test_no_file_of_half_a_step(tmp_path: Path) -> None:
-    """While the optimizer changes the weights, the file before is left."""
-    saved = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_last=True, save_on_exception=True)
+def test_no_checkpoint_within_an_optimizer_step(tmp_path: Path) -> None:
+    """A kill during the step keeps the checkpoint before it."""
+    checkpoint = ModelCheckpoint(
+        tmp_path, every_n_train_steps=2, save_last=True, save_on_exception=True
+    )
     with pytest.raises(RuntimeError, match="SeededSteps: a checkpoint must hold .* completed step"):
-        fit(saved, Kill(4, hooks=("on_before_optimizer_step",)))
-    assert LastFile.files[LastFile.path]["global_step"] == 2
+        fit(checkpoint, Kill(4, hooks=("on_before_optimizer_step",)))
+    assert InMemoryCheckpointIO.files[InMemoryCheckpointIO.path]["global_step"] == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*ckpt_path:UserWarning")
-def test_file_of_an_exception_is_resumed(tmp_path: Path) -> None:
-    """In the middle of an accumulation: its file is from before the first batch of it."""
-    LastFile.path = None
+def test_checkpoint_of_an_exception_is_resumable(tmp_path: Path) -> None:
+    """Within an accumulation, its state is that before the first accumulated batch."""
+    InMemoryCheckpointIO.path = None
     callbacks = [OnExceptionCheckpoint(tmp_path), Kill(4, hooks=("on_after_backward",))]
     with pytest.raises(KilledError):
         fit(*callbacks, accumulate_grad_batches=2)
-    loops = LastFile.files[LastFile.path]["loops"]["fit_loop"]
+    loops = InMemoryCheckpointIO.files[InMemoryCheckpointIO.path]["loops"]["fit_loop"]
     assert loops["epoch_loop.batch_progress"]["current"]["ready"] == 0
     assert loops["epoch_progress"]["current"]["completed"] == 1
 
 
-def test_a_validation_is_not_saved_twice(tmp_path: Path) -> None:
-    """It is run again on resume, but its file is there."""
+def test_validation_checkpoint_is_not_saved_twice(tmp_path: Path) -> None:
+    """The resumed training repeats the validation, but its checkpoint exists already."""
     options = {"monitor": "val_loss", "save_top_k": -1, "every_n_epochs": 1}
     with pytest.raises(KilledError):
         fit(ModelCheckpoint(tmp_path, **options), Kill(2, hooks=("on_train_epoch_end",)))
-    assert fit(ModelCheckpoint(tmp_path, **options), ckpt_path=LastFile.path).steps == 6
+    assert fit(ModelCheckpoint(tmp_path, **options), ckpt_path=InMemoryCheckpointIO.path).steps == 6
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["epoch=0-step=3.ckpt", "epoch=1-step=6.ckpt"]
 
 
-def test_a_training_that_is_complete_stays_so(tmp_path: Path) -> None:
+def test_complete_training_runs_no_more_steps(tmp_path: Path) -> None:
     assert fit(ModelCheckpoint(tmp_path, save_last=True)).steps == 6
-    path = LastFile.path
+    path = InMemoryCheckpointIO.path
     assert fit(ModelCheckpoint(tmp_path, save_last=True), ckpt_path=path).trace == {}
-    more = fit(ModelCheckpoint(tmp_path, save_last=True), ckpt_path=path, max_epochs=3)
-    assert sorted(more.trace) == [6, 7, 8]
-    assert more.trace[6][:2] == (2, 0)
+    extended = fit(ModelCheckpoint(tmp_path, save_last=True), ckpt_path=path, max_epochs=3)
+    assert sorted(extended.trace) == [6, 7, 8]
+    assert extended.trace[6][:2] == (2, 0)
 
 
 # Lightning
 
 
-def test_lightning_has_what_is_set(tmp_path: Path) -> None:
-    """By name, so that a new release that moves a counter fails here first."""
+def test_lightning_has_the_attributes_that_are_set(tmp_path: Path) -> None:
+    """If a new release of Lightning moves a counter, this test names it."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     loop = trainer.fit_loop
     for owner, names in (

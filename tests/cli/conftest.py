@@ -1,4 +1,4 @@
-"""Runs of the command line that several modules look at."""
+"""Runs of the command line that several modules use."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Forecast = Callable[..., pd.DataFrame]
 
 @pytest.fixture
 def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Run the command line in an empty folder, and return its one line of error."""
+    """Return a function that runs the command line and returns its one-line error."""
     monkeypatch.chdir(tmp_path)
 
     def run_and_fail(*argv: str, table: pd.DataFrame | str | bytes | None = None) -> str:
@@ -38,24 +38,24 @@ def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fail:
 
 @pytest.fixture
 def forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Forecast:
-    """Forecast a table, or a file in the test's folder, for one epoch of two batches."""
+    """Return a function that forecasts a table or a file in one epoch of two batches."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 2)
 
     def forecast_table(
-        table: pd.DataFrame | str, time: str, target: str, horizon: int, *more: str
+        table: pd.DataFrame | str, time: str, target: str, horizon: int, *options: str
     ) -> pd.DataFrame:
         if isinstance(table, pd.DataFrame):
             table.to_csv("t.csv", index=False)
             table = "t.csv"
-        return run_forecast(tmp_path / table, time, target, horizon, *more)
+        return run_forecast(tmp_path / table, time, target, horizon, *options)
 
     return forecast_table
 
 
 @pytest.fixture(scope="session")
 def daily_forecast(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The forecast of `daily()` three days ahead, with the default seed."""
+    """Return the forecast of `daily()` for three days, with the default seed."""
     path = tmp_path_factory.mktemp("daily") / "t.csv"
     daily().to_csv(path, index=False)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Options of the command line, and what is wrong with them."""
+"""Options of the command line, and errors about them."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_parse_arguments_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "message"),
     [
         (["--horizon", "7"], "--horizon needs a table: name the file first"),
         (["--group", "store", "--history", "9"], "--group, --history needs a table"),
@@ -42,12 +42,12 @@ def test_parse_arguments_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["sales.xlsx", *SALES], "sales.xlsx: is neither .csv nor .parquet"),
     ],
 )
-def test_parse_arguments_rejects(fail, argv: list[str], says: str) -> None:
-    assert says in fail(*argv)
+def test_parse_arguments_rejects(fail, argv: list[str], message: str) -> None:
+    assert message in fail(*argv)
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "message"),
     [
         (["--horizon", "9" * 5000], "--horizon: must be a whole number of at least 1, not 999"),
         (["--epochs", "1000000000000"], "--epochs: must be at most 100000, not 1000000000000"),
@@ -58,7 +58,7 @@ def test_parse_arguments_rejects(fail, argv: list[str], says: str) -> None:
     ],
     ids=range(6),
 )
-def test_parse_arguments_of_any_size(fail, argv: list[str], says: str) -> None:
+def test_parse_arguments_of_any_size(fail, argv: list[str], message: str) -> None:
     line = fail("sales.csv", *SALES, *argv, table=daily())
-    assert says in line
+    assert message in line
     assert len(line) < 1100

@@ -1,4 +1,4 @@
-"""What a program in a terminal does: warnings, threads, Ctrl-C, missing packages."""
+"""Behavior in a terminal: warnings, threads, Ctrl-C, and missing packages."""
 
 import logging
 import signal
@@ -24,7 +24,7 @@ def test_suppress_lightning_output_keeps_new_warnings() -> None:
 
 
 def test_one_thread_restores_the_number() -> None:
-    """With several threads, small tensors wait for one another."""
+    """Small tensors are slower on several threads."""
     torch.set_num_threads(2)
     try:
         with one_thread():
@@ -36,7 +36,7 @@ def test_one_thread_restores_the_number() -> None:
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
 def test_keep_ctrl_c_restores_the_handler(handler: signal.Handlers) -> None:
-    """Lightning ignores SIGINT after the first, and exits. What was ignored stays ignored."""
+    """Lightning exits at the first SIGINT and ignores later ones; an ignored one stays ignored."""
     before = signal.signal(signal.SIGINT, handler)
     try:
         with pytest.raises(KeyboardInterrupt), keep_ctrl_c():

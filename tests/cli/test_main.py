@@ -1,4 +1,4 @@
-"""Exit codes: what the tests of the other modules run in this process holds as a command."""
+"""Exit codes, in this process and as a command."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def test_main_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_main_ignored_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell starts background jobs with SIGINT ignored: they go on to the end."""
+    """A shell starts background jobs with SIGINT ignored, and they run to the end."""
     handler, code, errors = press_ctrl_c(tmp_path, monkeypatch, signal.SIG_IGN)
     assert (code, errors) == (0, "")
     assert handler == signal.SIG_IGN
@@ -51,7 +51,7 @@ def press_ctrl_c(
 
 
 def test_main_as_a_command(tmp_path: Path) -> None:
-    """What the tests above do in this process holds for ``python -m`` too."""
+    """``python -m`` behaves like the runs in this process above."""
     run = subprocess.run(
         [sys.executable, "-m", "pytorch_forecasting_mlstm", "sales.csv", *SALES],
         cwd=tmp_path,

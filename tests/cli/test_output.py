@@ -1,4 +1,4 @@
-"""Folders and files that the forecast is written to."""
+"""The folder and the files of a forecast."""
 
 from pathlib import Path
 
@@ -16,12 +16,15 @@ FORMULAS = ["=1+1", "+1", "-1", "@x", "\t=2", "'=1+1", "＝1"]
 
 
 def test_writable_folder_that_is_a_file(fail) -> None:
-    Path("taken").touch()
-    says = fail("sales.csv", *SALES, "--output", "taken", table=daily())
+    Path("a_file").touch()
+    message = fail("sales.csv", *SALES, "--output", "a_file", table=daily())
     assert (
-        "cannot write to the folder 'taken' (File exists): name another one with --output" in says
+        "cannot write to the folder 'a_file' (File exists): name another one with --output"
+        in message
     )
-    assert "'taken/deeper'" in fail("sales.csv", *SALES, "--output", "taken/deeper", table=daily())
+    assert "'a_file/deeper'" in fail(
+        "sales.csv", *SALES, "--output", "a_file/deeper", table=daily()
+    )
 
 
 def test_writable_folder_without_permission(fail, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,11 +55,11 @@ def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.Monk
     assert plain["=store"].drop_duplicates().tolist() == [*FORMULAS, "plain=1"]
     names = ["'" + name for name in FORMULAS] + ["plain=1"]
     assert quoted["'=store"].drop_duplicates().tolist() == names
-    assert (quoted["prediction"] < 0).all(), "numbers are left alone"
+    assert (quoted["prediction"] < 0).all(), "a formula quote in numbers"
     pd.testing.assert_frame_equal(quoted.drop(columns="'=store"), plain.drop(columns="=store"))
 
 
-def test_output_folder_is_made_and_old_files_replaced(
+def test_output_folder_is_created_and_old_files_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)

@@ -1,4 +1,4 @@
-"""Pictures of times that matplotlib cannot draw as they are."""
+"""Plots of times outside the range that matplotlib supports."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CSV and Parquet files, of any size and damage."""
+"""CSV and Parquet files, including very large and damaged ones."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ LONG = "x" * 300_000
 
 
 @pytest.mark.parametrize(
-    ("file", "says"),
+    ("file", "message"),
     [
         ("", "sales.csv: is empty"),
         ("\n\n", "sales.csv: is empty"),
@@ -33,8 +33,8 @@ LONG = "x" * 300_000
         ("date,sales,sales\n1,1,2\n", "sales.csv: has two columns 'sales': rename one of them"),
     ],
 )
-def test_read_table_rejects(fail, file: str | bytes, says: str) -> None:
-    assert says in fail("sales.csv", *SALES, table=file)
+def test_read_table_rejects(fail, file: str | bytes, message: str) -> None:
+    assert message in fail("sales.csv", *SALES, table=file)
 
 
 def test_read_table_damaged_parquet(fail) -> None:
@@ -48,13 +48,13 @@ def test_read_table_parquet_of_unusual_types(fail) -> None:
     from pyarrow import parquet
 
     dates, numbers = pd.date_range("2024-01-01", periods=40), np.arange(40.0)
-    good = {"date": pyarrow.array(dates), "sales": numbers, "store": ["7"] * 40}
+    columns = {"date": pyarrow.array(dates), "sales": numbers, "store": ["7"] * 40}
     zones = {
         zone: pyarrow.array(dates, pyarrow.timestamp("us", tz=zone))
         for zone in ("Europe", "No/Where", "../etc")
     }
     far = pyarrow.array(np.arange(40) * 10**12, pyarrow.timestamp("s"))
-    for column, values, says in [
+    for column, values, message in [
         ("date", zones["Europe"], "'date' is in the unknown time zone 'Europe': write its times"),
         ("date", zones["No/Where"], "'date' is in the unknown time zone 'No/Where'"),
         ("date", zones["../etc"], "'date' is in the unknown time zone '../etc'"),
@@ -73,10 +73,10 @@ def test_read_table_parquet_of_unusual_types(fail) -> None:
         ("store", [{"a": 1}] * 40, "group column 'store' holds"),
         ("store", [b"\xff"] * 40, "group column 'store' holds"),
     ]:
-        parquet.write_table(pyarrow.table({**good, column: values}), "t.parquet")
-        assert says in fail("t.parquet", *SALES, "--group", "store")
-    twice = pyarrow.table([good["date"], numbers, numbers], names=["date", "sales", "sales"])
-    parquet.write_table(twice, "t.parquet")
+        parquet.write_table(pyarrow.table({**columns, column: values}), "t.parquet")
+        assert message in fail("t.parquet", *SALES, "--group", "store")
+    duplicate = pyarrow.table([columns["date"], numbers, numbers], names=["date", "sales", "sales"])
+    parquet.write_table(duplicate, "t.parquet")
     assert "has two columns 'sales': rename one" in fail("t.parquet", *SALES)
 
 
@@ -85,7 +85,7 @@ def test_read_table_name_that_is_too_long(fail) -> None:
 
 
 def wide(extra: str = "") -> str:
-    """40 rows of 100,000 columns, of which one row may have more."""
+    """Return a table of 100,000 columns, with ``extra`` cells in one row."""
     header = ",".join(["date", "sales", *(f"c{k}" for k in range(99_998))])
     rows = [f"2024-01-{k + 1:02d},{k}" + ",1" * 99_998 for k in range(30)]
     rows[20] += extra
@@ -95,26 +95,26 @@ def wide(extra: str = "") -> str:
 def test_read_table_reads_only_requested_columns(
     fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And still no row with more cells than the header is cut off."""
-    read, seen = pd.read_csv, []
+    """A row with more cells than the header still raises."""
+    read_csv, shapes = pd.read_csv, []
 
     def spy(*args: object, **kwargs: object) -> pd.DataFrame:
-        frame = read(*args, **kwargs)
-        seen.append(frame.shape)
+        frame = read_csv(*args, **kwargs)
+        shapes.append(frame.shape)
         return frame
 
     monkeypatch.setattr(pd, "read_csv", spy)
     (tmp_path / "wide.csv").write_text(wide())
     frame = read_table(tmp_path / "wide.csv", ["date"], ["sales"])
     assert frame["sales"].tolist() == list(range(30))
-    assert seen == [(30, 2)]
-    says = fail("sales.csv", *SALES, table=wide(",9"))
-    assert "sales.csv: row 21 has 100001 cells, the header 100000: correct one of them" in says
+    assert shapes == [(30, 2)]
+    message = fail("sales.csv", *SALES, table=wide(",9"))
+    assert "sales.csv: row 21 has 100001 cells, the header 100000: correct one of them" in message
     assert fail("sales.csv", *SALES, "--group", "c99998", table=wide()).count(",") < 20
 
 
 def test_read_table_cells_of_any_size(tmp_path: Path) -> None:
-    """Also in the header, and where the width of rows is checked."""
+    """Long names in the header, and long cells, which the check of row widths reads, too."""
     table = daily(30).assign(
         **{"note" * 100_000: LONG[:1_000_000], **{f"c{k}": 1 for k in range(30)}}
     )

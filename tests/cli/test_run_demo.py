@@ -1,4 +1,4 @@
-"""The demo."""
+"""The electricity demand demo."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_run_demo_reports_errors_and_draws(
     assert [path.name for path in tmp_path.iterdir()] == ["demo.png"]
     assert imread(tmp_path / "demo.png").shape[1] == 1620
 
-    # The naive forecast of the last two weeks, worked out here from the data.
+    # The seasonal naive forecast of the last two weeks, computed from the data.
     demand = electricity_demand().values[0]
     errors = [np.abs(demand[t : t + 48] - demand[t - 336 : t - 288]) for t in range(3360, 3985)]
     scale = np.abs(demand[336:2688] - demand[:2352]).mean()

@@ -1,4 +1,4 @@
-"""Tables of many kinds become tidy forecasts, at the right times, under their own names."""
+"""Tables of many kinds give tidy forecasts with the right times and names."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from helpers.tables import daily, noisy_season, stores
 
 
 def test_run_forecast_keeps_names_and_order_of_groups(forecast: Forecast) -> None:
-    """Store 010 does not become 10, nor NA missing; lengths and shuffled rows do not matter."""
+    """Store 010 stays 010, and NA is a name; series may differ in length, and rows are shuffled."""
     table = stores({"010": 80, "9": 45, "NA": 60}).sample(frac=1, random_state=1)
     table["kind of.goods"] = np.where(table["store"] == "9", "1e3", "x")
     result = forecast(table, "date", "sales", 7, "--group", "store", "--group", "kind of.goods")
@@ -19,7 +19,7 @@ def test_run_forecast_keeps_names_and_order_of_groups(forecast: Forecast) -> Non
     assert (result["kind of.goods"] == np.where(result["store"] == "9", "1e3", "x")).all()
     for _, rows in result.groupby("store"):
         assert rows["date"].iloc[[0, -1]].tolist() == ["2024-05-01", "2024-05-07"]
-    # Their scales differ little, but the forecasts differ.
+    # The series have similar scales, but their forecasts differ.
     assert result.groupby("store")["prediction"].sum().nunique() == 3
 
 
@@ -49,14 +49,14 @@ def test_run_forecast_targets(forecast: Forecast, sales: np.ndarray) -> None:
     table = daily().assign(sales=sales)
     result = forecast(table, "date", "sales", 3)
     values = sales.astype(float)
-    spread = np.ptp(values) or np.abs(values).max()
-    assert result["prediction"].between(values.min() - spread, values.max() + spread).all()
+    margin = np.ptp(values) or np.abs(values).max()
+    assert result["prediction"].between(values.min() - margin, values.max() + margin).all()
     if values.min() == 0:
         assert (result[QUANTILES] >= 0).all(axis=None), "amounts are not negative"
 
 
 def test_run_forecast_uses_known_columns(forecast: Forecast) -> None:
-    """Numbers, text and booleans; another future of theirs is another forecast."""
+    """Numbers, text and booleans: if their future changes, the forecast changes."""
     table = stores({"a": 60, "b": 50}).assign(price=1.0, promo="no", open=True)
     table.loc[::5, ["price", "promo", "open"]] = [0.5, "yes", False]
     table.loc[table["date"] > "2024-04-27", "sales"] = np.nan
@@ -74,8 +74,8 @@ def test_run_forecast_uses_known_columns(forecast: Forecast) -> None:
 def test_run_forecast_seed(forecast: Forecast, daily_forecast: pd.DataFrame) -> None:
     """The same seed gives the same forecast, another seed another one."""
     pd.testing.assert_frame_equal(forecast(daily(60), "date", "sales", 3), daily_forecast)
-    other = forecast(daily(60), "date", "sales", 3, "--seed", "1")
-    assert (daily_forecast["prediction"] != other["prediction"]).any()
+    another_seed = forecast(daily(60), "date", "sales", 3, "--seed", "1")
+    assert (daily_forecast["prediction"] != another_seed["prediction"]).any()
 
 
 def test_run_forecast_draws_some_of_many_series(forecast: Forecast) -> None:

@@ -1,4 +1,4 @@
-"""Every mistake in a table gets one line that says what, where, and how to fix it."""
+"""Every mistake in a table gives one line that names the problem, its place, and a fix."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from helpers.tables import daily, stores
 LONG = "x" * 300_000
 
 
-def edited(row: int, column: str, value: object) -> pd.DataFrame:
+def daily_with(row: int, column: str, value: object) -> pd.DataFrame:
     table = daily().astype(object)
     table.loc[row, column] = value
     return table
@@ -30,15 +30,15 @@ def at_noon(row: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         (
-            edited(4, "date", "soon"),
+            daily_with(4, "date", "soon"),
             "column 'date': cannot read 'soon' in row 5 as a date or whole",
         ),
-        (edited(0, "date", "soon"), "cannot read 'soon' in row 1 as a date"),
-        (edited(4, "date", "2024-02-30"), "cannot read '2024-02-30' in row 5 as a date"),
-        (edited(4, "date", ""), "cannot read '' in row 5 as a date"),
+        (daily_with(0, "date", "soon"), "cannot read 'soon' in row 1 as a date"),
+        (daily_with(4, "date", "2024-02-30"), "cannot read '2024-02-30' in row 5 as a date"),
+        (daily_with(4, "date", ""), "cannot read '' in row 5 as a date"),
         (
             daily().assign(date=np.arange(60) + 0.5),
             "cannot read '0.5' in row 1 and 59 more as a date",
@@ -48,7 +48,7 @@ def at_noon(row: int) -> pd.DataFrame:
             "'01/01/2024' and the like can be read with the day or the month first: write",
         ),
         (
-            edited(4, "date", "2024-01-04"),
+            daily_with(4, "date", "2024-01-04"),
             "rows 4, 5 have the same time 2024-01-04 00:00:00: add such",
         ),
         (daily().drop(10), "no row for 2024-01-11 00:00:00 (spacing: daily): add the missing rows"),
@@ -66,25 +66,28 @@ def at_noon(row: int) -> pd.DataFrame:
         (daily(1), "sales.csv: a single row is too short to forecast from: add rows"),
     ],
 )
-def test_run_forecast_rejects_times(fail, table: pd.DataFrame, says: str) -> None:
-    assert says in fail("sales.csv", *SALES, table=table)
+def test_run_forecast_rejects_times(fail, table: pd.DataFrame, message: str) -> None:
+    assert message in fail("sales.csv", *SALES, table=table)
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         (
-            edited(4, "sales", "many"),
+            daily_with(4, "sales", "many"),
             "column 'sales': holds text such as 'many' in row 5: a target",
         ),
         (daily().assign(sales="12,5"), "'12,5' may have a decimal comma or a thousands separator"),
-        (edited(4, "sales", ""), "sales.csv: column 'sales' is empty in row 5: fill in a number"),
-        (edited(4, "sales", "-inf"), "column 'sales' is infinite in row 5"),
+        (
+            daily_with(4, "sales", ""),
+            "sales.csv: column 'sales' is empty in row 5: fill in a number",
+        ),
+        (daily_with(4, "sales", "-inf"), "column 'sales' is infinite in row 5"),
         (daily().assign(sales=np.nan), "column 'sales' is empty in rows 1, 2, 3, ...: fill in"),
     ],
 )
-def test_run_forecast_rejects_targets(fail, table: pd.DataFrame, says: str) -> None:
-    assert says in fail("sales.csv", *SALES, table=table)
+def test_run_forecast_rejects_targets(fail, table: pd.DataFrame, message: str) -> None:
+    assert message in fail("sales.csv", *SALES, table=table)
 
 
 def test_run_forecast_rejects_times_without_a_common_step(fail) -> None:
@@ -93,13 +96,13 @@ def test_run_forecast_rejects_times_without_a_common_step(fail) -> None:
     seconds[1] = seconds[0] + 1
     times = pd.Timestamp("2024-01-01") + pd.to_timedelta(seconds, unit="s")
     table = pd.DataFrame({"date": times.strftime("%Y-%m-%d %H:%M:%S"), "sales": 1.0})
-    says = fail("sales.csv", *SALES, table=table)
-    assert "the times have no common step" in says
-    assert "aggregate them to hours, days or months first" in says
+    message = fail("sales.csv", *SALES, table=table)
+    assert "the times have no common step" in message
+    assert "aggregate them to hours, days or months first" in message
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         (
             stores({"7": 60, "8": 20}),
@@ -123,18 +126,18 @@ def test_run_forecast_rejects_times_without_a_common_step(fail) -> None:
         (pd.concat([stores({"7": 60})] * 2), " and 59 more: add such rows up\n"),
     ],
 )
-def test_run_forecast_rejects_groups(fail, table: pd.DataFrame, says: str) -> None:
-    assert says in fail("sales.csv", *SALES, "--group", "store", table=table)
+def test_run_forecast_rejects_groups(fail, table: pd.DataFrame, message: str) -> None:
+    assert message in fail("sales.csv", *SALES, "--group", "store", table=table)
 
 
 def test_run_forecast_two_rows_per_time_need_a_group(fail) -> None:
-    says = fail("sales.csv", *SALES, table=stores({"7": 60, "8": 60}))
-    assert "rows 1, 61 have the same time" in says
-    assert "tell the series apart by --group" in says
+    message = fail("sales.csv", *SALES, table=stores({"7": 60, "8": 60}))
+    assert "rows 1, 61 have the same time" in message
+    assert "tell the series apart by --group" in message
 
 
 @pytest.mark.parametrize(
-    ("promo", "sales", "says"),
+    ("promo", "sales", "message"),
     [
         (1.0, 0, "ends with 0 rows without 'sales', but --known needs exactly 7"),
         (1.0, 5, "ends with 5 rows without 'sales', but --known needs exactly 7"),
@@ -142,23 +145,23 @@ def test_run_forecast_two_rows_per_time_need_a_group(fail) -> None:
         (np.nan, 7, "column 'promo' is empty or infinite in row 58"),
     ],
 )
-def test_run_forecast_rejects_known_columns(fail, promo: float, sales: int, says: str) -> None:
+def test_run_forecast_rejects_known_columns(fail, promo: float, sales: int, message: str) -> None:
     table = daily().assign(promo=1.0)
     table.loc[len(table) - sales :, "sales"] = np.nan
     table.loc[57, "promo"] = promo
-    assert says in fail("sales.csv", *SALES, "--known", "promo", table=table)
+    assert message in fail("sales.csv", *SALES, "--known", "promo", table=table)
 
 
 def test_run_forecast_history_too_long(fail) -> None:
-    says = fail("sales.csv", *SALES, "--history", "50", table=daily())
-    assert "--history 50 is longer than the 39 steps" in says
-    assert "choose at most 39" in says
+    message = fail("sales.csv", *SALES, "--history", "50", table=daily())
+    assert "--history 50 is longer than the 39 steps" in message
+    assert "choose at most 39" in message
 
 
 def test_run_forecast_reserved_column_names(fail) -> None:
     table = daily().rename(columns={"date": "step"})
-    says = fail("sales.csv", "--time", "step", *SALES[2:], table=table)
-    assert "column 'step' is also a column of the forecast: rename yours" in says
+    message = fail("sales.csv", "--time", "step", *SALES[2:], table=table)
+    assert "column 'step' is also a column of the forecast: rename yours" in message
 
 
 def test_run_forecast_dates_as_target(fail, tmp_path: Path) -> None:
@@ -166,12 +169,12 @@ def test_run_forecast_dates_as_target(fail, tmp_path: Path) -> None:
     pd.DataFrame({"day": range(60), "due": pd.date_range("2024", periods=60)}).to_parquet(
         "t.parquet"
     )
-    says = fail("t.parquet", "--time", "day", "--target", "due", "--horizon", "7")
-    assert "t.parquet, column 'due': holds dates, a target must be a number" in says
+    message = fail("t.parquet", "--time", "day", "--target", "due", "--horizon", "7")
+    assert "t.parquet, column 'due': holds dates, a target must be a number" in message
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         (stores({LONG: 9, "8": 60}), "store=xxx"),
         (stores({"\x1b[31mred\x07": 9, "8": 60}), r"store=\x1b[31mred\x07: 9 rows"),
@@ -186,8 +189,8 @@ def test_run_forecast_dates_as_target(fail, tmp_path: Path) -> None:
     ],
     ids=range(10),
 )
-def test_run_forecast_error_is_one_short_line(fail, table: pd.DataFrame, says: str) -> None:
+def test_run_forecast_error_is_one_short_line(fail, table: pd.DataFrame, message: str) -> None:
     line = fail("sales.csv", *SALES, "--group", "store", table=table)
-    assert says in line
+    assert message in line
     assert len(line) < 1000
     assert line[:-1].isprintable()

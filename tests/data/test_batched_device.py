@@ -1,4 +1,4 @@
-"""Batches gathered on another device: shapes on the meta device, values where there is CUDA."""
+"""Batches on another device: shapes on the meta device, and values if there is CUDA."""
 
 import copy
 import pickle
@@ -59,8 +59,8 @@ def load(dataset: TimeSeriesDataSet, train: bool = True) -> list[Any]:
 
 
 @pytest.mark.parametrize("configuration", CASES, ids=str)
-def test_batches_on_a_device_are_there_and_keep_their_shapes(configuration: Configuration) -> None:
-    """The meta device refuses to mix with the CPU, as an accelerator does, and has no values."""
+def test_batches_on_a_device_have_the_same_shapes(configuration: Configuration) -> None:
+    """Like an accelerator, the meta device cannot be mixed with the CPU; it has no values."""
     dataset = configuration.build(BatchedTimeSeriesDataSet)
     expected, actual = load(dataset), load(dataset.to("meta"))
     for moved, tensor in zip(tensors(actual), tensors(expected), strict=True):
@@ -71,24 +71,23 @@ def test_batches_on_a_device_are_there_and_keep_their_shapes(configuration: Conf
     assert [list(x) for x, _ in actual] == [list(x) for x, _ in expected]
 
 
-def test_to_leaves_the_dataset_as_it_is_and_can_be_undone() -> None:
+def test_to_does_not_change_the_dataset_and_is_reversible() -> None:
     dataset = CONFIGURATIONS[3].build(BatchedTimeSeriesDataSet)
     moved = dataset.to("meta")
     assert (dataset.device.type, moved.device.type) == ("cpu", "meta")
     dataset.set_overwrite_values(1.0, "time")
-    overwritten = dataset._overwrite_values["values"]
-    also_moved = dataset.to("meta")
-    also_moved.set_overwrite_values(2.0, "time")
-    assert dataset._overwrite_values["values"] is overwritten
+    values = dataset._overwrite_values["values"]
+    dataset.to("meta").set_overwrite_values(2.0, "time")
+    assert dataset._overwrite_values["values"] is values
     dataset.reset_overwrite_values()
     assert moved.filter(lambda index: index["shop"] == "shop 1").device.type == "meta"
     assert copy.copy(moved).device.type == "meta"
     assert len(moved.decoded_index) == len(dataset)
     expected = load(dataset)
     assert_identical(load(dataset), expected)
-    for back in (moved.to("cpu"), pickle.loads(pickle.dumps(moved)), copy.deepcopy(moved)):
-        assert back.device.type == "cpu"
-        assert_identical(load(back), expected)
+    for restored in (moved.to("cpu"), pickle.loads(pickle.dumps(moved)), copy.deepcopy(moved)):
+        assert restored.device.type == "cpu"
+        assert_identical(load(restored), expected)
 
 
 def test_synchronized_sampler_works_on_a_device() -> None:
@@ -98,23 +97,23 @@ def test_synchronized_sampler_works_on_a_device() -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("num_workers", 2), ("pin_memory", True)])
-def test_to_dataloader_refuses_cpu_options_on_a_device(option: str, value: int | bool) -> None:
+def test_to_dataloader_rejects_cpu_options_on_a_device(option: str, value: int | bool) -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet).to("meta")
     with pytest.raises(ValueError, match=f"expects {option}=.* for data on meta, got {value}"):
         dataset.to_dataloader(**{option: value})
     dataset.to_dataloader(**{option: type(value)()})
 
 
-def test_workers_of_a_custom_loader_are_refused_on_a_device() -> None:
+def test_workers_of_a_custom_loader_are_rejected_on_a_device() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet).to("meta")
     loader = DataLoader(dataset, 16, collate_fn=dataset._collate_fn, num_workers=1)
     batches = iter(loader)
     with pytest.raises(ValueError, match="expects a DataLoader with num_workers=0"):
         next(batches)
-    batches._shutdown_workers()  # takes five seconds if it is left to the garbage collection
+    batches._shutdown_workers()  # the garbage collector would need five seconds
 
 
-def test_fallback_ends_on_the_device_too() -> None:
+def test_fallback_moves_batches_to_the_device() -> None:
     class CustomNormalizer(EncoderNormalizer):
         pass
 
@@ -132,8 +131,8 @@ def test_batches_on_cuda_match_those_on_the_cpu(configuration: Configuration) ->
     dataset = configuration.build(BatchedTimeSeriesDataSet)
     actual = load(dataset.to("cuda"))
     assert all(tensor.is_cuda for tensor in tensors(actual))
-    on_cpu = [(_to_cpu(x), _to_cpu(y)) for x, y in actual]
-    assert_batches_match(on_cpu, load(dataset), dataset, other_device=True)
+    actual_on_cpu = [(_to_cpu(x), _to_cpu(y)) for x, y in actual]
+    assert_batches_match(actual_on_cpu, load(dataset), dataset, other_device=True)
 
 
 def _to_cpu(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What cannot be gathered is loaded sample by sample, after one warning that names the reason."""
+"""Fallbacks load sample by sample, after one warning that names the reason."""
 
 import warnings
 from typing import Any
@@ -53,7 +53,7 @@ CASES = {
 }
 
 
-# With pandas 2, pytorch-forecasting cannot fit it: there, the deviation of a table is no number.
+# With pandas 2, pytorch-forecasting cannot fit this scaler: it needs the deviation of a table.
 NEEDS_PANDAS_3 = pytest.mark.skipif(
     int(pd.__version__.split(".")[0]) < 3, reason="pytorch-forecasting needs pandas 3 for it"
 )
@@ -86,8 +86,8 @@ def test_fallback_uses_getitem_of_a_subclass() -> None:
     dataset = CONFIGURATIONS[0].build(CustomDataset)
     with pytest.warns(UserWarning, match="CustomDataset has its own __getitem__"):
         actual = next(iter(dataset.to_dataloader(train=False)))
-    plain = next(iter(CONFIGURATIONS[0].build(TimeSeriesDataSet).to_dataloader(train=False)))
-    assert torch.equal(actual[0]["encoder_cont"], 2 * plain[0]["encoder_cont"])
+    stock = next(iter(CONFIGURATIONS[0].build(TimeSeriesDataSet).to_dataloader(train=False)))
+    assert torch.equal(actual[0]["encoder_cont"], 2 * stock[0]["encoder_cont"])
 
 
 def test_batches_use_calculate_decoder_length_of_a_subclass() -> None:
@@ -138,23 +138,24 @@ def test_fallback_in_a_concat_dataset_warns_once() -> None:
     )
 
     def loader(dataset: TimeSeriesDataSet) -> DataLoader:
-        both = ConcatDataset([dataset, dataset])
-        return DataLoader(both, batch_size=16, collate_fn=dataset._collate_fn)
+        concatenated = ConcatDataset([dataset, dataset])
+        return DataLoader(concatenated, batch_size=16, collate_fn=dataset._collate_fn)
 
     batched_module._warn_single_samples.cache_clear()
     with pytest.warns(UserWarning) as caught:
         actual = list(loader(batched))
     assert_identical(actual, list(loader(stock)))
-    assert ["like torch's ConcatDataset" in str(each.message) for each in caught] == [True]
+    (warning,) = caught
+    assert "like torch's ConcatDataset" in str(warning.message)
 
 
-def test_lazy_batch_raises_for_a_position_that_is_not_there() -> None:
+def test_lazy_batch_raises_for_a_position_out_of_range() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
-    pending = dataset.__getitems__([0, len(dataset)])
+    lazy_batch = dataset.__getitems__([0, len(dataset)])
     with pytest.raises(IndexError):
-        pending.collate()
+        lazy_batch.collate()
     with pytest.warns(UserWarning, match="reads single samples"), pytest.raises(IndexError):
-        list(pending)
+        list(lazy_batch)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +167,21 @@ def test_lazy_batch_raises_for_a_position_that_is_not_there() -> None:
     ],
 )
 def test_getitem_matches_upstream(name: str) -> None:
-    """In values; the layout in memory may differ."""
+    """Values are equal; the memory layout may differ."""
     configuration = find_configuration(name)
     stock, batched = (
         configuration.build(cls) for cls in (TimeSeriesDataSet, BatchedTimeSeriesDataSet)
     )
 
-    def laid_out(sample: Any) -> Any:
+    def contiguous(sample: Any) -> Any:
         if isinstance(sample, dict):
-            return {key: laid_out(value) for key, value in sample.items()}
+            return {key: contiguous(value) for key, value in sample.items()}
         if isinstance(sample, (list, tuple)):
-            return type(sample)(laid_out(value) for value in sample)
+            return type(sample)(contiguous(value) for value in sample)
         return None if sample is None else torch.as_tensor(sample).contiguous()
 
     for number in (*range(0, len(stock), 7), -1):
-        assert_batches_match([laid_out(batched[number])], [laid_out(stock[number])], stock)
+        assert_batches_match([contiguous(batched[number])], [contiguous(stock[number])], stock)
     with pytest.raises(IndexError):
         batched[len(batched)]
 

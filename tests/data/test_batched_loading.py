@@ -56,7 +56,7 @@ def assert_same_loaders(
 
 
 def test_batched_dataset_works_in_inference_mode() -> None:
-    """Its tensors count no versions."""
+    """Tensors of inference mode have no version counter."""
     configuration = Configuration("inference mode", dict)
     with torch.inference_mode():
         batched, stock = map(configuration.build, (BatchedTimeSeriesDataSet, TimeSeriesDataSet))
@@ -88,7 +88,7 @@ def test_loader_with_other_samplers(
 def test_loader_with_the_sampler_of_lightning(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
-    """A run on several devices rebuilds the loader, with a sampler for each of them."""
+    """On several devices, Lightning rebuilds the loader with a distributed sampler."""
     update = pl.utilities.data._update_dataloader
     loaded = []
     for dataset in (batched, stock):
@@ -113,7 +113,7 @@ def test_loader_with_workers(
     assert_identical(actual, expected)
 
 
-# torch, where the system gives this process a single processor
+# torch warns if this process may use a single processor only
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker:UserWarning")
 def test_loader_with_workers_draws_lengths_as_upstream() -> None:
     loaded = []
@@ -140,16 +140,16 @@ def test_filter_matches_upstream(
 ) -> None:
     next(iter(batched.to_dataloader(batch_size=8)))  # fills the caches, if there are any
 
-    def later(index: Any) -> Any:
+    def is_later(index: Any) -> Any:
         return (index["time_idx_first_prediction"] > 15) & (index["shop"] == "shop 1")
 
-    whole = len(batched)
-    fewer = batched.filter(later, copy=not in_place)
-    assert isinstance(fewer, BatchedTimeSeriesDataSet)
-    assert len(fewer) < whole
-    assert len(batched) == (len(fewer) if in_place else whole)
-    assert_same_loaders(fewer, stock.filter(later), train=True)
-    assert_same_loaders(batched, stock.filter(later) if in_place else stock, train=True)
+    length = len(batched)
+    filtered = batched.filter(is_later, copy=not in_place)
+    assert isinstance(filtered, BatchedTimeSeriesDataSet)
+    assert len(filtered) < length
+    assert len(batched) == (len(filtered) if in_place else length)
+    assert_same_loaders(filtered, stock.filter(is_later), train=True)
+    assert_same_loaders(batched, stock.filter(is_later) if in_place else stock, train=True)
 
 
 def test_changes_of_the_index_take_effect_at_once(
@@ -188,18 +188,18 @@ def assign(normalizer: TorchNormalizer) -> None:
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
 @pytest.mark.parametrize("change", [refit, assign])
-@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+@pytest.mark.parametrize("is_list", [False, True], ids=["one", "several"])
 def test_changed_torch_normalizer_takes_effect_at_once(
-    change: Callable[[TorchNormalizer], None], several: bool
+    change: Callable[[TorchNormalizer], None], is_list: bool
 ) -> None:
     loaded = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = Configuration(
             "one scale for all series",
             lambda: dict(
-                target=["signed"] if several else "signed",
+                target=["signed"] if is_list else "signed",
                 target_normalizer=MultiNormalizer([TorchNormalizer()])
-                if several
+                if is_list
                 else TorchNormalizer(),
             ),
         ).build(cls)
@@ -208,7 +208,7 @@ def test_changed_torch_normalizer_takes_effect_at_once(
         loaded.append(list(dataset.to_dataloader(train=False, batch_size=8)))
     assert_identical(*loaded)
     after = loaded[0][0][0]["target_scale"]
-    old, new = (x[0] if several else x for x in (before, after))
+    old, new = (x[0] if is_list else x for x in (before, after))
     assert not torch.equal(old[0], new[0])
 
 
@@ -225,7 +225,7 @@ def test_groups_changed_in_place_take_effect_at_once() -> None:
 @pytest.mark.parametrize(
     "name", ["variable lengths", "covariates scaled by encoders, variable lengths"]
 )
-def test_wrap_shares_data_and_leaves_the_batches_of_the_dataset(name: str) -> None:
+def test_wrap_shares_data_without_changing_the_wrapped_dataset(name: str) -> None:
     stock = build(TimeSeriesDataSet, name)
     stock.set_overwrite_values(2.0, "size")
     before = list(stock.to_dataloader(train=False))
@@ -234,13 +234,13 @@ def test_wrap_shares_data_and_leaves_the_batches_of_the_dataset(name: str) -> No
         assert wrapped.data[key] is values
     wrapped.set_overwrite_values(1.0, "size")
     wrapped.filter(lambda index: index["shop"] == "shop 1", copy=False)
-    # Data stored by row are added in another order.
+    # Sums over data that are stored by row have another order.
     assert_batches_match(list(stock.to_dataloader(train=False)), before, stock)
-    again = BatchedTimeSeriesDataSet.wrap(wrapped)
-    assert_same_loaders(again, wrapped, train=False)
+    wrapped_twice = BatchedTimeSeriesDataSet.wrap(wrapped)
+    assert_same_loaders(wrapped_twice, wrapped, train=False)
 
 
-def test_wrapped_and_built_data_take_the_memory_of_upstream(
+def test_wrapped_and_built_data_take_as_much_memory_as_upstream(
     stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet
 ) -> None:
     def size(data: Any) -> int:
@@ -255,7 +255,7 @@ def test_wrapped_and_built_data_take_the_memory_of_upstream(
         assert size(dataset.data) == expected
 
 
-def test_wrap_of_a_subclass_takes_what_has_nothing_to_lose(stock: TimeSeriesDataSet) -> None:
+def test_wrap_of_a_subclass_accepts_its_base_classes(stock: TimeSeriesDataSet) -> None:
     class Subclass(BatchedTimeSeriesDataSet):
         pass
 
@@ -267,7 +267,7 @@ def test_wrap_of_a_subclass_takes_what_has_nothing_to_lose(stock: TimeSeriesData
         BatchedTimeSeriesDataSet.wrap(wrapped)
 
 
-def test_wrap_refuses_subclasses_and_other_objects(stock: TimeSeriesDataSet) -> None:
+def test_wrap_rejects_subclasses_and_other_objects(stock: TimeSeriesDataSet) -> None:
     class Subclass(TimeSeriesDataSet):
         pass
 
@@ -285,39 +285,39 @@ def test_get_parameters_matches_upstream(
     expected, actual = stock.get_parameters(), batched.get_parameters()
     assert list(actual) == list(expected)
     assert type(actual["target_normalizer"]) is type(expected["target_normalizer"])
-    for swap in (
+    for dataset in (
         BatchedTimeSeriesDataSet.from_parameters(expected, panel()),
         BatchedTimeSeriesDataSet.from_dataset(stock, panel()),
     ):
-        assert isinstance(swap, BatchedTimeSeriesDataSet)
-        assert_same_loaders(swap, TimeSeriesDataSet.from_dataset(batched, panel()), train=True)
+        assert isinstance(dataset, BatchedTimeSeriesDataSet)
+        assert_same_loaders(dataset, TimeSeriesDataSet.from_dataset(batched, panel()), train=True)
     assert repr(batched) == repr(stock).replace("TimeSeriesDataSet", "BatchedTimeSeriesDataSet", 1)
 
 
 def test_pickled_parameters_need_no_class_of_this_package(
     batched: BatchedTimeSeriesDataSet,
 ) -> None:
-    """They go into checkpoints of models, which others load without it."""
+    """Checkpoints of upstream models contain them, and must load without this package."""
     assert b"pytorch_forecasting_mlstm" not in pickle.dumps(batched.get_parameters())
 
 
-@pytest.mark.parametrize("way", ["save", "pickle", "deepcopy", "copy"])
+@pytest.mark.parametrize("method", ["save", "pickle", "deepcopy", "copy"])
 def test_copies_and_files_load_the_same_batches(
-    stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, way: str, tmp_path: Path
+    stock: TimeSeriesDataSet, batched: BatchedTimeSeriesDataSet, method: str, tmp_path: Path
 ) -> None:
     next(iter(batched.to_dataloader()))
-    if way == "save":
+    if method == "save":
         batched.save(tmp_path / "dataset")
         restored = BatchedTimeSeriesDataSet.load(tmp_path / "dataset")
-    elif way == "pickle":
+    elif method == "pickle":
         restored = pickle.loads(pickle.dumps(batched))
     else:
-        restored = getattr(copy, way)(batched)
+        restored = getattr(copy, method)(batched)
     assert type(restored) is BatchedTimeSeriesDataSet
     assert_same_loaders(restored, stock, train=True)
 
 
-def test_load_takes_upstream_files_and_refuses_others(
+def test_load_accepts_upstream_files_and_rejects_others(
     stock: TimeSeriesDataSet, tmp_path: Path
 ) -> None:
     stock.save(tmp_path / "stock")
@@ -362,11 +362,11 @@ def test_decoder_mlp_learns_and_predicts_as_upstream(
         return_x=True,
         trainer_kwargs=dict(accelerator="cpu", logger=False),
     )
-    by_stock = model.predict(stock, **copy.deepcopy(options))
-    by_batched = model.predict(batched, **copy.deepcopy(options))
-    assert_identical(by_batched.output, by_stock.output)
-    assert_identical(by_batched.x, by_stock.x)
-    assert by_batched.index.equals(by_stock.index)
+    expected_result = model.predict(stock, **copy.deepcopy(options))
+    result = model.predict(batched, **copy.deepcopy(options))
+    assert_identical(result.output, expected_result.output)
+    assert_identical(result.x, expected_result.x)
+    assert result.index.equals(expected_result.index)
     values = [1.0, 2.0]
     dependency = [
         model.predict_dependency(

@@ -1,4 +1,4 @@
-"""Batches are those of `TimeSeriesDataSet`, in every configuration that it offers."""
+"""Batches match `TimeSeriesDataSet` in every configuration that it offers."""
 
 import pytest
 import torch
@@ -35,29 +35,31 @@ def test_batches_match_upstream(configuration: Configuration) -> None:
     stock = configuration.build(TimeSeriesDataSet)
     batched = configuration.build(BatchedTimeSeriesDataSet)
     for mode in configuration.modes:
-        expected_from = configuration.derive(stock, mode)
-        actual_from = configuration.derive(batched, mode)
-        # A second seed where lengths are random; elsewhere it would shuffle the same samples.
-        seeds = (0, 1) if expected_from.randomize_length is not None else (0,)
-        expected = [load(expected_from, seed, mode == "train") for seed in seeds]
-        wrapped = BatchedTimeSeriesDataSet.wrap(expected_from)
+        expected_dataset = configuration.derive(stock, mode)
+        actual_dataset = configuration.derive(batched, mode)
+        # A second seed if lengths are random; otherwise it would only shuffle the same samples.
+        seeds = (0, 1) if expected_dataset.randomize_length is not None else (0,)
+        expected = [load(expected_dataset, seed, mode == "train") for seed in seeds]
+        wrapped = BatchedTimeSeriesDataSet.wrap(expected_dataset)
         for seed, batches in zip(seeds, expected, strict=True):
-            for kind, dataset in ((mode, actual_from), (f"{mode}, wrapped", wrapped)):
+            for kind, dataset in ((mode, actual_dataset), (f"{mode}, wrapped", wrapped)):
                 actual = load(dataset, seed, mode == "train")
-                assert_batches_match(actual, batches, expected_from, kind)
-    # The public and private state of the dataset.
-    assert actual_from.index.equals(expected_from.index)
-    assert list(actual_from._categorical_encoders) == list(expected_from._categorical_encoders)
-    for name, expected_encoder in expected_from._categorical_encoders.items():
-        encoder = actual_from._categorical_encoders[name]
+                assert_batches_match(actual, batches, expected_dataset, kind)
+    # public and private state of the dataset
+    assert actual_dataset.index.equals(expected_dataset.index)
+    assert list(actual_dataset._categorical_encoders) == list(
+        expected_dataset._categorical_encoders
+    )
+    for name, expected_encoder in expected_dataset._categorical_encoders.items():
+        encoder = actual_dataset._categorical_encoders[name]
         assert type(encoder) is NaNLabelEncoder
         assert list(encoder.classes_.items()) == list(expected_encoder.classes_.items())
         assert [type(key) for key in encoder.classes_] == [
             type(key) for key in expected_encoder.classes_
         ]
-    for name, values in expected_from.data.items():
-        # wrap has stored the tables row by row, as those of the batched dataset are.
-        assert_identical(actual_from.data[name], values, name)
+    for name, values in expected_dataset.data.items():
+        # wrap stores the tables row by row, as the batched dataset does
+        assert_identical(actual_dataset.data[name], values, name)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,12 @@ def test_batches_match_upstream_at_any_batch_size(name: str, batch_size: int) ->
 
 
 def test_batches_match_upstream_with_threads() -> None:
-    """Batches above torch's threshold for sharing work among threads."""
+    """The batches are large enough for torch to use several threads."""
     stock = build(TimeSeriesDataSet, "EncoderNormalizer, custom transformation, variable lengths")
-    times = 80
-    expected = stock._collate_fn([stock[number] for number in range(len(stock))] * times)
+    copies = 80
+    expected = stock._collate_fn([stock[number] for number in range(len(stock))] * copies)
     batched = BatchedTimeSeriesDataSet.wrap(stock)
-    numbers = list(range(len(stock))) * times
+    numbers = list(range(len(stock))) * copies
     torch.set_num_threads(2)
     try:
         actual = batched._collate_fn(batched.__getitems__(numbers))
@@ -116,10 +118,10 @@ def test_overwrite_values_match_upstream(
 ) -> None:
     stock = build(TimeSeriesDataSet, name)
     batched = BatchedTimeSeriesDataSet.wrap(stock)
-    untouched = load(batched, 0, False)
+    original = load(batched, 0, False)
     stock.set_overwrite_values(values, variable, target)
     batched.set_overwrite_values(values, variable, target)
-    if isinstance(values, list) and target != "decoder":  # as many values as a horizon has steps
+    if isinstance(values, list) and target != "decoder":  # the length fits only the horizon
         with pytest.raises(RuntimeError) as expected:
             load(stock, 0, False)
         with pytest.raises(RuntimeError) as actual:
@@ -129,19 +131,19 @@ def test_overwrite_values_match_upstream(
     expected = load(stock, 0, False)
     assert_batches_match(load(batched, 0, False), expected, stock)
     with pytest.raises(AssertionError):
-        assert_batches_match(expected, untouched, stock)
+        assert_batches_match(expected, original, stock)
     batched.reset_overwrite_values()
-    assert_identical(load(batched, 0, False), untouched)
+    assert_identical(load(batched, 0, False), original)
 
 
-def test_overwrite_values_refuses_a_list_for_random_lengths() -> None:
+def test_overwrite_values_rejects_a_list_for_random_lengths() -> None:
     dataset = build(BatchedTimeSeriesDataSet, "random lengths")
     dataset.set_overwrite_values([1.0, 2.0, 3.0], "price")
     with pytest.raises(RuntimeError):
         load(dataset, 0, False)
 
 
-def test_overwrite_values_refuses_an_unknown_variable_as_upstream() -> None:
+def test_overwrite_values_rejects_an_unknown_variable_as_upstream() -> None:
     dataset = CONFIGURATIONS[0].build(BatchedTimeSeriesDataSet)
     dataset.set_overwrite_values(1.0, "nothing")
     with pytest.raises(AssertionError, match="overwrite values variable has to be"):
@@ -165,19 +167,19 @@ def test_index_that_contradicts_the_lengths_raises_as_upstream() -> None:
         "several targets, one normalizer",
     ],
 )
-def test_normalizers_are_left_fitted_as_upstream(name: str) -> None:
-    left = []
+def test_normalizers_are_fitted_as_upstream_after_loading(name: str) -> None:
+    parameters = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = build(cls, name)
         load(dataset, 0, False, 7)
         scalers = [*dataset.target_normalizers, *dataset._scalers.values()]
-        left.append([x.get_parameters() for x in scalers if isinstance(x, EncoderNormalizer)])
-    assert left[0]
-    for actual, expected in zip(*left, strict=True):
+        parameters.append([x.get_parameters() for x in scalers if isinstance(x, EncoderNormalizer)])
+    assert parameters[0]
+    for actual, expected in zip(*parameters, strict=True):
         assert_scales_close(actual, expected)
 
 
-def test_integer_targets_are_refused_as_upstream() -> None:
+def test_integer_targets_are_rejected_as_upstream() -> None:
     configuration = Configuration(
         "counts left as they are",
         lambda: dict(
@@ -193,29 +195,29 @@ def test_integer_targets_are_refused_as_upstream() -> None:
 
 
 @pytest.mark.parametrize("variable", ["__target__y", "rain", "sky"])
-def test_fill_that_is_no_number_is_refused_as_upstream(variable: str) -> None:
-    raised = []
+def test_fill_value_that_is_not_a_number_is_rejected_as_upstream(variable: str) -> None:
+    messages = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
         dataset = build(cls, "missing steps, filled forward")
         dataset.encoded_constant_fill_strategy[variable] = "none"
         with pytest.raises(TypeError) as error:
             load(dataset, 0, False)
-        raised.append(str(error.value))
-    assert raised[0] == raised[1]
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
-def test_fill_of_an_unknown_variable_raises_as_upstream() -> None:
+def test_fill_value_of_an_unknown_variable_raises_as_upstream() -> None:
     dataset = build(BatchedTimeSeriesDataSet, "missing steps, filled forward")
     dataset.encoded_constant_fill_strategy["nothing"] = 0.0
     with pytest.raises(KeyError, match="nothing is not known and thus cannot be filled in"):
         load(dataset, 0, False)
 
 
-def test_table_without_rows_is_refused_as_upstream() -> None:
+def test_table_without_rows_is_rejected_as_upstream() -> None:
     training = CONFIGURATIONS[0].build(TimeSeriesDataSet)
-    raised = []
+    errors = []
     for cls in (BatchedTimeSeriesDataSet, TimeSeriesDataSet):
-        with pytest.raises(Exception) as error:  # noqa: PT011, whatever pytorch-forecasting raises
+        with pytest.raises(Exception) as error:  # noqa: PT011, as pytorch-forecasting raises
             cls.from_dataset(training, panel().iloc[:0])
-        raised.append((error.type, str(error.value)))
-    assert raised[0] == raised[1]
+        errors.append((error.type, str(error.value)))
+    assert errors[0] == errors[1]

@@ -1,4 +1,4 @@
-"""Parity for configurations that nobody wrote down: drawn at random, shrunk when they fail."""
+"""Parity in random configurations, which Hypothesis shrinks if they fail."""
 
 import warnings
 from typing import Any
@@ -42,26 +42,26 @@ def table_and_arguments(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
     """Draw a table, and arguments that pytorch-forecasting accepts for it."""
     gaps = draw(st.sampled_from([0.0, 0.15, 0.5]))
     table = panel(draw(st.integers(0, 3)), gaps=gaps, lengths=(17, 14, 20, 13))
-    longest = draw(st.integers(2, 8))
-    ahead = draw(st.integers(1, 4))
+    history = draw(st.integers(2, 8))
+    horizon = draw(st.integers(1, 4))
     targets = draw(st.sampled_from(["y", "rain", ["y"], ["rain", "y"]]))
-    several = isinstance(targets, list)
+    is_list = isinstance(targets, list)
     normalizer = (
-        MultiNormalizer([draw(normalizers) for _ in targets]) if several else draw(normalizers)
+        MultiNormalizer([draw(normalizers) for _ in targets]) if is_list else draw(normalizers)
     )
     covariates = [name for name in ("price", "rain", "signed") if name not in targets]
     unknown = draw(st.lists(st.sampled_from(covariates[1:]), unique=True))
-    lagged = draw(st.lists(st.sampled_from(targets if several else [targets]), unique=True))
+    lagged = draw(st.lists(st.sampled_from(targets if is_list else [targets]), unique=True))
     fills = {"y": 40.0, "rain": 0.5, "price": 1.0, "sky": "gray", "region": "south"}
-    used = {"sky", "region", "price", *unknown, *(targets if several else [targets])}
+    used = {"sky", "region", "price", *unknown, *(targets if is_list else [targets])}
     return table, dict(
         time_idx="time",
         target=targets,
         group_ids=["shop", "product"],
-        max_encoder_length=longest,
-        min_encoder_length=draw(st.integers(2, longest)),
-        max_prediction_length=ahead,
-        min_prediction_length=draw(st.integers(1, ahead)),
+        max_encoder_length=history,
+        min_encoder_length=draw(st.integers(2, history)),
+        max_prediction_length=horizon,
+        min_prediction_length=draw(st.integers(1, horizon)),
         allow_missing_timesteps=gaps > 0,
         constant_fill_strategy={
             name: value for name, value in fills.items() if name in used and draw(st.booleans())
@@ -70,7 +70,7 @@ def table_and_arguments(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
         time_varying_known_categoricals=draw(st.sampled_from([[], ["day"]])),
         time_varying_known_reals=draw(st.sampled_from([["price"], ["price", "time"]])),
         time_varying_unknown_categoricals=["sky"],
-        time_varying_unknown_reals=[*(targets if several else [targets]), *unknown],
+        time_varying_unknown_reals=[*(targets if is_list else [targets]), *unknown],
         weight=draw(st.sampled_from([None, "weight"])),
         lags={name: draw(st.sampled_from([[1], [2, 5]])) for name in lagged},
         add_relative_time_idx=draw(st.booleans()),
@@ -101,13 +101,13 @@ def test_batches_match_upstream_in_random_configurations(
 ) -> None:
     table, arguments = case
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pytorch-forecasting's, on scales, lengths and names
+        warnings.simplefilter("ignore")  # pytorch-forecasting warns about scales, lengths and names
         try:
             stock = TimeSeriesDataSet(table, **arguments)
             torch.manual_seed(seed)
             expected = list(stock.to_dataloader(train=False, batch_size=batch_size))
         except (AssertionError, RuntimeError, TypeError, ValueError):
-            assume(False)  # pytorch-forecasting refuses them: no sample is left, for example
+            assume(False)  # pytorch-forecasting rejects it, for example if no sample is left
         batched = BatchedTimeSeriesDataSet.wrap(stock)
         torch.manual_seed(seed)
         actual = list(batched.to_dataloader(train=False, batch_size=batch_size))

@@ -1,4 +1,4 @@
-"""Scales of histories, against the normalizer that is fitted to each of them."""
+"""Scales of histories, against a normalizer that is fitted to every history."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_encoder_scales_match_upstream_in_float64(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("method", ["standard", "robust"])
-def test_encoder_scales_leave_the_values_alone(method: str, dtype: torch.dtype) -> None:
+def test_encoder_scales_do_not_change_the_values(method: str, dtype: torch.dtype) -> None:
     values = torch.rand(4, 12, dtype=dtype)
     before = values.clone()
     normalizer = EncoderNormalizer(method=method)
@@ -45,17 +45,17 @@ def test_encoder_scales_leave_the_values_alone(method: str, dtype: torch.dtype) 
         expected = EncoderNormalizer(method=method).fit(row[:8]).get_parameters().to(dtype)
         if method == "robust":
             assert torch.equal(scale, expected)
-        else:  # a sum of a batch, and a sum of a vector
+        else:  # sums over a batch and over a vector may differ by rounding
             assert_scales_close(scale, expected)
 
 
 @pytest.mark.parametrize("method", ["standard", "robust"])
-@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
-def test_encoder_scales_see_numbers_that_are_not_finite_only_inside_the_history(
-    method: str, odd: float
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_encoder_scales_ignore_nonfinite_values_outside_the_history(
+    method: str, value: float
 ) -> None:
     values, lengths = torch.rand(4, 12), np.array([5, 8, 11, 3])
-    values[1, 4] = values[2, 11] = values[3, 3:] = odd
+    values[1, 4] = values[2, 11] = values[3, 3:] = value
     scales = encoder_scales(EncoderNormalizer(method=method), values, lengths)
     fitted = [
         EncoderNormalizer(method=method).fit(row[:length]).get_parameters()
@@ -66,8 +66,9 @@ def test_encoder_scales_see_numbers_that_are_not_finite_only_inside_the_history(
         torch.testing.assert_close(scales, expected, rtol=0, atol=0, equal_nan=True)
     else:
         assert_scales_close(scales, expected)
-    untouched = method == "robust" and odd == torch.inf  # one of eight, no quantile
-    assert bool(scales[1].isfinite().all()) is untouched
+    # one infinity among eight values does not change their quantiles
+    is_robust_to_value = method == "robust" and value == torch.inf
+    assert bool(scales[1].isfinite().all()) is is_robust_to_value
     assert scales[[0, 2, 3]].isfinite().all()
 
 
@@ -80,13 +81,13 @@ def test_encoder_scales_of_too_few_steps_are_nan(lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize("lengths", [[0, 0], [0, 5]])
-def test_encoder_scales_refuse_quantiles_of_nothing(lengths: list[int]) -> None:
+def test_encoder_scales_reject_quantiles_of_empty_histories(lengths: list[int]) -> None:
     with pytest.raises(RuntimeError, match="at least one step of history.*min_encoder_length=1"):
         encoder_scales(EncoderNormalizer(method="robust"), torch.rand(2, 6), np.array(lengths))
 
 
 @pytest.mark.parametrize("lengths", [[5, 5], [5, 3]])
-def test_encoder_scales_warn_of_small_scales(lengths: list[int]) -> None:
+def test_encoder_scales_warn_about_small_scales(lengths: list[int]) -> None:
     with pytest.warns(UserWarning, match="scale is below 1e-7"):
         encoder_scales(
             EncoderNormalizer(), torch.zeros(2, 6, dtype=torch.float64), np.array(lengths)

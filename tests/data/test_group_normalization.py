@@ -1,4 +1,4 @@
-"""Scales of series, against the normalizer that is asked series by series."""
+"""Scales of series, against a call of the normalizer for every series."""
 
 from typing import Any
 
@@ -27,13 +27,13 @@ from pytorch_forecasting_mlstm.data.group_normalization import SeriesScales
     ],
     ids=str,
 )
-def test_series_scales_are_those_of_the_normalizer(normalizer: Any) -> None:
-    """Those of series that the normalizer has not seen included."""
+def test_series_scales_match_the_normalizer(normalizer: Any) -> None:
+    """Including series that the normalizer was not fitted to."""
     generator = np.random.default_rng(0)
-    seen = pd.DataFrame(generator.integers(0, 3, size=(50, 2)), columns=["shop", "product"])
+    fitted = pd.DataFrame(generator.integers(0, 3, size=(50, 2)), columns=["shop", "product"])
     values = pd.Series(generator.normal(5, 2, size=50))
     if isinstance(normalizer, GroupNormalizer):
-        normalizer.fit(values, seen)
+        normalizer.fit(values, fitted)
     else:
         normalizer.fit(values)
     series = torch.cartesian_prod(torch.arange(5), torch.arange(5))

@@ -1,4 +1,4 @@
-"""Labels are encoded as by `NaNLabelEncoder`, and plain encoders remain."""
+"""Labels are encoded as by `NaNLabelEncoder`, and datasets keep plain encoders."""
 
 import warnings
 from typing import Any
@@ -60,28 +60,28 @@ def test_distinct_label_encoder_matches_upstream(kind: str, add_nan: bool, as_ar
     assert actual[0].dtype == expected[0].dtype
 
 
-def test_distinct_label_encoder_refuses_tables_as_upstream() -> None:
-    raised = []
+def test_distinct_label_encoder_rejects_tables_as_upstream() -> None:
+    messages = []
     for encoder in (DistinctLabelEncoder(NaNLabelEncoder()), NaNLabelEncoder()):
         with pytest.raises(TypeError) as error:
             encoder.fit(np.array([1, 2])).transform(np.array([[1, 2], [2, 1]]))
-        raised.append(str(error.value))
-    assert raised[0] == raised[1]
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
-def test_distinct_label_encoder_takes_lists() -> None:
+def test_distinct_label_encoder_accepts_lists() -> None:
     encoder = DistinctLabelEncoder(NaNLabelEncoder()).fit(np.array([5, 7]))
     np.testing.assert_array_equal(encoder.transform([7, 5, 7]), [1, 0, 1])
 
 
-@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_target_encoder_remains_plain_even_if_building_fails(several: bool) -> None:
+@pytest.mark.parametrize("is_list", [False, True], ids=["one", "several"])
+def test_target_encoder_remains_plain_even_if_building_fails(is_list: bool) -> None:
     encoder = NaNLabelEncoder()
-    normalizer = MultiNormalizer([encoder, TorchNormalizer()]) if several else encoder
-    normalizers = normalizer.normalizers if several else None
+    normalizer = MultiNormalizer([encoder, TorchNormalizer()]) if is_list else encoder
+    normalizers = normalizer.normalizers if is_list else None
     settings = dict(
         time_idx="time",
-        target=["state", "signed"] if several else "state",
+        target=["state", "signed"] if is_list else "state",
         target_normalizer=normalizer,
         group_ids=["shop", "product"],
         max_encoder_length=9,
@@ -91,8 +91,8 @@ def test_target_encoder_remains_plain_even_if_building_fails(several: bool) -> N
     def check(dataset: TimeSeriesDataSet | None) -> None:
         assert type(encoder) is NaNLabelEncoder
         assert dataset is None or dataset.target_normalizer is normalizer
-        assert not several or normalizer.normalizers is normalizers
-        assert not several or normalizers[0] is encoder
+        assert not is_list or normalizer.normalizers is normalizers
+        assert not is_list or normalizers[0] is encoder
 
     check(BatchedTimeSeriesDataSet(panel(), **settings))
     assert list(encoder.classes_) == ["high", "low", "mid"]

@@ -1,4 +1,4 @@
-"""Missing steps, against a loop that shares no code with the package."""
+"""Missing steps, against an independent loop."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pytorch_forecasting_mlstm.data.missing_steps import forward_fill_index
 def test_forward_fill_index_is_the_last_row_before_each_step(windows: list[list[int]]) -> None:
     times = [np.cumsum([3, *steps]) for steps in windows]
     ends = np.cumsum([len(rows) for rows in times])
-    source, missing = forward_fill_index(
+    source, is_missing = forward_fill_index(
         torch.from_numpy(np.concatenate(times)),
         torch.from_numpy(ends - [len(rows) for rows in times]).unsqueeze(1),
         torch.from_numpy(ends - 1).unsqueeze(1),
@@ -23,5 +23,6 @@ def test_forward_fill_index_is_the_last_row_before_each_step(windows: list[list[
     for sample, rows in enumerate(times):
         for step in range(int(rows[-1] - rows[0]) + 1):
             time = rows[0] + step
-            assert source[sample, step] == max(row for row, at in enumerate(rows) if at <= time)
-            assert missing[sample, step] == (time not in rows)
+            last_row = max(row for row, row_time in enumerate(rows) if row_time <= time)
+            assert source[sample, step] == last_row
+            assert is_missing[sample, step] == (time not in rows)

@@ -11,7 +11,7 @@ from helpers.batched_configurations import Configuration, panel
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.data.sample_index import find_end_indices
 
-BOTH = (BatchedTimeSeriesDataSet, TimeSeriesDataSet)
+CLASSES = (BatchedTimeSeriesDataSet, TimeSeriesDataSet)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -21,16 +21,16 @@ BOTH = (BatchedTimeSeriesDataSet, TimeSeriesDataSet)
     st.integers(1, 10),
 )
 def test_find_end_indices_matches_upstream(
-    series: list[list[int]], longest: int, shortest: int
+    series: list[list[int]], max_length: int, min_length: int
 ) -> None:
     diffs, max_lengths = [], []
     for steps in series:
-        left = np.cumsum([0, *steps[::-1]])[::-1]
+        steps_left = np.cumsum([0, *steps[::-1]])[::-1]
         diffs += [*steps, 1]
-        max_lengths += np.minimum(left + 1, longest).tolist()
+        max_lengths += np.minimum(steps_left + 1, max_length).tolist()
     loop = getattr(_find_end_indices, "py_func", _find_end_indices)  # with numba installed
-    expected = loop(np.array(diffs), np.array(max_lengths), shortest)
-    actual = find_end_indices(np.array(diffs), np.array(max_lengths), shortest)
+    expected = loop(np.array(diffs), np.array(max_lengths), min_length)
+    actual = find_end_indices(np.array(diffs), np.array(max_lengths), min_length)
     for actual_rows, expected_rows in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(actual_rows, expected_rows, strict=True)
 
@@ -38,34 +38,34 @@ def test_find_end_indices_matches_upstream(
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     gaps=st.sampled_from([0.0, 0.3, 0.6]),
-    repeated=st.booleans(),
+    duplicates=st.booleans(),
     predict=st.booleans(),
-    first=st.sampled_from([None, 12, 20]),
+    min_prediction_idx=st.sampled_from([None, 12, 20]),
     encoder=st.integers(1, 9),
     prediction=st.integers(1, 4),
-    shortest=st.booleans(),
+    variable=st.booleans(),
 )
 @pytest.mark.filterwarnings("ignore:Min encoder length and/or min_prediction_idx:UserWarning")
 def test_sample_index_matches_upstream(
     gaps: float,
-    repeated: bool,
+    duplicates: bool,
     predict: bool,
-    first: int | None,
+    min_prediction_idx: int | None,
     encoder: int,
     prediction: int,
-    shortest: bool,
+    variable: bool,
 ) -> None:
     table = panel(gaps=gaps, lengths=(17, 9, 14))
-    if repeated:
+    if duplicates:
         table = table.assign(time=table["time"] - (table["time"] > 7))
-    settings_of = Configuration(
+    configuration = Configuration(
         "index",
         lambda: dict(
             max_encoder_length=encoder,
-            min_encoder_length=1 if shortest else None,
+            min_encoder_length=1 if variable else None,
             max_prediction_length=prediction,
-            min_prediction_length=1 if shortest else None,
-            min_prediction_idx=first,
+            min_prediction_length=1 if variable else None,
+            min_prediction_idx=min_prediction_idx,
             predict_mode=predict,
             allow_missing_timesteps=True,
             target_normalizer=None,
@@ -73,9 +73,9 @@ def test_sample_index_matches_upstream(
         lambda: table,
     )
     results = []
-    for cls in BOTH:
+    for cls in CLASSES:
         try:
-            results.append(settings_of.build(cls).index)
+            results.append(configuration.build(cls).index)
         except (AssertionError, IndexError, ValueError) as error:
             results.append((type(error), str(error)))
     actual, expected = results
@@ -83,31 +83,31 @@ def test_sample_index_matches_upstream(
     assert actual.equals(expected) if hasattr(actual, "equals") else actual == expected
 
 
-def test_sample_index_warns_of_short_series_as_upstream() -> None:
+def test_sample_index_warns_about_short_series_as_upstream() -> None:
     configuration = Configuration("short", lambda: dict(max_encoder_length=18))
     messages = []
-    for cls in BOTH:
+    for cls in CLASSES:
         with pytest.warns(UserWarning, match="too large for 2 series/groups") as caught:
             configuration.build(cls)
         messages.append([str(warning.message) for warning in caught])
     assert messages[0] == messages[1]
 
 
-def test_sample_index_refuses_series_that_are_all_too_short_as_upstream() -> None:
+def test_sample_index_rejects_series_that_are_all_too_short_as_upstream() -> None:
     configuration = Configuration("all short", lambda: dict(max_encoder_length=40))
-    raised = []
-    for cls in BOTH:
+    messages = []
+    for cls in CLASSES:
         with (
             pytest.warns(UserWarning, match="too large for 4 series/groups"),
             pytest.raises(AssertionError, match="filters should not remove") as error,
         ):
             configuration.build(cls)
-        raised.append(str(error.value))
-    assert raised[0] == raised[1]
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
 
 
-def test_sample_index_refuses_missing_steps_that_are_not_allowed_as_upstream() -> None:
+def test_sample_index_rejects_missing_steps_that_are_not_allowed_as_upstream() -> None:
     configuration = Configuration("gaps", dict, lambda: panel(gaps=0.2))
-    for cls in BOTH:
+    for cls in CLASSES:
         with pytest.raises(AssertionError, match="set allow_missing_timesteps=True"):
             configuration.build(cls)

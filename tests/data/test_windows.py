@@ -1,4 +1,4 @@
-"""`randomize_length`: the distribution of pytorch-forecasting, and its stream of numbers too."""
+"""`randomize_length` draws from the distribution of pytorch-forecasting, with the same numbers."""
 
 import numpy as np
 import pytest
@@ -14,42 +14,42 @@ from pytorch_forecasting_mlstm.data.windows import randomized_lengths
 DRAWS = 40_000
 
 
-def draw(concentrations: tuple[float, float], spare: int) -> np.ndarray:
+def draw(concentrations: tuple[float, float], max_extra: int) -> np.ndarray:
     encoder, decoder, skipped = randomized_lengths(
-        np.full(DRAWS, 3 + spare),
+        np.full(DRAWS, 3 + max_extra),
         np.full(DRAWS, 2),
         min_encoder_length=3,
         max_prediction_length=2,
         concentrations=concentrations,
     )
-    assert (encoder + skipped == 3 + spare).all()  # the horizon is as long as it may be
+    assert (encoder + skipped == 3 + max_extra).all()  # the horizon is as long as it may be
     assert (decoder == 2).all()
     return encoder - 3
 
 
 @pytest.mark.parametrize("concentrations", [(0.2, 0.05), (1.0, 1.0), (5.0, 2.0)])
-@pytest.mark.parametrize("spare", [1, 7, 20])
+@pytest.mark.parametrize("max_extra", [1, 7, 20])
 def test_randomized_lengths_follow_the_rounded_beta_distribution(
-    concentrations: tuple[float, float], spare: int
+    concentrations: tuple[float, float], max_extra: int
 ) -> None:
-    def p_value(of: tuple[float, float]) -> float:
-        """P-value of a chi-squared test against the cells of the distribution."""
-        edges = (np.arange(spare + 2) - 0.5).clip(0, spare) / spare
-        expected = np.diff(stats.beta(*of).cdf(edges)) * DRAWS
-        counts = np.bincount(draw(concentrations, spare), minlength=spare + 1)
-        kept = expected > 5
-        expected = np.append(expected[kept], max(expected[~kept].sum(), 1e-9))
-        counts = np.append(counts[kept], counts[~kept].sum())
+    def p_value(expected_concentrations: tuple[float, float]) -> float:
+        """Return the p-value of a chi-squared test against the rounded distribution."""
+        edges = (np.arange(max_extra + 2) - 0.5).clip(0, max_extra) / max_extra
+        expected = np.diff(stats.beta(*expected_concentrations).cdf(edges)) * DRAWS
+        counts = np.bincount(draw(concentrations, max_extra), minlength=max_extra + 1)
+        is_frequent = expected > 5  # the chi-squared test needs enough draws in every cell
+        expected = np.append(expected[is_frequent], max(expected[~is_frequent].sum(), 1e-9))
+        counts = np.append(counts[is_frequent], counts[~is_frequent].sum())
         return float(stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue)
 
     torch.manual_seed(0)
     assert p_value(concentrations) > 1e-3
-    # The test can tell a distribution that is somewhat off.
+    # the test rejects a slightly different distribution
     assert p_value((concentrations[0] * 1.3, concentrations[1])) < 1e-6
 
 
 def test_randomized_lengths_of_loaders_follow_one_distribution() -> None:
-    """One sample of each class, with different seeds."""
+    """Both classes draw one sample of lengths, with different seeds."""
     configuration = Configuration(
         "long",
         lambda: dict(randomize_length=True, min_encoder_length=2, max_encoder_length=7),
@@ -67,14 +67,14 @@ def test_randomized_lengths_of_loaders_follow_one_distribution() -> None:
 
 
 def test_beta_draws_are_the_same_one_by_one_or_at_once() -> None:
-    """This makes even the stream of numbers equal; torch does not promise it."""
+    """This makes the drawn numbers equal; torch does not guarantee it."""
     torch.manual_seed(0)
     one_by_one = torch.stack([Beta(0.2, 0.05).sample() for _ in range(100)])
     torch.manual_seed(0)
     assert torch.equal(Beta(0.2, 0.05).sample((100,)), one_by_one)
 
 
-def test_randomized_lengths_lengthen_the_horizon_by_what_the_history_loses() -> None:
+def test_randomized_lengths_extend_the_horizon_if_the_history_is_shortened() -> None:
     encoder, decoder, skipped = randomized_lengths(
         np.array([10, 10, 2]),
         np.array([1, 4, 4]),

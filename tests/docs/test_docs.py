@@ -1,6 +1,6 @@
-"""Every example of README and docs runs, every command exists, every link leads somewhere.
+"""Every example of README and docs runs, every command exists, and every link has a target.
 
-MkDocs itself checks the links of the site, anchors too (``make docs``).
+``make docs`` lets MkDocs check the links and anchors of the site.
 """
 
 import json
@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: A page with this sentence is read after the start page, whose examples run before its own.
-GOES_ON = re.compile(r"(?:go\s+on|continue)\s+from\s+the\s+\[first\s+forecast\]")
+#: The examples of a page with this sentence run after those of the start page.
+CONTINUES = re.compile(r"(?:go\s+on|continue)\s+from\s+the\s+\[first\s+forecast\]")
 #: The first words of a block that is only compiled; the reason follows.
 NOT_RUN = "# not run by the tests: "
 
@@ -34,11 +34,11 @@ def blocks_of(page: Path) -> list[Any]:
     """Compile the Python blocks of a page so that errors name its lines."""
     text = page.read_text(encoding="utf-8")
     compiled = []
-    for found in _BLOCK.finditer(text):
-        indent, source = found.groups()
+    for match in _BLOCK.finditer(text):
+        indent, source = match.groups()
         source = re.sub(rf"^{indent}", "", source, flags=re.MULTILINE)
-        above = "\n" * text.count("\n", 0, found.start(2))
-        code = compile(above + source, str(page), "exec")
+        line_offset = "\n" * text.count("\n", 0, match.start(2))
+        code = compile(line_offset + source, str(page), "exec")
         if not source.startswith(NOT_RUN):
             compiled.append(code)
     return compiled
@@ -47,23 +47,23 @@ def blocks_of(page: Path) -> list[Any]:
 WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 
-@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # of the host's models
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # a fit on all rows has none
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    module = ModuleType("page")  # a class that a page defines can be found, as in a script
+    module = ModuleType("page")  # so that classes of the page can be pickled, as in a script
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    before = [ROOT / "docs/index.md"] if GOES_ON.search(page.read_text(encoding="utf-8")) else []
+    before = [ROOT / "docs/index.md"] if CONTINUES.search(page.read_text(encoding="utf-8")) else []
     try:
         for source in (*before, page):
             for block in blocks_of(source):
                 exec(block, vars(module))
     finally:
-        _tidy_up()
+        _clean_up()
 
 
-def _tidy_up() -> None:
+def _clean_up() -> None:
     from matplotlib import pyplot
 
     from pytorch_forecasting_mlstm import unregister
@@ -73,10 +73,10 @@ def _tidy_up() -> None:
 
 
 def test_most_pages_have_examples() -> None:
-    assert len(WITH_BLOCKS) > 10  # the pattern of a block finds them
+    assert len(WITH_BLOCKS) > 10  # else the regular expression misses them
 
 
-def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
+def test_blocks_of_compiles_every_block(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Page\n\n```python\nraise KeyError\n```\n\n  ```python\n  x = 1 +\n  ```\n")
     with pytest.raises(SyntaxError, match="line 8"):
@@ -86,7 +86,7 @@ def test_a_wrong_example_is_noticed(tmp_path: Path) -> None:
 
 
 def commands_of(page: Path) -> list[str]:
-    """Find the command lines of a page, those that go on over several lines in one."""
+    """Find the commands of a page, and join those that continue on the next line."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     starts = r"(?:make |(?:\w+=\S+ )*python (?:-m pytorch_forecasting_mlstm|benchmarks/|tests/))"
     return re.findall(rf"(?:^ *|`)({starts}[^`\n#]*)", text, re.MULTILINE)
@@ -120,7 +120,7 @@ def test_commands_are_found() -> None:
 
 
 def links_of(page: Path) -> list[str]:
-    """Find the links of a page to files and headings of this repository."""
+    """Find the links of a page to files and headings in this repository."""
     text = page.read_text(encoding="utf-8")
     if page in NOTEBOOKS:
         cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
@@ -130,7 +130,7 @@ def links_of(page: Path) -> list[str]:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """Slugs of the headings, as MkDocs and GitHub make them of plain ones."""
+    """Return the anchors that MkDocs and GitHub make from plain headings."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {

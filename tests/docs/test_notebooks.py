@@ -1,4 +1,4 @@
-"""The notebooks run top to bottom, and what is committed of them is what a reader should see."""
+"""The notebooks run top to bottom, and their committed outputs are fit for a reader."""
 
 from __future__ import annotations
 
@@ -10,64 +10,69 @@ from typing import Any
 
 import pytest
 
-from helpers.notebooks import NOTEBOOKS, complaints, pictures, run
+from helpers.notebooks import NOTEBOOKS, find_defects, pictures, run
 
-SECONDS = 300  # two minutes on one core of the machine they were written on
+SECONDS = 300  # they take up to two minutes on one slow core
 
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+parametrize_notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_they_are_numbered() -> None:
+def test_notebooks_are_numbered() -> None:
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02d}-" for n in range(1, 6)]
     titles = ["".join(read(path)["cells"][0]["source"]) for path in NOTEBOOKS]
     assert all(title.startswith(f"# {n}. ") for n, title in enumerate(titles, start=1))
 
 
-@every_notebook
-def test_what_is_committed_is_fit_to_be_read(path: Path) -> None:
-    assert complaints(read(path)) == []
+@parametrize_notebooks
+def test_committed_notebook_has_no_defects(path: Path) -> None:
+    assert find_defects(read(path)) == []
 
 
-def show(**output: Any) -> Callable[[Any], None]:
+def add_output(**output: Any) -> Callable[[Any], None]:
     return lambda notebook: notebook["cells"][-1].setdefault("outputs", []).append(output)
 
 
-def forget_a_cell(notebook: Any) -> None:
+def clear_execution_count(notebook: Any) -> None:
     next(c for c in notebook["cells"] if c["cell_type"] == "code")["execution_count"] = None
 
 
-def lose_the_pictures(notebook: Any) -> None:
+def remove_outputs(notebook: Any) -> None:
     for cell in notebook["cells"]:
         cell.pop("outputs", None)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "complaint"),
+    ("corrupt", "defect"),
     [
-        (forget_a_cell, "not run"),
-        (lose_the_pictures, "no picture"),
+        (clear_execution_count, "not run"),
+        (remove_outputs, "no picture"),
         (lambda notebook: notebook["cells"].pop(0), "heading"),
         (lambda notebook: notebook["metadata"].update(user="me"), "metadata"),
-        (show(output_type="error", ename="KeyError", evalue="'x'"), "KeyError"),
-        (show(output_type="stream", name="stderr", text=["a warning"]), "a warning"),
-        (show(output_type="stream", name="stdout", text=["in /home/me/x.py"]), "/home/me/x.py"),
-        (show(output_type="display_data", data={"text/html": '"/opt/a/b"'}), "/opt/a/b"),
+        (add_output(output_type="error", ename="KeyError", evalue="'x'"), "KeyError"),
+        (add_output(output_type="stream", name="stderr", text=["a warning"]), "a warning"),
+        (
+            add_output(output_type="stream", name="stdout", text=["in /home/me/x.py"]),
+            "/home/me/x.py",
+        ),
+        (add_output(output_type="display_data", data={"text/html": '"/opt/a/b"'}), "/opt/a/b"),
     ],
 )
-def test_what_spoils_a_notebook_is_seen(spoil: Callable[[Any], None], complaint: str) -> None:
+def test_find_defects_of_a_corrupted_notebook(corrupt: Callable[[Any], None], defect: str) -> None:
     notebook = copy.deepcopy(read(NOTEBOOKS[0]))
-    spoil(notebook)
-    assert any(complaint in found for found in complaints(notebook))
+    corrupt(notebook)
+    assert any(defect in message for message in find_defects(notebook))
 
 
 @pytest.mark.notebooks
-@every_notebook
-def test_it_runs_top_to_bottom(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """With --write-notebooks what it shows is kept."""
+@parametrize_notebooks
+def test_notebook_runs_top_to_bottom(
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With --write-notebooks, also write its outputs."""
     import nbformat
 
     notebook = run(path, tmp_path, SECONDS)

@@ -1,4 +1,4 @@
-"""The site needs no network to be read, and links to the repository where its address is known."""
+"""The site works without a network, and links to the repository if its address is known."""
 
 from pathlib import Path
 from typing import Any

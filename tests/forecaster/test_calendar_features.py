@@ -1,4 +1,4 @@
-"""Cycles that the past has shown twice."""
+"""Calendar features: cycles that occur at least twice in the past."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ from pytorch_forecasting_mlstm.forecaster.calendar_features import calendar_feat
 from pytorch_forecasting_mlstm.forecaster.time_axis import TimeAxis
 
 
-def test_calendar_features_of_cycles_seen_twice() -> None:
-    """Cycles seen twice or more; each repeats itself exactly, and none is constant."""
+def test_calendar_features_cover_cycles_that_occur_twice() -> None:
+    """Every feature repeats exactly, and none is constant."""
     hourly = TimeAxis(pd.Timestamp("2024-01-01"), pd.tseries.frequencies.to_offset("h"))
     month = calendar_features(hourly, np.arange(24 * 35), past=24 * 28)
     assert {name.split("_")[0] for name in month} == {"day", "week"}

@@ -1,4 +1,4 @@
-"""Datasets contain the windows of their part, and nothing later."""
+"""Datasets contain the windows of their part of the data, and no later values."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from lightning import seed_everything
 
-from helpers.tables import noisy_season, panel_of, read_panel, stores
+from helpers.tables import make_test_panel, noisy_season, read_panel, stores
 from helpers.times import HORIZON, read_times_panel, times_ahead, write_times
 from pytorch_forecasting_mlstm.cli.console import suppress_lightning_output
 from pytorch_forecasting_mlstm.forecaster import datasets
@@ -21,7 +21,7 @@ from pytorch_forecasting_mlstm.forecaster.training import fit
 def positions(
     data: datasets.BatchedTimeSeriesDataSet, frame: datasets.ModelFrame
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """All targets in histories and in horizons, for each of two series, in the panel's unit."""
+    """Return the targets in histories and horizons of two series, in units of the panel."""
     past: list[list[float]] = [[], []]
     ahead: list[list[float]] = [[], []]
     for x, (y, _) in data.to_dataloader(train=False, batch_size=64):
@@ -37,9 +37,9 @@ def positions(
 
 @pytest.mark.parametrize("length", [70, 300])
 def test_training_set_contains_no_held_out_value(length: int) -> None:
-    """The values are their own positions: what a data set holds tells where it is from."""
-    first = [0, length - 50]  # of each series, counted as in the split
-    panel = panel_of(np.arange(first[0], length, 1.0), np.arange(first[1], length, 1.0))
+    """Values equal their positions, which shows where the values of a dataset come from."""
+    first = [0, length - 50]  # first position of each series
+    panel = make_test_panel(np.arange(first[0], length, 1.0), np.arange(first[1], length, 1.0))
     split = split_panel(panel, horizon=5, history=10)
     frame = datasets.model_frame(panel, split)
     training = datasets.training_set(frame, split, end=split.validation)
@@ -49,9 +49,9 @@ def test_training_set_contains_no_held_out_value(length: int) -> None:
         assert past[s].min() == pytest.approx(first[s], abs=1e-3)
         assert past[s].max() < split.validation - 0.5
         assert ahead[s].max() == pytest.approx(split.validation - 1, abs=1e-3)
-        seen = np.arange(first[s], split.validation)
-        assert frame.center[s] == pytest.approx(seen.mean(), rel=1e-12)
-        assert frame.spread[s] == pytest.approx(seen.std(), rel=1e-12)
+        training_values = np.arange(first[s], split.validation)
+        assert frame.center[s] == pytest.approx(training_values.mean(), rel=1e-12)
+        assert frame.spread[s] == pytest.approx(training_values.std(), rel=1e-12)
 
     for origins, begin, end in (
         (split.validation_origins, split.validation, split.test),
@@ -63,16 +63,18 @@ def test_training_set_contains_no_held_out_value(length: int) -> None:
             assert begin - 0.5 < targets.min()
             assert targets.max() == pytest.approx(end - 1, abs=1e-3)
         x, _ = next(iter(held_out.to_dataloader(train=False, batch_size=1000)))
-        assert (x["encoder_lengths"] == 10).all(), "held-out windows have the whole history"
+        assert (x["encoder_lengths"] == 10).all(), "held-out windows lack some history"
 
 
 def test_model_frame_future_follows_every_series() -> None:
-    panel = panel_of(noisy_season(60), noisy_season(40, seed=1))
+    panel = make_test_panel(noisy_season(60), noisy_season(40, seed=1))
     split = split_panel(panel, horizon=4)
     frame = datasets.model_frame(panel, split)
     training = datasets.training_set(frame, split, end=split.end)
     for values, ahead in zip(panel.values, positions(training, frame)[1], strict=True):
-        assert ahead[-1] == pytest.approx(values[-1], rel=1e-5), "it has learned from all rows"
+        assert ahead[-1] == pytest.approx(values[-1], rel=1e-5), (
+            "the last rows are not training data"
+        )
     with suppress_lightning_output():
         seed_everything(0, verbose=False)
         model = fit(training, None, epochs=1, seed=0).model
@@ -82,16 +84,17 @@ def test_model_frame_future_follows_every_series() -> None:
     scaled = model.forecast(frame.rows, frame.future)
     assert scaled["series"].unique().tolist() == ["0", "1"]
     assert scaled["time_idx"].tolist() == frame.future["time_idx"].tolist()
-    got = predict_future(model, frame, -np.inf)
+    quantiles = predict_future(model, frame, -np.inf)
     expected = scaled["q0.5"].to_numpy(float).reshape(2, 4)
     expected = frame.center[:, None] + frame.spread[:, None] * expected
-    assert got[..., QUANTILES.index(0.5)] == pytest.approx(expected, rel=0.01)  # but for crossings
-    assert (np.diff(got) >= 0).all()
+    # equal, except where quantiles crossed and were sorted
+    assert quantiles[..., QUANTILES.index(0.5)] == pytest.approx(expected, rel=0.01)
+    assert (np.diff(quantiles) >= 0).all()
     assert predict_future(model, frame, 55.0).min() == 55
 
 
 def test_model_frame_long_names_keep_the_order(tmp_path: Path) -> None:
-    """Names of megabytes, which arrays would give every row room for, stay in their order."""
+    """Long names, which fixed-width arrays would repeat in every row, stay in order."""
     frames = []
     for mark in ("", "x" * 1000):
         table = stores({f"{mark}{name}": 40 for name in "cab"}).assign(promo=mark + "no")
@@ -116,27 +119,26 @@ def test_model_frame_long_names_keep_the_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("freq", "length"), [("h", 90), ("B", 90), ("MS", 60), ("QE-DEC", 45), ("W-MON", 120)]
 )
-def test_model_frame_calendars_of_ordinary_tables(tmp_path: Path, freq: str, length: int) -> None:
-    """Of series of different starts: each has the calendar of its own times, listed by pandas."""
-    listed = pd.date_range("2015-01-05", periods=length + HORIZON, freq=freq)
+def test_model_frame_calendar_features_match_pandas(tmp_path: Path, freq: str, length: int) -> None:
+    """Series start at different times, and every row has the features of its time."""
+    dates = pd.date_range("2015-01-05", periods=length + HORIZON, freq=freq)
     starts = {"a": 0, "b": 7, "c": length // 2}
-    path = write_times(tmp_path / "t.csv", {name: listed[at:length] for name, at in starts.items()})
+    times = {name: dates[start:length] for name, start in starts.items()}
+    path = write_times(tmp_path / "t.csv", times)
     panel = read_times_panel(path)
     assert np.asarray(panel.starts).tolist() == list(starts.values())
     split = split_panel(panel, HORIZON)
     frame = model_frame(panel, split)
-    both = pd.concat([frame.rows, frame.future])
+    all_rows = pd.concat([frame.rows, frame.future])
     names = [name for name in frame.known_reals if name.startswith("year")]
     for number, start in enumerate(starts.values()):
-        rows = both[both["series"] == str(number)].sort_values("time_idx")
+        rows = all_rows[all_rows["series"] == str(number)].sort_values("time_idx")
         assert rows["time_idx"].tolist() == list(range(start, length + HORIZON))
-        year = (
-            listed.dayofyear - 1 + (listed - listed.normalize()) / pd.Timedelta(days=1)
-        ) / 365.25
+        year = (dates.dayofyear - 1 + (dates - dates.normalize()) / pd.Timedelta(days=1)) / 365.25
         for name in names:
             _, wave, k = name.split("_")
             expected = getattr(np, wave)(2 * np.pi * int(k) * year)[start:]
             np.testing.assert_array_equal(rows[name], expected)
     assert names or freq in ("h", "B")
-    expected = listed[length:].strftime("%Y-%m-%d %H:%M:%S" if freq == "h" else "%Y-%m-%d")
+    expected = dates[length:].strftime("%Y-%m-%d %H:%M:%S" if freq == "h" else "%Y-%m-%d")
     assert times_ahead(panel) == [expected.tolist()] * 3

@@ -1,4 +1,4 @@
-"""Errors name arguments; only the command line knows that they are options."""
+"""Errors name arguments; only the command line turns them into options."""
 
 import pickle
 
@@ -19,8 +19,8 @@ def test_input_error_names_arguments() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-def test_input_error_leaves_names_of_the_data_alone() -> None:
-    """A column that is called as an argument is no argument."""
+def test_input_error_does_not_change_names_of_the_data() -> None:
+    """A column may have the name of an argument."""
     table = daily().rename(columns={"sales": "horizon"}).astype({"horizon": object})
     table.loc[4, "horizon"] = "many"
     with pytest.raises(InputError) as caught:

@@ -1,10 +1,10 @@
-"""Forecasts meet their windows, and the report says what was measured."""
+"""Evaluation matches forecasts with their windows, and the report shows its results."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.tables import noisy_season, panel_of
+from helpers.tables import make_test_panel, noisy_season
 from pytorch_forecasting_mlstm.cli.report import format_metrics
 from pytorch_forecasting_mlstm.forecaster.evaluation import evaluate
 from pytorch_forecasting_mlstm.forecaster.prediction import WindowForecasts
@@ -16,7 +16,7 @@ LEVELS = np.array(QUANTILES)
 
 
 def test_evaluate_naive_is_perfect_on_a_perfect_season() -> None:
-    panel = panel_of(np.tile([1.0, 5, 2, 8, 3, 9, 4], 12))
+    panel = make_test_panel(np.tile([1.0, 5, 2, 8, 3, 9, 4], 12))
     split = split_panel(panel, horizon=3)
     windows = cut_windows(panel, split, split.test_origins)
     zeros = np.zeros((*windows.actual.shape, len(LEVELS)))
@@ -31,7 +31,7 @@ def test_evaluate_naive_is_perfect_on_a_perfect_season() -> None:
 
 
 def test_evaluate_forecasts_in_any_order() -> None:
-    panel = panel_of(noisy_season(60), noisy_season(50, seed=1))
+    panel = make_test_panel(noisy_season(60), noisy_season(50, seed=1))
     split = split_panel(panel, horizon=4)
     windows = cut_windows(panel, split, split.test_origins)
     exact = np.repeat(windows.actual[..., None], len(LEVELS), axis=-1)

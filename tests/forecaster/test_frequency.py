@@ -1,4 +1,4 @@
-"""The spacing of times that need nanoseconds."""
+"""Frequencies of times that need nanoseconds."""
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,10 @@ from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.frequency import infer_frequency
 
 
-def test_infer_frequency_at_the_ends_of_nanoseconds() -> None:
-    """A table that needs them ends where they do; others do not."""
-    fine = pd.Series(pd.DatetimeIndex(INT.max - 700 * np.arange(40)[::-1]))
-    axis, _ = infer_frequency(fine, np.zeros(40, dtype=int), str)
+def test_infer_frequency_at_the_limits_of_nanoseconds() -> None:
+    """A table that needs nanoseconds is limited to their range."""
+    latest = pd.Series(pd.DatetimeIndex(INT.max - 700 * np.arange(40)[::-1]))
+    axis, _ = infer_frequency(latest, np.zeros(40, dtype=int), str)
     assert axis.unit == "ns"
     with pytest.raises(InputError, match="beyond 2262-04-11 23:47:16.854775807"):
         axis.at(np.array([40]))

@@ -1,4 +1,4 @@
-"""Metrics, against loops and against pytorch-forecasting."""
+"""Metrics, against loops and against the metrics of pytorch-forecasting."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from pytorch_forecasting_mlstm.forecaster.quantiles import QUANTILES
 LEVELS = np.array(QUANTILES)
 
 
-def test_compute_metrics_by_hand() -> None:
+def test_compute_metrics_matches_a_loop() -> None:
     rng = np.random.default_rng(0)
     actual = rng.normal(size=(5, 4))
     quantiles = np.sort(rng.normal(size=(5, 4, 7)), axis=-1)
     scale = np.array([0.5, 1.0, 2.0, 4.0, np.nan])
-    got = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, scale, (0.1, 0.9))
+    metrics = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, scale, (0.1, 0.9))
 
     absolute, scaled, pinball, inside = 0.0, 0.0, 0.0, 0
     for w in range(5):
@@ -30,26 +30,26 @@ def test_compute_metrics_by_hand() -> None:
             for k, q in enumerate(LEVELS):
                 f = quantiles[w, t, k]
                 pinball += (q * (y - f) if y > f else (1 - q) * (f - y)) / 140
-    assert got.mae == pytest.approx(absolute, rel=1e-12)
-    assert got.mase == pytest.approx(scaled, rel=1e-12)
-    assert got.pinball == pytest.approx(pinball, rel=1e-12)
-    assert got.coverage == inside / 20
+    assert metrics.mae == pytest.approx(absolute, rel=1e-12)
+    assert metrics.mase == pytest.approx(scaled, rel=1e-12)
+    assert metrics.pinball == pytest.approx(pinball, rel=1e-12)
+    assert metrics.coverage == inside / 20
 
 
-def test_compute_metrics_agree_with_pytorch_forecasting() -> None:
+def test_compute_metrics_matches_pytorch_forecasting() -> None:
     rng = np.random.default_rng(1)
     actual, quantiles = rng.normal(size=(6, 3)), np.sort(rng.normal(size=(6, 3, 7)), axis=-1)
-    got = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, np.ones(6), (0.1, 0.9))
+    metrics = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, np.ones(6), (0.1, 0.9))
     y, forecast = torch.tensor(actual), torch.tensor(quantiles)
-    assert got.mae == pytest.approx(float(MAE()(forecast[..., 3], y)), rel=1e-6)
-    # The host doubles it, so that the median's is the absolute error.
-    host = float(QuantileLoss(list(QUANTILES))(forecast, y))
-    assert got.pinball == pytest.approx(host / 2, rel=1e-6)
+    assert metrics.mae == pytest.approx(float(MAE()(forecast[..., 3], y)), rel=1e-6)
+    # pytorch-forecasting doubles the pinball loss, so that it is the absolute error at the median.
+    quantile_loss = float(QuantileLoss(list(QUANTILES))(forecast, y))
+    assert metrics.pinball == pytest.approx(quantile_loss / 2, rel=1e-6)
 
 
 def test_seasonal_scale_is_the_seasonal_naive_error() -> None:
     values = noisy_season(50)
-    by_hand = np.mean([abs(values[t] - values[t - 7]) for t in range(7, 50)])
-    assert seasonal_scale(values, 7) == pytest.approx(by_hand, rel=1e-12)
+    expected = np.mean([abs(values[t] - values[t - 7]) for t in range(7, 50)])
+    assert seasonal_scale(values, 7) == pytest.approx(expected, rel=1e-12)
     assert seasonal_scale(values[:7], 7) == seasonal_scale(values[:7], 1)
     assert np.isnan(seasonal_scale(np.ones(9), 7))

@@ -1,4 +1,4 @@
-"""Panels of times of any size and distance, in memory for their rows alone."""
+"""Panels of extreme times, whose memory depends on the number of rows alone."""
 
 import tracemalloc
 from pathlib import Path
@@ -32,8 +32,11 @@ def comparable(time: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", FAR)
-def test_make_panel_of_series_far_apart_takes_memory_for_rows(tmp_path: Path, kind: str) -> None:
-    """A list of the times between them would take gigabytes. Each goes on from its own end."""
+def test_make_panel_of_distant_series_takes_memory_for_rows(tmp_path: Path, kind: str) -> None:
+    """A list of the times between the series would take gigabytes.
+
+    The forecast of every series starts after its last time.
+    """
     first, second = (list(map(str, times)) for times in FAR[kind])
     path = write_times(tmp_path / "t.csv", {"a": first[:-HORIZON], "b": second[:-HORIZON]})
     read_times_panel(write_times(tmp_path / "u.csv", {"a": first[:-HORIZON]}))
@@ -51,10 +54,10 @@ def test_make_panel_of_series_far_apart_takes_memory_for_rows(tmp_path: Path, ki
     assert peak < 10 * 2**20
     for times, expected in zip(ahead, (first, second), strict=True):
         assert list(map(comparable, times)) == list(map(comparable, expected[-HORIZON:]))
-    alone = model_frame(read_times_panel(tmp_path / "u.csv"), split).rows
+    expected_rows = model_frame(read_times_panel(tmp_path / "u.csv"), split).rows
     rows = frame.rows[frame.rows["series"] == "0"].reset_index(drop=True)
-    shared = [name for name in alone if name != "group_0"]
-    pd.testing.assert_frame_equal(rows[shared], alone[shared])
+    columns = [name for name in expected_rows if name != "group_0"]
+    pd.testing.assert_frame_equal(rows[columns], expected_rows[columns])
 
 
 @pytest.mark.parametrize(
@@ -72,14 +75,16 @@ def test_make_panel_of_series_far_apart_takes_memory_for_rows(tmp_path: Path, ki
     ],
     ids=str,
 )
-def test_make_panel_times_go_on_to_the_end(tmp_path: Path, times: Any, ahead: list[str]) -> None:
+def test_make_panel_times_continue_up_to_the_limit(
+    tmp_path: Path, times: Any, ahead: list[str]
+) -> None:
     panel = read_times_panel(write_times(tmp_path / "t.csv", {"a": times}))
     model_frame(panel, split_panel(panel, HORIZON))
     assert times_ahead(panel)[0][:: HORIZON - 1] == ahead
 
 
 @pytest.mark.parametrize(
-    ("times", "says"),
+    ("times", "message"),
     [
         (
             {"a": iso("9999-11-20", 40, 1, "D")},
@@ -110,12 +115,12 @@ def test_make_panel_times_go_on_to_the_end(tmp_path: Path, times: Any, ahead: li
     ],
     ids=range(17),
 )
-def test_make_panel_rejects_times_without_a_place(tmp_path: Path, times: Any, says: str) -> None:
+def test_make_panel_rejects_times_out_of_range(tmp_path: Path, times: Any, message: str) -> None:
     path = write_times(tmp_path / "t.csv", times)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as error:
         read_times_panel(path)
-    assert says in str(refused.value)
-    assert len(str(refused.value)) < 400
+    assert message in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_panel_unseen_categories(tmp_path: Path) -> None:

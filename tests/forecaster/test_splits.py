@@ -1,4 +1,4 @@
-"""Training, validation and test do not overlap."""
+"""Training, validation and test data do not overlap."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.tables import panel_of
+from helpers.tables import make_test_panel
 from helpers.times import iso, read_times_panel, write_times
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.splits import min_rows, split_panel
@@ -23,14 +23,14 @@ def test_split_panel_parts_do_not_overlap(
     lengths: list[int], horizon: int, history: int | None
 ) -> None:
     lengths = [max(length, min_rows(horizon)) for length in lengths]
-    panel = panel_of(*(np.arange(float(length)) for length in lengths))
+    panel = make_test_panel(*(np.arange(float(length)) for length in lengths))
     split = split_panel(panel, horizon, history)
     for origins, begin, end in (
         (split.validation_origins, split.validation, split.test),
         (split.test_origins, split.test, split.end),
     ):
         assert origins.min() >= begin
-        assert origins.max() == end - horizon, "the latest window is among them"
+        assert origins.max() == end - horizon, "the latest window is missing"
         assert len(origins) * len(lengths) <= max(1000, len(lengths))
     shortest_training = min(lengths) - (split.end - split.validation)
     assert shortest_training >= split.min_history + horizon
@@ -42,7 +42,7 @@ def test_split_panel_parts_do_not_overlap(
 
 @pytest.mark.parametrize("horizon", [10**12, 10**40])
 def test_split_panel_horizons_of_any_size(tmp_path: Path, horizon: int) -> None:
-    """Without going through all those that would fit."""
+    """The search for a fitting horizon does not try every smaller one."""
     with pytest.raises(InputError, match="beyond 9999-12-31|too short for horizon"):
         read_times_panel(
             write_times(tmp_path / "t.csv", {"a": iso("2024-01-01", 40, 1, "D")}), horizon

@@ -1,4 +1,4 @@
-"""Positions and times, against lists of pandas."""
+"""Positions and times, against date ranges of pandas."""
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,16 @@ from pytorch_forecasting_mlstm.forecaster.time_axis import TimeAxis
 )
 def test_time_axis_positions_and_times_of_a_list(freq: str, start: str) -> None:
     step = pd.DateOffset(months=int(freq[1])) if freq in ("m1", "m3") else to_offset(freq)
-    listed = pd.date_range(start, periods=100, freq=step)
-    axis = TimeAxis(listed[0], step)
+    dates = pd.date_range(start, periods=100, freq=step)
+    axis = TimeAxis(dates[0], step)
     for positions in (np.arange(100), np.array([99, 0, 7, 7]), np.array([], dtype=int)):
-        assert axis.at(positions).tolist() == listed[positions].tolist()
-    assert (axis.positions(pd.Series(listed)) == np.arange(100)).all()
-    # Times between two, and before the first.
-    beside = pd.Series(listed + (listed[1] - listed[0]) / 2).drop_duplicates()
-    beside = beside[~beside.isin(listed)]
-    assert (axis.positions(beside) == -1).all()
-    before = pd.Series([listed[0] - pd.Timedelta(days=1), listed[0] - pd.Timedelta(days=400)])
+        assert axis.at(positions).tolist() == dates[positions].tolist()
+    assert (axis.positions(pd.Series(dates)) == np.arange(100)).all()
+    # Times between two dates, and before the first.
+    between = pd.Series(dates + (dates[1] - dates[0]) / 2).drop_duplicates()
+    between = between[~between.isin(dates)]
+    assert (axis.positions(between) == -1).all()
+    before = pd.Series([dates[0] - pd.Timedelta(days=1), dates[0] - pd.Timedelta(days=400)])
     assert (axis.positions(before) == -1).all()
 
 

@@ -1,4 +1,4 @@
-"""Times in many formats go on after their end."""
+"""Forecasts continue times in many formats."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def series(times: pd.DatetimeIndex, form: str = "%Y-%m-%d") -> pd.DataFrame:
 
 
 def times_ahead(path: Path, table: pd.DataFrame, horizon: int) -> list[str]:
-    """First and last time of the written forecast of a single series."""
+    """Return the first and the last time of the written forecast of a single series."""
     table.to_csv(path, index=False)
     panel = read_panel(path, time="when", target="sold", group=(), known=(), horizon=horizon)
     tidy = forecast_frame(panel, np.zeros((1, horizon, len(QUANTILES))))
@@ -62,7 +62,7 @@ def test_read_times_formats(
 
 
 def test_read_times_offsets_from_utc(tmp_path: Path) -> None:
-    """The hour that summer time leaves out is not missing."""
+    """The hour that daylight saving time skips is not missing."""
     times = pd.date_range("2024-03-29", periods=72, freq="h", tz="Europe/London")
     table = series(times, "%Y-%m-%d %H:%M:%S%z")
     assert table["when"].str.endswith("+0100").any()

@@ -1,10 +1,10 @@
-"""Training stops at its time limit, and keeps the best epoch."""
+"""Training stops at its time limit and keeps the best epoch."""
 
 import numpy as np
 import pytest
 from lightning.pytorch import Trainer
 
-from helpers.tables import noisy_season, panel_of
+from helpers.tables import make_test_panel, noisy_season
 from pytorch_forecasting_mlstm.cli.console import suppress_lightning_output
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.forecaster import datasets, training
@@ -18,8 +18,8 @@ from pytorch_forecasting_mlstm.forecaster.training import (
 )
 
 
-def datasets_of(panel: Panel) -> tuple[BatchedTimeSeriesDataSet, BatchedTimeSeriesDataSet]:
-    """Training and validation windows."""
+def make_datasets(panel: Panel) -> tuple[BatchedTimeSeriesDataSet, BatchedTimeSeriesDataSet]:
+    """Return the windows for training and validation."""
     split = split_panel(panel, horizon=4)
     frame = datasets.model_frame(panel, split)
     training = datasets.training_set(frame, split, end=split.validation)
@@ -28,11 +28,11 @@ def datasets_of(panel: Panel) -> tuple[BatchedTimeSeriesDataSet, BatchedTimeSeri
 
 
 def test_fit_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    """No epoch begins after it, the result says so, and nothing is printed."""
+    """No epoch starts after the time limit, the result records it, and nothing is printed."""
     epochs: list[EpochResult] = []
     with suppress_lightning_output():
         result = fit(
-            *datasets_of(panel_of(noisy_season(60))),
+            *make_datasets(make_test_panel(noisy_season(60))),
             epochs=3,
             seed=0,
             max_seconds=1e-3,
@@ -47,7 +47,7 @@ def test_fit_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are those of the epoch with the lowest validation loss, not of the last."""
     monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
     monkeypatch.setattr(training, "_learning_rates", lambda epochs: [1e-3] * 3 + [10.0] * 3)
-    windows, held_out = datasets_of(panel_of(noisy_season(60)))
+    windows, held_out = make_datasets(make_test_panel(noisy_season(60)))
     epochs: list[EpochResult] = []
     with suppress_lightning_output():
         result = fit(windows, held_out, epochs=6, seed=0, on_epoch=epochs.append)

@@ -1,4 +1,4 @@
-"""Comparison of batches with those of pytorch-forecasting: to the last bit, or to rounding."""
+"""Comparison of batches with those of pytorch-forecasting: bit by bit, or up to rounding."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +11,12 @@ from torch import Tensor
 
 EPS = torch.finfo(torch.float32).eps
 #: Error of a center or scale, relative to |center| + scale. The same float32 numbers are added in
-#: two orders, and each sum is rounded: a few eps. The largest error seen is 2 eps.
+#: different orders, and each sum is rounded: a few eps. The largest observed error is 2 eps.
 SCALE_TOLERANCE = 4 * EPS
 #: Error of a scaled value z = (x - center) / scale, relative to (1 + |z|) (1 + |center| / scale):
-#: both x and the center, as far as they are rounded, are divided by the scale.
+#: the rounding errors of x and of the center are divided by the scale.
 SCALED_VALUE_TOLERANCE = 8 * EPS
-#: |center| / scale of covariates, which batches do not hold: in the tables of these tests, a
+#: |center| / scale of covariates, which batches do not contain. In the tables of these tests, a
 #: history of two or three numbers can have a scale of a few hundredths of its center.
 COVARIATE_CONDITION = 64
 
@@ -29,21 +29,21 @@ def assert_batches_match(
     *,
     other_device: bool = False,
 ) -> None:
-    """Compare batches: to rounding where an `EncoderNormalizer` adds numbers, else to the last bit.
+    """Compare batches: up to rounding where an `EncoderNormalizer` adds numbers, else bit by bit.
 
-    Keys, order, types, shapes and layout in memory have to be the same everywhere.
+    Keys, order, types, shapes and memory layout must always be the same.
 
     Parameters
     ----------
     actual, expected : sequence of tuple
         Batches or single samples ``x, (target, weight)``.
     dataset : TimeSeriesDataSet
-        Dataset that made the expected ones. Its normalizers say what may be rounded.
+        Dataset of the expected batches. Its normalizers determine what may be rounded.
     where : str
-        Name of what is compared, for messages.
+        Name of the batches in messages.
     other_device : bool
-        Whether the actual ones were computed on another device, where all that an
-        `EncoderNormalizer` computes may be rounded.
+        Whether the actual batches were computed on another device, where all results of an
+        `EncoderNormalizer` may be rounded.
     """
     rounds = partial(_rounds, other_device=other_device)
     assert len(actual) == len(expected), where
@@ -55,7 +55,7 @@ def assert_batches_match(
 
 
 def assert_scales_close(actual: Tensor, expected: Tensor, where: str = "scales") -> None:
-    """Compare centers and scales, shape ``(B, 2)``, to rounding; a NaN is equal to a NaN."""
+    """Compare centers and scales, shape ``(B, 2)``, up to rounding; NaN equals NaN."""
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), where
     finite = expected.isfinite()
     assert_identical(actual[~finite], expected[~finite], where)
@@ -71,7 +71,7 @@ def _with_exact_parts(
     rounds: Callable[[Any], bool],
     where: str,
 ) -> Any:
-    """Compare what is equal to rounding, and put the expected values in its place."""
+    """Compare values that may be rounded, and return ``x`` with the expected ones instead."""
     x = dict(x)
     scales, condition = _compare_scales(x, expected, dataset, rounds, where)
     x["target_scale"] = scales
@@ -100,7 +100,7 @@ def _compare_scales(
     Returns
     -------
     scales
-        ``x["target_scale"]``, with the expected ones in place of those.
+        ``x["target_scale"]``, with the expected values for those that may be rounded.
     condition : Tensor
         Largest |center| / scale of each sample, shape ``(B, 1, 1)``.
     """
@@ -119,7 +119,7 @@ def _compare_scales(
 
 
 def _rounded_columns(dataset: TimeSeriesDataSet, rounds: Callable[[Any], bool]) -> list[int]:
-    """List the real variables that are scaled by a mean or a deviation of their history."""
+    """List the columns of reals that are scaled by a mean or a deviation of their history."""
     scale_features = {
         f"{target}_{part}"
         for target, normalizer in zip(dataset.target_names, dataset.target_normalizers, strict=True)
@@ -134,10 +134,10 @@ def _rounded_columns(dataset: TimeSeriesDataSet, rounds: Callable[[Any], bool]) 
 
 
 def _rounds(normalizer: Any, other_device: bool) -> bool:
-    """Tell whether torch may compute with other last bits for a batch than for a single sample.
+    """Return whether a batch and a single sample may differ in their last bits.
 
-    Quantiles are the same. A transformation of the user's own can consist of operations that torch
-    rounds differently in a vector register.
+    Quantiles do not differ. A custom transformation can contain operations that torch rounds
+    differently in vector registers.
     """
     return isinstance(normalizer, EncoderNormalizer) and (
         other_device
@@ -152,9 +152,9 @@ def assert_identical(actual: Any, expected: Any, where: str = "batch") -> None:
     Parameters
     ----------
     actual, expected : tensor, None, or dict, list or tuple of such
-        What to compare.
+        Values to compare.
     where : str
-        Name of it, for messages.
+        Name of the values in messages.
     """
     assert type(actual) is type(expected), where
     if isinstance(expected, dict):
@@ -179,7 +179,7 @@ def assert_identical(actual: Any, expected: Any, where: str = "batch") -> None:
 
 
 def bits(values: Tensor) -> Tensor:
-    """Turn numbers into integers that differ wherever the numbers do: 0 and -0, but not NaN."""
+    """Return integers that differ where the bits differ, as for 0 and -0; all NaNs are equal."""
     if not values.is_floating_point():
         return values
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]

@@ -1,4 +1,4 @@
-"""Tables and dataset arguments: the cases of the parity tests.
+"""Tables and dataset arguments for the parity tests.
 
 A configuration creates its arguments on every call, since datasets fit normalizers in place.
 """
@@ -32,7 +32,7 @@ def panel(seed: int = 0, *, gaps: float = 0.0, lengths: tuple[int, ...] = (24, 2
     seed : int
         Seed of the random numbers.
     gaps : float
-        Share of steps that are missing. First and last steps never are.
+        Share of missing steps. The first and the last step of a series are never missing.
     lengths : tuple of int
         Number of steps of each series.
 
@@ -92,13 +92,13 @@ class Configuration:
     Parameters
     ----------
     name : str
-        What is special about it.
+        The feature that it tests.
     settings : callable
         Returns the arguments that differ from the defaults below.
     table : callable
         Returns the data.
     modes : tuple of str
-        What it is built for in the parity tests.
+        Uses of the dataset in the parity tests.
     """
 
     name: str
@@ -107,16 +107,16 @@ class Configuration:
     modes: tuple[str, ...] = ("train", "validation", "predict")
 
     def build(self, cls: type[TimeSeriesDataSet]) -> TimeSeriesDataSet:
-        """Build the training dataset, or copy the one that was built before."""
+        """Return a copy of the training dataset, which is built once."""
         return copy.deepcopy(_built(self, cls))
 
     def derive(self, training: TimeSeriesDataSet, mode: str) -> TimeSeriesDataSet:
         """Build the dataset of a mode from the training dataset."""
         if mode == "train":
             return training
-        chosen = dict(predict=True) if mode == "predict" else dict(min_prediction_idx=16)
+        options = dict(predict=True) if mode == "predict" else dict(min_prediction_idx=16)
         return type(training).from_dataset(
-            training, self.table(), stop_randomization=True, **chosen
+            training, self.table(), stop_randomization=True, **options
         )
 
     def __str__(self) -> str:
@@ -177,8 +177,10 @@ def _everything() -> dict[str, Any]:
     )
 
 
-def _target_normalizer(make: Callable[[], Any], **more: Any) -> Callable[[], dict[str, Any]]:
-    return lambda: dict(target_normalizer=make()) | more
+def _target_normalizer(
+    make_normalizer: Callable[[], Any], **settings: Any
+) -> Callable[[], dict[str, Any]]:
+    return lambda: dict(target_normalizer=make_normalizer()) | settings
 
 
 def _double(x: Any) -> Any:
@@ -214,11 +216,11 @@ def _encoder_normalizers() -> list[Configuration]:
     return [
         Configuration(
             f"EncoderNormalizer, {name}, {lengths}",
-            _target_normalizer(make, **more),
+            _target_normalizer(make_normalizer, **settings),
             modes=("train",),
         )
-        for name, make in kinds.items()
-        for lengths, more in {
+        for name, make_normalizer in kinds.items()
+        for lengths, settings in {
             "fixed lengths": {},
             "variable lengths": dict(min_encoder_length=3, min_prediction_length=1),
         }.items()
@@ -240,9 +242,11 @@ def _group_normalizers() -> list[Configuration]:
     }
     return [
         Configuration(
-            f"GroupNormalizer, {name}", _target_normalizer(make), modes=("train", "predict")
+            f"GroupNormalizer, {name}",
+            _target_normalizer(make_normalizer),
+            modes=("train", "predict"),
         )
-        for name, make in kinds.items()
+        for name, make_normalizer in kinds.items()
     ]
 
 
@@ -428,7 +432,7 @@ CONFIGURATIONS: list[Configuration] = [
     *(
         Configuration(
             f"covariates with equal normalizers, {name}",
-            lambda more=more: (
+            lambda lengths=lengths: (
                 _variable_lengths()
                 | dict(
                     time_varying_known_reals=["time", "price"],
@@ -443,11 +447,11 @@ CONFIGURATIONS: list[Configuration] = [
                         "time": EncoderNormalizer(method="robust", transformation="sqrt"),
                     },
                 )
-                | more
+                | lengths
             ),
             table,
         )
-        for name, more, table in (
+        for name, lengths, table in (
             ("variable lengths", {}, panel),
             ("fixed lengths", dict(min_encoder_length=9, min_prediction_length=4), panel),
             ("random lengths", dict(randomize_length=True), panel),

@@ -1,4 +1,4 @@
-"""Models whose checkpoints are written and read."""
+"""Small models, and saving their checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def make_model(dataset: TimeSeriesDataSet | None = None, **changes: Any) -> mLST
 
 
 def save(model: mLSTMTime, path: Path) -> Path:
-    """Save a checkpoint, as a trainer does, of a model that need not be trained."""
+    """Save a checkpoint of a model, trained or not, as a trainer does."""
     trainer = Trainer(enable_checkpointing=False, **QUIET)
     trainer.strategy.connect(model)
     trainer.save_checkpoint(path)

@@ -306,15 +306,15 @@ def assert_gradients(model: LightningModule) -> None:
 
 
 def assert_in_scale(point: Tensor, values: Tensor, lengths: Tensor) -> None:
-    """Assert that forecasts are finite, and no farther off than ten times the data's range."""
+    """Assert that forecasts are finite, and at most ten times the range of the data off."""
     valid = torch.arange(point.shape[1]) < lengths[:, None]
     point = point[valid]
     assert point.isfinite().all()
     if point.is_floating_point():  # labels are integers, but counts may be, too
         low, high = values.min().float(), values.max().float()
-        reach = 10 * (high - low)
-        assert (point > low - reach).all() and (point < high + reach).all(), (
-            f"forecasts from {point.min():g} to {point.max():g} of data from {low:g} to {high:g}"
+        margin = 10 * (high - low)
+        assert (point > low - margin).all() and (point < high + margin).all(), (
+            f"forecasts from {point.min():g} to {point.max():g} for data from {low:g} to {high:g}"
         )
     else:
         assert ((point >= 0) & (point <= values.max())).all()
@@ -336,16 +336,16 @@ def _check_thoroughly(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
     trainer.fit(model, training, loader)
     for stage in ("train", "val"):
         assert trainer.callback_metrics[f"{stage}_loss"].isfinite()
-    (tested,) = trainer.test(model, loader, verbose=False)
-    assert torch.tensor(tested["test_loss"]).isfinite()
+    (metrics,) = trainer.test(model, loader, verbose=False)
+    assert torch.tensor(metrics["test_loss"]).isfinite()
     assert all(weight.isfinite().all() for weight in model.parameters())
 
     n, values = len(dataset), dataset.data["target"]
-    several = isinstance(dataset.target, list)
+    is_list = isinstance(dataset.target, list)
     # in batches with different longest horizons, if there are any
     loader = dataset.to_dataloader(train=False, batch_size=7, num_workers=0)
     for mode in ("prediction", "quantiles", "raw", ("raw", "prediction")):
-        got = model.predict(
+        result = model.predict(
             loader,
             mode=mode,
             return_x=True,
@@ -354,16 +354,17 @@ def _check_thoroughly(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
             return_decoder_lengths=True,
             trainer_kwargs=dict(QUIET),
         )
-        output = got.output.prediction if mode == "raw" else got.output
-        assert isinstance(output, list) is several
-        assert len(got.index) == len(got.decoder_lengths) == len(got.x["decoder_lengths"]) == n
-        assert len(to_list(got.y[0])) == len(to_list(output)) == len(values)
-        valid = torch.arange(int(got.decoder_lengths.max())) < got.decoder_lengths[:, None]
-        for part, truth, column in zip(to_list(output), to_list(got.y[0]), values, strict=True):
+        output = result.output.prediction if mode == "raw" else result.output
+        assert isinstance(output, list) is is_list
+        lengths = result.decoder_lengths
+        assert len(result.index) == len(lengths) == len(result.x["decoder_lengths"]) == n
+        assert len(to_list(result.y[0])) == len(to_list(output)) == len(values)
+        valid = torch.arange(int(lengths.max())) < lengths[:, None]
+        for part, truth, column in zip(to_list(output), to_list(result.y[0]), values, strict=True):
             assert len(part) == len(truth) == n
             if mode == "prediction":
                 assert part.shape == truth.shape
-                assert_in_scale(part, column, got.decoder_lengths)
+                assert_in_scale(part, column, lengths)
             else:  # the output of MQF2 has no steps
                 assert (part[valid] if part.ndim > 2 else part).isfinite().all()
 
@@ -376,21 +377,22 @@ def _check_thoroughly(model: mLSTMTime, dataset: TimeSeriesDataSet) -> None:
         trainer.save_checkpoint(Path(folder) / "model.ckpt")
         loaded = mLSTMTime.load_from_checkpoint(Path(folder) / "model.ckpt").eval()
     with torch.no_grad():
-        first, second = model(x), loaded(x)
-        for one, other in zip(to_list(second.prediction), to_list(first.prediction), strict=True):
-            assert torch.equal(one, other)
-        for weight, other in zip(model.parameters(), loaded.parameters(), strict=True):
-            assert torch.equal(weight, other)
-        for one, other in zip(
-            to_list(seeded(loaded.to_prediction, second)),
-            to_list(seeded(model.to_prediction, first)),
-            strict=True,
-        ):
-            assert torch.equal(one, other)
+        expected, actual = model(x), loaded(x)
+        pairs = [
+            *zip(to_list(actual.prediction), to_list(expected.prediction), strict=True),
+            *zip(loaded.parameters(), model.parameters(), strict=True),
+            *zip(
+                to_list(seeded(loaded.to_prediction, actual)),
+                to_list(seeded(model.to_prediction, expected)),
+                strict=True,
+            ),
+        ]
+        for actual_part, expected_part in pairs:
+            assert torch.equal(actual_part, expected_part)
 
 
 def seeded(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call with a known seed: some losses draw their forecasts."""
+    """Call a function with a fixed seed, since some losses sample their forecasts."""
     torch.manual_seed(1)
     return call(*arguments)
 
@@ -418,7 +420,7 @@ def product_of(loss: str) -> Iterator[Cell]:
 
 
 def run_quietly(cell: Cell, thoroughly: bool = True) -> str:
-    """Run a cell without the warnings of pytorch-forecasting that cannot be avoided."""
+    """Run a cell without the unavoidable warnings of pytorch-forecasting."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)

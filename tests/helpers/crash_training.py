@@ -1,4 +1,4 @@
-"""A training that can be cut off: what ``test_crash_safety.py`` runs, in processes of their own."""
+"""A training that kills its process, which ``test_resume.py`` runs."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ from helpers.datasets import QUIET, make_dataset
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO, SeededSteps, resumable
 
-BATCHES = 4  # of an epoch
-EVERY = int(os.environ.get("CRASH_TRAINING_EVERY", "3"))  # steps from file to file
+BATCHES = 4  # in an epoch
+EVERY = int(os.environ.get("CRASH_TRAINING_EVERY", "3"))  # steps between checkpoints
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class KilledInStep(Callback):
+class KillInStep(Callback):
     """Kills the process in the middle of a step."""
 
     def __init__(self, step: int) -> None:
@@ -37,17 +37,17 @@ class KilledInStep(Callback):
 def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: int = EVERY) -> Any:
     """Train for three epochs, with dropout, random lengths and a schedule; return the trainer."""
     seed_everything(1, verbose=False)
-    # windows of random length draw when they are loaded, dropout when they are trained on
+    # loading draws random lengths, and training draws dropout
     dataset = make_dataset(min_encoder_length=2, randomize_length=True)
     model = mLSTMTime.from_dataset(
         dataset, hidden_size=4, num_heads=2, dropout=0.3, learning_rate=0.01
     )
     if resume is not None:
-        torch.manual_seed(12345)  # nothing rests on what was drawn before
+        torch.manual_seed(12345)  # the result must not depend on earlier draws
     training, validation = (
         dataset.to_dataloader(train=train, batch_size=8, num_workers=0) for train in (True, False)
     )
-    saved = ModelCheckpoint(
+    checkpoint = ModelCheckpoint(
         folder, every_n_train_steps=every, save_top_k=-1, save_last=True, filename="{step}"
     )
     trainer = Trainer(
@@ -56,7 +56,7 @@ def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: 
         limit_val_batches=1,
         num_sanity_val_steps=0,
         gradient_clip_val=0.5,
-        callbacks=[SeededSteps(seed=2), saved, *callbacks],
+        callbacks=[SeededSteps(seed=2), checkpoint, *callbacks],
         plugins=[AtomicCheckpointIO()],
         **QUIET,
     )
@@ -65,11 +65,11 @@ def train(folder: Path, resume: str | None = None, *callbacks: Callback, every: 
 
 
 def main(folder: Path, step: int) -> None:
-    """Train, from the last file where there is one, until the process is killed in this step."""
+    """Train until the process is killed in this step; resume from the last checkpoint if any."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     last = folder / "last.ckpt"
-    train(folder, str(last) if last.exists() else None, KilledInStep(step), every=EVERY)
+    train(folder, str(last) if last.exists() else None, KillInStep(step), every=EVERY)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small synthetic datasets, a table of everything a TimeSeriesDataSet can be, and a short fit."""
+"""Small synthetic datasets, a table of every kind of TimeSeriesDataSet, and a short fit."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Batch = tuple[dict[str, Any], tuple[Any, Any]]
 
 
 def make_table(n_series: int = 3, steps: int = 26) -> pd.DataFrame:
-    """Make series of several levels, with covariates and targets of every kind."""
+    """Make series at several levels, with covariates and targets of every kind."""
     rng = np.random.default_rng(1)
     t = np.arange(steps)
     series = []
@@ -112,7 +112,7 @@ def with_target(target: str, normalizer: Any = "auto") -> dict[str, Any]:
     }
 
 
-#: Arguments of :func:`make_dataset`, by what is special about them.
+#: Arguments of :func:`make_dataset`, by the feature that they test.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     # inputs
     "no covariates": {},
@@ -198,7 +198,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "softplus": with_target("y", EncoderNormalizer(transformation="softplus")),
     "relu": with_target("y", GroupNormalizer(transformation="relu")),
     "sqrt": with_target("volume", TorchNormalizer(transformation="sqrt")),
-    "own transformation": with_target(
+    "custom transformation": with_target(
         "volume", EncoderNormalizer(transformation={"forward": torch.log1p, "reverse": torch.expm1})
     ),
     # targets
@@ -247,7 +247,7 @@ _SHARED: dict[str, TimeSeriesDataSet] = {}
 
 
 def shared_dataset(**changes: Any) -> TimeSeriesDataSet:
-    """Return a dataset of the standard table, made once for the same arguments: only read it."""
+    """Return a cached dataset of the standard table; do not change it."""
     assert "table" not in changes
     key = repr(changes)
     if key not in _SHARED:
@@ -257,20 +257,20 @@ def shared_dataset(**changes: Any) -> TimeSeriesDataSet:
 
 @cache
 def configured(name: str) -> TimeSeriesDataSet:
-    """Return the dataset of a configuration, made once: only read it."""
+    """Return the cached dataset of a configuration; do not change it."""
     return make_dataset(**CONFIGURATIONS[name])
 
 
 def pick_samples(dataset: TimeSeriesDataSet, count: int = 5) -> list[Sample]:
-    """Pick samples from all over a dataset, the shortest and the longest among them."""
+    """Pick samples across a dataset, including the shortest and the longest."""
     lengths = dataset.index["sequence_length"].to_numpy()
-    spread = np.linspace(0, len(dataset) - 1, count).astype(int)
-    chosen = dict.fromkeys([int(lengths.argmin()), *spread.tolist(), int(lengths.argmax())])
-    return [dataset[index] for index in chosen]
+    evenly_spaced = np.linspace(0, len(dataset) - 1, count).astype(int)
+    indices = [int(lengths.argmin()), *evenly_spaced.tolist(), int(lengths.argmax())]
+    return [dataset[index] for index in dict.fromkeys(indices)]
 
 
 def collate(samples: Sequence[Sample], dtype: torch.dtype = torch.float64) -> Batch:
-    """Collate samples to a batch, as a loader does, with all reals in ``dtype``."""
+    """Collate samples into a batch, as a loader does, with all reals in ``dtype``."""
     return convert(TimeSeriesDataSet._collate_fn(list(samples)), dtype)
 
 
@@ -285,7 +285,7 @@ def convert(batch: Any, dtype: torch.dtype) -> Any:
     return batch
 
 
-#: Arguments of a Trainer that leaves no files and prints nothing.
+#: Arguments of a Trainer that writes no files and prints nothing.
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -301,7 +301,7 @@ def fit(
     batch_size: int = 16,
     **changes: Any,
 ) -> Trainer:
-    """Train for some steps, and validate on one batch at the end of every epoch."""
+    """Train for a few steps, and validate on one batch at the end of every epoch."""
     training, validation = (
         dataset.to_dataloader(train=train, batch_size=batch_size, num_workers=0)
         for train in (True, False)

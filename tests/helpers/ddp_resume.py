@@ -1,4 +1,4 @@
-"""Two processes that are killed and started again: what ``test_ddp.py`` runs."""
+"""Two processes that are killed and resume, which ``test_ddp.py`` starts."""
 
 import os
 import signal
@@ -13,30 +13,30 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from helpers.datasets import QUIET
-from helpers.resume_training import Metrics, Numbers, Tiny
+from helpers.resume_training import MetricsLogger, NumberedSamples, TinyModel
 from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO, SeededSteps, resumable
 
-#: Batches, counted over epochs of 4, in which the processes are killed once.
+#: Batches in which the processes are killed once, counted over epochs of 4 batches.
 KILLS = (4, 9)
 
 
-class KilledInBatches(Callback):
-    """Kills both processes in the middle of batches: one alone lets the other wait for minutes."""
+class KillInBatches(Callback):
+    """Kills both processes within a batch: a single one would leave the other waiting."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
         batch = trainer.fit_loop.total_batch_idx
-        done = self.folder / f"killed {batch} {trainer.global_rank}"
-        if batch in KILLS and not done.exists():
-            done.touch()
+        marker = self.folder / f"killed {batch} {trainer.global_rank}"
+        if batch in KILLS and not marker.exists():
+            marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train(folder: Path, *callbacks: Callback) -> dict[str, Any]:
     seed_everything(1, verbose=False)
-    model = Tiny("plateau of training")
+    model = TinyModel("plateau of training")
     model.norm = torch.nn.Identity()  # type: ignore[assignment]
     saves: list[dict[str, Any]] = [{"every_n_train_steps": 1, "save_last": True}, {}]
     logged: dict[Any, float] = {}
@@ -49,10 +49,10 @@ def train(folder: Path, *callbacks: Callback) -> dict[str, Any]:
         callbacks=[SeededSteps(2), *(ModelCheckpoint(folder, **save) for save in saves)]
         + list(callbacks),
         plugins=[AtomicCheckpointIO()],
-        **{**QUIET, "logger": Metrics(logged)},
+        **{**QUIET, "logger": MetricsLogger(logged)},
     )
     last = folder / "last.ckpt"
-    data = Numbers(16)
+    data = NumberedSamples(16)
     trainer.fit(
         model,
         resumable(DataLoader(data, batch_size=2, shuffle=True), seed=3),
@@ -70,9 +70,10 @@ def train(folder: Path, *callbacks: Callback) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    cut = train(folder / "cut", KilledInBatches(folder))
-    whole = train(folder / "whole")
-    torch.save({"cut": cut, "whole": whole}, folder / f"resumed{cut['rank']}.pt")
+    resumed = train(folder / "resumed", KillInBatches(folder))
+    expected = train(folder / "expected")
+    path = folder / f"resumed{resumed['rank']}.pt"
+    torch.save({"resumed": resumed, "expected": expected}, path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training by one or two processes: what ``test_ddp.py`` runs, and each of its processes."""
+"""A training in one or two processes, which ``test_ddp.py`` starts."""
 
 import sys
 import warnings
@@ -16,7 +16,7 @@ GLOBAL_BATCH = 8
 
 
 class Losses(Callback):
-    """Keeps the loss of every step, averaged over the processes."""
+    """Records the loss of every step, averaged over the processes."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -29,18 +29,18 @@ class Losses(Callback):
 
 
 def train(devices: int) -> dict[str, Any]:
-    """Fit two epochs, without dropout; return what came out."""
+    """Fit for two epochs without dropout, predict, and return the results."""
     seed_everything(0, verbose=False)
-    # 45 windows: an odd number, which two processes cannot share evenly, and no whole batches
+    # 45 windows: two processes cannot share them evenly, and the last batch is incomplete
     dataset = make_dataset(time_varying_known_reals=["price"], min_encoder_length=6)
     model = mLSTMTime.from_dataset(
         dataset, hidden_size=8, num_heads=2, dropout=0.0, learning_rate=0.01
     )
-    share = {"batch_size": GLOBAL_BATCH // devices, "num_workers": 0}
-    # the order that Lightning has for several processes, whatever the loader shuffles
-    order = DistributedSampler(dataset, num_replicas=1, rank=0, seed=0) if devices == 1 else None
-    training = dataset.to_dataloader(train=True, shuffle=False, sampler=order, **share)
-    validation = dataset.to_dataloader(train=False, **share)
+    loader_options = {"batch_size": GLOBAL_BATCH // devices, "num_workers": 0}
+    # the order that Lightning uses for several processes
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=0) if devices == 1 else None
+    training = dataset.to_dataloader(train=True, shuffle=False, sampler=sampler, **loader_options)
+    validation = dataset.to_dataloader(train=False, **loader_options)
     losses = Losses()
     trainer = Trainer(
         max_epochs=2,
@@ -48,26 +48,26 @@ def train(devices: int) -> dict[str, Any]:
         enable_checkpointing=False,
         callbacks=[losses],
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",  # no flag for unused parameters
+        strategy="ddp" if devices > 1 else "auto",  # without find_unused_parameters
         **QUIET,
     )
     trainer.fit(model, training, validation)
-    validated = trainer.callback_metrics["val_loss"]
-    by_all = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
-    everything = {"return_x": True, "return_y": True, "return_index": True}
-    options = {"batch_size": 4, "mode": "raw", **everything}
-    together = model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, **options)
-    whole = model.predict(dataset, trainer_kwargs={**QUIET, "devices": 1}, **options)
+    val_loss = trainer.callback_metrics["val_loss"]
+    ddp = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
+    returns = {"return_x": True, "return_y": True, "return_index": True}
+    options = {"batch_size": 4, "mode": "raw", **returns}
+    gathered = model.predict(dataset, trainer_kwargs={**QUIET, **ddp}, **options)
+    on_one_device = model.predict(dataset, trainer_kwargs={**QUIET, "devices": 1}, **options)
     folder = Path(sys.argv[1]) if devices > 1 else None
     if folder is not None:
-        kept = {"output_dir": folder / "written", "write_interval": "epoch"}
-        model.predict(dataset, trainer_kwargs={**QUIET, **by_all}, **options, **kept)
+        output = {"output_dir": folder / "predictions", "write_interval": "epoch"}
+        model.predict(dataset, trainer_kwargs={**QUIET, **ddp}, **options, **output)
     return {
         "losses": losses.values,
         "weights": {name: value.detach().clone() for name, value in model.named_parameters()},
-        "validation": float(validated),
-        "together": {**together._asdict(), "output": together.output.prediction},
-        "whole": {**whole._asdict(), "output": whole.output.prediction},
+        "val_loss": float(val_loss),
+        "gathered": {**gathered._asdict(), "output": gathered.output.prediction},
+        "on one device": {**on_one_device._asdict(), "output": on_one_device.output.prediction},
         "windows": len(dataset),
         "rank": trainer.global_rank,
     }
@@ -76,5 +76,5 @@ def train(devices: int) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    got = train(2)
-    torch.save(got, Path(sys.argv[1]) / f"rank{got['rank']}.pt")
+    results = train(2)
+    torch.save(results, Path(sys.argv[1]) / f"rank{results['rank']}.pt")

@@ -1,16 +1,19 @@
-"""The sequence forms, called alike."""
+"""The sequence forms and their oracles, with one signature."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor
 
-from helpers.problems import Form
+from helpers.problems import Form, Problem
+from helpers.reference import reference_mlstm, running_maximum
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
+    mlstm_read_weights,
     mlstm_recurrent,
     mlstm_step,
     mLSTMState,
@@ -42,3 +45,44 @@ FORMS: dict[str, Form] = {
     "chunks-of-7": partial(mlstm_chunkwise, chunk_size=7),
     "chunks-of-1000": partial(mlstm_chunkwise, chunk_size=1000),
 }
+SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
+parametrize_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+parametrize_sequence_forms = pytest.mark.parametrize(
+    "form", SEQUENCE_FORMS.values(), ids=SEQUENCE_FORMS
+)
+
+
+def empty_state(problem: Problem) -> mLSTMState:
+    """Return the empty memory in its mathematical form, with m = -inf."""
+    return mLSTMState(
+        torch.zeros_like(problem.c),
+        torch.zeros_like(problem.n),
+        torch.full_like(problem.m, -INF),
+    )
+
+
+def paper_form(
+    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
+) -> tuple[Tensor, mLSTMState]:
+    """Run the oracle with the signature of the forms: stabilized state in and out."""
+    c, n, m = state
+    scale = m.exp()
+    h, c, n = reference_mlstm(
+        q, k, v, log_i, log_f, c * scale[..., None, None], n * scale[..., None]
+    )
+    m = running_maximum(log_i, log_f, m)
+    scale = (-m).exp()
+    return h, mLSTMState(c * scale[..., None, None], n * scale[..., None], m)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: None = None
+) -> Tensor:
+    """Read with the weights of the attention form, which has no initial state."""
+    assert state is None
+    return mlstm_read_weights(q, k, log_i, log_f) @ v
+
+
+def true_memory(state: mLSTMState) -> tuple[Tensor, Tensor]:
+    """Return c and n without the stabilizer."""
+    return state.c * state.m.exp()[..., None, None], state.n * state.m.exp()[..., None]

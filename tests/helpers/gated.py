@@ -14,14 +14,14 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import mLSTMSt
 def gated_function(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, ...]:
-    """Return h and the last c, n and m, by the PyTorch backend."""
+    """Return h and the last c, n and m from the PyTorch backend."""
     return GatedFunction.apply(p, c, n, m, padding, "pytorch", *norms)
 
 
 def naive_gated(
     p: Tensor, c: Tensor, n: Tensor, m: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, ...]:
-    """Return the same by naive operations."""
+    """Return the same from naive operations."""
     h, last = naive.naive_gated(p, mLSTMState(c, n, m), padding, *norms)
     return h, *last
 
@@ -29,7 +29,7 @@ def naive_gated(
 def gated_kernel(
     p: Tensor, c: Tensor, n: Tensor, padding: Tensor | None, *norms: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h and the last c and n, at a scale of 1, by the C++ backend."""
+    """Return h and the last c and n, at a scale of 1, from the C++ backend."""
     m = n.new_zeros(n.shape[:2])
     h, c, n, _ = GatedFunction.apply(p, c, n, m, padding, "cpp", *norms)
     return h, c, n

@@ -15,7 +15,7 @@ State = tuple[Tensor, Tensor, Tensor]
 
 
 def make_layer(**options: Any) -> mLSTMLayer:
-    """Build a layer of 3 inputs and 8 hidden units in float64, without dropout, off its start."""
+    """Build a float64 layer with 3 inputs and 8 hidden units, no dropout and perturbed weights."""
     layer = mLSTMLayer(**{"input_size": 3, "hidden_size": 8, "dropout": 0.0} | options).double()
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -37,18 +37,19 @@ def draw_input(T: int = 31, batch: int = 4) -> Tensor:
 def step_cells(
     layer: mLSTMLayer, xs: Tensor, state: State, mask: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Give what the layer is documented to give, by a loop over time, samples' masks, and cells."""
+    """Compute the documented output of a layer by a loop over time and cells, with masks."""
     states = [tuple(part[depth] for part in state) for depth in range(len(layer.cells))]
     outputs = []
     for t, x in enumerate(xs):
         valid = torch.ones(xs.shape[1], dtype=torch.bool) if mask is None else mask[t]
         u = x.where(valid[:, None], torch.zeros_like(x))
         for depth, cell in enumerate(layer.cells):
-            new = cell(u, *states[depth])
-            u = new[0] + u if layer.residual_conn and depth > 0 else new[0]
+            next_state = cell(u, *states[depth])
+            h = next_state[0]
+            u = h + u if layer.residual_conn and depth > 0 else h
             states[depth] = tuple(
                 torch.where(valid.reshape(-1, *[1] * (after.dim() - 1)), after, before)
-                for after, before in zip(new, states[depth], strict=True)
+                for after, before in zip(next_state, states[depth], strict=True)
             )
         outputs.append(u.where(valid[:, None], torch.zeros_like(u)))
     h, c, n = (torch.stack(parts) for parts in zip(*states, strict=True))
@@ -62,10 +63,10 @@ def gradients(result: tuple[Tensor, State], inputs: list[Tensor]) -> tuple[Tenso
         (part * torch.randn(part.shape, generator=generator, dtype=torch.float64)).sum()
         for part in (result[0], *result[1])
     )
-    # An initial h that is overwritten has no influence.
-    found = torch.autograd.grad(loss, inputs, allow_unused=True)
+    # The initial h has no influence once it is overwritten.
+    grads = torch.autograd.grad(loss, inputs, allow_unused=True)
     return tuple(
-        torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)
+        torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True)
     )
 
 
@@ -79,8 +80,8 @@ MASKS: dict[str, Callable[[], Tensor]] = {
 }
 
 
-each_mask = pytest.mark.parametrize("draw_mask", MASKS.values(), ids=MASKS)
+parametrize_masks = pytest.mark.parametrize("draw_mask", MASKS.values(), ids=MASKS)
 
 
-# Three layers and 70 steps are ill-conditioned: one rounding of x moves gradients by up to 1e-11.
-GRADIENT = 1e-10
+# Three layers and 70 steps are ill-conditioned: rounding x once changes gradients by up to 1e-11.
+GRADIENT_TOLERANCE = 1e-10

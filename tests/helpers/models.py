@@ -1,4 +1,4 @@
-"""Models of every dataset configuration, and parts to put into them."""
+"""Models for every dataset configuration, and modules to replace parts of them."""
 
 from functools import cache
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from helpers.datasets import CONFIGURATIONS, collate, configured, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
 
-#: Sizes for tests in which they do not matter.
+#: Sizes for tests that do not depend on them.
 SMALL: dict[str, Any] = {"hidden_size": 8, "num_heads": 2}
 
-every_configuration = pytest.mark.parametrize("name", CONFIGURATIONS)
+parametrize_configurations = pytest.mark.parametrize("name", CONFIGURATIONS)
 
 
 def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
-    """Make a small model in float64, in evaluation mode, without any weight at a special value."""
+    """Make a small float64 model in evaluation mode, with no weight at a special value."""
     arguments = {**SMALL, "num_layers": 2, **changes}
     model = mLSTMTime.from_dataset(dataset, **arguments).double().eval()
     with torch.no_grad():
@@ -30,7 +30,7 @@ def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:
 
 @cache
 def shared_model(name: str, **changes: Any) -> mLSTMTime:
-    """Return the model of a configuration, made once from the same seed: only read it."""
+    """Return the cached model of a configuration, made from a fixed seed; do not change it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return make_model(configured(name), **changes)
@@ -38,18 +38,24 @@ def shared_model(name: str, **changes: Any) -> mLSTMTime:
 
 @cache
 def small_model(name: str) -> mLSTMTime:
-    """Return an untrained float32 model of a configuration, made once: read it, or predict."""
+    """Return the cached, untrained float32 model of a configuration; do not train it."""
     return mLSTMTime.from_dataset(configured(name), **SMALL)
 
 
+@torch.no_grad()
+def forecast(model: mLSTMTime, x: dict[str, Any]) -> list[Tensor]:
+    """Return the forecast of every target, (B, steps, size)."""
+    return to_list(model(x).prediction)
+
+
 def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[Tensor]:
-    """Return the forecast of some samples in float32, for each target."""
+    """Return the float32 forecast of some samples for every target."""
     x, _ = collate(pick_samples(dataset), torch.float32)
     return [part.detach() for part in to_list(model.eval()(x).prediction)]
 
 
 class SilentMemory(nn.Module):
-    """In place of the memory: it adds nothing to any token."""
+    """Replaces the memory, and adds nothing to any token."""
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, None]:
         """Return zeros."""

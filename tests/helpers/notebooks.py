@@ -1,4 +1,4 @@
-"""Run notebooks, each in a process of its own, and look at what they show."""
+"""Run notebooks in separate processes, and check their outputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 
-# a slash that no word, tag or web address leads to, and at least one folder
+# a slash that is not part of a word, tag or web address, and at least one folder
 _ABSOLUTE_PATH = re.compile(r"(?<![\w<>./:~-])(?:/[\w.-]+){2,}|\b[A-Z]:\\\w")
 
 
 def run(path: Path, folder: Path, seconds: float) -> Any:
-    """Run a notebook top to bottom in an empty folder, and return it with what it shows."""
+    """Run a notebook top to bottom in an empty folder, and return it with its outputs."""
     import nbformat
     from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
@@ -30,14 +30,14 @@ def run(path: Path, folder: Path, seconds: float) -> Any:
     notebook = nbformat.read(path, as_version=4)
     end = time.monotonic() + seconds
     pictures = "module://matplotlib_inline.backend_inline"
-    # Sockets in a folder of the run's own (a short name: the system takes about 100 characters).
-    # Ports are looked for first and taken later: two test processes would find the same ones.
+    # Sockets in a temporary folder, whose short name respects the limit of about 100 characters.
+    # Ports would collide: two test processes could choose the same free port before they bind it.
     with tempfile.TemporaryDirectory() as sockets:
         client = NotebookClient(
             notebook,
             km=AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel"),
-            timeout_func=lambda cell: max(1, int(end - time.monotonic())),  # of what is left
-            extra_arguments=["--log-level=ERROR"],  # else the kernel's notes land in the first cell
+            timeout_func=lambda cell: max(1, int(end - time.monotonic())),  # the remaining seconds
+            extra_arguments=["--log-level=ERROR"],  # else log lines appear in the first cell
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
@@ -47,7 +47,7 @@ def run(path: Path, folder: Path, seconds: float) -> Any:
 
 
 def outputs(notebook: Any) -> Iterator[Any]:
-    """Yield all that the cells show."""
+    """Yield the outputs of all cells."""
     for cell in notebook["cells"]:
         yield from cell.get("outputs", [])
 
@@ -57,28 +57,28 @@ def pictures(notebook: Any) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
-def complaints(notebook: Any) -> list[str]:
-    """Say what a reader should not find in a notebook."""
-    found = []
+def find_defects(notebook: Any) -> list[str]:
+    """List what a reader should not find in a notebook."""
+    defects = []
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     if [cell["execution_count"] for cell in code] != list(range(1, len(code) + 1)):
-        found.append("not run top to bottom")
+        defects.append("not run top to bottom")
     first = notebook["cells"][0]
     if first["cell_type"] != "markdown" or not "".join(first["source"]).startswith("# "):
-        found.append("begins with no heading")
+        defects.append("does not begin with a heading")
     if not pictures(notebook):
-        found.append("no picture")
+        defects.append("no picture")
     if notebook["metadata"] != METADATA or any(cell["metadata"] for cell in notebook["cells"]):
-        found.append("metadata")
+        defects.append("metadata")
     for output in outputs(notebook):
         if output["output_type"] == "error":
-            found.append(f"error: {output['ename']}")
+            defects.append(f"error: {output['ename']}")
         if output.get("name") == "stderr":
-            found.append(f"stderr: {''.join(output['text'])[:200]}")
+            defects.append(f"stderr: {''.join(output['text'])[:200]}")
         texts = [output.get("text", ""), *output.get("data", {}).values()]
         kinds = ["text/plain", *output.get("data", {})]
         for kind, text in zip(kinds, texts, strict=True):
             path = None if kind.startswith("image/") else _ABSOLUTE_PATH.search("".join(text))
             if path:
-                found.append(f"absolute path: {path[0]}")
-    return found
+                defects.append(f"absolute path: {path[0]}")
+    return defects

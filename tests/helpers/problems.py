@@ -17,7 +17,7 @@ Form = Callable[..., tuple[Tensor, mLSTMState]]
 
 
 class Problem(NamedTuple):
-    """Everything a form takes: five sequences, and the three parts of the state."""
+    """The inputs of a form: five sequences, and the three parts of the state."""
 
     q: Tensor  # (B, NH, T, K)
     k: Tensor  # (B, NH, T, K)
@@ -45,7 +45,7 @@ def make_problem(
 ) -> Problem:
     """Draw a problem with NH = 2, K = 3, V = 5; ``offset`` opens (+) or closes (-) the input gate.
 
-    At 0, the two sides of ``max(|nᵀq|, 1)`` both occur.
+    With an offset of 0, both sides of ``max(|nᵀq|, 1)`` occur.
     """
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(T), dtype=torch.float64)
     problem = Problem(
@@ -62,7 +62,7 @@ def make_problem(
 
 
 def with_gradients(form: Form, problem: Problem, outputs: str = "hcnm") -> tuple[Any, Any]:
-    """Return (h, c, n, m) and the gradient of a random combination of them by every input."""
+    """Return (h, c, n, m), and the gradients of a random combination of them."""
     problem = Problem(*(part.detach().clone().requires_grad_() for part in problem))
     h, state = form(*problem[:5], problem.state)
     results = (h, *state)
@@ -72,9 +72,9 @@ def with_gradients(form: Form, problem: Problem, outputs: str = "hcnm") -> tuple
         for name, part in zip("hcnm", results, strict=True)
         if name in outputs
     )
-    # m is not a function of q, k, v, c or n.
-    found = torch.autograd.grad(loss, problem, allow_unused=True)
+    # m does not depend on q, k, v, c or n.
+    grads = torch.autograd.grad(loss, problem, allow_unused=True)
     gradients = (
-        torch.zeros_like(x) if g is None else g for x, g in zip(problem, found, strict=True)
+        torch.zeros_like(x) if g is None else g for x, g in zip(problem, grads, strict=True)
     )
     return tuple(part.detach() for part in results), Problem(*gradients)

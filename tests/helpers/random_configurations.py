@@ -1,4 +1,4 @@
-"""Random tables full of difficulties, and random datasets, losses and models for them."""
+"""Random difficult tables, and random datasets, losses and models for them."""
 
 from typing import Any, NamedTuple
 
@@ -38,10 +38,10 @@ TRANSFORMATIONS = ("log", "log1p", "logit", "count", "softplus", "relu", "sqrt")
 
 
 class Case(NamedTuple):
-    """A table to train on, one to forecast, and arguments."""
+    """A table to train on, a table to forecast, and arguments."""
 
     table: pd.DataFrame
-    later: pd.DataFrame | None  # None: the dataset that the model was trained on
+    later: pd.DataFrame | None  # if None, forecast the training dataset
     dataset: dict[str, Any]
     model: dict[str, Any]
     steps: int
@@ -65,7 +65,7 @@ def _values(rng: np.random.Generator, shape: str, steps: int) -> np.ndarray:
 
 @st.composite
 def tables(draw: st.DrawFn, labels: bool = True) -> pd.DataFrame:
-    """Draw a table: series of several lengths, starts, shapes and scales, with gaps and holes."""
+    """Draw series of several lengths, starts, shapes and scales, with missing steps and values."""
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     parts = []
     scales = draw(st.tuples(*[st.sampled_from(SCALES)] * 3))
@@ -98,10 +98,10 @@ def tables(draw: st.DrawFn, labels: bool = True) -> pd.DataFrame:
         table = table[rng.random(len(table)) > 0.15].reset_index(drop=True)
     if draw(st.booleans()):
         table = table.sample(frac=1.0, random_state=1)
-    kind = draw(st.sampled_from([None, None, "abs", "whole", "float32"]))
+    kind = draw(st.sampled_from([None, None, "abs", "integer", "float32"]))
     if kind == "abs":
         table[["y", "z"]] = table[["y", "z"]].abs()
-    elif kind == "whole":
+    elif kind == "integer":
         table[["y", "z"]] = table[["y", "z"]].round().abs().astype("int64")
     elif kind == "float32":
         table[["y", "z", "price"]] = table[["y", "z", "price"]].astype("float32")
@@ -142,9 +142,9 @@ normalizers = st.one_of(
 
 
 def losses(transformation: str | None) -> st.SearchStrategy[Any]:
-    """Draw a loss, mostly one that suits the transformation."""
+    """Draw a loss, most often one that suits the transformation."""
     common = [MAE, SMAPE, MAPE, RMSE, MASE, QuantileLoss, NormalDistributionLoss]
-    others = [
+    rare = [
         PoissonLoss,
         TweedieLoss,
         NegativeBinomialDistributionLoss,
@@ -160,10 +160,10 @@ def losses(transformation: str | None) -> st.SearchStrategy[Any]:
         common.append(LogNormalDistributionLoss)
     if transformation == "logit":
         common.append(BetaDistributionLoss)
-    return st.sampled_from([*common, *common, *others]).map(lambda make: make())
+    return st.sampled_from([*common, *common, *rare]).map(lambda make: make())
 
 
-def _some(draw: st.DrawFn, names: list[str]) -> list[str]:
+def _sample(draw: st.DrawFn, names: list[str]) -> list[str]:
     return [name for name in names if draw(st.booleans())]
 
 
@@ -171,25 +171,25 @@ def _some(draw: st.DrawFn, names: list[str]) -> list[str]:
 def cases(draw: st.DrawFn) -> Case:
     """Draw a table, a dataset of it, a loss and a model."""
     table = draw(tables())
-    longest, ahead = draw(st.integers(1, 7)), draw(st.integers(1, 4))
-    shortest = draw(st.sampled_from([longest, 0, 1, 2, 2]))
+    history, horizon = draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    min_history = draw(st.sampled_from([history, 0, 1, 2, 2]))
     targets = draw(st.sampled_from([["y"], ["y"], ["y"], ["y", "z"], ["label"], ["y", "label"]]))
-    listed = len(targets) > 1 or draw(st.integers(0, 5)) == 0
-    # next to labels, pytorch-forecasting allows no transformation
+    is_list = len(targets) > 1 or draw(st.integers(0, 5)) == 0
+    # beside a label, pytorch-forecasting allows no transformation
     kinds = plain_normalizers if "label" in targets else normalizers
-    scaled = [NaNLabelEncoder() if name == "label" else draw(kinds) for name in targets]
-    parts = [
+    target_normalizers = [NaNLabelEncoder() if name == "label" else draw(kinds) for name in targets]
+    target_losses = [
         CrossEntropy() if name == "label" else draw(losses(normalizer.transformation))
-        for name, normalizer in zip(targets, scaled, strict=True)
+        for name, normalizer in zip(targets, target_normalizers, strict=True)
     ]
-    automatic = draw(st.integers(0, 5)) == 0
-    normalizer = MultiNormalizer(scaled) if listed else scaled[0]
-    known = _some(draw, ["day"])
-    unknown = _some(draw, ["sky"])
+    is_auto = draw(st.integers(0, 5)) == 0
+    normalizer = MultiNormalizer(target_normalizers) if is_list else target_normalizers[0]
+    known = _sample(draw, ["day"])
+    unknown = _sample(draw, ["sky"])
     grouped = draw(st.integers(0, 3)) == 0
     unknown_reals = [name for name in targets if name != "label" and draw(st.integers(0, 3)) > 0]
-    reals = _some(draw, ["price"])
-    past_reals = _some(draw, ["noise"])
+    reals = _sample(draw, ["price"])
+    past_reals = _sample(draw, ["noise"])
     lagged = [name for name in (*unknown_reals, *past_reals) if draw(st.integers(0, 3)) == 0]
     inputs = [*known, *unknown, *unknown_reals, *reals, *past_reals]
     fills = {"y": 0.0, "z": 1.0, "price": 2.0, "noise": 0.0, "day": "mon", "sky": "gray"}
@@ -200,24 +200,24 @@ def cases(draw: st.DrawFn) -> Case:
     }
     dataset = dict(
         time_idx="t",
-        target=targets if listed else targets[0],
+        target=targets if is_list else targets[0],
         group_ids=["shop", "item"],
-        max_encoder_length=longest,
-        min_encoder_length=min(shortest, longest),
-        max_prediction_length=ahead,
-        min_prediction_length=draw(st.sampled_from([ahead, ahead, 1])),
+        max_encoder_length=history,
+        min_encoder_length=min(min_history, history),
+        max_prediction_length=horizon,
+        min_prediction_length=draw(st.sampled_from([horizon, horizon, 1])),
         allow_missing_timesteps=draw(st.integers(0, 9)) > 0,
         constant_fill_strategy={
             name: fills[name] for name in inputs if name in fills and draw(st.integers(0, 3)) == 0
         },
-        static_categoricals=_some(draw, ["region"]),
-        static_reals=_some(draw, ["size"]),
+        static_categoricals=_sample(draw, ["region"]),
+        static_reals=_sample(draw, ["size"]),
         variable_groups={"events": ["event", "sky"]} if grouped and "sky" not in unknown else {},
         time_varying_known_categoricals=[
             *known,
             *(["events"] if grouped and "sky" not in unknown else []),
         ],
-        time_varying_known_reals=[*reals, *_some(draw, ["t"])],
+        time_varying_known_reals=[*reals, *_sample(draw, ["t"])],
         time_varying_unknown_categoricals=[*unknown, *(["label"] if "label" in targets else [])],
         time_varying_unknown_reals=[*unknown_reals, *past_reals],
         weight=draw(st.sampled_from([None, None, None, "weight"])),
@@ -226,7 +226,7 @@ def cases(draw: st.DrawFn) -> Case:
         add_encoder_length=draw(st.booleans()),
         add_target_scales=draw(st.booleans()),
         randomize_length=draw(st.sampled_from([None, None, True])),
-        target_normalizer="auto" if automatic else normalizer,
+        target_normalizer="auto" if is_auto else normalizer,
         categorical_encoders=(
             {name: NaNLabelEncoder(add_nan=True) for name in (*known, *unknown)}
             if draw(st.booleans())
@@ -235,7 +235,7 @@ def cases(draw: st.DrawFn) -> Case:
         scalers=scalers,
     )
     heads = draw(st.sampled_from([1, 2]))
-    loss: Any = MultiLoss(parts) if listed else parts[0]
+    loss: Any = MultiLoss(target_losses) if is_list else target_losses[0]
     if draw(st.integers(0, 7)) == 0:
         loss = None
     model = dict(

@@ -1,4 +1,4 @@
-"""Oracles: the paper's equations, unstabilized, step by step, without code of the package.
+"""Oracles: the paper's equations, step by step, without stabilization and without package code.
 
 Sources: xLSTM (arXiv 2405.04517), section 2.3; the soft cap of 15 from xLSTM-7B (arXiv 2503.13427).
 Letters: B batch, T time, NH heads, K key, V value, H hidden units.
@@ -41,14 +41,15 @@ def running_maximum(log_i: Tensor, log_f: Tensor, m: Tensor) -> Tensor:
 def decimal_mlstm(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, c: Tensor, n: Tensor
 ) -> Tensor:
-    """Do the same sums in decimals, whose exponents do not overflow; returns h in float64."""
+    """Compute the same in decimals, whose exponents do not overflow; return h in float64."""
 
-    def exact(tensor: Tensor) -> list:
+    def to_decimals(tensor: Tensor) -> list:
         return [
-            exact(part) if part.dim() else Decimal(part.item()) for part in tensor.detach().double()
+            to_decimals(part) if part.dim() else Decimal(part.item())
+            for part in tensor.detach().double()
         ]
 
-    def one_head(q: list, k: list, v: list, log_i: list, log_f: list, c: list, n: list) -> list:
+    def run_head(q: list, k: list, v: list, log_i: list, log_f: list, c: list, n: list) -> list:
         outputs = []
         for q_t, k_t, v_t, i, f in zip(
             q, k, v, (z.exp() for z in log_i), (z.exp() for z in log_f), strict=True
@@ -65,21 +66,21 @@ def decimal_mlstm(
     with localcontext() as context:
         context.prec, context.Emax, context.Emin = 60, 999_999, -999_999
         per_head = [
-            [one_head(*head) for head in zip(*sample, strict=True)]
-            for sample in zip(*map(exact, (q, k, v, log_i, log_f, c, n)), strict=True)
+            [run_head(*head) for head in zip(*sample, strict=True)]
+            for sample in zip(*map(to_decimals, (q, k, v, log_i, log_f, c, n)), strict=True)
         ]
     return torch.tensor(per_head, dtype=torch.float64)
 
 
-def _dot(one: Sequence[Decimal], other: Sequence[Decimal]) -> Decimal:
+def _dot(x: Sequence[Decimal], y: Sequence[Decimal]) -> Decimal:
     """Return the scalar product."""
-    return sum((a * b for a, b in zip(one, other, strict=True)), Decimal(0))
+    return sum((a * b for a, b in zip(x, y, strict=True)), Decimal(0))
 
 
 def collapsed_mlstm(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, c: Tensor, n: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a memory with the stock defect: v kᵀ is summed over the keys as it is stored."""
+    """Run a memory with the defect of the stock cell, which sums v kᵀ over the keys."""
     uniform = torch.full_like(k, 1 / k.shape[-1])
     return reference_mlstm(q, k.sum(-1, keepdim=True) * uniform, v, log_i, log_f, c, n)
 

@@ -1,4 +1,4 @@
-"""A tiny training that is killed at any of its hooks: what ``test_resume_points.py`` runs."""
+"""A tiny training that is killed in any of its hooks, for ``test_resume_points.py``."""
 
 import random
 import signal
@@ -22,11 +22,11 @@ from pytorch_forecasting_mlstm.resume import SeededSteps, resumable
 
 
 class KilledError(BaseException):
-    """The process is gone: nothing in the training catches this."""
+    """Simulates a killed process: nothing in the training catches it."""
 
 
-class Numbers(Dataset):
-    """Samples that know their number."""
+class NumberedSamples(Dataset):
+    """Samples that contain their number."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -38,8 +38,8 @@ class Numbers(Dataset):
         return number, torch.tensor([float(number % 5), 1.0, float(number % 3)])
 
 
-class Tiny(LightningModule):
-    """Dropout, a running mean, losses per step and epoch, and a scheduler."""
+class TinyModel(LightningModule):
+    """A model with dropout, a running mean, losses per step and epoch, and a scheduler."""
 
     def __init__(self, scheduler: str = "none") -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class Tiny(LightningModule):
         loss = self.loss(batch)
         self.log("train_loss", loss, on_step=True, on_epoch=True, sync_dist=True)
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        seen = (self.current_epoch, batch_idx, batch[0].tolist(), loss.item())
-        # what is run again after a resume is run in the same way
-        assert self.trace.setdefault(step, seen) == seen
+        record = (self.current_epoch, batch_idx, batch[0].tolist(), loss.item())
+        # a step that a resumed training repeats must be the same
+        assert self.trace.setdefault(step, record) == record
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -97,8 +97,8 @@ class Tiny(LightningModule):
         return ([optimizer], [scheduler]) if scheduler else optimizer
 
 
-class Metrics(DummyLogger):
-    """What a logger has of each step: the last value, as in a plot."""
+class MetricsLogger(DummyLogger):
+    """Keeps the last value of every metric at every step, as a plot shows it."""
 
     def __init__(self, values: dict[Any, float]) -> None:
         super().__init__()
@@ -109,6 +109,7 @@ class Metrics(DummyLogger):
             self.values[step, name] = value
 
 
+_EPOCH_METRICS = ("val_loss", "train_loss_epoch")
 HOOKS = (
     "on_train_epoch_start",
     "on_train_batch_start",
@@ -123,7 +124,7 @@ HOOKS = (
 
 
 class Kill(Checkpoint):
-    """Ends the training when so many hooks have been called; the last of all callbacks."""
+    """Ends the training after ``countdown`` hooks; Lightning runs it after other callbacks."""
 
     def __init__(
         self, countdown: int | None, hooks: tuple[str, ...] = HOOKS, by_signal: bool = False
@@ -154,8 +155,8 @@ for _name in (*HOOKS, "on_before_optimizer_step"):
     setattr(Kill, _name, _count(_name))
 
 
-class LastFile(TorchCheckpointIO):
-    """Keeps files in memory, and knows which was written last, as their times do on a disk."""
+class InMemoryCheckpointIO(TorchCheckpointIO):
+    """Keeps checkpoints in memory, and the path of the last one."""
 
     files: ClassVar[dict[str, Any]] = {}
     path: ClassVar[str | None] = None
@@ -163,16 +164,16 @@ class LastFile(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
-        LastFile.path = str(path)
-        LastFile.files[LastFile.path] = deepcopy(checkpoint)
+        InMemoryCheckpointIO.path = str(path)
+        InMemoryCheckpointIO.files[InMemoryCheckpointIO.path] = deepcopy(checkpoint)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        return deepcopy(LastFile.files[str(path)])
+        return deepcopy(InMemoryCheckpointIO.files[str(path)])
 
 
 @dataclass
 class Setting:
-    """What a training has."""
+    """The settings of a training."""
 
     samples: int = 13
     scheduler: str = "none"
@@ -183,33 +184,37 @@ class Setting:
 
 @dataclass
 class Outcome:
-    """All that a training leaves, over all of its processes."""
+    """The results of a training, over all of its processes."""
 
     steps: int = 0
     epoch: int = 0
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     trace: dict[int, Any] = field(default_factory=dict)
     logged: dict[Any, float] = field(default_factory=dict)
-    ended: dict[str, Any] = field(default_factory=dict)
+    final_states: dict[str, Any] = field(default_factory=dict)
     runs: int = 0
-    by_steps: bool = False
+    has_max_steps: bool = False
 
 
-def run(setting: Setting, folder: Path, kills: tuple[int, ...] = (), **how: Any) -> Outcome:
-    """Train, killed after so many hooks of each process, and resume from the last file."""
-    outcome = Outcome(by_steps="max_steps" in setting.trainer)
-    LastFile.path = None
-    LastFile.files.clear()
+def run(
+    setting: Setting, folder: Path, kills: tuple[int, ...] = (), **kill_options: Any
+) -> Outcome:
+    """Train, kill each process after its number of hooks, and resume from the last checkpoint."""
+    outcome = Outcome(has_max_steps="max_steps" in setting.trainer)
+    InMemoryCheckpointIO.path = None
+    InMemoryCheckpointIO.files.clear()
     for countdown in (*kills, None):
         outcome.runs += 1
         try:
-            trainer = _train(setting, folder, Kill(countdown, **how), outcome, LastFile.path)
+            trainer = _train(
+                setting, folder, Kill(countdown, **kill_options), outcome, InMemoryCheckpointIO.path
+            )
         except (KilledError, SIGTERMException):
             continue
         outcome.steps, outcome.epoch = trainer.global_step, trainer.current_epoch
         model = trainer.lightning_module
         outcome.weights = {k: v.clone() for k, v in model.state_dict().items()}
-        outcome.ended = {
+        outcome.final_states = {
             "optimizer": [group["lr"] for group in trainer.optimizers[0].param_groups],
             "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "stopping": [c.state_dict() for c in trainer.early_stopping_callbacks],
@@ -218,31 +223,33 @@ def run(setting: Setting, folder: Path, kills: tuple[int, ...] = (), **how: Any)
     return outcome
 
 
-def assert_same(cut: Outcome, whole: Outcome) -> None:
-    """Compare what two trainings have seen, logged and learned."""
-    assert cut.steps == whole.steps
-    assert cut.trace == whole.trace
-    for name, weight in whole.weights.items():
-        assert torch.equal(cut.weights[name], weight), name
-    if whole.by_steps:  # the end of an epoch that max_steps cuts off may be left out
+def assert_same(resumed: Outcome, expected: Outcome) -> None:
+    """Assert that two trainings ran the same steps, and logged and learned the same."""
+    assert resumed.steps == expected.steps
+    assert resumed.trace == expected.trace
+    for name, weight in expected.weights.items():
+        assert torch.equal(resumed.weights[name], weight), name
+    if expected.has_max_steps:  # max_steps may end a training before the end of an epoch
         return
-    assert cut.epoch == whole.epoch
-    assert cut.ended == whole.ended
-    for logged, of in ((cut.logged, whole.logged), (whole.logged, cut.logged)):
-        for (step, name), value in logged.items():
-            if name in ("val_loss", "train_loss_epoch"):
-                assert of.get((step, name)) == value, (step, name)
+    assert resumed.epoch == expected.epoch
+    assert resumed.final_states == expected.final_states
+    epoch_metrics = [
+        {key: value for key, value in outcome.logged.items() if key[1] in _EPOCH_METRICS}
+        for outcome in (resumed, expected)
+    ]
+    assert epoch_metrics[0] == epoch_metrics[1]
 
 
 def _train(
     setting: Setting, folder: Path, killer: Kill, outcome: Outcome, resume: str | None
 ) -> Trainer:
-    seed_everything(1 if resume is None else 999, verbose=False)  # nothing rests on other draws
-    model = Tiny(setting.scheduler)
+    # a resumed training must not depend on the global seed
+    seed_everything(1 if resume is None else 999, verbose=False)
+    model = TinyModel(setting.scheduler)
     if resume is None:
         seed_everything(1, verbose=False)
     model.trace = outcome.trace
-    data = Numbers(setting.samples)
+    data = NumberedSamples(setting.samples)
     callbacks: list[Callback] = [
         ModelCheckpoint(folder, filename=f"{number}-{{step}}", **save)
         for number, save in enumerate(setting.saves)
@@ -252,9 +259,9 @@ def _train(
     options = {"max_epochs": 3, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
     trainer = Trainer(
         accelerator="cpu",
-        logger=Metrics(outcome.logged),
+        logger=MetricsLogger(outcome.logged),
         callbacks=[*callbacks, SeededSteps(seed=2), killer],
-        plugins=[LastFile()],
+        plugins=[InMemoryCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         **{**options, **setting.trainer},
@@ -322,20 +329,20 @@ STOPPINGS: tuple[dict[str, Any] | None, ...] = (
 
 
 def draw(random_: random.Random) -> tuple[Setting, tuple[int, ...], str]:
-    """Draw a setting, and one to four kills."""
+    """Draw a setting, one to four kills, and a name for messages."""
     while True:
         names = [random_.choice(list(table)) for table in (SAVES, TRAINERS)]
         scheduler, stopping = random_.choice(SCHEDULERS), random_.choice(STOPPINGS)
         trainer = TRAINERS[names[1]]
-        validates = (
+        has_val_loss = (
             trainer.get("limit_val_batches", 1) and trainer.get("check_val_every_n_epoch", 1) == 1
         )
-        needs = (
+        needs_val_loss = (
             scheduler == "plateau"
             or names[0] in ("validations", "several")
             or (stopping or {}).get("monitor") == "val_loss"
         )
-        if needs and not validates:
+        if needs_val_loss and not has_val_loss:
             continue
         setting = Setting(
             samples=random_.choice([13, 15, 16]),

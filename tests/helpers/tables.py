@@ -1,4 +1,4 @@
-"""Tables such as users have, and panels made from them."""
+"""Typical tables of users, and panels made from them."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from pytorch_forecasting_mlstm.forecaster.time_axis import TimeAxis
 
 
 def noisy_season(length: int, period: float = 7.0, seed: int = 0) -> np.ndarray:
-    """Positive numbers with a season, a slow trend and noise."""
+    """Return positive numbers with a season, a slow trend and noise."""
     rng = np.random.default_rng(seed)
     t = np.arange(length)
     return 50 + 0.05 * t + 10 * np.sin(2 * np.pi * t / period) + rng.normal(0, 1, length)
 
 
 def daily(length: int = 60, start: str = "2024-01-01", seed: int = 0) -> pd.DataFrame:
-    """One series, columns ``date`` and ``sales``."""
+    """Return one series with columns ``date`` and ``sales``."""
     times = pd.date_range(start, periods=length, freq="D")
     return pd.DataFrame(
         {"date": times.strftime("%Y-%m-%d"), "sales": noisy_season(length, seed=seed)}
@@ -26,7 +26,7 @@ def daily(length: int = 60, start: str = "2024-01-01", seed: int = 0) -> pd.Data
 
 
 def stores(lengths: dict[str, int]) -> pd.DataFrame:
-    """One series per store, all ending on the same day; columns ``store``, ``date``, ``sales``."""
+    """Return one series per store, which end on the same day, in columns store, date and sales."""
     end = pd.Timestamp("2024-04-30")
     parts = []
     for seed, (store, length) in enumerate(lengths.items()):
@@ -35,8 +35,8 @@ def stores(lengths: dict[str, int]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def panel_of(*values: np.ndarray, freq: str = "D") -> Panel:
-    """Series that end on the same day."""
+def make_test_panel(*values: np.ndarray, freq: str = "D") -> Panel:
+    """Make a panel of series that end on the same day."""
     longest = max(map(len, values))
     return Panel(
         time="date",

@@ -1,4 +1,4 @@
-"""Tables with times of any size and distance."""
+"""Tables with extreme times and steps."""
 
 import io
 from pathlib import Path
@@ -31,7 +31,7 @@ def read_times_panel(path: Path, horizon: int = HORIZON) -> Panel:
 
 
 def times_ahead(table: Panel) -> list[list[str]]:
-    """Times of the written forecast, per series."""
+    """Return the times of the written forecast for every series."""
     count = len(table.values)
     tidy = forecast_frame(table, np.zeros((count, HORIZON, 7)))
     file = io.StringIO()
@@ -53,7 +53,7 @@ def business_days(start: str, length: int) -> list[str]:
     return [str(day) for day in np.busday_offset(start, np.arange(length), roll="forward")]
 
 
-# Two series each, far apart.
+#: Pairs of series that are far apart.
 FAR = {
     "integers": (range(40), range(10**15, 10**15 + 40)),
     "a billion steps": (range(0, 280, 7), range(7 * 10**9, 7 * 10**9 + 280, 7)),

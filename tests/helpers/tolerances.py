@@ -1,4 +1,4 @@
-"""What counts as equal, one table for the whole suite, and what counts as a helpful error."""
+"""Assertions on tensors and error messages, with one table of tolerances for the whole suite."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def assert_close(
 ) -> None:
     """Assert equal structure, shape, dtype and device, and values within ``TOLERANCE``.
 
-    Tuples (named ones too) are compared part by part. A NaN or infinity is never close.
+    Tuples and named tuples are compared element by element. NaN and infinity are never close.
     """
     if isinstance(expected, tuple):
         assert isinstance(actual, tuple) and len(actual) == len(expected), name
         fields: Iterable[Any] = getattr(expected, "_fields", range(len(expected)))
-        for field, one, other in zip(fields, actual, expected, strict=True):
-            assert_close(one, other, tolerance, f"{name}.{field}")
+        for field, actual_part, expected_part in zip(fields, actual, expected, strict=True):
+            assert_close(actual_part, expected_part, tolerance, f"{name}.{field}")
         return
     assert actual.shape == expected.shape, f"{name}: {actual.shape} is not {expected.shape}"
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype} is not {expected.dtype}"
@@ -40,21 +40,21 @@ def assert_close(
         1 + expected.abs().max().item()
     )
     error = (actual - expected).abs().max().item()
-    assert error <= bound, f"{name}: off by {error:.2e}, at most {bound:.2e} allowed"
+    assert error <= bound, f"{name}: error {error:.2e}, expected at most {bound:.2e}"
 
 
 def assert_identical(actual: Any, expected: Any, name: str = "result") -> None:
     """Assert equality to the last bit."""
     if isinstance(expected, tuple):
-        for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
-            assert_identical(one, other, f"{name}[{index}]")
+        for index, parts in enumerate(zip(actual, expected, strict=True)):
+            assert_identical(*parts, f"{name}[{index}]")
         return
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype} is not {expected.dtype}"
     assert torch.equal(actual, expected), f"{name}: not identical"
 
 
-def assert_complains(call: Callable[[], Any], *words: str) -> None:
-    """Assert that a call raises a ValueError or TypeError whose text holds all these words."""
+def assert_raises_mentioning(call: Callable[[], Any], *words: str) -> None:
+    """Assert that a call raises a ValueError or TypeError whose message contains all words."""
     with pytest.raises((ValueError, TypeError)) as raised:
         call()
     message = str(raised.value)

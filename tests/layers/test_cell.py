@@ -1,4 +1,4 @@
-"""The cell: the documented contract, the paper's equations, and no defect of the stock cell."""
+"""The cell has the documented interface, follows the paper's equations, and recalls values."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import torch
 from torch import Tensor, nn
 
 from helpers.reference import reference_cell
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 
 State = tuple[Tensor, Tensor, Tensor]
 
-each_norm = pytest.mark.parametrize("layer_norm", [True, False], ids=["norm", "no-norm"])
-each_heads = pytest.mark.parametrize("num_heads", [None, 1, 2, 8], ids="heads-{}".format)
+parametrize_norm = pytest.mark.parametrize("layer_norm", [True, False], ids=["norm", "no-norm"])
+parametrize_heads = pytest.mark.parametrize("num_heads", [None, 1, 2, 8], ids="heads-{}".format)
 
 
 def make_cell(num_heads: int | None = 2, layer_norm: bool = True, **options: Any) -> mLSTMCell:
-    """Build a cell of 3 inputs and 8 hidden units in float64, without dropout."""
+    """Build a float64 cell with 3 inputs, 8 hidden units and no dropout."""
     settings = {"input_size": 3, "hidden_size": 8, "dropout": 0.0} | options
     return mLSTMCell(**settings, layer_norm=layer_norm, num_heads=num_heads).double()
 
 
-def shake(module: nn.Module) -> None:
-    """Move every parameter off its initial value, so that gains are not 1 and offsets not 0."""
+def perturb(module: nn.Module) -> None:
+    """Change every parameter from its initial value, so that no gain is 1 and no offset 0."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
 
 
 def run(cell: Callable[..., State], xs: Tensor, state: State) -> tuple[Tensor, State]:
-    """Step through xs (T, B, input); returns every h, stacked, and the last state."""
+    """Step through ``xs`` (T, B, input); return the stacked h of all steps and the last state."""
     outputs = []
     for x in xs:
         state = cell(x, *state)
@@ -46,8 +46,8 @@ def run(cell: Callable[..., State], xs: Tensor, state: State) -> tuple[Tensor, S
     return torch.stack(outputs), state
 
 
-def transparent(num_heads: int | None, hidden_size: int = 4, dropout: float = 0.0) -> mLSTMCell:
-    """Build a cell whose input is its pre-activations: q, k, v, i, f, o side by side."""
+def identity_cell(num_heads: int | None, hidden_size: int = 4, dropout: float = 0.0) -> mLSTMCell:
+    """Build a cell whose projection is the identity: its input is q, k, v, i, f, o in a row."""
     heads = num_heads or hidden_size
     width = 4 * hidden_size + 2 * heads
     cell = mLSTMCell(width, hidden_size, dropout, layer_norm=False, num_heads=num_heads).double()
@@ -57,10 +57,10 @@ def transparent(num_heads: int | None, hidden_size: int = 4, dropout: float = 0.
     return cell
 
 
-# --- the contract
+# --- the interface
 
 
-def test_signatures_are_the_documented_ones() -> None:
+def test_signatures_match_the_documentation() -> None:
     def signature(function: Callable[..., Any]) -> list[str]:
         return [str(p).split(":")[0] for p in inspect.signature(function).parameters.values()]
 
@@ -92,7 +92,7 @@ def test_state_has_the_documented_shape(
     sum(part.sum() for part in state).backward()
 
 
-def test_parts_of_the_empty_state_are_apart() -> None:
+def test_tensors_of_the_empty_state_share_no_memory() -> None:
     h, c, n = mLSTMCell(3, 8).init_hidden(2)
     h += 1
     assert not c.any() and not n.any()
@@ -105,12 +105,12 @@ def test_init_hidden_follows_the_device() -> None:
     assert {part.device.type for part in cell.to("meta").init_hidden(2)} == {"meta"}
 
 
-@each_norm
-@each_heads
-def test_cell_is_the_papers_equations(num_heads: int | None, layer_norm: bool) -> None:
-    """Outputs, true states and all gradients over five steps from a state that is not empty."""
+@parametrize_norm
+@parametrize_heads
+def test_cell_matches_the_equations(num_heads: int | None, layer_norm: bool) -> None:
+    """Outputs, true states and all gradients over five steps, from a state that is not empty."""
     cell = make_cell(num_heads, layer_norm)
-    shake(cell)
+    perturb(cell)
     heads, head_dim = num_heads or 8, 8 // (num_heads or 8)
     xs = 2 * torch.randn(5, 4, 3, dtype=torch.float64)
     c = torch.randn(4, heads, head_dim, head_dim, dtype=torch.float64, requires_grad=True)
@@ -126,25 +126,27 @@ def test_cell_is_the_papers_equations(num_heads: int | None, layer_norm: bool) -
     results = (h, state[1].reshape(c.shape), state[2])
     expected_results = (expected_h, *expected[1:])
     assert_close(results, expected_results)
-    mix = [torch.randn_like(part) for part in results]
-    gradients, expected_gradients = (
-        torch.autograd.grad(sum((w * z).sum() for w, z in zip(mix, parts, strict=True)), inputs)
-        for parts in (results, expected_results)
-    )
+    coefficients = [torch.randn_like(part) for part in results]
+
+    def gradients_of(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        loss = sum((w * z).sum() for w, z in zip(coefficients, results, strict=True))
+        return torch.autograd.grad(loss, inputs)
+
+    gradients, expected_gradients = map(gradients_of, (results, expected_results))
     assert_close(gradients, expected_gradients)
 
 
-@each_norm
-def test_no_heads_means_one_per_unit(layer_norm: bool) -> None:
-    plain, headed = make_cell(None, layer_norm), make_cell(8, layer_norm)
-    headed.load_state_dict(plain.state_dict())
+@parametrize_norm
+def test_num_heads_none_means_one_head_per_unit(layer_norm: bool) -> None:
+    cell, cell_with_heads = make_cell(None, layer_norm), make_cell(8, layer_norm)
+    cell_with_heads.load_state_dict(cell.state_dict())
     xs = torch.randn(5, 4, 3, dtype=torch.float64)
-    h, state = run(plain, xs, plain.init_hidden(4))
-    expected_h, expected = run(headed, xs, headed.init_hidden(4))
+    h, state = run(cell, xs, cell.init_hidden(4))
+    expected_h, expected = run(cell_with_heads, xs, cell_with_heads.init_hidden(4))
     assert_identical((h, state[1][..., None, None], state[2]), (expected_h, *expected[1:]))
 
 
-@each_heads
+@parametrize_heads
 def test_previous_hidden_state_has_no_influence(num_heads: int | None) -> None:
     cell = make_cell(num_heads)
     x = torch.randn(4, 3, dtype=torch.float64)
@@ -152,18 +154,18 @@ def test_previous_hidden_state_has_no_influence(num_heads: int | None) -> None:
     assert_identical(cell(x, torch.full_like(h, math.nan), c, n), cell(x, h, c, n))
 
 
-def test_inputs_are_not_changed() -> None:
+def test_inputs_stay_unchanged() -> None:
     cell = make_cell()
     inputs = (torch.randn(4, 3).double(), *(part + 1 for part in cell.init_hidden(4)))
-    kept = tuple(part.clone() for part in inputs)
+    original = tuple(part.clone() for part in inputs)
     cell(*inputs)
-    assert_identical(inputs, kept)
+    assert_identical(inputs, original)
 
 
 @pytest.mark.parametrize("scale", [1e3, -1e3])
 def test_input_gate_is_capped(scale: float) -> None:
-    """exp(±15), to which 15 tanh(z / 15) tends; the forget gate and k are 0.5 and 1."""
-    cell = transparent(num_heads=2)
+    """At exp(±15), the limit of exp(15 tanh(z / 15)); the forget gate is 0.5 and k is 1."""
+    cell = identity_cell(num_heads=2)
     x = torch.zeros(1, cell.input_size, dtype=torch.float64)
     x[:, 4:8] = math.sqrt(2)
     x[:, 12:14] = scale
@@ -172,35 +174,35 @@ def test_input_gate_is_capped(scale: float) -> None:
 
 
 def test_true_states_fit_float32_at_the_largest_gates() -> None:
-    cell = transparent(num_heads=1).float()
+    cell = identity_cell(num_heads=1).float()
     x = torch.randn(500, 3, cell.input_size)
     x[..., 12:14] = 1e3
     h, state = run(cell, x, cell.init_hidden(3))
     assert all(part.isfinite().all() for part in (h, *state))
 
 
-# --- what the stock cell does wrong, and this one must not
+# --- defects of the stock cell that this cell must not have
 
 
 @pytest.fixture
 def stock_cell() -> type[nn.Module]:
-    """The class that pytorch-forecasting 1.8 ships."""
+    """Return the cell of pytorch-forecasting 1.8."""
     if not version("pytorch-forecasting").startswith("1.8."):
-        pytest.skip("the defects are those of pytorch-forecasting 1.8")
-    from pytorch_forecasting.layers._recurrent._mlstm.cell import mLSTMCell as Stock
+        pytest.skip("other versions of pytorch-forecasting may not have the defects of 1.8")
+    from pytorch_forecasting.layers._recurrent._mlstm.cell import mLSTMCell as StockCell
 
-    assert Stock is not mLSTMCell, "a test before this one left the stock cell replaced"
-    return Stock
+    assert StockCell is not mLSTMCell, "an earlier test did not restore the stock cell"
+    return StockCell
 
 
 def assert_alive(cell: nn.Module) -> None:
-    """The output varies with the input, from the start."""
+    """Assert that the output of an untrained cell depends on its input."""
     h, _ = run(cell, torch.randn(20, 64, cell.input_size), cell.init_hidden(64))
     assert h[-1].std(0).max() > 0.01, "dead at initialization"
 
 
 def assert_all_parameters_matter(cell: nn.Module) -> None:
-    """Each row of each weight, so each part of a fused one, has a finite gradient that is not 0."""
+    """Assert that every row of every weight has a finite gradient that is not 0."""
     h, _ = run(cell, torch.randn(6, 16, cell.input_size), cell.init_hidden(16))
     (h * torch.randn_like(h)).sum().backward()
     for name, parameter in cell.named_parameters():
@@ -211,33 +213,33 @@ def assert_all_parameters_matter(cell: nn.Module) -> None:
 
 
 def assert_associates(cell: nn.Module, encode: Callable[..., Tensor]) -> None:
-    """Two values under two keys: which is under which can be told, and read back."""
+    """Assert that two values stored under two keys can be recalled, whichever key has which."""
     keys = torch.eye(2, 4).double() * 2  # k is scaled by 1/√4
     values = torch.randn(2, 4).double()
-    nothing = torch.zeros(4).double()
-    answers = []
-    for stored in (values, values.flip(0)):
+    zeros = torch.zeros(4).double()
+    recalled = []
+    for ordered_values in (values, values.flip(0)):
         state = cell.init_hidden(1)
-        for k, v in zip(keys, stored, strict=True):
-            state = cell(encode(q=nothing, k=k, v=v), *state)
-        answers.append(
-            torch.stack([cell(encode(q=k / 2, k=nothing, v=nothing), *state)[0][0] for k in keys])
+        for k, v in zip(keys, ordered_values, strict=True):
+            state = cell(encode(q=zeros, k=k, v=v), *state)
+        recalled.append(
+            torch.stack([cell(encode(q=k / 2, k=zeros, v=zeros), *state)[0][0] for k in keys])
         )
-    told_apart = (answers[0] - answers[1]).abs().max() > 1e-6
-    assert told_apart, "which value is under which key is lost"
-    # sigmoid(30), the open forget and output gates, is 1 - 1e-13
-    assert_close(answers[0], values, 1e-10)
-    assert_close(answers[1], values.flip(0), 1e-10)
+    is_distinct = (recalled[0] - recalled[1]).abs().max() > 1e-6
+    assert is_distinct, "the association of values with keys is lost"
+    # the open forget and output gates are sigmoid(30), which is 1 - 1e-13
+    assert_close(recalled[0], values, 1e-10)
+    assert_close(recalled[1], values.flip(0), 1e-10)
 
 
 def encode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Lay out the input of ``transparent``, with gates open (i = 1)."""
+    """Return the input of ``identity_cell`` for q, k and v, with open gates (i = 1)."""
     gates = torch.tensor([0.0, 30.0, 30.0, 30.0, 30.0, 30.0]).double()
     return torch.cat([q, k, v, gates])[None]
 
 
-@each_norm
-@each_heads
+@parametrize_norm
+@parametrize_heads
 def test_alive_at_initialization(num_heads: int | None, layer_norm: bool) -> None:
     assert_alive(mLSTMCell(3, 8, 0.0, layer_norm, num_heads=num_heads))
 
@@ -247,14 +249,16 @@ def test_stock_cell_is_dead_at_initialization(stock_cell: type[nn.Module]) -> No
         assert_alive(stock_cell(3, 8, 0.0))
 
 
-@each_norm
-@each_heads
+@parametrize_norm
+@parametrize_heads
 @pytest.mark.parametrize("hidden_size", [8, 16])
-def test_every_parameter_matters(num_heads: int | None, layer_norm: bool, hidden_size: int) -> None:
+def test_every_parameter_has_a_gradient(
+    num_heads: int | None, layer_norm: bool, hidden_size: int
+) -> None:
     assert_all_parameters_matter(make_cell(num_heads, layer_norm, hidden_size=hidden_size).float())
 
 
-@each_norm
+@parametrize_norm
 @pytest.mark.parametrize(("hidden_size", "num_heads"), [(1, None), (1, 1), (2, None), (2, 1)])
 def test_smallest_cells_are_alive(
     hidden_size: int, num_heads: int | None, layer_norm: bool
@@ -264,17 +268,17 @@ def test_smallest_cells_are_alive(
     assert_all_parameters_matter(cell)
 
 
-@each_norm
+@parametrize_norm
 def test_stock_query_has_no_influence(stock_cell: type[nn.Module], layer_norm: bool) -> None:
     with pytest.raises(AssertionError, match="Wq.* has no influence"):
         assert_all_parameters_matter(stock_cell(3, 8, 0.0, layer_norm))
 
 
 def test_cell_is_an_associative_memory() -> None:
-    assert_associates(transparent(num_heads=1), encode)
+    assert_associates(identity_cell(num_heads=1), encode)
 
 
-def test_stock_cell_is_no_associative_memory(stock_cell: type[nn.Module]) -> None:
+def test_stock_cell_is_not_an_associative_memory(stock_cell: type[nn.Module]) -> None:
     cell = stock_cell(24, 4, 0.0, layer_norm=False).double()
     with torch.no_grad():
         for part, name in enumerate(["Wq", "Wk", "Wv", "Wi", "Wf", "Wo"]):
@@ -293,12 +297,12 @@ def test_stock_cell_is_no_associative_memory(stock_cell: type[nn.Module]) -> Non
 # --- initialization
 
 
-@each_norm
+@parametrize_norm
 @pytest.mark.parametrize(("num_heads", "heads"), [(None, 8), (4, 4), (2, 2), (1, 1)])
 def test_heads_start_with_memories_of_different_length(
     num_heads: int | None, heads: int, layer_norm: bool
 ) -> None:
-    """The forget gate, measured as dn'/dn where only biases act, starts at σ(3) ... σ(6)."""
+    """With biases only, the forget gates of the heads, measured as dn'/dn, are σ(3) to σ(6)."""
     cell = make_cell(num_heads, layer_norm)
     with torch.no_grad():
         cell.projection.weight.zero_()
@@ -315,7 +319,7 @@ def test_heads_start_with_memories_of_different_length(
     assert (logits[:, 0].diff() > 0).all()
 
 
-def test_seed_decides_weights_and_dropout() -> None:
+def test_seed_determines_weights_and_dropout() -> None:
     def draw(seed: int) -> tuple[Tensor, ...]:
         torch.manual_seed(seed)
         cell = mLSTMCell(3, 8, dropout=0.5)
@@ -328,53 +332,53 @@ def test_seed_decides_weights_and_dropout() -> None:
 # --- dropout
 
 
-def dropped(actual: Tensor, full: Tensor, rate: float) -> Tensor:
-    """Where ``actual`` is 0; asserts that it is ``full / (1 - rate)`` elsewhere."""
-    zero = actual == 0
-    assert_close(actual[~zero], full[~zero] / (1 - rate))
-    return zero
+def dropout_mask(actual: Tensor, full: Tensor, rate: float) -> Tensor:
+    """Return where ``actual`` is 0, and assert that it is ``full / (1 - rate)`` elsewhere."""
+    is_zero = actual == 0
+    assert_close(actual[~is_zero], full[~is_zero] / (1 - rate))
+    return is_zero
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5])
-def test_dropout_is_on_the_input_and_on_the_hidden_state(rate: float) -> None:
-    cell = transparent(num_heads=2, dropout=rate)
+def test_dropout_applies_to_input_and_hidden_state(rate: float) -> None:
+    cell = identity_cell(num_heads=2, dropout=rate)
     zeros = torch.zeros(5000, cell.input_size, dtype=torch.float64)
-    full = cell.eval().init_hidden(5000)
-    ones = tuple(part + 1 for part in full)
+    empty = cell.eval().init_hidden(5000)
+    ones = tuple(part + 1 for part in empty)
 
-    # From no state, with gates at their zero, n is k: what is missing was dropped from the input.
+    # From an empty state with gate pre-activations of 0, n is k: zeros are dropped inputs.
     x = zeros.clone()
     x[:, 4:8] = 1
-    expected_n = cell.eval()(x, *full)[2]
-    missing = dropped(cell.train()(x, *full)[2], expected_n, rate)
-    assert missing.double().mean().item() == pytest.approx(rate, abs=0.02)
+    expected_n = cell.eval()(x, *empty)[2]
+    dropped = dropout_mask(cell.train()(x, *empty)[2], expected_n, rate)
+    assert dropped.double().mean().item() == pytest.approx(rate, abs=0.02)
 
-    # An x of zeros is not changed by dropout, so what is missing was dropped from h. The state it
-    # is read from is whole; q comes from a bias, which dropout does not reach.
+    # Dropout does not change an x of zeros, so zeros are dropped from h. Dropout does not reach the
+    # state that h is read from, nor q, which comes from a bias.
     with torch.no_grad():
         cell.projection.bias[:4] = 1
     h, c, n = cell.eval()(zeros, *ones)
-    h_dropped, c_kept, n_kept = cell.train()(zeros, *ones)
-    missing = dropped(h_dropped, h, rate)
-    assert missing.double().mean().item() == pytest.approx(rate, abs=0.02)
-    assert_identical((c_kept, n_kept), (c, n))
+    h_train, c_train, n_train = cell.train()(zeros, *ones)
+    dropped = dropout_mask(h_train, h, rate)
+    assert dropped.double().mean().item() == pytest.approx(rate, abs=0.02)
+    assert_identical((c_train, n_train), (c, n))
 
 
-def test_no_dropout_when_evaluating_or_zero() -> None:
+def test_no_dropout_in_evaluation_mode_or_at_rate_zero() -> None:
     x = torch.randn(4, 3, dtype=torch.float64)
     cell = make_cell(dropout=0.5)
-    plain = make_cell(dropout=0.0)
-    plain.load_state_dict(cell.state_dict())
+    cell_without_dropout = make_cell(dropout=0.0)
+    cell_without_dropout.load_state_dict(cell.state_dict())
     state = cell.init_hidden(4)
-    assert_identical(cell.eval()(x, *state), plain.train()(x, *state))
-    assert not torch.equal(cell.train()(x, *state)[0], plain(x, *state)[0])
+    assert_identical(cell.eval()(x, *state), cell_without_dropout.train()(x, *state))
+    assert not torch.equal(cell.train()(x, *state)[0], cell_without_dropout(x, *state)[0])
 
 
 # --- precision
 
 
-@each_norm
-@each_heads
+@parametrize_norm
+@parametrize_heads
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_autocast_gives_float32_states(
     num_heads: int | None, layer_norm: bool, dtype: torch.dtype
@@ -385,16 +389,16 @@ def test_autocast_gives_float32_states(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         h, state = run(cell, xs.to(dtype), cell.init_hidden(64))
     assert {part.dtype for part in state} == {torch.float32}
-    # The projection is rounded to 8 bits before it is normalized and put through exp. In the root
-    # mean square, as single units move more where |nᵀq| crosses 1 or a norm divides by little.
+    # The projection is rounded to 8 bits before normalization and exp. The root mean square is
+    # compared, since single units change more where |nᵀq| crosses 1 or a norm is small.
     assert (h - expected).square().mean() < (0.04**2) * expected.square().mean()
 
 
 def test_autocast_does_not_round_the_state() -> None:
-    """With a projection that bfloat16 holds exactly, 200 steps give float32's c and n."""
-    cell = transparent(num_heads=1).float()
+    """If bfloat16 represents the projection exactly, 200 steps give the c and n of float32."""
+    cell = identity_cell(num_heads=1).float()
     xs = torch.randn(200, 4, cell.input_size)
-    xs[..., 13] += 3  # a long memory, in which rounded states would drift
+    xs[..., 13] += 3  # a long memory, in which rounding errors of states would accumulate
     xs = xs.bfloat16().float()
     expected_h, expected = run(cell, xs, cell.init_hidden(4))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -413,7 +417,7 @@ def test_autocast_does_not_round_the_state() -> None:
     ],
     ids=str,
 )
-def test_states_are_as_wide_as_the_weights_and_float32_at_least(
+def test_states_have_the_precision_of_the_weights_and_at_least_float32(
     dtype: torch.dtype, state_dtype: torch.dtype
 ) -> None:
     cell = mLSTMCell(3, 8, 0.0).to(dtype)
@@ -425,61 +429,62 @@ def test_states_are_as_wide_as_the_weights_and_float32_at_least(
 # --- saving
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "pickle", "state_dict"])
-def test_a_copy_gives_the_same(way: str) -> None:
-    cell, other = make_cell(), make_cell()
+@pytest.mark.parametrize("method", ["deepcopy", "pickle", "state_dict"])
+def test_copied_cell_gives_the_same_output(method: str) -> None:
+    cell, cell_copy = make_cell(), make_cell()
     x, state = torch.randn(4, 3, dtype=torch.float64), cell.init_hidden(4)
-    assert not torch.equal(cell(x, *state)[0], other(x, *state)[0])
-    if way == "deepcopy":
-        other = copy.deepcopy(cell)
-    else:
-        file = io.BytesIO()
-        torch.save(cell if way == "pickle" else cell.state_dict(), file)
+    assert not torch.equal(cell(x, *state)[0], cell_copy(x, *state)[0])
+    file = io.BytesIO()
+    if method == "deepcopy":
+        cell_copy = copy.deepcopy(cell)
+    elif method == "pickle":
+        torch.save(cell, file)
         file.seek(0)
-        loaded = torch.load(file, weights_only=way == "state_dict")
-        other = loaded if way == "pickle" else other
-        if way == "state_dict":
-            other.load_state_dict(loaded)
-    assert_identical(other(x, *state), cell(x, *state))
+        cell_copy = torch.load(file, weights_only=False)
+    else:
+        torch.save(cell.state_dict(), file)
+        file.seek(0)
+        cell_copy.load_state_dict(torch.load(file, weights_only=True))
+    assert_identical(cell_copy(x, *state), cell(x, *state))
 
 
 # --- errors
 
-BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+INVALID_ARGUMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no input": ({"input_size": 0}, ["input_size", "0"]),
     "no hidden": ({"hidden_size": 0}, ["hidden_size", "0"]),
     "negative": ({"hidden_size": -8}, ["hidden_size", "-8"]),
     "fraction": ({"hidden_size": 8.0}, ["hidden_size", "8.0"]),
     "no heads": ({"num_heads": 0}, ["num_heads", "0"]),
     "heads do not divide": ({"num_heads": 3}, ["hidden_size", "num_heads", "8", "3"]),
-    "heads a fraction": ({"num_heads": 2.0}, ["num_heads", "2.0"]),
-    "dropout of all": ({"dropout": 1.0}, ["dropout", "1.0"]),
+    "fractional heads": ({"num_heads": 2.0}, ["num_heads", "2.0"]),
+    "dropout of 1": ({"dropout": 1.0}, ["dropout", "1.0"]),
     "dropout negative": ({"dropout": -0.1}, ["dropout", "-0.1"]),
     "dropout nan": ({"dropout": math.nan}, ["dropout", "nan"]),
-    "dropout a word": ({"dropout": "no"}, ["dropout", "no"]),
-    "layer_norm a word": ({"layer_norm": "no"}, ["layer_norm", "no"]),
+    "dropout not a number": ({"dropout": "no"}, ["dropout", "no"]),
+    "layer_norm not a bool": ({"layer_norm": "no"}, ["layer_norm", "no"]),
 }
 
 
-@pytest.mark.parametrize(("options", "said"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_bad_argument_is_explained(options: dict[str, Any], said: list[str]) -> None:
+@pytest.mark.parametrize(("options", "words"), INVALID_ARGUMENTS.values(), ids=INVALID_ARGUMENTS)
+def test_invalid_argument_raises(options: dict[str, Any], words: list[str]) -> None:
     settings = {"input_size": 3, "hidden_size": 8} | options
-    assert_complains(lambda: mLSTMCell(**settings), "mLSTMCell", *said)
+    assert_raises_mentioning(lambda: mLSTMCell(**settings), "mLSTMCell", *words)
 
 
-def test_misspelt_argument_is_refused() -> None:
+def test_misspelled_argument_raises() -> None:
     with pytest.raises(TypeError, match="heads"):
         mLSTMCell(3, 8, heads=4)  # type: ignore[call-arg]
 
 
-BAD_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+INVALID_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "sequence": ({"x": torch.zeros(5, 4, 3)}, ["x", "3", "(5, 4, 3)"]),
     "one sample": ({"x": torch.zeros(3)}, ["x", "(3,)"]),
     "width": ({"x": torch.zeros(4, 5)}, ["x", "3", "(4, 5)"]),
     "integers": ({"x": torch.zeros(4, 3, dtype=torch.int64)}, ["x", "int64", "float32"]),
     "double": ({"x": torch.zeros(4, 3).double()}, ["x", "float64", "float32"]),
-    "x elsewhere": ({"x": torch.zeros(4, 3, device="meta")}, ["x", "meta", "cpu"]),
-    "no tensor": ({"x": [[1.0, 2.0, 3.0]]}, ["x", "tensor", "list"]),
+    "x on another device": ({"x": torch.zeros(4, 3, device="meta")}, ["x", "meta", "cpu"]),
+    "x not a tensor": ({"x": [[1.0, 2.0, 3.0]]}, ["x", "tensor", "list"]),
     "h width": ({"h_prev": torch.zeros(4, 3)}, ["h_prev", "(4, 8)", "(4, 3)"]),
     "n batch": ({"n_prev": torch.zeros(1, 8)}, ["n_prev", "(4, 8)", "(1, 8)"]),
     "c collapsed": ({"c_prev": torch.zeros(4, 8)}, ["c_prev", "(4, 2, 4, 4)", "(4, 8)"]),
@@ -487,23 +492,26 @@ BAD_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "c half": ({"c_prev": torch.zeros(4, 2, 4, 4).half()}, ["c_prev", "float16", "float32"]),
     "n double": ({"n_prev": torch.zeros(4, 8).double()}, ["n_prev", "float64", "float32"]),
     "h integers": ({"h_prev": torch.zeros(4, 8).int()}, ["h_prev", "int32", "float32"]),
-    "h elsewhere": ({"h_prev": torch.zeros(4, 8, device="meta")}, ["h_prev", "meta", "cpu"]),
+    "h on another device": (
+        {"h_prev": torch.zeros(4, 8, device="meta")},
+        ["h_prev", "meta", "cpu"],
+    ),
 }
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
-@pytest.mark.parametrize(("parts", "said"), BAD_INPUTS.values(), ids=BAD_INPUTS)
-def test_bad_input_is_explained(parts: dict[str, Any], said: list[str], autocast: bool) -> None:
+@pytest.mark.parametrize(("parts", "words"), INVALID_INPUTS.values(), ids=INVALID_INPUTS)
+def test_invalid_input_raises(parts: dict[str, Any], words: list[str], autocast: bool) -> None:
     cell = mLSTMCell(3, 8, num_heads=2)
     inputs = dict(zip(("h_prev", "c_prev", "n_prev"), cell.init_hidden(4), strict=True))
     inputs |= {"x": torch.zeros(4, 3)} | parts
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        assert_complains(lambda: cell(**inputs), "mLSTMCell", *said)
+        assert_raises_mentioning(lambda: cell(**inputs), "mLSTMCell", *words)
 
 
 @pytest.mark.parametrize("batch_size", [-1, 2.5, None])
-def test_bad_batch_size_is_explained(batch_size: Any) -> None:
+def test_invalid_batch_size_raises(batch_size: Any) -> None:
     cell = mLSTMCell(3, 8)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: cell.init_hidden(batch_size), "mLSTMCell", "batch_size", str(batch_size)
     )

@@ -1,4 +1,4 @@
-"""The sequence forms: equal to each other, to the paper's equations, and differentiable."""
+"""The sequence forms equal each other and the paper's equations, and are differentiable."""
 
 from __future__ import annotations
 
@@ -10,87 +10,55 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.forms import FORMS, INF, stepped
+from helpers.forms import (
+    INF,
+    attention,
+    empty_state,
+    paper_form,
+    parametrize_forms,
+    parametrize_sequence_forms,
+    stepped,
+    true_memory,
+)
 from helpers.problems import Form, Problem, make_problem, with_gradients
-from helpers.reference import collapsed_mlstm, decimal_mlstm, reference_mlstm, running_maximum
-from helpers.tolerances import assert_close, assert_complains, assert_identical
-from pytorch_forecasting_mlstm.layers._recurrent import _mlstm
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional
+from helpers.reference import collapsed_mlstm, reference_mlstm, running_maximum
+from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mlstm_recurrent,
-    mlstm_step,
     mLSTMState,
 )
-
-
-def empty_state(problem: Problem) -> mLSTMState:
-    """Return the memory that holds nothing, written as the mathematics has it: m = -inf."""
-    return mLSTMState(
-        torch.zeros_like(problem.c),
-        torch.zeros_like(problem.n),
-        torch.full_like(problem.m, -INF),
-    )
-
-
-def paper(
-    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: mLSTMState
-) -> tuple[Tensor, mLSTMState]:
-    """Give the oracle the forms' own signature: stabilized state in, stabilized state out."""
-    c, n, m = state
-    scale = m.exp()
-    h, c, n = reference_mlstm(
-        q, k, v, log_i, log_f, c * scale[..., None, None], n * scale[..., None]
-    )
-    m = running_maximum(log_i, log_f, m)
-    scale = (-m).exp()
-    return h, mLSTMState(c * scale[..., None, None], n * scale[..., None], m)
-
-
-def attention(
-    q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor, state: None = None
-) -> Tensor:
-    """Read by the weights of the attention form, which knows no initial state."""
-    assert state is None
-    return mlstm_read_weights(q, k, log_i, log_f) @ v
-
-
-SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
-each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-each_sequence_form = pytest.mark.parametrize("form", SEQUENCE_FORMS.values(), ids=SEQUENCE_FORMS)
-
 
 # --- equality of the forms, with each other and with the paper
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize(
     ("T", "B", "offset"),
     [(1, 2, 0), (31, 2, -5), (31, 2, 0), (31, 1, 5), (64, 1, 0), (200, 1, 0)],
     ids=lambda value: str(value),
 )
-def test_form_is_the_papers_recurrence(form: Form, T: int, B: int, offset: float) -> None:
-    """Outputs, final state and all gradients, the initial state's included."""
+def test_form_matches_the_equations(form: Form, T: int, B: int, offset: float) -> None:
+    """Outputs, final state and all gradients, including those of the initial state."""
     problem = make_problem(T, B, offset)
     results, gradients = with_gradients(form, problem)
-    expected_results, expected_gradients = with_gradients(paper, problem)
+    expected_results, expected_gradients = with_gradients(paper_form, problem)
     assert_close(results, expected_results)
     assert_close(gradients, expected_gradients)
 
 
-def test_the_drawn_problems_reach_both_sides_of_the_denominator() -> None:
+def test_problems_reach_both_sides_of_the_denominator() -> None:
     problem = make_problem(31)
     _, _, n = reference_mlstm(*problem[:5], problem.c, problem.n)
     overlap = (n.unsqueeze(2) * problem.q).sum(-1).abs()
     assert (overlap < 1).any() and (overlap > 1).any()
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("offset", [-5, 0, 5])
-def test_no_state_is_the_empty_memory(form: Form, offset: float) -> None:
+def test_no_state_means_an_empty_memory(form: Form, offset: float) -> None:
     problem = make_problem(31, offset=offset)
     h, (c, n, m) = form(*problem[:5])
     assert_identical((h, (c, n, m)), form(*problem[:5], empty_state(problem)))
@@ -134,37 +102,37 @@ def gradcheck(form: Form) -> None:
     assert torch.autograd.gradcheck(flat, problem)
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("outputs", ["h", "c", "n", "m", "hm", "cn"])
 def test_gradient_of_some_outputs(form: Form, outputs: str) -> None:
-    """A loss may use h alone, as most do, or any part of the last state."""
+    """A loss may use h alone, as most losses do, or any part of the last state."""
     problem = make_problem(31)
     _, gradients = with_gradients(form, problem, outputs)
-    assert_close(gradients, with_gradients(paper, problem, outputs)[1])
+    assert_close(gradients, with_gradients(paper_form, problem, outputs)[1])
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("name", Problem._fields)
 def test_gradient_of_one_input(form: Form, name: str) -> None:
-    """What is constant may be without a gradient, and the graph may be used twice."""
+    """The other inputs may be constants, and the graph may be used twice."""
     problem = make_problem(31)
-    one = getattr(problem, name).clone().requires_grad_()
-    problem = problem.replace(**{name: one})
+    leaf = getattr(problem, name).clone().requires_grad_()
+    problem = problem.replace(**{name: leaf})
     h, state = form(*problem[:5], problem.state)
     loss = h.sin().sum() + sum(part.cos().sum() for part in state)
-    (gradient,) = torch.autograd.grad(loss, one, retain_graph=True)
-    assert_identical(torch.autograd.grad(loss, one), (gradient,))
-    h, state = paper(*problem[:5], problem.state)
+    (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+    assert_identical(torch.autograd.grad(loss, leaf), (gradient,))
+    h, state = paper_form(*problem[:5], problem.state)
     loss = h.sin().sum() + sum(part.cos().sum() for part in state)
-    assert_close((gradient,), torch.autograd.grad(loss, one))
+    assert_close((gradient,), torch.autograd.grad(loss, leaf))
 
 
-@each_sequence_form
+@parametrize_sequence_forms
 @pytest.mark.parametrize("offset", [-30, 0, 30])
 def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
     form: Form, offset: float
 ) -> None:
-    """Differences of long cumulative sums (here 20 000, so 1e-3 each) would lose three digits."""
+    """Differences of long cumulative sums (here 20,000, precise to 1e-3) lose three digits."""
     problem = make_problem(1100, B=1, offset=offset)
     problem = problem.replace(log_f=10 * problem.log_f, q=problem.q.abs(), k=problem.k.abs())
     problem = Problem(*(part.float() for part in problem))
@@ -172,7 +140,7 @@ def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
     exact = Problem(*(part.double() for part in problem))
     expected_h, expected_state = stepped(*exact[:5], exact.state)
     assert_close(h, expected_h.float())
-    # m itself is a sum of decays of up to a hundred, which float32 rounds at 1e-5.
+    # m is a sum of decays of up to a hundred, which float32 rounds at 1e-5.
     assert_close(state, mLSTMState(*(part.float() for part in expected_state)), 1e-4)
 
 
@@ -180,68 +148,63 @@ def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
 
 
 def assert_recalls(memory: Form, gate: float) -> None:
-    """Store 8 values under 8 orthonormal keys, then read all of them back."""
+    """Store 8 values under 8 orthonormal keys, then recall all of them."""
     keys, _ = torch.linalg.qr(torch.randn(2, 2, 8, 8, dtype=torch.float64))
     values = torch.randn(2, 2, 8, 5, dtype=torch.float64)
     queries = torch.cat([torch.zeros_like(keys), keys], dim=2)
     keys = torch.cat([keys, torch.ones_like(keys)], dim=2)
     log_i = torch.cat([torch.full((2, 2, 8), gate), torch.full((2, 2, 8), -INF)], dim=2).double()
-    stored = torch.cat([values, torch.ones_like(values)], dim=2)
-    h, *_ = memory(queries, keys, stored, log_i, torch.zeros_like(log_i))
+    inputs = torch.cat([values, torch.ones_like(values)], dim=2)
+    h, *_ = memory(queries, keys, inputs, log_i, torch.zeros_like(log_i))
     assert_close(h[:, :, 8:], values)
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("gate", [0.0, 3.0, 50.0])
-def test_memory_is_a_matrix_that_recalls_every_stored_value(form: Form, gate: float) -> None:
+def test_memory_recalls_every_stored_value(form: Form, gate: float) -> None:
     assert_recalls(form, gate)
 
 
 def test_recall_fails_for_the_stock_memory_and_passes_for_the_paper() -> None:
-    def fresh(memory: Callable[..., Any]) -> Form:
+    def from_empty_state(memory: Callable[..., Any]) -> Form:
         return lambda *x: memory(*x, x[0].new_zeros(2, 2, 5, 8), x[0].new_zeros(2, 2, 8))
 
-    assert_recalls(fresh(reference_mlstm), 3.0)
-    with pytest.raises(AssertionError, match="off by"):
-        assert_recalls(fresh(collapsed_mlstm), 3.0)
+    assert_recalls(from_empty_state(reference_mlstm), 3.0)
+    with pytest.raises(AssertionError, match="expected at most"):
+        assert_recalls(from_empty_state(collapsed_mlstm), 3.0)
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("shift", [-20.0, -0.3, 20.0])
-def test_moving_a_factor_between_the_memory_and_m_changes_nothing(form: Form, shift: float) -> None:
+def test_rescaling_the_memory_and_shifting_m_changes_nothing(form: Form, shift: float) -> None:
     problem = make_problem(31)
-    moved = mLSTMState(
+    rescaled = mLSTMState(
         problem.c * math.exp(-shift), problem.n * math.exp(-shift), problem.m + shift
     )
-    h, state = form(*problem[:5], problem.state)
-    h_moved, state_moved = form(*problem[:5], moved)
-    assert_close(h_moved, h)
-    assert_close(true_memory(state_moved), true_memory(state))
+    expected_h, expected_state = form(*problem[:5], problem.state)
+    h, state = form(*problem[:5], rescaled)
+    assert_close(h, expected_h)
+    assert_close(true_memory(state), true_memory(expected_state))
 
 
-def true_memory(state: mLSTMState) -> tuple[Tensor, Tensor]:
-    """Return c and n without the stabilizer."""
-    return state.c * state.m.exp()[..., None, None], state.n * state.m.exp()[..., None]
-
-
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("cut", [1, 7, 30])
-def test_whole_is_prefix_then_suffix(form: Form, cut: int) -> None:
-    """The state carries everything, and the gradient flows through it."""
+def test_sequence_equals_prefix_then_suffix(form: Form, cut: int) -> None:
+    """The state carries all information, and gradients flow through it."""
 
-    def in_two(*inputs: Any) -> tuple[Tensor, mLSTMState]:
+    def in_two_parts(*inputs: Any) -> tuple[Tensor, mLSTMState]:
         problem = Problem(*inputs[:5], *inputs[5])
         h_prefix, state = form(*problem.span(None, cut), problem.state)
         h_suffix, state = form(*problem.span(cut, None), state)
         return torch.cat([h_prefix, h_suffix], dim=2), state
 
     problem = make_problem(31)
-    assert_close(with_gradients(in_two, problem), with_gradients(form, problem))
+    assert_close(with_gradients(in_two_parts, problem), with_gradients(form, problem))
 
 
 def test_state_may_pass_from_one_form_to_another() -> None:
     problem = make_problem(64)
-    h, expected = paper(*problem[:5], problem.state)
+    h, expected = paper_form(*problem[:5], problem.state)
     state, outputs = problem.state, []
     for form, start in zip((mlstm_chunkwise, mlstm_recurrent, stepped), (0, 20, 45), strict=True):
         part, state = form(*problem.span(start, {0: 20, 20: 45, 45: 64}[start]), state)
@@ -249,11 +212,11 @@ def test_state_may_pass_from_one_form_to_another() -> None:
     assert_close((torch.cat(outputs, dim=2), state), (h, expected))
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("t", [0, 13, 14, 63])
 @pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
 def test_future_has_no_influence_on_the_past(form: Form, t: int, name: str) -> None:
-    """h before t is identical to the bit; h at t is not (the test can fail)."""
+    """h before t stays the same to the last bit; h at t changes, so that the test can fail."""
     problem = make_problem(64)
     changed = getattr(problem, name).clone()
     changed[:, :, t] = changed[:, :, t] * 3 - 1
@@ -263,10 +226,10 @@ def test_future_has_no_influence_on_the_past(form: Form, t: int, name: str) -> N
     assert not torch.equal(after[:, :, t], before[:, :, t])
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("m", [-1e6, -50.0, 0.0, 3.7, 50.0, 1e4])
-def test_padding_leaves_the_state_as_it_is(form: Form, m: float) -> None:
-    """log_i = -inf, log_f = 0: to the bit, in float32 too, where 1e4 + x - 1e4 is not x."""
+def test_padding_leaves_the_state_unchanged(form: Form, m: float) -> None:
+    """With log_i = -inf and log_f = 0, no bit changes, even where 1e4 + x - 1e4 is not x."""
     problem = make_problem(9, dtype=torch.float32)
     problem = problem.replace(
         log_i=torch.full_like(problem.log_i, -INF),
@@ -277,8 +240,8 @@ def test_padding_leaves_the_state_as_it_is(form: Form, m: float) -> None:
     assert_identical(state, problem.state)
 
 
-@each_form
-def test_padding_anywhere_is_as_if_it_were_cut_out(form: Form) -> None:
+@parametrize_forms
+def test_padding_is_equivalent_to_removing_steps(form: Form) -> None:
     valid = torch.tensor([0, 0, 1, 1, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0, 1, 0, 0, 0], dtype=torch.bool)
     problem = make_problem(len(valid))
     padded = problem.replace(
@@ -291,9 +254,9 @@ def test_padding_anywhere_is_as_if_it_were_cut_out(form: Form) -> None:
         assert_close((h[:, :, valid], final), (expected_h, expected))
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_padding_alone_gives_zero_and_finite_gradients(form: Form, dtype: torch.dtype) -> None:
+def test_all_padding_gives_zeros_and_finite_gradients(form: Form, dtype: torch.dtype) -> None:
     problem = make_problem(9, dtype=dtype)
     problem = problem.replace(
         log_i=torch.full_like(problem.log_i, -INF), log_f=torch.zeros_like(problem.log_f)
@@ -310,7 +273,7 @@ def test_padding_alone_gives_zero_and_finite_gradients(form: Form, dtype: torch.
 
 
 @pytest.mark.parametrize(("T", "offset"), [(1, 0), (31, -5), (31, 0), (31, 5), (200, 0)])
-def test_read_weights_times_values_are_the_read_outs(T: int, offset: float) -> None:
+def test_read_weights_times_values_give_h(T: int, offset: float) -> None:
     problem = make_problem(T, B=1, offset=offset)
     inputs = [part.requires_grad_() for part in problem[:5]]
     h = attention(*inputs)
@@ -324,331 +287,10 @@ def test_read_weights_times_values_are_the_read_outs(T: int, offset: float) -> N
     )
 
 
-def test_read_weights_of_the_future_are_zero_and_so_are_those_of_padding() -> None:
+def test_read_weights_of_future_and_padding_are_zero() -> None:
     problem = make_problem(31)
     log_i, log_f = problem.log_i.clone(), problem.log_f.clone()
     log_i[:, :, 5:9], log_f[:, :, 5:9] = -INF, 0.0
     weights = mlstm_read_weights(problem.q, problem.k, log_i, log_f)
     assert not weights.triu(1).any() and not weights[..., 5:9].any()
     assert weights.tril().any()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_read_weights_of_extreme_gates(dtype: torch.dtype) -> None:
-    for gates in (
-        ([-50.0, 50.0, 0.3], [-50.0, 50.0, -0.3]),
-        ([-INF, 0.2, 1.5], [-INF, 0.0, -0.7]),
-        ([-INF], [-INF]),
-        ([2e4, -2e4], [1e4, -1e4, -1.0]),
-    ):
-        problem = extreme_problem(gates, dtype)
-        h = attention(*problem[:5])
-        assert_close(h, mlstm_recurrent(*problem[:5])[0])
-
-
-# --- extreme gates
-
-EXTREMES = {
-    "±50": ([-50.0, 50.0, 0.3], [-50.0, 50.0, -0.3]),
-    "±inf": ([-INF, 0.2, 1.5], [-INF, 0.0, -0.7]),
-    "all": ([-INF, -50.0, 0.1, 50.0], [-INF, -50.0, -0.1, 0.0, 50.0]),
-    "closed": ([-INF], [-INF]),
-    "tiny": ([-900.0, -700.0], [-900.0, -0.5]),
-    "huge": ([2e4, -2e4], [1e4, -1e4, -1.0]),
-}
-
-
-def extreme_problem(gates: tuple[list[float], list[float]], dtype: torch.dtype) -> Problem:
-    """Draw gates from the lists; q and k are positive, so that no sum cancels."""
-    problem = make_problem(24, dtype=dtype)
-    generator = torch.Generator().manual_seed(3)
-    log_i, log_f = (
-        torch.tensor(values)[torch.randint(len(values), (2, 2, 24), generator=generator)].to(dtype)
-        for values in gates
-    )
-    q, k = problem.q.abs(), problem.k.abs()
-    return problem.replace(q=q, k=k, n=problem.n.abs(), log_i=log_i, log_f=log_f)
-
-
-@each_form
-@pytest.mark.parametrize("start", ["given state", "empty"])
-@pytest.mark.parametrize("gates", EXTREMES.values(), ids=EXTREMES)
-def test_extreme_gates_are_exact(
-    form: Form, gates: tuple[list[float], list[float]], start: str
-) -> None:
-    problem = extreme_problem(gates, torch.float64)
-    if start == "empty":
-        h, state = form(*problem[:5])
-        c, n = torch.zeros_like(problem.c), torch.zeros_like(problem.n)
-    else:
-        h, state = form(*problem[:5], problem.state)
-        c, n = true_memory(problem.state)
-    # Exponents reach 1e5, whose rounding in float64 is 1e-11.
-    assert_close(h, decimal_mlstm(*problem[:5], c, n), 1e-10)
-    assert state.c.isfinite().all() and state.n.isfinite().all() and not state.m.isnan().any()
-
-
-@each_form
-@pytest.mark.parametrize("start", ["given state", "empty"])
-@pytest.mark.parametrize("gates", EXTREMES.values(), ids=EXTREMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_gradients_at_extreme_gates_are_finite(
-    form: Form, gates: tuple[list[float], list[float]], start: str, dtype: torch.dtype
-) -> None:
-    problem = extreme_problem(gates, dtype)
-    if start == "empty":
-        problem = problem.replace(**empty_state(problem)._asdict())
-    results, gradients = with_gradients(form, problem, "h")
-    _, expected = with_gradients(mlstm_recurrent, problem, "h")
-    assert results[0].isfinite().all()
-    for name, part in gradients._asdict().items():
-        assert part.isfinite().all(), name
-    if dtype == torch.float64:
-        assert_close(gradients, expected, 1e-10)
-
-
-# --- awkward tensors
-
-
-def test_inputs_are_not_changed() -> None:
-    for form in FORMS.values():
-        problem = make_problem(9)
-        kept = Problem(*(part.clone() for part in problem))
-        form(*problem[:5], problem.state)
-        assert_identical(problem, kept)
-
-
-@each_form
-def test_non_contiguous_inputs(form: Form) -> None:
-    """Transposed, strided and expanded tensors give what their contiguous copies give."""
-    problem = make_problem(31)
-    transposed = Problem(*(part.transpose(0, -1).contiguous().transpose(0, -1) for part in problem))
-    strided = transposed.replace(
-        q=torch.stack([problem.q, problem.k], dim=-1)[..., 0],
-        log_i=torch.stack([problem.log_i, problem.log_f], dim=-1)[..., 0],
-    )
-    assert not any(part.is_contiguous() for part in strided if part.dim() > 1)
-    assert_close(with_gradients(form, strided), with_gradients(form, problem))
-
-    expanded = problem.replace(v=problem.v[:, :1, :, :1].expand_as(problem.v))
-    assert_close(
-        form(*expanded[:5], expanded.state),
-        form(*(part.contiguous() for part in expanded[:5]), expanded.state),
-    )
-
-
-@each_form
-def test_samples_and_heads_do_not_mix(form: Form) -> None:
-    problem = make_problem(31)
-    h, state = form(*problem[:5], problem.state)
-    one = Problem(*(part[1:, :1] for part in problem))
-    assert_close(
-        form(*one[:5], one.state), (h[1:, :1], mLSTMState(*(part[1:, :1] for part in state)))
-    )
-
-
-@pytest.mark.parametrize("contiguous", [True, False], ids=["heads-first", "time-first"])
-@pytest.mark.parametrize(
-    ("B", "T", "chunk_size"), [(80, 100, 1000), (3, 600, 600), (9, 1100, None)], ids=str
-)
-def test_large_problems_that_may_be_cut_up(
-    B: int, T: int, chunk_size: int | None, contiguous: bool
-) -> None:
-    """Millions of products, which an implementation may do in parts: uneven ones, or single."""
-    problem = make_problem(T, B)
-    if not contiguous:  # the order in memory that a layer over (T, B, H) works in
-        problem = Problem(
-            *(part.movedim(2, 0).contiguous().movedim(0, 2) for part in problem[:5]),
-            *problem.state,
-        )
-    form = partial(mlstm_chunkwise, chunk_size=chunk_size)
-    results, gradients = with_gradients(form, problem)
-    expected_results, expected_gradients = with_gradients(mlstm_recurrent, problem)
-    assert_close(results, expected_results)
-    assert_close(gradients, expected_gradients)
-
-
-@each_form
-def test_empty_batch(form: Form) -> None:
-    results, gradients = with_gradients(form, make_problem(9, B=0))
-    assert results[0].shape == (0, 2, 9, 5)
-    assert [part.shape for part in gradients] == [part.shape for part in make_problem(9, B=0)]
-
-
-@each_sequence_form
-def test_no_time_steps(form: Form) -> None:
-    problem = make_problem(0)
-    h, state = form(*problem[:5], problem.state)
-    assert h.shape == (2, 2, 0, 5) and h.dtype == torch.float64
-    assert_identical(state, problem.state)
-    h, state = form(*problem[:5])
-    assert h.shape == (2, 2, 0, 5)
-    assert_identical(true_memory(state), (torch.zeros_like(state.c), torch.zeros_like(state.n)))
-
-
-@each_form
-def test_one_key_and_one_value(form: Form) -> None:
-    problem = make_problem(31)
-    scalar = Problem(
-        problem.q[..., :1],
-        problem.k[..., :1],
-        problem.v[..., :1],
-        problem.log_i,
-        problem.log_f,
-        problem.c[..., :1, :1],
-        problem.n[..., :1],
-        problem.m,
-    )
-    assert_close(with_gradients(form, scalar), with_gradients(paper, scalar))
-
-
-# --- precision
-
-
-@each_form
-@pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_reduced_precision_is_float32_rounded_once(
-    form: Form, dtype: torch.dtype, autocast: bool
-) -> None:
-    problem = make_problem(64)
-    narrow = [part.to(dtype).requires_grad_() for part in problem[:5]]
-    state = mLSTMState(*(part.float() for part in problem.state))
-    expected_h, expected = form(*(part.float() for part in narrow), state)
-    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        h, final = form(*narrow, state)
-    assert_identical(h, expected_h.to(dtype))
-    assert_identical(final, expected)
-    for part in torch.autograd.grad(h.float().sum(), narrow):
-        assert part.dtype == dtype and part.isfinite().all() and part.any()
-
-
-@each_form
-def test_autocast_does_not_touch_float32(form: Form) -> None:
-    problem = make_problem(64, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = form(*problem[:5], problem.state)
-    assert_identical(result, form(*problem[:5], problem.state))
-
-
-# --- cost
-
-
-class Cost(TorchDispatchMode):
-    """Counts the operations that run inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operations(form: Form, T: int) -> int:
-    problem = make_problem(T, B=1)
-    with Cost() as cost:
-        form(*problem[:5], problem.state)
-    return cost.operations
-
-
-def test_chunkwise_does_not_loop() -> None:
-    """As many operations for 64 chunks as for 4; the recurrent form is the counter-example."""
-    form = partial(mlstm_chunkwise, chunk_size=16)
-    assert operations(form, 1024) == operations(form, 64)
-    assert operations(mlstm_recurrent, 128) > operations(mlstm_recurrent, 64) + 64
-
-
-def test_chunkwise_memory_for_the_gradient_grows_linearly() -> None:
-    def saved(T: int) -> int:
-        storages: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        problem = [part.requires_grad_() for part in make_problem(T, B=1, dtype=torch.float32)]
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            result = mlstm_chunkwise(*problem[:5], mLSTMState(*problem[5:]))
-        del result
-        return sum(storages.values())
-
-    # Twice the length is twice the memory, and a little for the (chunks, chunks) decays.
-    assert saved(4096) < 2.5 * saved(2048)
-
-
-# --- errors
-
-each_checking_form = pytest.mark.parametrize(
-    "form", [mlstm_recurrent, mlstm_chunkwise], ids=["recurrent", "chunkwise"]
-)
-
-BAD_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "q without heads": ({"q": torch.zeros(2, 9, 3)}, ["q", "(2, 9, 3)"]),
-    "k of another length": ({"k": torch.zeros(2, 2, 8, 3)}, ["k", "(2, 2, 8, 3)", "(2, 2, 9, 3)"]),
-    "k of another width": ({"k": torch.zeros(2, 2, 9, 4)}, ["k", "(2, 2, 9, 4)", "(2, 2, 9, 3)"]),
-    "v of another batch": ({"v": torch.zeros(1, 2, 9, 5)}, ["v", "(1, 2, 9, 5)"]),
-    "v without heads": ({"v": torch.zeros(2, 9, 5)}, ["v", "(2, 9, 5)"]),
-    "log_i to be broadcast": ({"log_i": torch.zeros(2, 1, 9)}, ["log_i", "(2, 1, 9)", "(2, 2, 9)"]),
-    "log_f with a last axis": ({"log_f": torch.zeros(2, 2, 9, 1)}, ["log_f", "(2, 2, 9, 1)"]),
-    "integer q": ({"q": torch.zeros(2, 2, 9, 3, dtype=torch.int64)}, ["q", "int64"]),
-    "integer gate": ({"log_i": torch.zeros(2, 2, 9, dtype=torch.int32)}, ["log_i", "int32"]),
-    "c transposed": ({"c": torch.zeros(2, 2, 3, 5)}, ["c", "(2, 2, 3, 5)", "(2, 2, 5, 3)"]),
-    "n of another batch": ({"n": torch.zeros(1, 2, 3)}, ["n", "(1, 2, 3)", "(2, 2, 3)"]),
-    "m with a last axis": ({"m": torch.zeros(2, 2, 1)}, ["m", "(2, 2, 1)", "(2, 2)"]),
-    "half-precision state": ({"c": torch.zeros(2, 2, 5, 3).half()}, ["c", "float16", "float32"]),
-    "state elsewhere": ({"m": torch.zeros(2, 2, device="meta")}, ["m", "meta", "cpu"]),
-    "q no tensor": ({"q": [[1.0]]}, ["q", "tensor", "list"]),
-}
-
-
-@each_checking_form
-@pytest.mark.parametrize(("parts", "said"), BAD_INPUTS.values(), ids=BAD_INPUTS)
-def test_bad_input_is_explained(form: Form, parts: dict[str, Tensor], said: list[str]) -> None:
-    problem = make_problem(9, dtype=torch.float32).replace(**parts)
-    assert_complains(lambda: form(*problem[:5], problem.state), form.__name__, *said)
-
-
-@each_checking_form
-@pytest.mark.parametrize("parts", [3, 2], ids=["plain tuple", "half a state"])
-def test_state_that_is_no_state_is_explained(form: Form, parts: int) -> None:
-    problem = make_problem(9)
-    state = tuple(problem.state)[:parts]
-    said = (form.__name__, "state", "mLSTMState", "tuple")
-    assert_complains(lambda: form(*problem[:5], state), *said)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "expected"),
-    [
-        ("q", (2, 2, 1, 3), "(2, 2, 1, 3)"),
-        ("k", (2, 2, 4), "(2, 2, 3)"),
-        ("v", (2, 1, 5), "(2, 1, 5)"),
-        ("log_i", (2,), "(2, 2)"),
-        ("log_f", (2, 2, 1), "(2, 2)"),
-    ],
-)
-def test_bad_input_of_a_step_is_explained(name: str, shape: tuple, expected: str) -> None:
-    problem = make_problem(1, dtype=torch.float32)
-    inputs = {part: getattr(problem, part)[:, :, 0] for part in Problem._fields[:5]}
-    inputs[name] = torch.zeros(shape)
-    assert_complains(
-        lambda: mlstm_step(**inputs, state=problem.state), "mlstm_step", name, expected
-    )
-
-
-@pytest.mark.parametrize("chunk_size", [0, -1, 2.5])
-def test_bad_chunk_size_is_explained(chunk_size: Any) -> None:
-    assert_complains(
-        lambda: mlstm_chunkwise(*make_problem(9)[:5], chunk_size=chunk_size),
-        "mlstm_chunkwise",
-        "chunk_size",
-        str(chunk_size),
-    )
-
-
-def test_every_form_is_found_beside_the_cell_and_the_layer() -> None:
-    assert set(functional.__all__) < set(_mlstm.__all__)
-    assert all(getattr(_mlstm, name) is getattr(functional, name) for name in functional.__all__)

@@ -1,4 +1,4 @@
-"""Forecasts keep the precision of the data's scale, in 16 bits, 32 and 64."""
+"""Forecasts have the precision that the scale of the data needs, in 16, 32 and 64 bits."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ LEVEL = 6490.0
 
 
 def make_high_series(dtype: Any = np.float64) -> pd.DataFrame:
-    """Make series that vary by 3 around 6490: in 16 bits, the next numbers are 6464 and 6496."""
+    """Make series that vary by 3 around 6490; the nearest bfloat16 numbers are 6464 and 6496."""
     table = make_table()
     table["y"] = (LEVEL + 1.5 * table["signed"]).astype(dtype)
     return table
@@ -29,7 +29,7 @@ def make_high_series(dtype: Any = np.float64) -> pd.DataFrame:
 def forecast(
     dataset: TimeSeriesDataSet, model: mLSTMTime, precision: Any, **changes: Any
 ) -> torch.Tensor:
-    torch.manual_seed(0)  # the mean of a distribution is that of samples
+    torch.manual_seed(0)  # the mean of a distribution is estimated from samples
     arguments = dict(QUIET, precision=precision)
     return model.predict(dataset, trainer_kwargs=arguments, batch_size=64, **changes)
 
@@ -44,33 +44,32 @@ def forecast(
     [MAE(), QuantileLoss(), NormalDistributionLoss()],
     ids=["point", "quantiles", "distribution"],
 )
-def test_16_bits_round_no_forecast(normalizer: Any, loss: Any) -> None:
+def test_16_bit_training_rounds_no_forecast(normalizer: Any, loss: Any) -> None:
     dataset = make_dataset(make_high_series(), target_normalizer=normalizer)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     fit(model, dataset, precision="bf16-mixed")
     mixed = forecast(dataset, model, "bf16-mixed")
     full = forecast(dataset, model, "32-true")
     assert mixed.dtype == torch.float32
-    # of weights and products, in units of the data: 8 bits of a deviation of about 2
+    # rounding of weights and products: 8 bits of a deviation of about 2
     torch.testing.assert_close(mixed, full, rtol=0, atol=0.2)
-    assert not torch.equal(mixed, full)  # they were computed in 16 bits
-    # 16 bits know two numbers here
+    assert not torch.equal(mixed, full)  # else they were not computed in 16 bits
+    # forecasts in bfloat16 would have only two values here
     assert len(torch.unique(mixed)) > 100
     assert (mixed - mixed.bfloat16().float()).abs().max() > 4
 
 
-def test_16_bits_pad_as_32_bits_do() -> None:
-    """Steps after a short horizon are not a number: the host masks full precision alone."""
+def test_16_bit_forecasts_are_padded_with_nan() -> None:
+    """Steps after a short horizon are NaN; upstream pads only full-precision forecasts."""
     dataset = configured("variable decoders")
     model = mLSTMTime.from_dataset(dataset, **SMALL)
-    nothing = [forecast(dataset, model, p).isnan() for p in ("bf16-mixed", "32-true")]
-    assert nothing[0].any()
-    assert torch.equal(*nothing)
+    padding = [forecast(dataset, model, p).isnan() for p in ("bf16-mixed", "32-true")]
+    assert padding[0].any()
+    assert torch.equal(*padding)
 
 
 @pytest.mark.parametrize("name", ["all covariates", "all lengths", "mixed targets", "lags"])
-def test_64_bits_throughout(name: str) -> None:
-    """A model in double precision trains, validates, tests and predicts tables of doubles."""
+def test_64_bit_model_trains_tests_and_predicts(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset, **SMALL)
     trainer = fit(model, dataset, precision="64-true")
@@ -79,28 +78,28 @@ def test_64_bits_throughout(name: str) -> None:
     loader = dataset.to_dataloader(train=False, batch_size=16)
     trainer = Trainer(precision="64-true", **QUIET)
     trainer.test(model, loader, verbose=False)
-    got = forecast(dataset, model, "64-true")
-    for part in got if isinstance(got, list) else [got]:
+    forecasts = forecast(dataset, model, "64-true")
+    for part in forecasts if isinstance(forecasts, list) else [forecasts]:
         assert part.dtype in (torch.float64, torch.int64)
 
 
 @pytest.mark.parametrize("name", ["known real", "mixed targets", "lags", "categorical target"])
-def test_a_model_in_64_bits_reads_batches_of_32(name: str) -> None:
-    """Without a word to the trainer, which would have to convert them."""
+def test_64_bit_model_reads_32_bit_batches(name: str) -> None:
+    """Without ``precision`` in the trainer, which would convert the batches."""
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset, **SMALL).double()
     x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=1000)))
     double = to_list(model.eval()(x).prediction)
-    plain, told = (to_list(forecast(dataset, model, p)) for p in ("32-true", "64-true"))
+    forecasts = [to_list(forecast(dataset, model, p)) for p in ("32-true", "64-true")]
     single = to_list(model.float()(x).prediction)
-    for one, other in zip(double, single, strict=True):
-        assert one.dtype == torch.float64
-        torch.testing.assert_close(one, other.double(), rtol=1e-4, atol=1e-4)
-    for one, other in zip(plain, told, strict=True):
-        assert torch.equal(one, other) or torch.allclose(one, other, rtol=1e-5)
+    for actual, expected in zip(double, single, strict=True):
+        assert actual.dtype == torch.float64
+        torch.testing.assert_close(actual, expected.double(), rtol=1e-4, atol=1e-4)
+    for default, explicit in zip(*forecasts, strict=True):
+        assert torch.equal(default, explicit) or torch.allclose(default, explicit, rtol=1e-5)
 
 
-def test_a_model_trained_in_64_bits_forecasts_and_explains_itself() -> None:
+def test_64_bit_model_forecasts_and_interprets() -> None:
     dataset = make_dataset(make_high_series())
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(), **SMALL)
     fit(model, dataset, precision="64-true")
@@ -112,11 +111,11 @@ def test_a_model_trained_in_64_bits_forecasts_and_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_64_bits_agree_with_32(dtype: Any) -> None:
+def test_64_bit_forecasts_match_32_bit_forecasts(dtype: Any) -> None:
     dataset = make_dataset(make_high_series(dtype))
     model = mLSTMTime.from_dataset(dataset, **SMALL)
     single = forecast(dataset, model, "32-true")
     double = forecast(dataset, model, "64-true")
     assert double.dtype == torch.float64
-    # float32 knows 6490 to 5e-4
+    # float32 represents 6490 to 5e-4
     torch.testing.assert_close(single.double(), double, rtol=0, atol=5e-3)

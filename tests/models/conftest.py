@@ -1,4 +1,4 @@
-"""Tests of the models construct more than a thousand of them."""
+"""A faster constructor, since tests construct more than a thousand models."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,9 +11,9 @@ from pytorch_forecasting.models.base import _base_model
 
 @pytest.fixture(autouse=True, scope="session")
 def fast_yaml() -> Iterator[None]:
-    """Let pytorch-forecasting use libyaml, where it only asks whether an argument can be dumped.
+    """Let pytorch-forecasting check with libyaml whether arguments can be dumped.
 
-    It dumps all arguments of a model, the parameters of the dataset among them, which takes more
+    It dumps all arguments of a model, including the parameters of the dataset, which takes more
     than half of the time of its construction.
     """
     dumper = getattr(yaml, "CDumper", yaml.Dumper)

@@ -1,4 +1,4 @@
-"""Arguments of mLSTMTime: each does what it says, and invalid ones are explained."""
+"""Arguments of mLSTMTime take effect, and invalid ones raise."""
 
 from typing import Any
 
@@ -42,18 +42,18 @@ def test_hidden_size_num_layers_and_num_heads_set_sizes() -> None:
 def test_patch_length_folds_steps_into_tokens(patch_length: int, tokens: int) -> None:
     dataset = configured("all covariates")
     model = mLSTMTime.from_dataset(dataset, patch_length=patch_length).eval()
-    seen = []
+    shapes = []
     model.network.memory.register_forward_pre_hook(
-        lambda module, arguments: seen.append(arguments[0].shape)
+        lambda module, arguments: shapes.append(arguments[0].shape)
     )
     prediction = model(collate(pick_samples(dataset), torch.float32)[0]).prediction
-    assert seen == [(5, tokens, 64)]
+    assert shapes == [(5, tokens, 64)]
     assert prediction.shape == (5, HORIZON, 1)
 
 
 @pytest.mark.parametrize("widths", [((2, 1), (3, 1)), ((4, 1), (4, 2)), ((5, 3), (5, 4))])
 def test_moving_averages_split_the_components(widths: tuple[tuple[int, int], ...]) -> None:
-    """With different weights of trend and cycle, both widths have an effect."""
+    """Trend and cycle have different weights, so that both widths have an effect."""
     dataset = configured("no covariates")
     forecasts = []
     for width in widths:
@@ -73,16 +73,16 @@ def test_amplitudes_default_to_off_with_covariates(name: str) -> None:
     model = mLSTMTime.from_dataset(dataset, **SMALL)
     assert model.hparams.amplitudes == (not reads)
     assert (model.network.amplitude_head is None) == bool(reads)
-    off = mLSTMTime.from_dataset(dataset, amplitudes=False, **SMALL)
+    without_amplitudes = mLSTMTime.from_dataset(dataset, amplitudes=False, **SMALL)
     x, _ = collate(pick_samples(dataset), torch.float32)
-    found = off.interpret_output(x)
+    interpretation = without_amplitudes.interpret_output(x)
     for amplitudes, forecast in zip(
-        to_list(found.amplitudes), to_list(found.prediction), strict=True
+        to_list(interpretation.amplitudes), to_list(interpretation.prediction), strict=True
     ):
         assert amplitudes.shape == (*forecast.shape[:2], 3)
         assert (amplitudes == 1).all()
-    on = mLSTMTime.from_dataset(dataset, amplitudes=True, **SMALL)
-    for amplitudes in to_list(on.interpret_output(x).amplitudes):
+    with_amplitudes = mLSTMTime.from_dataset(dataset, amplitudes=True, **SMALL)
+    for amplitudes in to_list(with_amplitudes.interpret_output(x).amplitudes):
         assert (amplitudes != 1).any()
 
 
@@ -108,7 +108,7 @@ def test_embedding_sizes_can_be_chosen() -> None:
 
 @pytest.mark.parametrize("name", ["type", "values", "training", "forward", "of_"])
 def test_columns_of_any_name_are_embedded(name: str) -> None:
-    """Including those of attributes of torch's modules."""
+    """Including the names of attributes of torch's modules."""
     table = make_table().rename(columns={"state": name})
     dataset = make_dataset(table, time_varying_known_categoricals=[name])
     model = mLSTMTime.from_dataset(dataset)
@@ -170,7 +170,7 @@ def test_default_arguments_make_a_model() -> None:
     ],
     ids=str,
 )
-def test_invalid_arguments_are_explained(
+def test_invalid_arguments_raise(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -178,20 +178,20 @@ def test_invalid_arguments_are_explained(
 
 
 @pytest.mark.parametrize(
-    ("part", "made_for", "steps"), [("encoder", 5, 8), ("prediction", 2, 4)], ids=str
+    ("part", "max_length", "steps"), [("encoder", 5, 8), ("prediction", 2, 4)], ids=str
 )
-def test_batch_that_is_too_long_is_explained(part: str, made_for: int, steps: int) -> None:
-    model = mLSTMTime.from_dataset(make_dataset(**{f"max_{part}_length": made_for}))
+def test_batch_that_is_too_long_raises(part: str, max_length: int, steps: int) -> None:
+    model = mLSTMTime.from_dataset(make_dataset(**{f"max_{part}_length": max_length}))
     x, _ = collate(pick_samples(configured("no covariates")), torch.float32)
     with pytest.raises(
         ValueError,
-        match=rf"^mLSTMTime: the model was made for a max_{part}_length of {made_for}, got a batch "
-        rf"of {steps} steps; make the dataset with TimeSeriesDataSet\.from_dataset",
+        match=rf"^mLSTMTime: the model was made for a max_{part}_length of {max_length}, "
+        rf"got a batch of {steps} steps; make the dataset with TimeSeriesDataSet\.from_dataset",
     ):
         model(x)
 
 
-def test_from_dataset_rejects_what_contradicts_the_dataset() -> None:
+def test_from_dataset_rejects_arguments_that_contradict_the_dataset() -> None:
     dataset = configured("all covariates")
     for arguments, message in (
         ({"embedding_sizes": {"regoin": (3, 2)}}, "embedding_sizes must name .*got .'regoin'."),

@@ -1,4 +1,4 @@
-"""ForecastingModel around another network: everything but the network is shared."""
+"""ForecastingModel with another network: subclasses share everything but the network."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pytorch_forecasting_mlstm.models.base.losses.factory import clone_logging_m
 
 
 class Level(ForecastingModel):
-    """Forecast the mean of the history, plus a constant for each number per step."""
+    """Forecasts the mean of the history plus a learned constant for every output."""
 
     def __init__(
         self,

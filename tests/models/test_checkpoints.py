@@ -76,7 +76,7 @@ def round_trip(values: dict[str, Any]) -> dict[str, Any]:
         "scaled by group",
         "unseen classes",
         "mixed targets",
-        "own transformation",
+        "custom transformation",
     ],
 )
 def test_loaded_model_is_the_same(name: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every loss, target, normalizer and dataset: each works, or is rejected at once."""
+"""Every combination of loss, target, normalizer and dataset works or is rejected at once."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ from helpers.compatibility_matrix import (
 )
 from helpers.write_compatibility_matrix import PAGE, documented, mark_of, row_of
 
-#: Takes a package that this project does not ask for.
+#: Losses that need a package beyond this project's dependencies.
 OPTIONAL = {"MQF2DistributionLoss(horizon)": "cpflows"}
 
 
 def _some_cells() -> list[Cell]:
-    """Pick cells in which every loss, normalizer, dataset and set of targets takes part."""
+    """Pick cells that cover every loss, normalizer, dataset and set of targets."""
     losses = [loss for loss in LOSSES if loss not in OPTIONAL]
     normalizers, settings, targets = list(NORMALIZERS), list(SETTINGS), list(TARGETS)
-    # strides that share no factor with the number of losses visit all pairs in the long run
+    # the strides have no common factor with the number of losses, which spreads the pairs
     return [
         *(Cell(losses[(3 * n) % len(losses)], name) for n, name in enumerate(normalizers)),
         *(Cell(losses[(7 * n + 1) % len(losses)], setting=s) for n, s in enumerate(settings)),
@@ -36,14 +36,14 @@ def _some_cells() -> list[Cell]:
 
 
 def _name(cell: Cell) -> str:
-    special = (cell.normalizer, cell.targets, cell.setting)
-    return ", ".join([cell.loss, *(part for part in special if part not in (None, "one"))])
+    parts = (cell.normalizer, cell.targets, cell.setting)
+    return ", ".join([cell.loss, *(part for part in parts if part not in (None, "one"))])
 
 
 def _columns(cell: Cell) -> list[str]:
-    """Name the columns of the page in which a cell's parts stand."""
-    special = [part for part in (cell.normalizer, cell.setting) if part is not None]
-    return [cell.targets, *special]
+    """Return the columns of the page for the parts of a cell."""
+    parts = [part for part in (cell.normalizer, cell.setting) if part is not None]
+    return [cell.targets, *parts]
 
 
 @pytest.mark.parametrize("cell", _some_cells(), ids=_name)
@@ -61,8 +61,8 @@ def test_cell_fits_tests_predicts_plots_and_reloads(loss: str) -> None:
 @pytest.mark.slow
 @pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
-def test_row_of_the_table_is_as_documented(loss: str) -> None:
-    """Fit, test, predict, plot and reload in every cell of the rows of a loss."""
+def test_row_of_the_table_matches_the_documentation(loss: str) -> None:
+    """Fit, test, predict, plot and reload every cell in the rows of a loss."""
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
     lines = PAGE.read_text(encoding="utf-8").splitlines()
@@ -74,15 +74,15 @@ def test_row_of_the_table_is_as_documented(loss: str) -> None:
 @pytest.mark.slow
 @pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_works_alone_works_together(loss: str) -> None:
-    """In the product of normalizers or targets and datasets; the rest is rejected."""
+def test_parts_that_work_alone_work_together(loss: str) -> None:
+    """All other products of normalizers or targets and datasets are rejected."""
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
     works, upstream, padding = mark_of(PASS), "n/a", "6"
     for cell in product_of(loss):
         marks = {documented()[loss, column] for column in _columns(cell)}
-        got = mark_of(run_quietly(cell, thoroughly=False))
-        # a transformation may be the reason why a loss cannot leave out padding
+        mark = mark_of(run_quietly(cell, thoroughly=False))
+        # a transformation may be the reason that a loss cannot leave out padding
         expected = marks | {upstream, padding} if "horizons" in cell.setting else marks | {upstream}
-        assert got in expected, f"{got} for {_name(cell)}, {marks} for its parts"
-        assert got != works or marks == {works}, f"{_name(cell)} works, but not all its parts"
+        assert mark in expected, f"{mark} for {_name(cell)}, {marks} for its parts"
+        assert mark != works or marks == {works}, f"{_name(cell)} works, but not all its parts"

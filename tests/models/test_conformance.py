@@ -1,4 +1,4 @@
-"""pytorch-forecasting's own conformance suite, one test for each loss and set of arguments."""
+"""The conformance suite of pytorch-forecasting, one test for each loss and set of arguments."""
 
 import pytest
 from matplotlib import pyplot
@@ -11,7 +11,7 @@ from pytorch_forecasting_mlstm import mLSTMTime_pkg
 
 @pytest.fixture(autouse=True)
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Close the figures that are logged without rendering them, which takes most of the time."""
+    """Close logged figures without rendering them, which would take most of the time."""
 
     def close(writer: SummaryWriter, tag: str, figure: Figure, *_: object, **__: object) -> None:
         assert isinstance(figure, Figure)
@@ -21,10 +21,10 @@ def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestConformance(TestAllPtForecasters):
-    """All tests of the suite, with this package's container as the only one to test."""
+    """All tests of the suite, for the package container of mLSTMTime alone."""
 
     def _all_objects(self) -> list[type]:
         return [mLSTMTime_pkg]
 
 
-del TestAllPtForecasters  # or pytest would collect it for all models of pytorch-forecasting
+del TestAllPtForecasters  # else pytest would collect it for all models of pytorch-forecasting

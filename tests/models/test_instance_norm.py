@@ -1,4 +1,4 @@
-"""Statistics of single samples, against a computation sample by sample."""
+"""Instance statistics, against a computation sample by sample."""
 
 import numpy as np
 import pytest
@@ -26,18 +26,20 @@ def test_measure_instance_reads_valid_steps_only(link: Link) -> None:
         data_center, data_scale = target_scale[row].numpy()
         z = (values - data_center) / data_scale
         center = z.mean() if len(z) else 0.0
-        spread = 1.0 if len(z) < 2 else z.std()
+        scale = 1.0 if len(z) < 2 else z.std()
         if link is Link.SCALE:  # there is no center, only the mean magnitude
-            center, spread = 0.0, np.abs(z).mean() if len(z) else 1.0
+            center, scale = 0.0, np.abs(z).mean() if len(z) else 1.0
         if link is Link.LOG_RATE:
-            folded = [np.log(np.abs(values).mean()) if len(z) else 0.0, 1.0]
+            expected_target_scale = [np.log(np.abs(values).mean()) if len(z) else 0.0, 1.0]
         else:
-            folded = [data_center + data_scale * center, data_scale * spread]
+            expected_target_scale = [data_center + data_scale * center, data_scale * scale]
         assert_close(statistics.center[row, 0], torch.tensor(center, dtype=torch.float64))
-        assert_close(statistics.scale[row, 0], torch.tensor(spread, dtype=torch.float64))
-        assert_close(statistics.target_scale[row], torch.tensor(folded, dtype=torch.float64))
+        assert_close(statistics.scale[row, 0], torch.tensor(scale, dtype=torch.float64))
+        assert_close(
+            statistics.target_scale[row], torch.tensor(expected_target_scale, dtype=torch.float64)
+        )
         normalized = statistics.normalize(y)[row, mask[row]]
-        assert_close(normalized, torch.from_numpy((z - center) / spread))
+        assert_close(normalized, torch.from_numpy((z - center) / scale))
 
 
 def test_measure_instance_turned_off_keeps_the_target_scale() -> None:
@@ -54,7 +56,7 @@ def test_measure_instance_turned_off_keeps_the_target_scale() -> None:
 def test_measure_instance_of_a_constant_history_has_scale_one(
     level: float, dtype: torch.dtype
 ) -> None:
-    """Even if rounding leaves a deviation: the mean of many equal values may differ from them."""
+    """Rounding may give a deviation, since the mean of many equal values may differ from them."""
     y = torch.full((1, 97), level, dtype=dtype)
     target_scale = torch.tensor([[0.0, 1.0]], dtype=dtype)
     mask = torch.ones(1, 97, dtype=torch.bool)
@@ -64,7 +66,7 @@ def test_measure_instance_of_a_constant_history_has_scale_one(
 
 
 def test_measure_instance_keeps_a_small_deviation() -> None:
-    """One in ten thousand around 1000, in float32."""
+    """A deviation of 1e-4 relative to a level of 1000, in float32."""
     y = 1000 + 0.1 * torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     mask = torch.ones(1, 4, dtype=torch.bool)
     statistics = measure_instance(

@@ -1,4 +1,4 @@
-"""Losses and metrics that do not suit a dataset: they are rejected at once, with a reason."""
+"""Losses and metrics that do not suit a dataset are rejected at once, with a reason."""
 
 from typing import Any
 
@@ -91,7 +91,7 @@ def test_dry_run_loss_changes_no_random_numbers() -> None:
         assert model.training
         assert torch.equal(torch.get_rng_state(), state)
         draws.append(model.loss.lengths)
-    assert not any(draws)  # the model's own loss has seen nothing
+    assert not any(draws)  # the loss of the model has accumulated nothing
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_resolve_loss_rejects_another_number_of_losses(
 
 
 @pytest.mark.parametrize(
-    ("special", "loss", "reason"),
+    ("settings", "loss", "reason"),
     [
         (_Y, CrossEntropy(), "categorical"),
         (_LABEL, MAE(), "categorical"),
@@ -185,10 +185,10 @@ def test_resolve_loss_rejects_another_number_of_losses(
     ],
 )
 def test_check_losses_rejects_a_loss_that_does_not_suit_its_target(
-    special: dict[str, Any], loss: Any, reason: str
+    settings: dict[str, Any], loss: Any, reason: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"^mLSTMTime: .*{reason}"):
-        mLSTMTime.from_dataset(make_dataset(**special), loss=loss)
+        mLSTMTime.from_dataset(make_dataset(**settings), loss=loss)
 
 
 @pytest.mark.parametrize("loss", ["mae", MAE, nn.MSELoss()], ids=["name", "class", "torch"])

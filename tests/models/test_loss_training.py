@@ -1,4 +1,4 @@
-"""Every loss of pytorch-forecasting trains, predicts in all modes, and never shares its state."""
+"""Every loss of pytorch-forecasting trains, predicts in all modes, and keeps its own state."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -75,7 +75,7 @@ _TWO = CONFIGURATIONS["two targets"]
 _MIXED = CONFIGURATIONS["mixed targets"]
 
 
-# what makes the loss, what is special in the dataset, sizes of prediction, quantiles and raw
+# a function that makes the loss, arguments of the dataset, output sizes of quantiles and raw
 Case = tuple[Callable[[], Any], dict[str, Any], list[int], list[int]]
 
 
@@ -106,7 +106,7 @@ CASES: dict[str, Case] = {
     "composite": (lambda: SMAPE() + MAE(), _Y, [1], [1]),
     "weighted composite": (lambda: SMAPE() * 0.5 + RMSE() * 2, _Y, [1], [1]),
     "normal": (NormalDistributionLoss, _Y, [7], [4]),
-    "normal, own quantiles": (lambda: NormalDistributionLoss(quantiles=QUANTILES), _Y, [3], [4]),
+    "normal, custom quantiles": (lambda: NormalDistributionLoss(quantiles=QUANTILES), _Y, [3], [4]),
     "normal, softplus": (
         NormalDistributionLoss,
         with_target("y", EncoderNormalizer(transformation="softplus")),
@@ -151,20 +151,21 @@ CASES: dict[str, Case] = {
 }
 
 
-# with horizons of different lengths: pytorch-forecasting pads the truth with 0, which no positive
-# distribution supports, and which losses that average over samples or steps take for data
+# Losses without support for horizons of different lengths. pytorch-forecasting pads the truth with
+# 0, which is outside the support of positive distributions, and which losses that average over
+# samples or steps treat as data.
 NO_PADDING = ["normal, softplus", "aggregation", "multivariate normal"]
 
 
-every_case = pytest.mark.parametrize("name", CASES)
+parametrize_cases = pytest.mark.parametrize("name", CASES)
 
 
 def make_case(name: str, **changes: Any) -> tuple[Any, TimeSeriesDataSet]:
-    loss, special, *_ = CASES[name]
-    return loss(), shared_dataset(**{"time_varying_known_reals": ["price"], **special, **changes})
+    loss, settings, *_ = CASES[name]
+    return loss(), shared_dataset(**{"time_varying_known_reals": ["price"], **settings, **changes})
 
 
-@every_case
+@parametrize_cases
 def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> None:
     _, _, quantile_sizes, raw_sizes = CASES[name]
     loss, dataset = make_case(name, min_encoder_length=3)
@@ -202,9 +203,9 @@ def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> Non
 
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     loaded = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
-    again = loaded.predict(dataset, mode="raw", trainer_kwargs=dict(QUIET)).prediction
-    for one, other in zip(to_list(again), parts, strict=True):
-        assert torch.equal(one, other)
+    reloaded = loaded.predict(dataset, mode="raw", trainer_kwargs=dict(QUIET)).prediction
+    for actual, before_saving in zip(to_list(reloaded), parts, strict=True):
+        assert torch.equal(actual, before_saving)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NO_PADDING])
@@ -213,10 +214,10 @@ def test_loss_works_on_horizons_of_different_lengths(name: str) -> None:
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     trainer = fit(model, dataset, steps=3)
     assert trainer.callback_metrics["train_loss"].isfinite()
-    got = model.predict(dataset, return_decoder_lengths=True, trainer_kwargs=dict(QUIET))
-    padding = torch.arange(HORIZON) >= got.decoder_lengths[:, None]
+    result = model.predict(dataset, return_decoder_lengths=True, trainer_kwargs=dict(QUIET))
+    padding = torch.arange(HORIZON) >= result.decoder_lengths[:, None]
     assert padding.any()
-    for part in to_list(got.output):
+    for part in to_list(result.output):
         if part.is_floating_point():
             assert torch.equal(part.isnan(), padding)
 
@@ -250,7 +251,7 @@ def test_loss_object_can_be_used_for_a_second_model(name: str) -> None:
     fit(third, dataset)
 
 
-@every_case
+@parametrize_cases
 def test_plot_prediction_of_every_loss_is_a_figure(name: str) -> None:
     loss, dataset = make_case(name)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
@@ -261,15 +262,15 @@ def test_plot_prediction_of_every_loss_is_a_figure(name: str) -> None:
     plt.close("all")
 
 
-@pytest.mark.parametrize("weighted", ["MAE", "quantiles", "normal", "negative binomial"])
-def test_weights_multiply_the_loss(weighted: str) -> None:
-    loss, dataset = make_case(weighted, weight="weight")
+@pytest.mark.parametrize("name", ["MAE", "quantiles", "normal", "negative binomial"])
+def test_weights_multiply_the_loss(name: str) -> None:
+    loss, dataset = make_case(name, weight="weight")
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
     x, (y, weight) = collate(pick_samples(dataset), torch.float32)
     prediction = model(x).prediction.detach()
-    plain = model.loss(prediction, (y, None))
-    assert torch.isclose(model.loss(prediction, (y, 3 * torch.ones_like(weight))), 3 * plain)
-    assert not torch.isclose(model.loss(prediction, (y, weight)), plain)
+    unweighted = model.loss(prediction, (y, None))
+    assert torch.isclose(model.loss(prediction, (y, 3 * torch.ones_like(weight))), 3 * unweighted)
+    assert not torch.isclose(model.loss(prediction, (y, weight)), unweighted)
     fit(model, dataset)
 
 
@@ -299,7 +300,7 @@ def test_logging_metrics_are_logged_for_every_target() -> None:
 
 @pytest.mark.parametrize("name", ["variable decoders", "two targets with weights and lags"])
 def test_logging_metrics_mask_padding(name: str) -> None:
-    """pytorch-forecasting counts it, as forecasts of 0."""
+    """pytorch-forecasting would count padding as forecasts of 0."""
     dataset = configured(name)
     metrics = [MAE(), SMAPE() + MAE()]
     model = mLSTMTime.from_dataset(dataset, logging_metrics=metrics, **SMALL)
@@ -319,15 +320,15 @@ def test_logging_metrics_mask_padding(name: str) -> None:
         mae, smape = ((part * factor)[valid].mean() for part in (size, ratio))
         logged = trainer.callback_metrics
         assert logged[f"{tag}val_MAE"].item() == pytest.approx(mae.item(), rel=1e-4)
-        both = logged[f"{tag}val_{model.logging_metrics[1].name}"]
-        assert both.item() == pytest.approx((mae + smape).item(), rel=1e-4)
+        composite = logged[f"{tag}val_{model.logging_metrics[1].name}"]
+        assert composite.item() == pytest.approx((mae + smape).item(), rel=1e-4)
     assert model.logging_metrics[0] is not metrics[0]
 
 
 @pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), SMAPE() + MAE()], ids=["MAE", "q", "sum"])
 @pytest.mark.parametrize("transformation", [None, "log1p", "count", "softplus", "relu", "sqrt"])
 def test_transform_output_inverts_the_transformation(transformation: str | None, loss: Any) -> None:
-    """pytorch-forecasting forecasts 6 for a constant of 5, for log1p and for count."""
+    """In pytorch-forecasting, log1p and count turn a constant of 5 into a forecast of 6."""
     table = make_table()
     table["y"] = 0.25 + 0.01 * (table["t"] % 2)
     normalizer = EncoderNormalizer(transformation=transformation)
@@ -361,20 +362,20 @@ def test_networks_within_a_multi_loss_are_trained_and_saved() -> None:
     assert networks and networks <= set(model.state_dict())
     before = {name: model.state_dict()[name].clone() for name in networks}
     fit(model, dataset, steps=2)
-    moved = [name for name in networks if not torch.equal(model.state_dict()[name], before[name])]
-    assert set(moved) == networks
+    changed = [name for name in networks if not torch.equal(model.state_dict()[name], before[name])]
+    assert set(changed) == networks
 
 
 def test_output_of_another_model_can_be_read() -> None:
-    """pytorch-forecasting sets the transformation of a distribution with its first forecast."""
+    """pytorch-forecasting sets the transformation of a distribution at its first forecast."""
     loss, dataset = make_case("normal, softplus")
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
     x, _ = collate(pick_samples(dataset), torch.float32)
     raw = model(x)
     hyperparameters = {**model.hparams, "output_transformer": model.output_transformer}
-    fresh = mLSTMTime(**{**hyperparameters, "loss": loss})
+    second_model = mLSTMTime(**{**hyperparameters, "loss": loss})
     torch.manual_seed(1)
-    quantiles = fresh.to_quantiles(raw)
+    quantiles = second_model.to_quantiles(raw)
     torch.manual_seed(1)
     assert torch.equal(quantiles, model.to_quantiles(raw))
 
@@ -392,7 +393,7 @@ def test_untrained_counts_are_in_the_scale_of_the_data(loss: Any, size: float) -
 
 
 def test_linear_maps_learn_a_season_of_classes() -> None:
-    """Each class has a season of its own."""
+    """Every class has its season."""
     t = torch.arange(60)
     table = pd.DataFrame(
         {"t": t, "series": "s", "label": ["up" if n // 3 % 2 else "down" for n in t]}
@@ -404,8 +405,8 @@ def test_linear_maps_learn_a_season_of_classes() -> None:
     assert torch.equal(model.eval().to_prediction(model(x)), y)
 
 
-def test_monotone_constraints_are_kept() -> None:
-    """A forecast that falls with the price falls less if a constraint forbids it."""
+def test_monotone_constraints_take_effect() -> None:
+    """A forecast that decreases with the price decreases less if a constraint forbids it."""
     table = make_table()
     table["y"] = 10 - 3 * table["price"]
     dataset = make_dataset(table, time_varying_known_reals=["price"])

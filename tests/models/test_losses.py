@@ -1,4 +1,4 @@
-"""What a loss asks of a model: its parts, copies, defaults, and the way back to the data."""
+"""Losses: their metrics, copies, defaults and output sizes, and outputs in units of the data."""
 
 from copy import deepcopy
 from typing import Any
@@ -92,12 +92,12 @@ def test_primary_metrics_and_target_normalizers_are_listed_by_target() -> None:
     assert primary_metrics(MultiLoss([mae, rmse])) == [mae, rmse]
     assert primary_metrics(smape + rmse) == [smape]
     assert primary_metrics(MultiLoss([smape + rmse, mae])) == [smape, mae]
-    one, two = GroupNormalizer(), TorchNormalizer()
-    assert target_normalizers(one) == [one]
-    assert target_normalizers(MultiNormalizer([one, two])) == [one, two]
+    group, by_value = GroupNormalizer(), TorchNormalizer()
+    assert target_normalizers(group) == [group]
+    assert target_normalizers(MultiNormalizer([group, by_value])) == [group, by_value]
 
 
-def test_resolve_loss_defaults_to_the_kind_of_each_target() -> None:
+def test_resolve_loss_default_suits_the_kind_of_each_target() -> None:
     assert isinstance(resolve_loss(configured("no covariates"), None, "caller"), MAE)
     assert isinstance(resolve_loss(configured("categorical target"), None, "caller"), CrossEntropy)
     for name, kinds in (
@@ -113,14 +113,14 @@ def test_resolve_loss_defaults_to_the_kind_of_each_target() -> None:
 
 def test_resolve_loss_copies_one_loss_for_each_target() -> None:
     loss = NormalDistributionLoss(quantiles=[0.1, 0.9])
-    chosen = resolve_loss(configured("two targets"), loss, "caller")
-    assert [part.quantiles for part in chosen.metrics] == [[0.1, 0.9]] * 2
-    assert len({id(part) for part in (loss, *chosen.metrics)}) == 3
+    resolved = resolve_loss(configured("two targets"), loss, "caller")
+    assert [part.quantiles for part in resolved.metrics] == [[0.1, 0.9]] * 2
+    assert len({id(part) for part in (loss, *resolved.metrics)}) == 3
 
 
 def test_resolve_loss_takes_a_list_with_one_for_each_target() -> None:
-    chosen = resolve_loss(configured("two targets"), [MAPE(), QuantileLoss()], "caller")
-    assert [type(part) for part in chosen.metrics] == [MAPE, QuantileLoss]
+    resolved = resolve_loss(configured("two targets"), [MAPE(), QuantileLoss()], "caller")
+    assert [type(part) for part in resolved.metrics] == [MAPE, QuantileLoss]
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_clone_loss_copies_a_loss_that_holds_a_graph(make: Any) -> None:
 
 def test_rescale_of_rates_ignores_the_normalizer() -> None:
     output, scale = torch.randn(2, 3, 1), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    got = rescale(PoissonLoss(), output, scale, GroupNormalizer(transformation="relu"))
-    assert torch.equal(got[0], 2 * output[0] + 1)
-    assert torch.equal(got[1], 4 * output[1] + 3)
+    rates = rescale(PoissonLoss(), output, scale, GroupNormalizer(transformation="relu"))
+    assert torch.equal(rates[0], 2 * output[0] + 1)
+    assert torch.equal(rates[1], 4 * output[1] + 3)
 
 
-def test_resolve_loss_takes_integers_with_a_label_encoder_for_classes() -> None:
-    """NaNLabelEncoder of a target decides its kind, not the dtype of its column."""
+def test_resolve_loss_treats_integers_with_a_label_encoder_as_classes() -> None:
+    """The NaNLabelEncoder of a target decides, not the dtype of its column."""
     dataset = make_dataset(
         target="whole",
         time_varying_unknown_reals=[],
@@ -179,12 +179,12 @@ def test_from_dataset_defaults_to_a_loss_for_each_target(name: str, kinds: list[
     several = isinstance(dataset.target, list)
     assert isinstance(model.loss, MultiLoss) is several
     assert [type(part) for part in (model.loss.metrics if several else [model.loss])] == kinds
-    other = mLSTMTime.from_dataset(dataset, **SMALL)
-    assert other.loss is not model.loss
+    second_model = mLSTMTime.from_dataset(dataset, **SMALL)
+    assert second_model.loss is not model.loss
 
 
 @pytest.mark.parametrize("transformation", ["log1p", "count"])
-def test_rescale_clamps_at_zero_and_training_leads_back(transformation: str) -> None:
+def test_rescale_clamps_at_zero_with_a_positive_gradient(transformation: str) -> None:
     normalizer = EncoderNormalizer(transformation=transformation)
     output = torch.tensor([[[-3.0], [0.5]]], requires_grad=True)
     scale = torch.tensor([[0.5, 1.0]])
@@ -219,15 +219,15 @@ def test_point_forecast_without_the_median_is_interpolated(
     assert torch.allclose(point, torch.full((2, HORIZON), expected))
 
 
-def test_clone_loss_leaves_the_original_alone() -> None:
-    """What a metric has accumulated stays, whether its owner or the model is copied."""
+def test_clone_loss_does_not_change_the_original() -> None:
+    """The accumulated values of a metric stay, whether the loss or the model is copied."""
     dataset, loss = configured("no covariates"), MAE()
     loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
     model = mLSTMTime.from_dataset(dataset, loss=loss)
     assert loss.compute() == 1
     model.loss.update(torch.zeros(2, 6, 1), torch.ones(2, 6))
-    other = deepcopy(model)
+    model_copy = deepcopy(model)
     assert model.loss.compute() == 1
-    other.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
-    assert other.loss.compute() == 3
+    model_copy.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
+    assert model_copy.loss.compute() == 3
     assert model.loss.compute() == 1

@@ -1,4 +1,4 @@
-"""The network without its model: exported, in threads, and free of pytorch-forecasting."""
+"""The network without its model: independent of pytorch-forecasting, exported, and in threads."""
 
 import ast
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import torch
 from pytorch_forecasting.utils import to_list
 
 from helpers.datasets import collate, configured, pick_samples
-from helpers.models import every_configuration, shared_model
+from helpers.models import parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.models import mlstm_time
 from pytorch_forecasting_mlstm.models.mlstm_time.adapter import network_inputs
@@ -30,17 +30,17 @@ def test_network_imports_no_forecasting_framework(module: str) -> None:
     assert imported <= {"collections", "typing", "torch"}
 
 
-@every_configuration
-def test_network_forecasts_what_the_model_rescales(name: str) -> None:
+@parametrize_configurations
+def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
     model = shared_model(name)
     x, _ = collate(pick_samples(configured(name)))
     with torch.no_grad():
         forecasts = model.network(network_inputs(x))
         outputs, scales = zip(*forecasts, strict=True)
-        several = isinstance(configured(name).target, list)
+        is_list = isinstance(configured(name).target, list)
         rescaled = (
             model.transform_output(list(outputs), list(scales))
-            if several
+            if is_list
             else model.transform_output(outputs[0], scales[0])
         )
         expected = model(x).prediction
@@ -64,9 +64,9 @@ def test_network_runs_in_threads() -> None:
     batches = [network_inputs(collate(samples[start:])[0]) for start in range(8)]
 
     def forecast(inputs: Any) -> Any:
-        with torch.no_grad():  # which each thread sets for itself
+        with torch.no_grad():  # this setting is per thread
             return network(inputs)
 
     with ThreadPoolExecutor(4) as pool:
-        for got, inputs in zip(pool.map(forecast, batches), batches, strict=True):
-            assert_identical(tuple(got), tuple(forecast(inputs)))
+        for result, inputs in zip(pool.map(forecast, batches), batches, strict=True):
+            assert_identical(tuple(result), tuple(forecast(inputs)))

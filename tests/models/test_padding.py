@@ -1,4 +1,4 @@
-"""Masks, alignment and patches, each against a computation sample by sample."""
+"""Masks, alignment and patches, against computations sample by sample."""
 
 import numpy as np
 import pytest
@@ -21,21 +21,21 @@ def test_valid_steps_marks_as_many_steps_as_the_length(size: int, right: bool) -
 
 
 @pytest.mark.parametrize("size", [5, 7, 9])
-@pytest.mark.parametrize("given", [5, 6])
+@pytest.mark.parametrize("steps", [5, 6])
 @pytest.mark.parametrize("features", [(), (2,), (2, 3)])
 def test_align_right_moves_valid_steps_to_the_end(
-    features: tuple[int, ...], given: int, size: int
+    features: tuple[int, ...], steps: int, size: int
 ) -> None:
-    x = torch.arange(len(LENGTHS) * given * int(np.prod(features))).view(-1, given, *features)
-    moved = align_right(x, LENGTHS, size)
-    assert moved.shape == (len(LENGTHS), size, *features)
+    x = torch.arange(len(LENGTHS) * steps * int(np.prod(features))).view(-1, steps, *features)
+    aligned = align_right(x, LENGTHS, size)
+    assert aligned.shape == (len(LENGTHS), size, *features)
     for row, length in enumerate(LENGTHS):
-        assert torch.equal(moved[row, size - length :], x[row, :length])
+        assert torch.equal(aligned[row, size - length :], x[row, :length])
 
 
 def test_align_right_pads_an_empty_history() -> None:
-    moved = align_right(torch.ones(2, 0, 3), torch.zeros(2, dtype=torch.long), 4)
-    assert moved.shape == (2, 4, 3)
+    aligned = align_right(torch.ones(2, 0, 3), torch.zeros(2, dtype=torch.long), 4)
+    assert aligned.shape == (2, 4, 3)
 
 
 def test_fold_puts_steps_of_a_patch_side_by_side() -> None:

@@ -1,8 +1,8 @@
-"""Any table, dataset, loss and model: forecasts are in scale, or an error explains why not.
+"""For any table, dataset, loss and model, forecasts are in scale or an error explains why not.
 
-``make test`` tries 300, the same in every run, and ``make test-all`` 1000;
-``RANDOM_CONFIGURATIONS=3000 pytest tests/models/test_random_configurations.py`` tries as many new
-ones.
+``make test`` draws 300 cases, the same in every run, and ``make test-all`` 1000.
+``RANDOM_CONFIGURATIONS=3000 pytest tests/models/test_random_configurations.py`` draws 3000 new
+cases.
 """
 
 import os
@@ -36,15 +36,15 @@ from pytorch_forecasting_mlstm.models.base.losses.link import (
     target_normalizers,
 )
 
-#: Number of new ones; without it, they are the same in every run.
+#: Number of new cases; if it is unset, the cases are the same in every run.
 EXAMPLES = os.environ.get("RANDOM_CONFIGURATIONS")
 
 #: Errors of pytorch-forecasting on a table or a setting, before there is a model.
 UPSTREAM_REJECTS = (
     "filters should not remove entries all entries",  # every series is too short
-    "index 0 is out of bounds for axis 0 with size 0",  # no row is left after the lags
+    "index 0 is out of bounds for axis 0 with size 0",  # lags leave no row
     "zero-size array to reduction operation",  # likewise
-    "cannot set a frame with no defined index",  # there is no row
+    "cannot set a frame with no defined index",  # there are no rows
     "Found array with 0 sample(s)",  # likewise
     "Time difference between steps has been identified as larger than 1",
     "values were found to be NA or infinite",
@@ -53,16 +53,16 @@ UPSTREAM_REJECTS = (
     "EncoderNormalizer is only allowed if min_encoder_length > 1",
     "Set `add_nan=True` to allow unknown categories",  # of a constant_fill_strategy
     "can't convert np.ndarray of type numpy.object_",  # labels beside reals of a GroupNormalizer
-    "torch.finfo() requires a floating point input type",  # softplus of whole numbers
+    "torch.finfo() requires a floating point input type",  # softplus of integers
     "The feature names should match",  # lags of a covariate that scikit-learn scales
-    "Unable to coerce list of <class 'torch.Tensor'>",  # lags of a target of a TorchNormalizer
-    "unhashable type: 'numpy.ndarray'",  # filling in one of several targets
-    "stack expects each tensor to be equal size",  # filling in what an encoder scales by itself
+    "Unable to coerce list of <class 'torch.Tensor'>",  # lags of a target with a TorchNormalizer
+    "unhashable type: 'numpy.ndarray'",  # a fill value for one of several targets
+    "stack expects each tensor to be equal size",  # a fill value with an EncoderNormalizer
 )
 
 
 class RejectedError(Exception):
-    """pytorch-forecasting or the model has said what is wrong."""
+    """pytorch-forecasting or the model raised an expected error."""
 
 
 def build(make: Any, *arguments: Any, **options: Any) -> TimeSeriesDataSet:
@@ -75,8 +75,8 @@ def build(make: Any, *arguments: Any, **options: Any) -> TimeSeriesDataSet:
         raise
 
 
-def ask(call: Any, *arguments: Any, **options: Any) -> Any:
-    """Call this package, whose errors must start with the name of the model."""
+def call_model(call: Any, *arguments: Any, **options: Any) -> Any:
+    """Call this package; an expected error starts with the name of the model."""
     try:
         return call(*arguments, **options)
     except (TypeError, ValueError) as error:
@@ -95,9 +95,9 @@ def forecast(case: Case) -> mLSTMTime:
     """Train and predict; assert that predictions are in the scale of the data."""
     torch.manual_seed(0)
     dataset = build(TimeSeriesDataSet, case.table, **case.dataset)
-    model = ask(mLSTMTime.from_dataset, dataset, **case.model)
-    ask(train, model, dataset, case.steps)
-    out = ask(
+    model = call_model(mLSTMTime.from_dataset, dataset, **case.model)
+    call_model(train, model, dataset, case.steps)
+    out = call_model(
         model.predict,
         dataset if case.later is None else case.later,
         mode=case.mode,
@@ -119,9 +119,9 @@ def forecast(case: Case) -> mLSTMTime:
         values = [dataset.data["target"][number]]
         if case.later is not None:
             values.append(torch.as_tensor(case.later[name].to_numpy(copy=True)))
-        if name in dataset.constant_fill_strategy:  # what stands in gaps is data, too
+        if name in dataset.constant_fill_strategy:  # fill values are data, too
             values.append(torch.tensor([dataset.constant_fill_strategy[name]]))
-        known = torch.cat([part.double() for part in values])  # a hole may be where lags take rows
+        known = torch.cat([part.double() for part in values])  # may be NaN in rows lost to lags
         scale = scales[number][:, 1].repeat_interleave(lengths).double().abs()
         assert_in_scale(
             points,
@@ -135,18 +135,18 @@ def forecast(case: Case) -> mLSTMTime:
 
 
 def forecast_ahead(case: Case, model: mLSTMTime) -> None:
-    """Forecast the steps after the table, with everything that is known left as it was."""
+    """Forecast the steps after the table, with the last known values of all variables."""
     table = case.table if case.later is None else case.later
     last = table.sort_values("t").groupby(["shop", "item"]).tail(1)
     horizon = case.dataset["max_prediction_length"]
     future = pd.concat([last.assign(t=last["t"] + step) for step in range(1, horizon + 1)])
-    long = ask(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
+    forecasts = call_model(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
     targets = to_list(case.dataset["target"])
-    assert len(long) == len(last) * horizon * len(targets)
+    assert len(forecasts) == len(last) * horizon * len(targets)
     for name in targets:
-        rows = long[long["target"] == name] if len(targets) > 1 else long
+        rows = forecasts[forecasts["target"] == name] if len(targets) > 1 else forecasts
         assert name == "label" or np.isfinite(rows["prediction"].to_numpy(float)).all()
-    steps = long.groupby(["shop", "item"])["t"].agg(["min", "max"])
+    steps = forecasts.groupby(["shop", "item"])["t"].agg(["min", "max"])
     ends = last.set_index(["shop", "item"])["t"].loc[steps.index]
     assert (steps["min"] == ends + 1).all() and (steps["max"] == ends + horizon).all()
 
@@ -154,39 +154,44 @@ def forecast_ahead(case: Case, model: mLSTMTime) -> None:
 def assert_in_scale(
     points: Tensor, values: Tensor, scale: Tensor, normalizer: Any, loss: Any, centered: bool
 ) -> None:
-    """Assert that forecasts are no farther from the data than 100 times their range.
+    """Assert that forecasts are no farther from the data than 100 times the range of the data.
 
-    This holds in the space of the transformation, if there is one. A constant history has no scale:
-    that of the normalizer takes its place.
+    Distances are measured after the transformation, if there is one. If the history is constant,
+    the scale of the normalizer replaces its range.
     """
-    made = points.double()
+    forecasts = points.double()
     transformation = normalizer.transformation
     in_logs = link_of(loss) is Link.LOG_RATE or transformation == "log1p"
     if in_logs:  # pytorch-forecasting inverts log1p by exp
-        values, made = values.clamp_min(0).log1p(), made.clamp_min(1e-300).log()
+        values, forecasts = values.clamp_min(0).log1p(), forecasts.clamp_min(1e-300).log()
         scale = torch.maximum(scale, torch.ones_like(scale))
     elif transformation == "count":  # and softplus of y + 1 by softplus, but for samples by -1
         samples = isinstance(loss, NormalDistributionLoss | MultivariateNormalDistributionLoss)
         back = torch.tensor(1.0).add if samples else normalizer.get_transform("softplus")["forward"]
-        # softplus comes no closer to values below 0 than its limit
-        values, made = torch.maximum(values + 1, back(torch.zeros_like(values))), back(made)
+        # softplus maps values below 0 to its limit
+        values, forecasts = (
+            torch.maximum(values + 1, back(torch.zeros_like(values))),
+            back(forecasts),
+        )
     else:
-        values, made = (normalizer.preprocess(y.float()).double() for y in (values, made))
-        values = values[values.isfinite()]  # more of a later table is undefined than what is read
+        values, forecasts = (normalizer.preprocess(y.float()).double() for y in (values, forecasts))
+        values = values[
+            values.isfinite()
+        ]  # a later table may have undefined values that are unread
     low, high = values.min(), values.max()
     reach = torch.maximum(high - low, scale)
     if not centered:  # the scale is the distance of the target from 0
         reach = torch.maximum(reach, values.abs().max())
     if isinstance(loss, LogNormalDistributionLoss):  # its mean grows with the square
         reach = reach * (1 + reach)
-    reach = 100 * reach.reshape(-1, *[1] * (made.ndim - 1))
+    reach = 100 * reach.reshape(-1, *[1] * (forecasts.ndim - 1))
     reach = reach + 1e-6 * max(low.abs(), high.abs())  # samples of a distribution are rounded
-    if transformation in ("softplus", "logit"):  # near their limit of 1e-7, all is rounding
+    if transformation in ("softplus", "logit"):  # rounding dominates near their limit of 1e-7
         reach = reach + 1
-    assert (made - high <= reach).all(), (made.max(), high, reach.min())
-    # with a transformation, what is far below is near its limit: exp(-1000) is 0
+    assert (forecasts - high <= reach).all(), (forecasts.max(), high, reach.min())
+    # with a transformation, low values approach its limit: exp(-1000) is 0
     if transformation is None and not in_logs:
-        assert (low - made <= reach).all(), (made.min(), low, reach.min())
+        assert (low - forecasts <= reach).all(), (forecasts.min(), low, reach.min())
 
 
 def shorten(message: str) -> str:
@@ -197,7 +202,7 @@ def shorten(message: str) -> str:
 @pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.slow_matrix)])
 def test_forecasts_are_in_scale_or_rejected(count: int) -> None:
     outcomes: Counter[str] = Counter()
-    ahead: Counter[bool] = Counter()
+    accepted: Counter[bool] = Counter()
 
     @settings(
         max_examples=int(EXAMPLES or count),
@@ -210,7 +215,7 @@ def test_forecasts_are_in_scale_or_rejected(count: int) -> None:
     @given(cases())
     def run(case: Case) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of scales, lengths and unknown labels
+            warnings.simplefilter("ignore")  # about scales, lengths and unknown labels
             try:
                 model = forecast(case)
                 outcomes["forecast"] += 1
@@ -219,11 +224,11 @@ def test_forecasts_are_in_scale_or_rejected(count: int) -> None:
                 return
             try:
                 forecast_ahead(case, model)
-                ahead[True] += 1
+                accepted[True] += 1
             except RejectedError:
-                ahead[False] += 1
+                accepted[False] += 1
 
     run()
-    # a test of rejections alone would show nothing
+    # most cases should not be rejections, which show little
     assert outcomes["forecast"] > 0.25 * outcomes.total(), outcomes.most_common()
-    assert ahead[True] > 0.25 * ahead.total(), ahead
+    assert accepted[True] > 0.25 * accepted.total(), accepted

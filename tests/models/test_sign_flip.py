@@ -1,4 +1,4 @@
-"""Random sign flips: training negates each sample with probability 0.5, nothing else does."""
+"""Random sign flips: only training negates samples, each with probability 0.5."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL, make_model
-from helpers.tolerances import assert_close, assert_complains, assert_identical
+from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
-def batch_of(dataset: TimeSeriesDataSet) -> dict[str, Any]:
+def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=16)))
     return convert(x, torch.float64)
 
 
 def negate(x: dict[str, Any]) -> dict[str, Any]:
     """Negate every history, relative to the center of the normalizer."""
-    several = isinstance(x["encoder_target"], list)
+    is_list = isinstance(x["encoder_target"], list)
     negated = [
         2 * scale[:, :1] - y
         for y, scale in zip(to_list(x["encoder_target"]), to_list(x["target_scale"]), strict=True)
     ]
-    return {**x, "encoder_target": negated if several else negated[0]}
+    return {**x, "encoder_target": negated if is_list else negated[0]}
 
 
 @torch.no_grad()
@@ -80,8 +80,8 @@ def test_training_negates_each_sample_or_leaves_it(name: str, loss: Any, normali
     model = make_model(
         dataset, loss=loss, random_sign_flip=True, dropout=0.0, instance_normalization=normalize
     )
-    x = batch_of(dataset)
-    plain = torch.cat(forecasts(model, x), dim=-1)
+    x = first_batch(dataset)
+    unflipped = torch.cat(forecasts(model, x), dim=-1)
     flipped = torch.cat(
         [
             2 * scale[:, :1, None] - forecast
@@ -91,25 +91,26 @@ def test_training_negates_each_sample_or_leaves_it(name: str, loss: Any, normali
         ],
         dim=-1,
     )
-    assert ((plain - flipped).abs().amax((1, 2)) > 1e-3).all()
+    assert ((unflipped - flipped).abs().amax((1, 2)) > 1e-3).all()
     model.train()
     masks = []
     for _ in range(4):
-        got = torch.cat(forecasts(model, x), dim=-1)
-        mask = (got - plain).abs().amax((1, 2)) > (got - flipped).abs().amax((1, 2))
-        assert_close(got, torch.where(mask[:, None, None], flipped, plain))
-        assert 1 <= mask.sum() <= 15  # independent: all 16 are the same once in 30 000 times
+        actual = torch.cat(forecasts(model, x), dim=-1)
+        to_unflipped, to_flipped = ((actual - y).abs().amax((1, 2)) for y in (unflipped, flipped))
+        mask = to_unflipped > to_flipped
+        assert_close(actual, torch.where(mask[:, None, None], flipped, unflipped))
+        assert 1 <= mask.sum() <= 15  # 16 independent draws are all equal once in 30,000 times
         masks.append(mask)
-    # of 64 samples, fewer than 12 or more than 52 are flipped once in three million times
+    # fewer than 12 or more than 52 of 64 samples are flipped once in three million times
     assert 12 <= torch.stack(masks).sum() <= 52
 
 
 @pytest.mark.parametrize("length", [0, 1, HISTORY])
 def test_training_never_negates_a_constant_history(length: int) -> None:
-    """It equals its flipped self, and would be trained on two futures."""
+    """It equals its negation, so that the model would train on two futures of one history."""
     dataset = make_dataset(min_encoder_length=0, add_encoder_length=False)
     model = make_model(dataset, random_sign_flip=True, dropout=0.0)
-    x = batch_of(dataset)
+    x = first_batch(dataset)
     x["encoder_target"] = torch.full_like(x["encoder_target"], 7.3)
     x["encoder_lengths"] = torch.full_like(x["encoder_lengths"], length)
     expected = forecasts(model, x)[0]
@@ -122,21 +123,21 @@ def test_training_negates_targets_that_vary_without_constant_ones() -> None:
     dataset = configured("two targets")
     model = make_model(dataset, random_sign_flip=True, dropout=0.0)
     with torch.no_grad():
-        # or each would depend on what the memory reads of the other
+        # else a forecast would depend on the other target through the memory
         model.network.residual_head.weight.zero_()
-    x = batch_of(dataset)
+    x = first_batch(dataset)
     x["encoder_target"][1] = torch.full_like(x["encoder_target"][1], 7.3)
-    plain = forecasts(model, x)
+    unflipped = forecasts(model, x)
     first, second = forecasts(model.train(), x)
-    assert (first - plain[0]).abs().max() > 1e-3
-    assert_close(second, plain[1])
+    assert (first - unflipped[0]).abs().max() > 1e-3
+    assert_close(second, unflipped[1])
 
 
 @pytest.mark.parametrize("flip", [True, False])
 def test_evaluation_never_negates(flip: bool) -> None:
     dataset = configured("no covariates")
     model = make_model(dataset, random_sign_flip=flip, dropout=0.0)
-    x = batch_of(dataset)
+    x = first_batch(dataset)
     expected = forecasts(model, x)
     for _ in range(5):
         assert_identical(tuple(forecasts(model, x)), tuple(expected))
@@ -153,16 +154,16 @@ def flips(dataset: TimeSeriesDataSet, **changes: Any) -> bool:
 def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
-    can = not reads and "label" not in dataset.target_names
+    is_supported = not reads and "label" not in dataset.target_names
     model = mLSTMTime.from_dataset(dataset, **SMALL, max_encoder_length=64)
-    assert model.random_sign_flip == can
+    assert model.random_sign_flip == is_supported
     for changes in ({"max_encoder_length": 63}, {"random_sign_flip": False}):
         with patch.dict(model.hparams, changes):
             assert not model.random_sign_flip
-    if can:
+    if is_supported:
         assert flips(dataset, random_sign_flip=True)
         return
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, random_sign_flip=True),
         "mLSTMTime: random_sign_flip must be False here, as",
         *(reads & {"price", "noise", "region"}),
@@ -170,16 +171,16 @@ def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) ->
     )
 
 
-class Lopsided(MAE):
-    """A custom loss: an excess costs twice as much as a lack."""
+class AsymmetricMAE(MAE):
+    """A custom loss in which an excess costs twice as much as a shortfall."""
 
     def loss(self, y_pred: Any, target: Tensor) -> Tensor:
         error = self.to_prediction(y_pred) - target
         return torch.where(error > 0, 2 * error, -error)
 
 
-class Steep(RMSE):
-    """Another one, which may be anything."""
+class CustomRMSE(RMSE):
+    """A custom loss, whose symmetry is unknown."""
 
 
 @pytest.mark.parametrize(
@@ -192,15 +193,15 @@ class Steep(RMSE):
         (NormalDistributionLoss(), "NormalDistributionLoss"),
         (MAE() + SMAPE(), "SMAPE()"),
         (SMAPE() + MAE(), "SMAPE()"),
-        (Lopsided(), "Lopsided()"),
-        (Steep(), "Steep()"),
+        (AsymmetricMAE(), "AsymmetricMAE()"),
+        (CustomRMSE(), "CustomRMSE()"),
     ],
     ids=str,
 )
 def test_default_is_off_for_an_asymmetric_loss(loss: Any, metric: str) -> None:
     dataset = shared_dataset(target_normalizer=EncoderNormalizer())
     assert not flips(dataset, loss=loss, max_encoder_length=64)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "mLSTMTime: random_sign_flip",
         f"as {metric}",
@@ -224,7 +225,7 @@ def test_default_is_off_if_one_of_several_losses_is_asymmetric() -> None:
     dataset = configured("two targets")
     loss = MultiLoss([MAE(), SMAPE()])
     assert not flips(dataset, loss=loss, max_encoder_length=64)
-    assert_complains(
+    assert_raises_mentioning(
         lambda: mLSTMTime.from_dataset(dataset, loss=loss, random_sign_flip=True),
         "as SMAPE() does not treat",
     )
@@ -236,15 +237,15 @@ def test_default_follows_a_changed_loss(tmp_path: Path) -> None:
     trainer = fit(model, dataset)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     assert mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt").random_sign_flip
-    other = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt", loss=SMAPE())
-    assert not other.random_sign_flip
+    with_smape = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt", loss=SMAPE())
+    assert not with_smape.random_sign_flip
     model.loss = SMAPE()
     assert not model.random_sign_flip
     fit(model, dataset)
 
 
-def jumps() -> TimeSeriesDataSet:
-    """Make series of noise, as long as one window, all of which end higher than they begin."""
+def make_jumps() -> TimeSeriesDataSet:
+    """Make series of noise with the length of one window, which all rise after the history."""
     rng = np.random.default_rng(0)
     steps = HISTORY + HORIZON
     y = rng.normal(size=(200, steps)) + (np.arange(steps) >= HISTORY)
@@ -264,7 +265,7 @@ def jumps() -> TimeSeriesDataSet:
 
 
 def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
-    dataset = jumps()
+    dataset = make_jumps()
     rises = {}
     for flip in (True, False):
         torch.manual_seed(0)
@@ -272,7 +273,7 @@ def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
             dataset, random_sign_flip=flip, learning_rate=1e-2, hidden_size=16, num_heads=2
         )
         fit(model, dataset, steps=60, batch_size=50)
-        x = batch_of(dataset)
+        x = first_batch(dataset)
         forecast = forecasts(model.double().eval(), x)[0]
         rises[flip] = (forecast.mean() - x["encoder_target"].mean()).item()
     assert abs(rises[True]) < 0.4 < 0.8 < rises[False], rises  # 0.29 and 0.90

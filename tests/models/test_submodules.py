@@ -1,4 +1,4 @@
-"""Parts of the network, each against a computation written apart from it."""
+"""Submodules of the network, against independent computations."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_feature_selector_selects_columns_and_appends_embeddings() -> None:
 
 def test_categorical_embedding_looks_up_codes_and_sums_groups() -> None:
     tables = {
-        "values": EmbeddingTable(4, 3, [2]),  # a name that modules of torch have for something else
+        "values": EmbeddingTable(4, 3, [2]),  # the name of a method of nn.ModuleDict
         "group": EmbeddingTable(5, 2, [0, 1]),
         "padded": EmbeddingTable(4, 3, [2], zero_padding=True),
     }
@@ -53,7 +53,7 @@ def test_patch_embedding_maps_valid_steps_and_their_marks() -> None:
     tokens = PatchEmbedding(step_size=2, patch_length=3, hidden_size=4).double()
     features = torch.randn(len(LENGTHS), 6, 2, dtype=torch.float64)
     mask = valid_steps(LENGTHS, 6, right=True)
-    got, got_mask = tokens(features.masked_fill(~mask[..., None], torch.nan), mask)
+    actual, actual_mask = tokens(features.masked_fill(~mask[..., None], torch.nan), mask)
     weight, bias = (part.detach().numpy() for part in tokens.projection.parameters())
     for row in range(len(LENGTHS)):
         for patch in range(2):
@@ -61,11 +61,11 @@ def test_patch_embedding_maps_valid_steps_and_their_marks() -> None:
             flat = np.concatenate(
                 [[*features[row, t], 1.0] if mask[row, t] else [0.0] * 3 for t in steps]
             )
-            assert_close(got[row, patch], torch.from_numpy(weight @ flat + bias))
-            assert got_mask[row, patch] == any(mask[row, t] for t in steps)
+            assert_close(actual[row, patch], torch.from_numpy(weight @ flat + bias))
+            assert actual_mask[row, patch] == any(mask[row, t] for t in steps)
 
 
-def moving_average_of(y: np.ndarray, width: int) -> np.ndarray:
+def reference_moving_average(y: np.ndarray, width: int) -> np.ndarray:
     """Average over ``width`` steps around each step, the longer half ahead, with repeated ends."""
     left, right = (width - 1) // 2, width // 2
     padded = np.concatenate([np.full(left, y[0]), y, np.full(right, y[-1])])
@@ -81,16 +81,16 @@ def test_decomposition_linear_maps_three_components_of_the_unpadded_history(
         for parameter in linear.parameters():
             parameter.normal_()
     series, y, mask = ragged(7, right=True)
-    got = linear(y.masked_fill(~mask, 0), mask)
+    actual = linear(y.masked_fill(~mask, 0), mask)
     for row, values in enumerate(series):
         components = np.zeros((3, len(values)))
         if len(values):
-            trend, smooth = (moving_average_of(values, width) for width in widths)
+            trend, smooth = (reference_moving_average(values, width) for width in widths)
             components = np.stack([trend, smooth - trend, values - smooth])
-        for component, name, mapped in zip(components, COMPONENTS, got[row].T, strict=True):
+        for component, name, output in zip(components, COMPONENTS, actual[row].T, strict=True):
             weights = getattr(linear, name).weight.detach().numpy()
             expected = weights[:, 7 - len(values) :] @ component
-            assert_close(mapped, torch.from_numpy(expected))
+            assert_close(output, torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 24, 25])
@@ -101,18 +101,18 @@ def test_moving_average_equals_series_decomposition(
 ) -> None:
     y = torch.randn(3, length, dtype=dtype)
     _, expected = SeriesDecomposition(steps)(y.double()[..., None])
-    got = moving_average(y, steps)
-    assert got.dtype == dtype
-    # cumulative sums of 360 steps of size 1 reach about 40, whose rounding is divided by the steps
+    actual = moving_average(y, steps)
+    assert actual.dtype == dtype
+    # cumulative sums of 360 steps of size 1 reach about 40; their rounding is divided by the steps
     precision = 40 * torch.finfo(dtype).eps
-    assert (got - expected[..., 0]).abs().max() <= precision
+    assert (actual - expected[..., 0]).abs().max() <= precision
 
 
 @pytest.mark.parametrize("steps", [3, 25, 171])
-def test_moving_average_of_a_high_level_keeps_its_digits(steps: int) -> None:
+def test_moving_average_is_precise_at_a_high_level(steps: int) -> None:
     y = 1e6 + torch.randn(3, 512)
     expected = moving_average(y.double(), steps)
-    # three roundings at a level of 1e6: of the mean, of the difference from it, of the result
+    # the mean, the difference from it and the result are rounded at a level of 1e6
     assert (moving_average(y, steps) - expected).abs().max() <= 3 * 1e6 * torch.finfo(y.dtype).eps
 
 
@@ -126,5 +126,5 @@ def test_decomposition_linear_starts_near_zero() -> None:
     """The first forecast is the mean of the history, whatever its shape."""
     y = torch.randn(100, 30)
     mask = torch.ones_like(y, dtype=torch.bool)
-    first = DecompositionLinear(30, 4, (5, 3))(y, mask).sum(-1)
-    assert first.abs().mean() < 0.05
+    output = DecompositionLinear(30, 4, (5, 3))(y, mask).sum(-1)
+    assert output.abs().mean() < 0.05

@@ -1,4 +1,4 @@
-"""mLSTMTime in training: every parameter learns, patterns are learned, and copies keep them."""
+"""Training of mLSTMTime: gradients of every parameter, learned patterns, and copied models."""
 
 import pickle
 from copy import deepcopy
@@ -32,7 +32,7 @@ from pytorch_forecasting_mlstm import mLSTMTime
 def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]:
     """Return the gradient of the loss by every parameter, in float64 and without dropout.
 
-    No weight is at a special value, such as 0.
+    The weights are perturbed, so that none is at a special value such as 0.
     """
     model = model.double().eval()
     with torch.no_grad():
@@ -50,14 +50,14 @@ def test_every_parameter_has_a_gradient(name: str) -> None:
         dataset,
         **SMALL,
         num_layers=2,
-        # a history of one step is its own mean: normalized, it is 0
+        # a history of one step is its mean, and normalizes to 0
         instance_normalization=dataset.max_encoder_length > 1,
     )
     for parameter, gradient in gradients(model, dataset).items():
         assert gradient is not None, parameter
         assert gradient.isfinite().all(), parameter
         if dataset.max_encoder_length == 1 and ("season" in parameter or "cycle" in parameter):
-            continue  # a single step is all trend
+            continue  # a single step has no season and no cycle
         assert gradient.abs().max() > 1e-9, parameter
 
 
@@ -70,8 +70,8 @@ def test_every_parameter_of_an_untrained_model_has_a_gradient() -> None:
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def make_sines(**special: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
-    """Make eight sines of period 24 around 10 ± 3, noise 0.05; the last 36 steps are held out."""
+def make_sines(**changes: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
+    """Make eight noisy sines of period 24 around 10 ± 3; hold out the last 36 steps."""
     rng = np.random.default_rng(0)
     t = np.arange(200)
     series = []
@@ -82,19 +82,19 @@ def make_sines(**special: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
         series.append(pd.DataFrame({"series": str(number), "t": t, "y": noisy, "label": label}))
     table = pd.concat(series, ignore_index=True)
     training = make_dataset(
-        table[table["t"] < 164], max_encoder_length=48, max_prediction_length=12, **special
+        table[table["t"] < 164], max_encoder_length=48, max_prediction_length=12, **changes
     )
     return training, TimeSeriesDataSet.from_dataset(training, table, min_prediction_idx=164)
 
 
 def mean_error(model: mLSTMTime, dataset: TimeSeriesDataSet) -> float:
     """Return the mean absolute error of the model's predictions."""
-    got = model.predict(dataset, return_y=True, trainer_kwargs=dict(QUIET))
-    return (got.output - got.y[0]).abs().mean().item()
+    result = model.predict(dataset, return_y=True, trainer_kwargs=dict(QUIET))
+    return (result.output - result.y[0]).abs().mean().item()
 
 
 def test_model_learns_noisy_sines() -> None:
-    """To less than twice the noise; the error of a constant is 1.9, that of the last value 2.6."""
+    """The error is below twice the noise; a constant has 1.9, and the last value 2.6."""
     training, validation = make_sines()
     sizes = {"hidden_size": 16, "num_heads": 2, "patch_length": 4}
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, **sizes)
@@ -104,19 +104,19 @@ def test_model_learns_noisy_sines() -> None:
 
 
 def test_model_learns_the_season_of_a_label() -> None:
-    """The season has no noise; a guess is right in half of the cases."""
+    """The season has no noise; guessing would be right half of the time."""
     training, validation = make_sines(
         target="label", target_normalizer=NaNLabelEncoder(), time_varying_unknown_reals=[]
     )
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, hidden_size=16, num_heads=2)
     fit(model, training, steps=30, batch_size=32)
-    got = model.predict(validation, return_y=True, trainer_kwargs=dict(QUIET))
-    accuracy = (got.output == got.y[0]).float().mean().item()
+    result = model.predict(validation, return_y=True, trainer_kwargs=dict(QUIET))
+    accuracy = (result.output == result.y[0]).float().mean().item()
     assert accuracy > 0.95
 
 
 def test_model_learns_from_a_known_covariate() -> None:
-    """The history says nothing about the next steps; the error of the best constant is 4."""
+    """The history does not determine the next steps; the error of the best constant is 4."""
     rng = np.random.default_rng(0)
     table = make_table(n_series=4, steps=60)
     table["switch"] = rng.choice([-1.0, 1.0], len(table))
@@ -133,7 +133,7 @@ def test_model_learns_from_a_known_covariate() -> None:
 
 
 def test_model_learns_from_a_static_variable_without_history() -> None:
-    """Series around 0 and 10, before their first value; the error of the best constant is 5."""
+    """Series are at 0 or 10, and forecasts have no history; the best constant has an error of 5."""
     rng = np.random.default_rng(0)
     table = pd.concat(
         pd.DataFrame(
@@ -163,7 +163,7 @@ def test_model_learns_from_a_static_variable_without_history() -> None:
 
 
 def make_cues() -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
-    """Make noise; a word early in the history, at least 6 steps back, says if 2 or -2 follows."""
+    """Make noise that ends at 2 or -2, as a word at least 6 steps earlier in the history says."""
     rng = np.random.default_rng(0)
     episodes = []
     for series in range(60):
@@ -185,7 +185,7 @@ def make_cues() -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
     return training, TimeSeriesDataSet.from_dataset(training, table[table["t"] >= 16])
 
 
-def test_memory_carries_a_cue_that_the_linear_maps_cannot_see() -> None:
+def test_memory_carries_a_cue_that_the_linear_maps_do_not_read() -> None:
     training, validation = make_cues()
     errors = []
     for memory in (None, SilentMemory()):
@@ -196,7 +196,7 @@ def test_memory_carries_a_cue_that_the_linear_maps_cannot_see() -> None:
         fit(model, training, steps=30, batch_size=60)
         errors.append(mean_error(model, validation))
     assert errors[0] < 0.8
-    assert errors[1] > 1.5  # at chance: 2
+    assert errors[1] > 1.5  # guessing gives 2
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
@@ -213,7 +213,7 @@ def test_model_trains_in_other_precisions(precision: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: Any) -> tuple[mLSTMTime, TimeSeriesDataSet, Path]:
-    """Return a model with nothing at its default, trained for two steps, and its checkpoint."""
+    """Return a model without default arguments, trained for two steps, and its checkpoint."""
     seed_everything(0, verbose=False)
     path = tmp_path_factory.mktemp("trained") / "model.ckpt"
     dataset = make_dataset(
@@ -244,11 +244,11 @@ def test_checkpoint_gives_the_same_model(trained: tuple[mLSTMTime, Any, Path]) -
     assert loaded.loss.quantiles == model.loss.quantiles
     expected = raw_forecast(model, dataset)[0]
     assert torch.equal(raw_forecast(loaded, dataset)[0], expected)
-    other = mLSTMTime.from_dataset(dataset, **{**SMALL, "loss": QuantileLoss([0.2, 0.5, 0.7])})
-    assert not torch.allclose(raw_forecast(other, dataset)[0], expected, rtol=1e-3)
+    untrained = mLSTMTime.from_dataset(dataset, **{**SMALL, "loss": QuantileLoss([0.2, 0.5, 0.7])})
+    assert not torch.allclose(raw_forecast(untrained, dataset)[0], expected, rtol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:If predicting, no randomization:UserWarning")  # of any dataset
+@pytest.mark.filterwarnings("ignore:If predicting, no randomization:UserWarning")
 def test_loaded_model_predicts_a_table(trained: tuple[mLSTMTime, Any, Path]) -> None:
     model, dataset, path = trained
     loaded = mLSTMTime.load_from_checkpoint(path)
@@ -256,14 +256,14 @@ def test_loaded_model_predicts_a_table(trained: tuple[mLSTMTime, Any, Path]) -> 
     expected = model.predict(
         TimeSeriesDataSet.from_dataset(dataset, table, predict=True), trainer_kwargs=dict(QUIET)
     )
-    got = loaded.predict(table, return_index=True, trainer_kwargs=dict(QUIET))
-    assert got.output.shape == (3, HORIZON)
-    assert got.index["t"].tolist() == [26, 26, 26]
-    assert torch.equal(got.output, expected)
+    result = loaded.predict(table, return_index=True, trainer_kwargs=dict(QUIET))
+    assert result.output.shape == (3, HORIZON)
+    assert result.index["t"].tolist() == [26, 26, 26]
+    assert torch.equal(result.output, expected)
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
-def test_training_goes_on_from_a_checkpoint(trained: tuple[mLSTMTime, Any, Path]) -> None:
+def test_training_continues_from_a_checkpoint(trained: tuple[mLSTMTime, Any, Path]) -> None:
     model, dataset, path = trained
     loaded = mLSTMTime.load_from_checkpoint(path)
     trainer = Trainer(max_steps=4, max_epochs=-1, enable_checkpointing=False, **QUIET)
@@ -278,22 +278,22 @@ def test_training_goes_on_from_a_checkpoint(trained: tuple[mLSTMTime, Any, Path]
 
 
 @pytest.mark.parametrize(
-    "copy",
+    "make_copy",
     [deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
     ids=["deepcopy", "pickle"],
 )
 @pytest.mark.parametrize("name", ["all covariates", "two targets"])
-def test_trained_model_is_copied(name: str, copy: Any) -> None:
+def test_copied_model_is_independent_and_trains(name: str, make_copy: Any) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset, **SMALL)
     fit(model, dataset, steps=1, limit_train_batches=2)  # stops after a training step
-    other = copy(model)
+    model_copy = make_copy(model)
     expected = raw_forecast(model, dataset)
-    for got, forecast in zip(raw_forecast(other, dataset), expected, strict=True):
-        assert torch.equal(got, forecast)
+    for of_copy, of_model in zip(raw_forecast(model_copy, dataset), expected, strict=True):
+        assert torch.equal(of_copy, of_model)
     with torch.no_grad():
         model.network.residual_head.bias += 1
     changed = raw_forecast(model, dataset)
-    for got, forecast in zip(raw_forecast(other, dataset), changed, strict=True):
-        assert not torch.equal(got, forecast)
-    fit(other.train(), dataset)
+    for of_copy, of_model in zip(raw_forecast(model_copy, dataset), changed, strict=True):
+        assert not torch.equal(of_copy, of_model)
+    fit(model_copy.train(), dataset)

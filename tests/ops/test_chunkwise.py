@@ -1,7 +1,7 @@
-"""What the fast path chooses by size and by gates: every choice gives the same numbers.
+"""The choices of the fast path, by size and by gates, all give the same numbers.
 
-The theorems themselves are in test_functional.py and test_layer.py, which take the choice that the
-data lead to.
+Its mathematical properties are tested in test_functional.py and test_layer.py, with whatever choice
+the data lead to.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import bac
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """List how the steps were weighed, pass by pass."""
-    seen: list[str] = []
+def decay_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record how every pass computed its decays."""
+    calls: list[str] = []
 
     def spy(name: str) -> None:
         original = getattr(decay, name)
 
-        def counted(*gates: Tensor) -> decay.ChunkDecays:
-            seen.append(name)
+        def recorded(*gates: Tensor) -> decay.ChunkDecays:
+            calls.append(name)
             return original(*gates)
 
-        monkeypatch.setattr(decay, name, counted)
+        monkeypatch.setattr(decay, name, recorded)
 
     spy("_factored")
     spy("_exact")
-    return seen
+    return calls
 
 
-def ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the way of a trace or an accelerator: no question to the data."""
+def forbid_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend to trace or to run on an accelerator, where values are not inspected."""
     monkeypatch.setattr(backend, "is_eager_on_cpu", lambda x: False)
 
 
-# --- the two ways of weighing
+# --- factored and exact decays
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 31, 1000])
 @pytest.mark.parametrize("offset", [-5, 0, 5])
-def test_both_ways_of_weighing_agree(
-    monkeypatch: pytest.MonkeyPatch, ways: list[str], offset: float, chunk_size: int
+def test_factored_and_exact_decays_agree(
+    monkeypatch: pytest.MonkeyPatch, decay_calls: list[str], offset: float, chunk_size: int
 ) -> None:
     form = partial(mlstm_chunkwise, chunk_size=chunk_size)
     problem = make_problem(31, offset=offset)
     factored = with_gradients(form, problem)
-    assert ways == ["_factored"] * 2  # forward and backward
-    ask_nothing(monkeypatch)
+    assert decay_calls == ["_factored"] * 2  # forward and backward
+    forbid_inspection(monkeypatch)
     exact = with_gradients(form, problem)
-    assert ways[2:] == ["_exact"] * 2
+    assert decay_calls[2:] == ["_exact"] * 2
     assert_close(factored, exact)
 
 
@@ -86,64 +86,65 @@ def test_both_ways_of_weighing_agree(
         ("log_f", 300.0, False),
     ],
 )
-def test_gates_at_the_limit_of_the_factors(
-    ways: list[str], name: str, span: float, is_factored: bool, m: float, dtype: torch.dtype
+def test_gates_at_the_limit_of_factored_decays(
+    decay_calls: list[str], name: str, span: float, is_factored: bool, m: float, dtype: torch.dtype
 ) -> None:
-    """One step of the span asked for; whatever the scale of the memory that enters."""
+    """One gate has the given span; the scale of the memory that enters does not matter."""
     flat = make_problem(16, dtype=dtype)
     gates = {"log_i": torch.zeros_like(flat.log_i), "log_f": torch.zeros_like(flat.log_f)}
     gates[name][:, :, 5] = -span
-    # all positive: a sum that cancels would be as wrong as its terms are rounded
+    # all positive, since cancellation would amplify the rounding errors of the terms
     problem = Problem(*(part.abs() for part in flat)).replace(**gates, m=torch.full_like(flat.m, m))
     results, gradients = with_gradients(partial(mlstm_chunkwise, chunk_size=16), problem, "h")
-    assert ways == ["_factored" if is_factored else "_exact"] * 2
+    assert decay_calls == ["_factored" if is_factored else "_exact"] * 2
     exact = Problem(*(part.double() for part in problem))
     expected_results, expected_gradients = with_gradients(mlstm_recurrent, exact, "h")
     assert_close(results[0].double(), expected_results[0], 1e-5 if dtype == torch.float32 else None)
-    for name, one, other in zip(Problem._fields, gradients, expected_gradients, strict=True):
-        assert one.isfinite().all(), name
-        # the gradient of a gate is a sum of as many terms as there are steps, both signs
-        assert_close(one.double(), other, 1e-4 if dtype == torch.float32 else 1e-11, name)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    for name, actual, expected in zip(Problem._fields, gradients, expected_gradients, strict=True):
+        assert actual.isfinite().all(), name
+        # the gradient of a gate is a sum over all steps, with terms of both signs
+        assert_close(actual.double(), expected, tolerance, name)
 
 
-def test_one_wild_head_takes_the_exact_way_for_all(ways: list[str]) -> None:
+def test_one_extreme_head_makes_all_decays_exact(decay_calls: list[str]) -> None:
     problem = make_problem(31)
     log_f = problem.log_f.clone()
     log_f[1, 1, 20:25] = -80.0
     problem = problem.replace(log_f=log_f)
     assert_close(with_gradients(mlstm_chunkwise, problem), with_gradients(mlstm_recurrent, problem))
-    assert ways == ["_exact"] * 2
+    assert decay_calls == ["_exact"] * 2
 
 
-def test_an_empty_chunk_after_a_full_one_and_before(ways: list[str]) -> None:
-    """Padding at both ends, in whole chunks, from an empty memory: nothing there, and no NaN."""
+def test_chunks_of_padding_give_zeros(decay_calls: list[str]) -> None:
+    """Padding fills whole chunks at both ends, from an empty memory; no NaN appears."""
     problem = make_problem(28)
     log_i, log_f = problem.log_i.clone(), problem.log_f.clone()
     for span in (slice(None, 7), slice(21, None)):
         log_i[:, :, span], log_f[:, :, span] = -torch.inf, 0.0
     q, k, v = problem.q, problem.k, problem.v
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, chunk_size=7)
-    assert ways == ["_factored"]
+    assert decay_calls == ["_factored"]
     expected, expected_state = mlstm_recurrent(q, k, v, log_i, log_f)
     assert_close((h, state), (expected, expected_state))
     assert_identical(h[:, :, :7], torch.zeros_like(h[:, :, :7]))
 
 
-# --- the layer as one function
+# --- the layer as one autograd function
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
 @pytest.mark.parametrize("T", [1, 33])
-def test_layer_as_one_function_is_the_layer_in_parts(
+def test_fused_layer_matches_the_composed_layer(
     monkeypatch: pytest.MonkeyPatch, T: int, norm: bool, masked: bool
 ) -> None:
     inputs, run = layer_problem(T, norm, masked)
     expected = run()
-    seen = []
-    monkeypatch.setattr(layer_module, "is_eager", lambda: seen.append(True))
+    calls = []
+    monkeypatch.setattr(layer_module, "is_eager", lambda: calls.append(True))
     assert_close(run(), expected)
-    assert seen
+    assert calls
 
 
 @pytest.mark.parametrize(
@@ -151,8 +152,8 @@ def test_layer_as_one_function_is_the_layer_in_parts(
     [(False, False), (False, True), (True, True)],
     ids=["plain", "mask", "norm-mask"],
 )
-def test_derivatives_of_the_layer(norm: bool, masked: bool) -> None:
-    """First and second, against finite differences."""
+def test_layer_first_and_second_derivatives(norm: bool, masked: bool) -> None:
+    """Compare with finite differences."""
     inputs, run = layer_problem(5, norm=norm, masked=masked, B=2)
 
     def outputs(*_: Tensor) -> tuple[Tensor, ...]:
@@ -163,7 +164,7 @@ def test_derivatives_of_the_layer(norm: bool, masked: bool) -> None:
 
 
 @pytest.mark.parametrize("unused", ["output", "state"])
-def test_gradients_where_only_one_result_is_used(
+def test_layer_gradients_if_the_loss_uses_one_result(
     monkeypatch: pytest.MonkeyPatch, unused: str
 ) -> None:
     inputs, run = layer_problem(33, norm=False, masked=False, unused=unused)
@@ -175,7 +176,7 @@ def test_gradients_where_only_one_result_is_used(
 def layer_problem(
     T: int, norm: bool, masked: bool, B: int = 3, unused: str = ""
 ) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-    """Make a layer and its input; return what it depends on, and how to run it forth and back."""
+    """Make a layer; return its inputs, and a function that returns its results and gradients."""
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 4, num_layers=2, dropout=0.0, layer_norm=norm, num_heads=2).double()
     x = torch.randn(T, B, 3, dtype=torch.float64, requires_grad=True)
@@ -185,41 +186,41 @@ def layer_problem(
 
     def run(gradients: bool = True) -> tuple[Tensor, ...]:
         output, last = layer(x, (h, c, n), mask)
-        used = {"": (output, *last), "output": last[1:], "state": (output,)}[unused]
+        results = {"": (output, *last), "output": last[1:], "state": (output,)}[unused]
         if not gradients:
-            return used
-        loss = sum(part.sin().sum() for part in used)
-        return (*used, *torch.autograd.grad(loss, inputs, materialize_grads=True))
+            return results
+        loss = sum(part.sin().sum() for part in results)
+        return (*results, *torch.autograd.grad(loss, inputs, materialize_grads=True))
 
     return inputs, run
 
 
-@pytest.mark.parametrize("normed", [False, True], ids=["plain", "layer-norm"])
-def test_gates_that_are_shut_in_the_layer(normed: bool) -> None:
-    """Pre-activations of both gates from -200 to 200: the fast way gives what plain gives."""
+@pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
+def test_layer_with_closed_gates_matches_the_naive_form(norm: bool) -> None:
+    """Pre-activations of both gates range from -200 to 200."""
     torch.manual_seed(0)
     p = torch.randn(3, 40, 4 * 4 + 2 * 2, dtype=torch.float64)
     p[..., 12:16] *= 100
     p.requires_grad_()
     state = (torch.randn(3, 2, 2, 2).double(), torch.randn(3, 2, 2).double())
     inputs = (p, *(part.requires_grad_() for part in (*state, torch.zeros(3, 2).double())))
-    sizes = [4, 4, 4, 8] * 2 if normed else []
+    sizes = [4, 4, 4, 8] * 2 if norm else []
     affine = [(10 * torch.randn(size).double()).requires_grad_() for size in sizes]
-    norms = (1e-5, *affine) if normed else ()
+    norms = (1e-5, *affine) if norm else ()
 
     def run(form: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         results = form(*inputs, None, *norms)
         loss = sum(part.sin().sum() for part in results)
         return (*results, *torch.autograd.grad(loss, (*inputs, *affine)))
 
-    found, expected = run(gated_function), run(naive_gated)
-    assert all(part.isfinite().all() for part in found)
-    assert_close(found, expected)
+    actual, expected = run(gated_function), run(naive_gated)
+    assert all(part.isfinite().all() for part in actual)
+    assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("form", ["layer", "chunkwise"])
 def test_backward_under_autocast_is_not_rounded(form: str) -> None:
-    """Whoever calls backward inside an autocast region gets the gradients of float32."""
+    """Calling backward inside an autocast region gives the float32 gradients."""
     problem = make_problem(31, dtype=torch.float32)
     p = torch.randn(3, 40, 4 * 8 + 2 * 2, requires_grad=True)
 
@@ -246,17 +247,17 @@ def projection() -> OneDNNLinear:
     return OneDNNLinear(8, 20)
 
 
-def differentiated(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def output_and_gradients(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     y = linear(x)
     return (y, *torch.autograd.grad(y.sin().sum(), (x, *linear.parameters())))
 
 
-def test_projection_is_a_linear_map(projection: OneDNNLinear) -> None:
+def test_projection_matches_nn_linear(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(3, 700, 8, requires_grad=True)
     assert onednn_linear._suits_onednn(x) == onednn_linear._has_onednn()
-    assert_close(differentiated(projection, x), differentiated(plain, x), 1e-5)
+    assert_close(output_and_gradients(projection, x), output_and_gradients(plain, x), 1e-5)
     assert_identical(projection(x[:1, :2]), plain(x[:1, :2]))
 
 
@@ -264,23 +265,23 @@ def test_projection_without_onednn(
     projection: OneDNNLinear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = torch.randn(700, 8, requires_grad=True)
-    expected = differentiated(projection, x)
+    expected = output_and_gradients(projection, x)
     monkeypatch.setattr(onednn_linear, "_has_onednn", lambda: False)
-    assert_close(differentiated(projection, x), expected, 1e-5)
+    assert_close(output_and_gradients(projection, x), expected, 1e-5)
 
 
 @pytest.mark.parametrize("rows", [5, 700])
-def test_projection_as_the_compiler_takes_it(projection: OneDNNLinear, rows: int) -> None:
+def test_projection_operator_for_the_compiler(projection: OneDNNLinear, rows: int) -> None:
     x = torch.randn(rows, 8, requires_grad=True)
     parameters = (projection.weight, projection.bias)
     y = onednn_linear._linear_op(x, *parameters)
-    found = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
-    assert_close(found, differentiated(projection, x), 1e-5)
+    actual = (y, *torch.autograd.grad(y.sin().sum(), (x, *parameters)))
+    assert_close(actual, output_and_gradients(projection, x), 1e-5)
     torch.library.opcheck(onednn_linear._linear_op, (x, *parameters))
 
 
-def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
-    """Shapes and strides that they announce, no aliases, derivatives."""
+def test_operators_of_the_recurrence_pass_opcheck() -> None:
+    """Registered shapes and strides, no aliases, and derivatives."""
     problem = make_problem(32, B=2)
     torch.library.opcheck(chunkwise_op, (list(problem), "pytorch", 8))
     p = torch.randn(2, 21, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
@@ -290,7 +291,7 @@ def test_operators_of_the_recurrence_hold_what_they_promise() -> None:
         torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 8))
 
 
-def test_projection_twice_differentiated(projection: OneDNNLinear) -> None:
+def test_projection_second_derivatives(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(700, 8, requires_grad=True)
@@ -303,24 +304,22 @@ def test_projection_twice_differentiated(projection: OneDNNLinear) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
-def test_projection_with_a_part_that_needs_no_gradient(
-    projection: OneDNNLinear, frozen: str
-) -> None:
+def test_projection_with_a_frozen_tensor(projection: OneDNNLinear, frozen: str) -> None:
     x = torch.randn(700, 8, requires_grad=True)
     parts = {"x": x, **dict(projection.named_parameters())}
-    expected = dict(zip(parts, differentiated(projection, x)[1:], strict=True))
+    expected = dict(zip(parts, output_and_gradients(projection, x)[1:], strict=True))
     parts.pop(frozen).requires_grad_(False)
-    found = torch.autograd.grad(projection(x).sin().sum(), tuple(parts.values()))
-    assert_close(found, tuple(expected[name] for name in parts), 1e-5)
+    actual = torch.autograd.grad(projection(x).sin().sum(), tuple(parts.values()))
+    assert_close(actual, tuple(expected[name] for name in parts), 1e-5)
 
 
-# --- blocks of samples
+# --- batch tiles
 
 
-@pytest.mark.parametrize("block", [1, 400, 1000])
+@pytest.mark.parametrize("tile_numel", [1, 400, 1000])
 @pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
-def test_layer_in_blocks_is_the_layer_at_once(
-    monkeypatch: pytest.MonkeyPatch, masked: bool, block: int
+def test_tiled_layer_matches_the_layer(
+    monkeypatch: pytest.MonkeyPatch, masked: bool, tile_numel: int
 ) -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0, num_heads=2).double()
@@ -335,52 +334,52 @@ def test_layer_in_blocks_is_the_layer_at_once(
         return (output, *last), torch.autograd.grad(loss, inputs, materialize_grads=True)
 
     expected = run()
-    calls = []
-    run_block = mLSTMLayer._run
+    tile_sizes = []
+    original = mLSTMLayer._run
 
-    def counted(self: mLSTMLayer, *block: Tensor) -> Any:
-        calls.append(block[0].shape[1])
-        return run_block(self, *block)
+    def recorded(self: mLSTMLayer, *tile: Tensor) -> Any:
+        tile_sizes.append(tile[0].shape[1])
+        return original(self, *tile)
 
-    monkeypatch.setattr(mLSTMLayer, "_run", counted)
-    monkeypatch.setattr(tiling, "_TILE_NUMEL", block)
+    monkeypatch.setattr(mLSTMLayer, "_run", recorded)
+    monkeypatch.setattr(tiling, "_TILE_NUMEL", tile_numel)
     assert_close(run(), expected)
-    assert sum(calls) == 5 and len(calls) > 1
+    assert sum(tile_sizes) == 5 and len(tile_sizes) > 1
 
 
-@pytest.mark.parametrize("block", [1, 1000, 2500])
-def test_chunkwise_in_blocks_is_chunkwise_at_once(
-    monkeypatch: pytest.MonkeyPatch, block: int
+@pytest.mark.parametrize("tile_numel", [1, 1000, 2500])
+def test_tiled_chunkwise_matches_chunkwise(
+    monkeypatch: pytest.MonkeyPatch, tile_numel: int
 ) -> None:
     problem = make_problem(31, B=5)
     expected = with_gradients(mlstm_chunkwise, problem)
-    monkeypatch.setattr(tiling, "_TILE_NUMEL", block)
+    monkeypatch.setattr(tiling, "_TILE_NUMEL", tile_numel)
     assert_close(with_gradients(mlstm_chunkwise, problem), expected)
 
 
 # --- function transforms
 
 
-# vmap has no batched form of baddbmm_, and says so; in place it saves a pass for everyone else
+# vmap has no batched form of baddbmm_ and warns; the in-place operation saves a pass elsewhere
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_gradients_of_every_sample_by_vmap() -> None:
-    """torch.func: grad inside vmap, against one sample at a time."""
+def test_per_sample_gradients_under_vmap() -> None:
+    """Compare grad inside vmap with one sample at a time."""
     problem = make_problem(31, B=3)
 
     def loss(*inputs: Tensor) -> Tensor:
-        one = [part[None] for part in inputs]
-        h, state = mlstm_chunkwise(*one[:5], mLSTMState(*one[5:]))
+        batch = [part[None] for part in inputs]
+        h, state = mlstm_chunkwise(*batch[:5], mLSTMState(*batch[5:]))
         return h.sin().sum() + state.c.sum() + state.n.sum()
 
     gradient = torch.func.grad(loss, argnums=tuple(range(8)))
     expected = [gradient(*(part[b] for part in problem)) for b in range(3)]
-    found = torch.func.vmap(gradient)(*problem)
-    assert_close(found, tuple(torch.stack(parts) for parts in zip(*expected, strict=True)))
+    actual = torch.func.vmap(gradient)(*problem)
+    assert_close(actual, tuple(torch.stack(parts) for parts in zip(*expected, strict=True)))
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # as above
-def test_an_ensemble_trained_under_vmap() -> None:
-    """vmap inside, and backward outside of it, as torch's guide to ensembles does it."""
+def test_ensemble_trained_under_vmap() -> None:
+    """Forward inside vmap and backward outside, as in torch's tutorial on model ensembling."""
     layers = [mLSTMLayer(3, 8, num_layers=2, dropout=0.0).double() for _ in range(3)]
     x = torch.randn(40, 2, 3, dtype=torch.float64)
     weights, buffers = torch.func.stack_module_state(list(layers))

@@ -1,4 +1,4 @@
-"""A NaN reaches nothing before it, and finite inputs give finite results or an error."""
+"""A NaN does not reach earlier steps, and finite inputs give finite results or an error."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import chunks, overf
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, causality
 
 STEPS, T = (0, 13, 40), 41
-each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+parametrize_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
-def spoil(x: Tensor, t: int, value: float) -> Tensor:
-    """Put a value at step t of the second sample's first head (and its second number)."""
+def corrupt(x: Tensor, t: int, value: float) -> Tensor:
+    """Put a value at step t of the second sample's first head (and its second component)."""
     x = x.clone()
     x[(1, 0, t, 1) if x.dim() == 4 else (1, 0, t)] = value
     return x
 
 
-# --- a NaN reaches nothing before it
+# --- a NaN does not reach earlier steps
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("t", STEPS)
 @pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_only_later_steps_of_its_head_are_reached(
+def test_nonfinite_value_reaches_only_later_steps_of_its_head(
     form: Form, name: str, t: int, value: float
 ) -> None:
     problem = make_problem(T)
     expected, _ = form(*problem[:5], problem.state)
-    problem = problem.replace(**{name: spoil(getattr(problem, name), t, value)})
+    problem = problem.replace(**{name: corrupt(getattr(problem, name), t, value)})
     h, state = form(*problem[:5], problem.state)
-    untouched = torch.ones_like(h, dtype=torch.bool)
-    untouched[1, 0, t:] = False
-    assert_close(h[untouched], expected[untouched])
+    unaffected = torch.ones_like(h, dtype=torch.bool)
+    unaffected[1, 0, t:] = False
+    assert_close(h[unaffected], expected[unaffected])
     assert not h[1, 0, t].isfinite().all()
     assert (not state.c.isfinite().all()) == (name != "q")
 
@@ -57,62 +57,62 @@ def test_only_later_steps_of_its_head_are_reached(
 @pytest.mark.parametrize("t", STEPS)
 @pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
 @pytest.mark.parametrize("chunks_per_span", [1, 64], ids=["many spans", "one span"])
-def test_the_same_numbers_are_nan_as_step_by_step(
+def test_nan_pattern_matches_the_recurrent_form(
     monkeypatch: pytest.MonkeyPatch, name: str, t: int, chunks_per_span: int
 ) -> None:
-    """A NaN in v, for instance, is one in one row of the memory, and in one number of h."""
+    """For example, a NaN in v reaches one row of the memory and one component of h."""
     monkeypatch.setattr(chunks, "_CHUNKS_PER_SPAN", chunks_per_span)
     problem = make_problem(T)
-    problem = problem.replace(**{name: spoil(getattr(problem, name), t, math.nan)})
+    problem = problem.replace(**{name: corrupt(getattr(problem, name), t, math.nan)})
     h, state = mlstm_chunkwise(*problem[:5], problem.state, chunk_size=7)
-    expected = mlstm_recurrent(*problem[:5], problem.state)
-    for found, other in zip((h, *state), (expected[0], *expected[1]), strict=True):
-        assert torch.equal(found.isnan(), other.isnan())
+    expected_h, expected_state = mlstm_recurrent(*problem[:5], problem.state)
+    for actual, expected in zip((h, *state), (expected_h, *expected_state), strict=True):
+        assert torch.equal(actual.isnan(), expected.isnan())
 
 
 @pytest.mark.parametrize("name", ["c", "n", "m"])
-def test_a_nan_of_the_first_state_stays_in_its_head(name: str) -> None:
+def test_nan_in_the_initial_state_stays_in_its_head(name: str) -> None:
     problem = make_problem(T)
     expected, _ = mlstm_chunkwise(*problem[:5], problem.state)
     part = getattr(problem, name).clone()
     part.view(4, -1)[2, 0] = math.nan
     problem = problem.replace(**{name: part})
     h, state = mlstm_chunkwise(*problem[:5], problem.state)
-    stepped, last = mlstm_recurrent(*problem[:5], problem.state)
-    for found, other in zip((h, *state), (stepped, *last), strict=True):
-        assert torch.equal(found.isnan(), other.isnan())
-    untouched = torch.tensor([0, 1, 3])
-    assert_close(h.flatten(0, 1)[untouched], expected.flatten(0, 1)[untouched])
+    recurrent_h, recurrent_state = mlstm_recurrent(*problem[:5], problem.state)
+    for part, recurrent_part in zip((h, *state), (recurrent_h, *recurrent_state), strict=True):
+        assert torch.equal(part.isnan(), recurrent_part.isnan())
+    unaffected = torch.tensor([0, 1, 3])
+    assert_close(h.flatten(0, 1)[unaffected], expected.flatten(0, 1)[unaffected])
 
 
 @pytest.mark.parametrize("name", ["k", "v", "log_i", "log_f"])
-def test_where_the_data_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """As on an accelerator: without a question, the same numbers, NaN or not."""
+def test_results_without_inspecting_values(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An accelerator does not inspect values, and gives the same numbers and NaNs."""
     problem = make_problem(T)
-    spoiled = problem.replace(**{name: spoil(getattr(problem, name), 13, math.nan)})
-    expected = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
+    corrupted = problem.replace(**{name: corrupt(getattr(problem, name), 13, math.nan)})
+    expected = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, corrupted)]
     for module in (backend, causality, overflow):
         monkeypatch.setattr(module, "is_eager_on_cpu", lambda x: False)
     monkeypatch.setattr(causality, "all_finite", None)
-    found = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, spoiled)]
-    assert_close(found[0], expected[0])
-    pairs = zip((found[1][0], *found[1][1]), (expected[1][0], *expected[1][1]), strict=True)
-    for one, other in pairs:
-        assert torch.equal(one.isnan(), other.isnan())
-        assert_close(one.nan_to_num(0.0), other.nan_to_num(0.0))
+    actual = [mlstm_chunkwise(*x[:5], x.state) for x in (problem, corrupted)]
+    assert_close(actual[0], expected[0])
+    pairs = zip((actual[1][0], *actual[1][1]), (expected[1][0], *expected[1][1]), strict=True)
+    for part, expected_part in pairs:
+        assert torch.equal(part.isnan(), expected_part.isnan())
+        assert_close(part.nan_to_num(0.0), expected_part.nan_to_num(0.0))
 
 
-# vmap has no batched form of some operations in place, and says so
+# vmap has no batched form of some in-place operations, and warns
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_under_vmap() -> None:
+def test_nan_pattern_under_vmap() -> None:
     problem = make_problem(T)
-    spoiled = problem.replace(k=spoil(problem.k, 13, math.nan))
+    corrupted = problem.replace(k=corrupt(problem.k, 13, math.nan))
 
     def read(*inputs: Tensor) -> Tensor:
         return mlstm_chunkwise(*(part[None] for part in inputs))[0][0]
 
-    h = torch.func.vmap(read)(*spoiled[:5])
-    expected, _ = mlstm_chunkwise(*spoiled[:5])
+    h = torch.func.vmap(read)(*corrupted[:5])
+    expected, _ = mlstm_chunkwise(*corrupted[:5])
     assert torch.equal(h.isnan(), expected.isnan())
 
 
@@ -121,29 +121,29 @@ def test_read_weights_before_a_nan(name: str) -> None:
     problem = make_problem(T)
     inputs = {part: getattr(problem, part) for part in ("q", "k", "log_i", "log_f")}
     expected = mlstm_read_weights(**inputs)
-    inputs[name] = spoil(inputs[name], 13, math.nan)
+    inputs[name] = corrupt(inputs[name], 13, math.nan)
     weights = mlstm_read_weights(**inputs)
-    untouched = torch.ones_like(weights, dtype=torch.bool)
-    untouched[1, 0, 13:] = False
-    assert_close(weights[untouched], expected[untouched])
+    unaffected = torch.ones_like(weights, dtype=torch.bool)
+    unaffected[1, 0, 13:] = False
+    assert_close(weights[unaffected], expected[unaffected])
 
 
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
 @pytest.mark.parametrize("t", STEPS)
-def test_the_layer_before_a_nan(t: int, norm: bool) -> None:
+def test_layer_before_a_nan(t: int, norm: bool) -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0, layer_norm=norm).double()
     x = torch.randn(T, 3, 3, dtype=torch.float64)
     expected, (weights, _) = layer(x)[0], layer.read_weights(x)
     x[t, 1, 0] = math.nan
-    output, (spoiled_weights, _) = layer(x)[0], layer.read_weights(x)
+    output, (corrupted_weights, _) = layer(x)[0], layer.read_weights(x)
     assert output[t:, 1].isnan().all()
     assert_close(output[:, [0, 2]], expected[:, [0, 2]])
     assert_close(output[:t], expected[:t])
-    assert_close(spoiled_weights[:, :, :, :t], weights[:, :, :, :t])
+    assert_close(corrupted_weights[:, :, :, :t], weights[:, :, :, :t])
 
 
-def test_a_nan_under_the_mask_reaches_nothing() -> None:
+def test_masked_nan_has_no_influence() -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0).double()
     x, mask = torch.randn(T, 3, 3, dtype=torch.float64), torch.rand(T, 3) < 0.6
@@ -162,11 +162,11 @@ def is_finite(results: Any) -> bool:
     return all(bool(part.isfinite().all()) for part in (h, *state))
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("names", PARTS)
-def test_results_are_right_or_refused(
+def test_forms_give_correct_results_or_raise(
     form: Form, names: str, size: float, dtype: torch.dtype
 ) -> None:
     problem = make_problem(T, dtype=torch.float32)
@@ -186,9 +186,9 @@ def test_results_are_right_or_refused(
     assert_close(state.c.double(), last.c, 1e-5)
 
 
-@each_form
+@parametrize_forms
 @pytest.mark.parametrize("size", [1e10, 1e150, 1e200])
-def test_float64_takes_more(form: Form, size: float) -> None:
+def test_float64_allows_larger_inputs(form: Form, size: float) -> None:
     problem = make_problem(T)
     problem = problem.replace(q=problem.q * size, k=problem.k * size)
     if size < 1e154:
@@ -198,8 +198,8 @@ def test_float64_takes_more(form: Form, size: float) -> None:
         form(*problem[:5], problem.state)
 
 
-def test_a_quotient_of_zero_hides_no_overflow() -> None:
-    """Where only nᵀq overflows, C q / inf would be 0."""
+def test_overflow_raises_if_the_quotient_is_zero() -> None:
+    """If only nᵀq overflows, C q / inf would be 0."""
     q = k = torch.full((1, 1, 1, 2), 1.5e19)
     v = torch.full((1, 1, 1, 1), 0.5)
     for form in (mlstm_recurrent, mlstm_chunkwise):
@@ -208,8 +208,8 @@ def test_a_quotient_of_zero_hides_no_overflow() -> None:
 
 
 @pytest.mark.parametrize("chunk_size", [None, 7])
-def test_an_empty_memory_is_no_overflow(chunk_size: int | None) -> None:
-    """In float32, where 1 at the scale of an empty memory is infinite, and what is read is 0."""
+def test_empty_memory_is_not_an_overflow(chunk_size: int | None) -> None:
+    """In float32, 1 at the scale of an empty memory is infinite, but a read gives 0."""
     q, k, v, log_i, log_f, *_ = make_problem(28, dtype=torch.float32)
     for span in (slice(None, 14), slice(21, None)):
         log_i[:, :, span], log_f[:, :, span] = -torch.inf, 0.0
@@ -221,7 +221,7 @@ def test_an_empty_memory_is_no_overflow(chunk_size: int | None) -> None:
 
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
 @pytest.mark.parametrize("size", [1e10, 1e20, 1e30, 3e38])
-def test_layer_and_cell_are_finite_or_refuse(size: float, norm: bool) -> None:
+def test_layer_and_cell_are_finite_or_raise(size: float, norm: bool) -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 32, dropout=0.0, layer_norm=norm)
     x = torch.randn(T, 2, 3).clamp(-1, 1) * size
@@ -247,8 +247,8 @@ def test_layer_and_cell_are_finite_or_refuse(size: float, norm: bool) -> None:
         assert len(str(error.value)) < 200
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch
-def test_a_compiled_layer_refuses_too() -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch's compiler
+def test_compiled_layer_raises_on_overflow() -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 32, dropout=0.0, layer_norm=False)
     torch._dynamo.reset()
@@ -257,8 +257,8 @@ def test_a_compiled_layer_refuses_too() -> None:
         compiled(torch.randn(T, 2, 3) * 1e20)
 
 
-def test_weights_that_are_not_finite_are_no_overflow() -> None:
-    """A training that diverged is told by the model, in its own words."""
+def test_nonfinite_weights_are_not_an_overflow() -> None:
+    """The model has its own error for a training that diverged."""
     for module in (mLSTMLayer(3, 8), mLSTMCell(3, 8)):
         with torch.no_grad():
             next(module.parameters()).fill_(math.nan)

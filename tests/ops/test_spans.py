@@ -1,4 +1,4 @@
-"""Long sequences: the cost is linear in their length, and spans of chunks change no number."""
+"""The cost is linear in the length of a sequence, and spans of chunks do not change results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
 
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make spans of three chunks, so that short sequences cross many."""
+    """Make spans of three chunks, so that short sequences cross several spans."""
     monkeypatch.setattr(chunks, "_CHUNKS_PER_SPAN", 3)
 
 
@@ -38,7 +38,7 @@ def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the size of the largest tensor that any operation returns."""
+    """Records the size of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def run_chunkwise(T: int) -> Callable[[], None]:
     return run
 
 
-def run_plain(T: int) -> Callable[[], None]:
+def run_naive(T: int) -> Callable[[], None]:
     problem = make_problem(T, B=1, dtype=torch.float32)
 
     def run() -> None:
@@ -71,7 +71,7 @@ def run_plain(T: int) -> Callable[[], None]:
 
 
 def run_layer(T: int) -> Callable[[], None]:
-    """Run a layer of 16 times the steps, in chunks of 64."""
+    """Run a layer over 16 T steps, in chunks of 64."""
     layer = mLSTMLayer(2, 4, dropout=0.0, num_heads=2)
     x = torch.randn(16 * T, 1, 2)
 
@@ -81,7 +81,7 @@ def run_layer(T: int) -> Callable[[], None]:
     return run
 
 
-RUNS = {"chunkwise": run_chunkwise, "plain": run_plain, "layer": run_layer}
+RUNS = {"chunkwise": run_chunkwise, "naive": run_naive, "layer": run_layer}
 
 
 @pytest.mark.parametrize("make", RUNS.values(), ids=RUNS)
@@ -95,8 +95,8 @@ def test_arithmetic_grows_linearly(make: Callable[[int], Callable[[], None]]) ->
     assert 3.9 < flops(4096) / flops(1024) < 4.1
 
 
-@pytest.mark.parametrize("make", [run_chunkwise, run_plain], ids=["chunkwise", "plain"])
-def test_the_largest_tensor_grows_linearly(make: Callable[[int], Callable[[], None]]) -> None:
+@pytest.mark.parametrize("make", [run_chunkwise, run_naive], ids=["chunkwise", "naive"])
+def test_largest_tensor_grows_linearly(make: Callable[[int], Callable[[], None]]) -> None:
     def largest(T: int) -> int:
         run = make(T)
         with LargestTensor() as tensors:
@@ -106,8 +106,8 @@ def test_the_largest_tensor_grows_linearly(make: Callable[[int], Callable[[], No
     assert largest(4096) <= 4.1 * largest(1024)
 
 
-def test_what_is_computed_on_the_way_does_not_grow() -> None:
-    """The largest tensor of one span is that of four, until the result itself is larger."""
+def test_largest_intermediate_tensor_does_not_grow() -> None:
+    """It has the same size for one span and for four, as long as the result is smaller."""
 
     def largest(T: int) -> int:
         q, k, v, log_i, log_f, *_ = make_problem(T, B=1)
@@ -124,8 +124,8 @@ def test_what_is_computed_on_the_way_does_not_grow() -> None:
 @pytest.mark.usefixtures("short_spans")
 @pytest.mark.parametrize("T", [1, 5, 14, 15, 16, 20, 21, 63])
 @pytest.mark.parametrize("offset", [0.0, 60.0], ids=["factors", "far-apart"])
-def test_chunkwise_across_spans_is_the_recurrent_form(T: int, offset: float) -> None:
-    """Spans of 15 steps: values, last state and every gradient, from an initial state."""
+def test_chunkwise_across_spans_matches_the_recurrent_form(T: int, offset: float) -> None:
+    """Values, last state and all gradients, for spans of 15 steps and an initial state."""
     problem = make_problem(T)
     problem = problem.replace(log_i=problem.log_i + offset * (torch.arange(T) % 7 == 3))
     fast = with_gradients(partial(mlstm_chunkwise, chunk_size=5), problem)
@@ -134,15 +134,15 @@ def test_chunkwise_across_spans_is_the_recurrent_form(T: int, offset: float) -> 
 
 @pytest.mark.usefixtures("short_spans")
 @pytest.mark.parametrize("outputs", ["h", "c", "n", "m"])
-def test_gradients_across_spans_where_one_result_is_used(outputs: str) -> None:
+def test_gradients_across_spans_if_the_loss_uses_one_output(outputs: str) -> None:
     problem = make_problem(40)
     form = partial(mlstm_chunkwise, chunk_size=4)
     expected = with_gradients(mlstm_recurrent, problem, outputs)
     assert_close(with_gradients(form, problem, outputs), expected)
 
 
-def test_long_sequences_are_the_recurrent_form() -> None:
-    """As it is used: more than one span of 64 chunks, one chunk more, and a step of another."""
+def test_long_sequences_match_the_recurrent_form() -> None:
+    """With the default sizes: a span of 64 chunks, one more chunk, and one more step."""
     problem = make_problem(64 * 65 + 1, B=1)
     h, state = mlstm_chunkwise(*problem[:5], problem.state)
     assert_close((h, state), mlstm_recurrent(*problem[:5], problem.state))
@@ -166,21 +166,21 @@ def test_transforms_across_spans() -> None:
     problem = make_problem(31, B=3)
 
     def loss(*inputs: Tensor) -> Tensor:
-        one = [part[None] for part in inputs]
-        h, state = mlstm_chunkwise(*one[:5], mLSTMState(*one[5:]), chunk_size=4)
+        batch = [part[None] for part in inputs]
+        h, state = mlstm_chunkwise(*batch[:5], mLSTMState(*batch[5:]), chunk_size=4)
         return h.sin().sum() + state.c.sum() + state.n.sum()
 
     gradient = torch.func.grad(loss, argnums=tuple(range(8)))
     expected = [gradient(*(part[b] for part in problem)) for b in range(3)]
-    found = torch.func.vmap(gradient)(*problem)
-    assert_close(found, tuple(torch.stack(parts) for parts in zip(*expected, strict=True)))
+    actual = torch.func.vmap(gradient)(*problem)
+    assert_close(actual, tuple(torch.stack(parts) for parts in zip(*expected, strict=True)))
 
 
 @pytest.mark.usefixtures("short_spans")
 @pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
-def test_layer_across_spans_is_the_plain_form(norm: bool, masked: bool) -> None:
-    """Chunks of up to 32 steps, so spans of 96; state and gradients too."""
+def test_layer_across_spans_matches_the_naive_form(norm: bool, masked: bool) -> None:
+    """Chunks have up to 32 steps and spans 96; outputs, state and gradients."""
     torch.manual_seed(0)
     p = torch.randn(2, 300, 4 * 4 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((2, 2), (2,), ())]
@@ -199,7 +199,7 @@ def test_layer_across_spans_is_the_plain_form(norm: bool, masked: bool) -> None:
 
 
 @pytest.mark.usefixtures("short_spans")
-def test_operators_across_spans_hold_what_they_promise() -> None:
+def test_operators_across_spans_pass_opcheck() -> None:
     torch.library.opcheck(chunkwise_op, (list(make_problem(32, B=2)), "pytorch", 4))
     p = torch.randn(2, 29, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]

@@ -1,8 +1,8 @@
-"""What pytorch-forecasting's own mLSTM does, measured beside this package's.
+"""Measure the defects of pytorch-forecasting's mLSTM beside this package's mLSTM.
 
-    python benchmarks/stock_defects.py [--csv FILE]
+    python benchmarks/upstream_defects.py [--csv FILE]
 
-Prints a Markdown table, and with ``--csv`` writes the same rows. About a minute on one core.
+Prints a Markdown table; ``--csv`` also writes its rows to a file. Takes a minute on one core.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime
 
-Row = tuple[str, str, str]  # what was measured, stock, ours
+Row = tuple[str, str, str]  # measurement, stock, ours
 
 WIDTH = 32  # hidden units of the cells and models
 HISTORY, HORIZON, BATCH, STEPS = 48, 12, 64, 105
-SPLIT = 340  # the sines' last training step
+SPLIT = 340  # first step of the sines that is not training data
 
 
 def cells() -> list[Row]:
-    """Measure both cells with their default arguments but dropout, which would hide the rest."""
+    """Measure both cells with default arguments, but no dropout: its noise would hide the rest."""
     rows = [_signal_and_gradients(cell) for cell in (StockCell, mLSTMCell)]
     names = (
         "cell: largest abs(h) after 20 steps",
@@ -76,7 +76,7 @@ def _signal_and_gradients(cell_class: type[nn.Module]) -> tuple[str, str, str]:
 def _stock_memory() -> str:
     """Compare c with i (Σk) v, a vector."""
     torch.manual_seed(0)
-    cell = StockCell(8, WIDTH, dropout=0.0, layer_norm=False)  # with it the sum of k is 0
+    cell = StockCell(8, WIDTH, dropout=0.0, layer_norm=False)  # layer norm makes the sum of k 0
     x = torch.randn(16, 8)
     _, c, _ = cell(x, *cell.init_hidden(16))
     k, v = cell.Wk(x) / math.sqrt(WIDTH), cell.Wv(x)
@@ -106,11 +106,11 @@ def speed() -> list[Row]:
         StockLayer(width, width, 1, dropout=0.0),
         mLSTMLayer(width, width, 1, dropout=0.0),
     ]
-    seconds: list[list[float]] = [[] for _ in layers]
+    durations: list[list[float]] = [[] for _ in layers]
     for _ in range(6):
-        for taken, layer in zip(seconds, layers, strict=True):  # in turn: all see the same load
-            taken.append(_time(lambda layer=layer: layer(x)[0].square().sum().backward()))
-    lstm, stock, ours = (statistics.median(taken[1:]) for taken in seconds)
+        for seconds, layer in zip(durations, layers, strict=True):  # in turns, under the same load
+            seconds.append(_time(lambda layer=layer: layer(x)[0].square().sum().backward()))
+    lstm, stock, ours = (statistics.median(seconds[1:]) for seconds in durations)
     name = f"layer: time of {steps} steps, nn.LSTM = 1"
     return [(name, f"{stock / lstm:.1f}", f"{ours / lstm:.1f}")]
 
@@ -123,9 +123,9 @@ def _time(function: Callable[[], object]) -> float:
 
 def models() -> list[Row]:
     """Measure both models on eight noisy sines around 10, on windows after the training data."""
-    training, later = _sines()
-    columns = [_model(_stock_model, training, later), _model(_our_model, training, later)]
-    truth = torch.cat([y[0] for _, y in _batches(later)]).mean()
+    training, test = _sines()
+    columns = [_model(_stock_model, training, test), _model(_our_model, training, test)]
+    truth = torch.cat([y[0] for _, y in _batches(test)]).mean()
     names = (
         "model: MAE before training",
         f"model: MAE after {STEPS} steps",
@@ -162,8 +162,8 @@ def _sines() -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
         time_varying_unknown_reals=["y"],
         target_normalizer=GroupNormalizer(groups=["series"]),
     )
-    later = TimeSeriesDataSet.from_dataset(training, data, min_prediction_idx=SPLIT)
-    return training, later
+    test = TimeSeriesDataSet.from_dataset(training, data, min_prediction_idx=SPLIT)
+    return training, test
 
 
 def _stock_model(training: TimeSeriesDataSet) -> BaseModel:
@@ -185,11 +185,11 @@ def _our_model(training: TimeSeriesDataSet) -> BaseModel:
 def _model(
     build: Callable[[TimeSeriesDataSet], BaseModel],
     training: TimeSeriesDataSet,
-    later: TimeSeriesDataSet,
+    test: TimeSeriesDataSet,
 ) -> tuple[str, str, str, str, str]:
     pl.seed_everything(0, verbose=False)
     model = build(training)
-    before, _ = _error_and_mean(model, later)
+    before, _ = _error_and_mean(model, test)
     trainer = pl.Trainer(
         max_steps=STEPS,
         accelerator="cpu",
@@ -199,17 +199,17 @@ def _model(
         enable_model_summary=False,
     )
     trainer.fit(model, training.to_dataloader(train=True, batch_size=BATCH))
-    after, mean = _error_and_mean(model, later)
+    after, mean = _error_and_mean(model, test)
 
-    x, _ = _batches(later)[0]
-    among_all, among_three = _forecast(model, x), _forecast(model, _rows(x, [0, 20, 40]))
-    change = (among_all[0] - among_three[0]).abs().max()
+    x, _ = _batches(test)[0]
+    in_full_batch, in_batch_of_3 = _forecast(model, x), _forecast(model, _rows(x, [0, 20, 40]))
+    change = (in_full_batch[0] - in_batch_of_3[0]).abs().max()
     try:
         _forecast(model, _rows(x, [0]))
-        alone = "works"
+        batch_of_one = "works"
     except ValueError as error:
-        alone = f"{type(error).__name__}"
-    return f"{before:.3f}", f"{after:.3f}", f"{mean:.1f}", f"{change:.1e}", alone
+        batch_of_one = f"{type(error).__name__}"
+    return f"{before:.3f}", f"{after:.3f}", f"{mean:.1f}", f"{change:.1e}", batch_of_one
 
 
 def _batches(dataset: TimeSeriesDataSet) -> list[tuple[dict[str, Tensor], tuple[Tensor, None]]]:
@@ -233,14 +233,16 @@ def _error_and_mean(model: BaseModel, dataset: TimeSeriesDataSet) -> tuple[float
 
 
 def main() -> None:
-    """Measure, print, and write the CSV file that was asked for."""
+    """Measure, print, and write the CSV file if there is one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table here as well")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write the table to this file"
+    )
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")  # advice on loaders, of no use here
+    warnings.filterwarnings("ignore", module="lightning")  # advice on data loaders
 
     header = (
         f"torch {version('torch')}",

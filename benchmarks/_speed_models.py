@@ -1,0 +1,105 @@
+"""Training steps of models, for mlstm_speed.py."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _speed_bench import BATCH, HISTORY, HORIZON, WIDTH, Bench, Row, Work
+from pytorch_forecasting import (
+    GroupNormalizer,
+    NHiTS,
+    RecurrentNetwork,
+    TemporalFusionTransformer,
+    TimeSeriesDataSet,
+)
+from pytorch_forecasting.metrics import MAE
+from pytorch_forecasting.models import TiDEModel, xLSTMTime
+from pytorch_forecasting.models.base import BaseModel
+from torch import Tensor, nn
+
+from pytorch_forecasting_mlstm import mLSTMTime
+
+
+def time_training_step(bench: Bench) -> Iterator[Row]:
+    dataset = sines()
+    x, y = next(iter(dataset.to_dataloader(train=True, batch_size=BATCH)))
+    x, y = on_device((x, y), bench.device)
+    common: dict[str, Any] = dict(loss=MAE(), learning_rate=1e-3)
+    wide = common | dict(hidden_size=WIDTH)
+    xlstm = wide | dict(input_size=2, output_size=HORIZON, xlstm_type="mlstm")
+    # name, class, arguments, and whether it is recurrent or has attention
+    competitors: list[tuple[str, type[BaseModel], dict[str, Any], bool]] = [
+        ("RecurrentNetwork (LSTM), 1 layer", RecurrentNetwork, wide | dict(rnn_layers=1), True),
+        ("RecurrentNetwork (LSTM), default", RecurrentNetwork, wide, True),
+        ("TemporalFusionTransformer", TemporalFusionTransformer, wide, True),
+        ("xLSTMTime, mlstm", xLSTMTime, xlstm, True),
+        ("NHiTS", NHiTS, wide, False),
+        ("TiDEModel", TiDEModel, wide, False),
+        ("mLSTMTime, patch_length 1", mLSTMTime, common | dict(patch_length=1), False),
+    ]
+    ours = mLSTMTime.from_dataset(dataset, **common)
+    models = [ours, *(model.from_dataset(dataset, **kwargs) for _, model, kwargs, _ in competitors)]
+    steps = [training_step(model.to(bench.device), x, y) for model in models]
+    our_time, *times = bench.medians(*steps, rounds=7)
+    against = f"mLSTMTime, {parameters(ours)}"
+    case = f"{HISTORY} + {HORIZON} steps, batch {BATCH}"
+    for (name, _, _, serial), model, figure in zip(competitors, models[1:], times, strict=True):
+        what = f"{name}, {parameters(model)}"
+        yield Row(case, what, figure, against, our_time, minimum=1.0 if serial else 0.0)
+
+
+def parameters(model: nn.Module) -> str:
+    return f"{sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def training_step(model: BaseModel, x: dict[str, Tensor], y: tuple[Tensor, Any]) -> Work:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model.train()
+
+    def work() -> None:
+        optimizer.zero_grad()
+        model.loss(model(x)["prediction"], y).backward()
+        optimizer.step()
+
+    return work
+
+
+def sines() -> TimeSeriesDataSet:
+    """Make a dataset of noisy daily seasons, with one known covariate."""
+    generator = np.random.default_rng(0)
+    t = np.arange(HISTORY + HORIZON + BATCH)
+    day = np.sin(2 * np.pi * t / 24)
+    series = [
+        pd.DataFrame(
+            {
+                "t": t,
+                "series": str(number),
+                "day": day,
+                "y": 10 + number + 3 * day + generator.normal(scale=0.1, size=len(t)),
+            }
+        )
+        for number in range(4)
+    ]
+    return TimeSeriesDataSet(
+        pd.concat(series, ignore_index=True),
+        time_idx="t",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=HISTORY,
+        max_prediction_length=HORIZON,
+        time_varying_known_reals=["day"],
+        time_varying_unknown_reals=["y"],
+        target_normalizer=GroupNormalizer(groups=["series"]),
+    )
+
+
+def on_device(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: on_device(part, device) for name, part in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(on_device(part, device) for part in batch)
+    return batch

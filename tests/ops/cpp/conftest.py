@@ -1,0 +1,95 @@
+"""A build cache for these tests alone, and spies on the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.cpp_kernel import clear_kernel_caches
+from pytorch_forecasting_mlstm import use_kernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for all modules, so that the kernel is compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def temporary_cache(cache_root: Path) -> Iterator[None]:
+    """Build in a temporary cache, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_root))
+        clear_kernel_caches()
+        yield
+
+
+@pytest.fixture
+def gated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Enable the kernel and record its calls by a layer."""
+    yield from record_calls("gated", monkeypatch)
+
+
+@pytest.fixture
+def chunkwise_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Enable the kernel and record its calls by ``mlstm_chunkwise``."""
+    yield from record_calls("chunkwise", monkeypatch)
+
+
+def record_calls(operation: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    use_kernel()
+    calls: list[str] = []
+    for name, direction in (("fwd", "forward"), ("bwd", "backward")):
+        original = getattr(backend, f"{operation}_{name}")
+
+        def spy(
+            *args: Any, direction: str = direction, original: Callable[..., Any] = original
+        ) -> Any:
+            calls.append(direction)
+            return original(*args)
+
+        monkeypatch.setattr(backend, f"{operation}_{name}", spy)
+    yield calls
+    use_kernel(False)
+
+
+@pytest.fixture
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a cache that does not exist yet, with no kernel loaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    clear_kernel_caches()
+    yield tmp_path / "pytorch_forecasting_mlstm"
+    clear_kernel_caches()
+
+
+@pytest.fixture(scope="module")
+def compiled_library() -> Path:
+    clear_kernel_caches()
+    use_kernel()
+    use_kernel(False)
+    (library,) = build._cache_folder().glob("*.so")
+    return library
+
+
+@pytest.fixture
+def cached_library(empty_cache: Path, compiled_library: Path) -> Path:
+    """Return a library in the cache that no process has loaded yet."""
+    empty_cache.mkdir(mode=0o700)
+    library = empty_cache / compiled_library.name
+    library.write_bytes(compiled_library.read_bytes())
+    library.chmod(0o600)
+    return library
+
+
+@pytest.fixture
+def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if a library is loaded: loading runs code in it."""
+
+    def load(path: str) -> None:
+        pytest.fail(f"{path} was loaded")
+
+    monkeypatch.setattr(build.ctypes, "CDLL", load)
