@@ -12,7 +12,6 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from helpers.cpp_kernel import draw, needs_compiler
 from helpers.datasets import fit, make_dataset
-from helpers.gated import gated_kernel
 from helpers.layers import (
     GRADIENT_TOLERANCE,
     draw_input,
