@@ -682,6 +682,8 @@ def test_allowed_classes_restore_their_state_harmlessly() -> None:
     assert names <= {
         None,  # the state goes into __dict__
         "torch.nn.modules.module.Module.__setstate__",
+        # the same, in a process that has used torch.compile
+        "torch._dynamo.mutation_guard.install_generation_tagging_init.<locals>.patched_setstate",
         "torch.nn.modules.conv._ConvNd.__setstate__",
         "torchmetrics.metric.Metric.__setstate__",
         "sklearn.base.BaseEstimator.__setstate__",

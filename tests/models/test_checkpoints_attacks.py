@@ -551,6 +551,31 @@ def test_archives_are_checked_before_they_are_read(name: str, honest: Path, tmp_
     assert used * 1024 < 100e6
 
 
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (b"}X\x0c\x00\x00\x00_hash_counts}s", "keys with the same hash"),
+        (b"}K\x01K\x02s", "attributes without names"),
+    ],
+    ids=["the count", "numbers"],
+)
+def test_attributes_of_a_dict_do_not_reset_its_count_of_collisions(
+    attributes: bytes, message: str, tmp_path: Path
+) -> None:
+    """With more keys of one hash, torch takes a time that grows with their square."""
+    operations, number = b"ccollections\nOrderedDict\n)R", 0
+    for _ in range(3):
+        operations += b"("
+        for _ in range(60):
+            number += 2**61 - 1  # the modulus of Python's hash of an integer
+            operations += b"\x8a\x0a" + number.to_bytes(10, "little") + b"K\x00"
+        operations += b"u" + attributes + b"b"
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(_pickled(operations))
+    with pytest.raises(ValueError, match=f"^mLSTMTime: .*{message}"):
+        mLSTMTime.load_from_checkpoint(path)
+
+
 def test_torch_reads_the_entries_that_were_checked(honest: Path, tmp_path: Path) -> None:
     """Python finds the archive after a prefix, torch does not."""
     path = tmp_path / "model.ckpt"

@@ -325,8 +325,13 @@ def test_training_explains_a_loss_that_is_not_finite() -> None:
         fit(model, dataset)
 
 
-@pytest.mark.parametrize("mode", ["prediction", "quantiles", None])
-def test_distribution_explains_output_that_is_not_finite(mode: str | None) -> None:
+@pytest.mark.parametrize("torch_validates", [True, False])
+@pytest.mark.parametrize("mode", ["prediction", "quantiles", "raw", None])
+def test_distribution_explains_output_that_is_not_finite(
+    mode: str | None, torch_validates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch stops checking the parameters of distributions once a process has used its compiler."""
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", torch_validates)
     dataset = make_dataset()
     model = make_model(dataset, loss=NormalDistributionLoss())
     nn.init.constant_(model.network.residual_head.bias, torch.nan)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.layers import GRADIENT, draw_input, gradients, make_layer
+from helpers.layers import GRADIENT_TOLERANCE, draw_input, gradients, make_layer
 from helpers.problems import make_problem
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import use_kernel
@@ -207,9 +207,11 @@ def test_chunkwise_form_uses_the_backend(backend: NaiveBackend) -> None:
     expected = run()
     assert_close(results, expected)
     assert_close(
-        found, torch.autograd.grad(sum(x.sin().sum() for x in expected), problem), GRADIENT
+        found,
+        torch.autograd.grad(sum(x.sin().sum() for x in expected), problem),
+        GRADIENT_TOLERANCE,
     )
-    assert_close(second, second_derivative(lambda: run()[0], problem), GRADIENT)
+    assert_close(second, second_derivative(lambda: run()[0], problem), GRADIENT_TOLERANCE)
     assert not backend.calls
 
 
@@ -227,8 +229,10 @@ def test_layer_uses_the_backend(backend: NaiveBackend, layer_norm: bool, masked:
     use_kernel(False)
     expected = layer(x, mask=mask)
     assert_close(result, expected)
-    assert_close(found, gradients(expected, inputs), GRADIENT)
-    assert_close(second, second_derivative(lambda: layer(x, mask=mask)[0], inputs), GRADIENT)
+    assert_close(found, gradients(expected, inputs), GRADIENT_TOLERANCE)
+    assert_close(
+        second, second_derivative(lambda: layer(x, mask=mask)[0], inputs), GRADIENT_TOLERANCE
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch
@@ -242,7 +246,7 @@ def test_compiled_layer_uses_the_backend(compiled_backend: RenamedBackend) -> No
     torch._dynamo.reset()
     result = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
     assert_close(result, expected)
-    assert_close(gradients(result, inputs), expected_gradients, GRADIENT)
+    assert_close(gradients(result, inputs), expected_gradients, GRADIENT_TOLERANCE)
     assert compiled_backend.calls == ["gated_fwd", "gated_bwd"]
 
 
@@ -259,7 +263,9 @@ def test_compiled_chunkwise_form_uses_the_backend(compiled_backend: RenamedBacke
     torch._dynamo.reset()
     result = torch.compile(run, fullgraph=True, backend="aot_eager")(*problem)
     assert_close(result, expected)
-    assert_close(torch.autograd.grad(result.sin().sum(), problem), expected_gradients, GRADIENT)
+    assert_close(
+        torch.autograd.grad(result.sin().sum(), problem), expected_gradients, GRADIENT_TOLERANCE
+    )
     assert compiled_backend.calls == ["chunkwise_fwd", "chunkwise_bwd"]
 
 

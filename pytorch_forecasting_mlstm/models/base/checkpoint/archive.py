@@ -209,6 +209,11 @@ class _CheckedDict(OrderedDict[Any, Any]):
         check_key(key, self._hash_counts)
         super().__setitem__(key, value)
 
+    def __setstate__(self, state: Any) -> None:
+        # attributes, such as `_metadata` of a state_dict; here they must not replace the counts
+        if not isinstance(state, dict) or not all(type(name) is str for name in state):
+            raise _UnsafePickleError("gives a dict attributes without names")
+
 
 class _UserObject:
     """Stands for an object of a class that the user has added to torch's safe globals."""

@@ -5,13 +5,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pytorch_forecasting.metrics import RMSE
+from pytorch_forecasting.metrics import RMSE, DistributionLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from .link import component_metrics, per_target_losses
 
-__all__ = ["check_loss_finite", "explain_nonfinite_output", "zero_nan_gradients"]
+__all__ = [
+    "check_loss_finite",
+    "check_parameters_finite",
+    "explain_nonfinite_output",
+    "zero_nan_gradients",
+]
 
 _HINT = (
     "train with a smaller learning_rate, with gradient_clip_val=1.0 in the Trainer, or with a loss "
@@ -65,10 +70,37 @@ def explain_nonfinite_output(caller: str) -> Iterator[None]:
     except ValueError as error:
         if not str(error).startswith("Expected parameter "):
             raise
-        raise ValueError(
-            f"{caller}: the network's output must be finite, got NaN or inf: its weights or inputs "
-            f"are out of range; {_HINT}. ({str(error).splitlines()[0]})"
-        ) from error
+        raise _nonfinite_output(caller, str(error).splitlines()[0]) from error
+
+
+def check_parameters_finite(loss: Any, parameters: Tensor, caller: str) -> None:
+    """Raise if a parameter of a distribution is not finite.
+
+    Torch checks this as well, but no longer in a process that has used ``torch.compile``.
+
+    Parameters
+    ----------
+    loss : Metric
+        Loss of one target.
+    parameters : Tensor
+        What the loss makes its distribution of.
+    caller : str
+        Name to begin the message with.
+    """
+    if not isinstance(loss, DistributionLoss) or torch.compiler.is_compiling():
+        return
+    finite = parameters.detach().isfinite()
+    if not finite.all():
+        count = int((~finite).sum())
+        problem = f"{count} of {finite.numel()} parameters of {type(loss).__name__}"
+        raise _nonfinite_output(caller, problem)
+
+
+def _nonfinite_output(caller: str, problem: str) -> ValueError:
+    return ValueError(
+        f"{caller}: the network's output must be finite, got NaN or inf: its weights or inputs "
+        f"are out of range; {_HINT}. ({problem})"
+    )
 
 
 def check_loss_finite(value: Tensor, caller: str) -> None:

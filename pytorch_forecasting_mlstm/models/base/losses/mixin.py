@@ -8,7 +8,12 @@ from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
 from .factory import clone_loss
-from .gradients import check_loss_finite, explain_nonfinite_output, zero_nan_gradients
+from .gradients import (
+    check_loss_finite,
+    check_parameters_finite,
+    explain_nonfinite_output,
+    zero_nan_gradients,
+)
 from .link import primary_metrics, target_normalizers
 from .output import exit_inference_mode, pack_targets, point_forecast, rescale
 
@@ -40,18 +45,26 @@ class LossMixin(BaseModel):
         -------
         Tensor or list of Tensor
             What the loss expects.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of a distribution is not finite.
         """
         loss = self.loss if loss is None else loss
+        metrics = primary_metrics(loss)
         rescaled = [
             rescale(metric, output, scale, normalizer)
             for metric, output, scale, normalizer in zip(
-                primary_metrics(loss),
+                metrics,
                 to_list(prediction),
                 to_list(target_scale),
                 target_normalizers(self.output_transformer),
                 strict=True,
             )
         ]
+        for metric, parameters in zip(metrics, rescaled, strict=True):
+            check_parameters_finite(metric, parameters, type(self).__name__)
         return rescaled if isinstance(loss, MultiLoss) else rescaled[0]
 
     def step(
