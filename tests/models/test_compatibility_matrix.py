@@ -59,7 +59,6 @@ def test_cell_fits_tests_predicts_plots_and_reloads(loss: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
 def test_row_of_the_table_matches_the_documentation(loss: str) -> None:
     """Fit, test, predict, plot and reload every cell in the rows of a loss."""
@@ -72,7 +71,6 @@ def test_row_of_the_table_matches_the_documentation(loss: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow_matrix
 @pytest.mark.parametrize("loss", LOSSES)
 def test_parts_that_work_alone_work_together(loss: str) -> None:
     """All other products of normalizers or targets and datasets are rejected."""
