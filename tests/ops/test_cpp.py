@@ -916,7 +916,7 @@ def test_a_link_of_somebody_else_is_not_followed(
 
     monkeypatch.setattr(Path, "lstat", of_another)
     monkeypatch.setenv("XDG_CACHE_HOME", str(link))
-    assert f"{link} belongs to the user 4711" in refusal()
+    assert f"{link} belongs to user 4711" in refusal()
 
 
 @pytest.fixture
