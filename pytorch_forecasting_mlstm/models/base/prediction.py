@@ -47,7 +47,7 @@ class PredictionMixin(BaseModel):
         """Check that there is a window to predict for every process."""
         super().setup(stage)
         if stage == "predict" and self.trainer.world_size > 1:
-            check_windows(self.trainer)
+            _check_windows(self.trainer)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the output of the network, also in ``trainer.predict``."""
@@ -76,7 +76,7 @@ class PredictionMixin(BaseModel):
         **kwargs: Any,
     ) -> Any:
         """Predict, see :meth:`InputValidationMixin.predict`."""
-        check_mode(mode)
+        _check_mode(mode)
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
                 "mLSTMTime: cannot predict or forecast while a Trainer is running, because "
@@ -120,7 +120,7 @@ class PredictionMixin(BaseModel):
         return collector.result
 
 
-def check_windows(trainer: Any) -> None:
+def _check_windows(trainer: Any) -> None:
     """Raise if there are more processes than windows, where Lightning fails with a bare assertion.
 
     In validation and tests Lightning repeats windows instead.
@@ -142,7 +142,7 @@ def check_windows(trainer: Any) -> None:
                 )
 
 
-def check_mode(mode: Any) -> None:
+def _check_mode(mode: Any) -> None:
     """Raise if there is no such mode. The field of a raw mode is checked later."""
     is_raw_field = isinstance(mode, tuple | list) and len(mode) == 2 and mode[0] == "raw"
     if not is_raw_field and mode not in _MODES:

@@ -128,7 +128,7 @@ class mLSTMTimeNetwork(nn.Module):
     embeddings : dict of str to EmbeddingTable
         How to embed each categorical variable.
     history_features, horizon_features, static_features : Features
-        What is read of each step of the history, of each step of the horizon, and of the first
+        What is read at each step of the history, at each step of the horizon, and only at the first
         step of the horizon.
     lagged_targets : dict of int to int
         For each column of the reals that holds earlier values of a target, as the dataset
