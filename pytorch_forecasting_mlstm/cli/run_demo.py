@@ -21,7 +21,7 @@ from .report import format_metrics, print_epoch
 _NAME = "Electricity demand, England and Wales"
 _DAY = 48  # half-hours
 _WEEK = 7 * _DAY
-_MOST_SECONDS = 90  # of training: the demo ends within two minutes even on a slow machine
+_MAX_SECONDS = 90  # of training: the demo ends within two minutes even on a slow machine
 
 
 def run_demo(arguments: Arguments) -> None:
@@ -45,11 +45,11 @@ def run_demo(arguments: Arguments) -> None:
         split,
         epochs=arguments.epochs,
         seed=arguments.seed,
-        max_seconds=_MOST_SECONDS,
+        max_seconds=_MAX_SECONDS,
         on_epoch=print_epoch,
     )
     if result.fitted.out_of_time:
-        print(f"Stopped after {_MOST_SECONDS} s: a faster machine may get a better model")
+        print(f"Stopped after {_MAX_SECONDS} s: a faster machine may get a better model")
     print(f"Best on validation: epoch {result.fitted.epoch}\n")
     print(format_metrics(panel, split, result.evaluation))
 
