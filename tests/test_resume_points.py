@@ -1,4 +1,4 @@
-"""A training that is killed at any point, any number of times, ends with the same result."""
+"""A training run that is killed at any point, any number of times, ends with the same result."""
 
 import random
 from pathlib import Path
@@ -160,7 +160,7 @@ def test_checkpoint_of_an_exception_is_resumable(tmp_path: Path) -> None:
 
 
 def test_validation_checkpoint_is_not_saved_twice(tmp_path: Path) -> None:
-    """The resumed training repeats the validation, but its checkpoint exists already."""
+    """The resumed run repeats the validation, but its checkpoint exists already."""
     options = {"monitor": "val_loss", "save_top_k": -1, "every_n_epochs": 1}
     with pytest.raises(KilledError):
         fit(ModelCheckpoint(tmp_path, **options), Kill(2, hooks=("on_train_epoch_end",)))

@@ -258,7 +258,7 @@ def test_compiled_layer_raises_on_overflow() -> None:
 
 
 def test_nonfinite_weights_are_not_an_overflow() -> None:
-    """The model has its own error for a training that diverged."""
+    """The model has its own error for training that diverged."""
     for module in (mLSTMLayer(3, 8), mLSTMCell(3, 8)):
         with torch.no_grad():
             next(module.parameters()).fill_(math.nan)
