@@ -5,8 +5,9 @@
 
 Every process has the same batch size (weak scaling) and one torch thread. Efficiency is the rate of
 N processes divided by N times the rate of one. It is meaningful only if every process has a core or
-a device. The bound is the efficiency of N independent training runs at the same time, the most that the
-machine allows. Each number of processes is measured in fresh processes, without the first steps.
+a device. The bound is the efficiency of N independent training runs at the same time, the most that
+the machine allows. Each number of processes is measured in fresh processes, without the first
+steps.
 """
 
 import argparse
