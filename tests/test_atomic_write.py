@@ -56,7 +56,7 @@ for _ in range(50):
 """
 
 
-def test_concurrent_writers_of_one_path(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_path_leave_a_complete_file(tmp_path: Path) -> None:
     """With equal process ids, as in two containers, all files are complete and no write fails."""
     path = tmp_path / "last.ckpt"
     writers = [start_python(WRITER, path, letter) for letter in "abc"]
@@ -149,7 +149,7 @@ def test_file_removed_as_a_leftover_is_created_again(
 
 
 @needs_posix
-def test_permissions(tmp_path: Path) -> None:
+def test_atomic_write_keeps_permissions_and_applies_the_umask(tmp_path: Path) -> None:
     """A new file has the permissions that the umask allows; an old file keeps its permissions."""
     new, old = tmp_path / "new", tmp_path / "old"
     old.touch()
@@ -164,7 +164,7 @@ def test_permissions(tmp_path: Path) -> None:
     assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o640, 0o604]
 
 
-def test_long_names(tmp_path: Path) -> None:
+def test_atomic_write_accepts_names_of_maximal_length(tmp_path: Path) -> None:
     """The name has the maximal length of the file system."""
     path = tmp_path / ("x" * 251 + ".csv")
     with atomic_write(path) as (part,):
@@ -173,7 +173,7 @@ def test_long_names(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_links(tmp_path: Path) -> None:
+def test_links_are_followed_by_the_command_line_and_replaced_by_checkpoints(tmp_path: Path) -> None:
     """A checkpoint replaces a link, as in Lightning; the command line follows it."""
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
@@ -196,7 +196,7 @@ AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, sys.argv[1
 
 
 @needs_posix
-def test_full_disk(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
@@ -209,7 +209,7 @@ def test_full_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_path_below_a_file(tmp_path: Path) -> None:
+def test_path_below_a_file_raises(tmp_path: Path) -> None:
     """Raises for root, too."""
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write '.*last.ckpt'"):
@@ -219,7 +219,7 @@ def test_path_below_a_file(tmp_path: Path) -> None:
 
 
 @needs_user_rights
-def test_read_only_folder(tmp_path: Path) -> None:
+def test_read_only_folder_raises(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write .*Permission denied"):

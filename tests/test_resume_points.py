@@ -76,7 +76,7 @@ def test_kills_at_every_hook(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_random_settings_and_kills(tmp_path: Path, part: int) -> None:
+def test_randomly_killed_runs_end_with_the_same_result(tmp_path: Path, part: int) -> None:
     """One to four kills, with random validation, accumulation, schedulers and checkpoints."""
     for number in range(8 * part, 8 * part + 8):
         setting, kills, name = draw(random.Random(number))
@@ -91,7 +91,9 @@ def test_random_settings_and_kills(tmp_path: Path, part: int) -> None:
 @pytest.mark.parametrize(
     "trainer", [{}, {"accumulate_grad_batches": 3}, {"val_check_interval": 1}], ids=str
 )
-def test_sigterm(tmp_path: Path, trainer: dict[str, Any]) -> None:
+def test_run_stopped_by_sigterm_ends_with_the_same_result(
+    tmp_path: Path, trainer: dict[str, Any]
+) -> None:
     """If a cluster sends SIGTERM, Lightning ends the step and then writes a checkpoint."""
     saves = ({"every_n_epochs": 1, "save_on_exception": True, "save_top_k": -1},)
     setting = Setting(samples=10, saves=saves, scheduler="plateau of training", trainer=trainer)

@@ -25,7 +25,7 @@ def test_pictures_are_as_new_as_their_tables(plots: ModuleType) -> None:
         assert plots.fingerprint(plots.RESULTS / table) in drawn, f"{picture}: run make plots"
 
 
-def test_more_rows_are_drawn(plots: ModuleType) -> None:
+def test_plots_average_seeds_and_skip_other_rows(plots: ModuleType) -> None:
     table = pd.read_csv(plots.RESULTS / "etth1.csv")
     other = table.assign(seed=7, test_mse=table["test_mse"] + 0.01)
     weather = table.assign(data="weather", test_mse=9.0)

@@ -122,7 +122,7 @@ def test_no_importer_is_called(
 
 
 @pytest.mark.filterwarnings("ignore")  # of jsonargparse
-def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> None:
+def test_lightning_alone_calls_an_importer(honest: Path, trap: Path, tmp_path: Path) -> None:
     """Lightning alone calls what such a file names."""
     pytest.importorskip("jsonargparse")
 

@@ -152,7 +152,7 @@ def test_fused_layer_matches_the_composed_layer(
     [(False, False), (False, True), (True, True)],
     ids=["plain", "mask", "norm-mask"],
 )
-def test_layer_first_and_second_derivatives(norm: bool, masked: bool) -> None:
+def test_layer_derivatives_match_finite_differences(norm: bool, masked: bool) -> None:
     """Compare with finite differences."""
     inputs, run = layer_problem(5, norm=norm, masked=masked, B=2)
 
