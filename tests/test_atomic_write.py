@@ -239,20 +239,20 @@ def test_objects_that_cannot_be_pickled_raise_the_error_of_torch(tmp_path: Path)
 # Several files
 
 
-def test_new_forecast_is_never_beside_an_old_picture(
+def test_new_forecast_is_never_beside_an_old_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill before or after any rename leaves no such state."""
-    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    rows, plot = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     replace = os.replace
 
     def state() -> tuple[str | None, str | None]:
-        texts = [path.read_text() if path.exists() else None for path in (rows, picture)]
+        texts = [path.read_text() if path.exists() else None for path in (rows, plot)]
         return texts[0], texts[1]
 
     states = []
     for kill_at in range(1, 20):
-        for path in (rows, picture):
+        for path in (rows, plot):
             path.write_text("old")
         calls = 0
 
@@ -266,7 +266,7 @@ def test_new_forecast_is_never_beside_an_old_picture(
                     replace(old, new)
 
         monkeypatch.setattr(os, "replace", replace_and_record)
-        with replace_files(rows, picture) as parts:
+        with replace_files(rows, plot) as parts:
             for part in parts:
                 part.write_text("new")
         assert state() == ("new", "new")
@@ -275,7 +275,7 @@ def test_new_forecast_is_never_beside_an_old_picture(
     assert states[0] == ("old", "old")
     assert ("new", "old") not in states
     assert ("new", None) in states and ("old", None) in states
-    assert sorted(tmp_path.iterdir()) == [rows, picture]
+    assert sorted(tmp_path.iterdir()) == [rows, plot]
 
 
 @pytest.mark.parametrize("name", ["forecast.csv", "forecast.png"])
@@ -295,17 +295,17 @@ def test_error_keeps_both_old_files(tmp_path: Path, name: str) -> None:
 
 def test_error_at_the_first_file_keeps_the_second(tmp_path: Path) -> None:
     """The first is a folder here; on Windows, it could be open in another program."""
-    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    rows, plot = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     rows.mkdir()
-    picture.write_text("old")
+    plot.write_text("old")
     with (
         pytest.raises(InputError, match="cannot write"),
-        replace_files(rows, picture) as parts,
+        replace_files(rows, plot) as parts,
     ):
         for part in parts:
             part.write_text("new")
-    assert picture.read_text() == "old"
-    assert sorted(tmp_path.iterdir()) == [rows, picture]
+    assert plot.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == [rows, plot]
 
 
 KILLED_WRITER = """

@@ -15,7 +15,7 @@ _MAX_SEED = 2**32 - 1  # for NumPy
 
 DESCRIPTION = """\
 Forecast with mLSTMTime. Without a table: fit and test it on real electricity demand, and draw a
-picture. With a table: evaluate it on the last rows, then forecast what comes after them."""
+plot. With a table: evaluate it on the last rows, then forecast what comes after them."""
 
 EXAMPLE = """\
 example:

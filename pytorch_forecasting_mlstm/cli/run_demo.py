@@ -30,7 +30,7 @@ def run_demo(arguments: Arguments) -> None:
     Raises
     ------
     InputError
-        If an extra is missing, or the picture cannot be written.
+        If an extra is missing, or the plot cannot be written.
     """
     require_packages("pmdarima", "matplotlib")
     folder = writable_folder(arguments.output)
@@ -53,11 +53,11 @@ def run_demo(arguments: Arguments) -> None:
     print(f"Best on validation: epoch {result.fitted.epoch}\n")
     print(format_metrics(panel, split, result.evaluation))
 
-    picture, evaluation = folder / "demo.png", result.evaluation
+    plot, evaluation = folder / "demo.png", result.evaluation
     title = f"{_NAME}: one day ahead"
-    with replace_files(picture) as (new_picture,):
-        plot_test_window(panel, split, evaluation, _typical_day(evaluation), title, new_picture)
-    print(f"\nWrote {picture}: of the test days, the one with the median error")
+    with replace_files(plot) as (new_plot,):
+        plot_test_window(panel, split, evaluation, _typical_day(evaluation), title, new_plot)
+    print(f"\nWrote {plot}: of the test days, the one with the median error")
 
 
 def electricity_demand() -> Panel:

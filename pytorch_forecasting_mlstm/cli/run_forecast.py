@@ -20,7 +20,7 @@ _MAX_NAMED = 5  # unseen categories
 
 
 def run_forecast(arguments: Arguments) -> None:
-    """Forecast a table: check, fit, evaluate, fit again on all rows, write CSV and picture.
+    """Forecast a table: check, fit, evaluate, fit again on all rows, write CSV and plot.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The pictures of docs/benchmarks.md are those of the tables beside them."""
+"""The plots of docs/benchmarks.md are those of the tables beside them."""
 
 import importlib.util
 from pathlib import Path
@@ -19,10 +19,10 @@ def plots() -> ModuleType:
     return module
 
 
-def test_pictures_are_as_new_as_their_tables(plots: ModuleType) -> None:
-    for picture, (table, _) in plots.PLOTS.items():
-        drawn = (plots.PICTURES / picture).read_text(encoding="utf-8")
-        assert plots.fingerprint(plots.RESULTS / table) in drawn, f"{picture}: run make plots"
+def test_plots_are_as_new_as_their_tables(plots: ModuleType) -> None:
+    for image, (table, _) in plots.PLOTS.items():
+        drawn = (plots.IMAGES / image).read_text(encoding="utf-8")
+        assert plots.fingerprint(plots.RESULTS / table) in drawn, f"{image}: run make plots"
 
 
 def test_plots_average_seeds_and_skip_other_rows(plots: ModuleType) -> None:
