@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
-from ..base.padding import align_right, pad_steps, unfold, valid_steps
+from ..base.padding import align_right, pad_steps, valid_steps
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -14,6 +14,7 @@ from .submodules import (
     Features,
     FeatureSelector,
     PatchEmbedding,
+    unfold,
 )
 from .targets import EncodedTarget, TargetSpec, flip_sign, make_target_encoder
 
