@@ -1,4 +1,4 @@
-"""A tiny training that is killed in any of its hooks, for ``test_resume_points.py``."""
+"""A tiny training run that is killed in any of its hooks, for ``test_resume_points.py``."""
 
 import random
 import signal
