@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..base.losses.link import Link
+from ..base.link import Link
 from .instance_norm import InstanceStatistics, measure_instance
 from .submodules import DecompositionLinear
 

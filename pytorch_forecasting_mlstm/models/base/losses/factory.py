@@ -22,7 +22,8 @@ from pytorch_forecasting.metrics.base_metrics import (
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from .link import Link, component_metrics, link_of, target_normalizers
+from ..link import Link
+from .link import component_metrics, link_of, target_normalizers
 
 __all__ = ["clone_loss", "clone_logging_metrics", "resolve_loss"]
 
