@@ -12,6 +12,7 @@ from ..base.losses.factory import clone_logging_metrics, clone_loss
 from ._network import TargetForecast, mLSTMTimeNetwork
 from .adapter import embedding_tables, lagged_targets, network_inputs, target_specs
 from .defaults import (
+    SIZED_HPARAMS,
     check_sizes,
     default_random_sign_flip,
     resolve_amplitudes,
@@ -158,6 +159,8 @@ class mLSTMTime(ForecastingModel):
     >>> bool(forecast["prediction"].between(-5, 5).all())
     True
     """
+
+    sized_hparams = SIZED_HPARAMS
 
     def __init__(
         self,
