@@ -30,8 +30,8 @@ from torch import Tensor
 from helpers.datasets import QUIET
 from helpers.random_configurations import Case, cases
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.base.link import Link
 from pytorch_forecasting_mlstm.models.base.losses.link import (
-    Link,
     link_of,
     primary_metrics,
     target_normalizers,
