@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Show CONTRIBUTING.md, whose links start at the root of the repository."""
     if page.file.src_uri != "development/contributing.md":
         return markdown
-    text = Path(config.config_file_path).with_name("CONTRIBUTING.md").read_text()
+    text = Path(config.config_file_path).with_name("CONTRIBUTING.md").read_text(encoding="utf-8")
     return text.replace("](docs/", "](../")
 
 

@@ -11,8 +11,9 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
+from ..errors import prefix_errors
 from .archive import Archive, device_of, first_line, read_archive
-from .errors import CheckpointError, prefix_errors
+from .errors import CheckpointError
 from .hparams_file import read_hparams
 from .limits import (
     SizedHparams,

@@ -1,8 +1,6 @@
 """Check that a loss can be trained on a dataset, before the training fails."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -36,7 +34,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
-from ..errors import UPSTREAM_ERRORS
+from ..errors import UPSTREAM_ERRORS, UnprefixedError, prefix_errors
 from ..losses.factory import clone_loss
 from ..losses.link import (
     component_metrics,
@@ -74,21 +72,8 @@ _TRANSFORMED_DISTRIBUTIONS = (
 _NONNEGATIVE_LOSSES = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
 
 
-class _UnsupportedError(ValueError):
-    """A loss does not suit a dataset; the message still lacks the name of the caller."""
-
-
-@contextmanager
-def _prefix_errors(caller: str) -> Iterator[None]:
-    """Prefix the messages of unsupported losses with the name of the caller."""
-    try:
-        yield
-    except _UnsupportedError as error:
-        raise ValueError(f"{caller}: {error}") from None
-
-
 def _raise_unsupported(loss: Any, problem: str, hint: str) -> NoReturn:
-    raise _UnsupportedError(f"{_loss_name(loss)} {problem}; {hint}.")
+    raise UnprefixedError(f"{_loss_name(loss)} {problem}; {hint}.")
 
 
 def _loss_name(loss: Any) -> str:
@@ -110,7 +95,7 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
     """
     normalizers = target_normalizers(dataset.target_normalizer)
     values, fills = dataset.data["target"], target_fill_values(dataset)
-    with _prefix_errors(caller):
+    with prefix_errors(caller):
         for name, part, normalizer, target in zip(
             dataset.target_names, per_target_losses(loss), normalizers, values, strict=True
         ):
@@ -136,7 +121,7 @@ def check_logging_metrics(metrics: Any, dataset: TimeSeriesDataSet, caller: str)
     caller : str
         Name to begin the message with.
     """
-    with _prefix_errors(caller):
+    with prefix_errors(caller):
         for metric in metrics:
             for component in component_metrics(metric):
                 for normalizer in target_normalizers(dataset.target_normalizer):
