@@ -29,7 +29,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "checks",
         {"forecast", "plotting", "prediction"},
         {"checkpoint", "losses"},
-        {"errors", "padding"},
+        {"errors", "inference", "padding"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }

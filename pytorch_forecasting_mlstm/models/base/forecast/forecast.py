@@ -12,6 +12,7 @@ from torch import Tensor
 from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
 from ..errors import UPSTREAM_ERRORS
+from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
 from .rows import History, build_future_rows, select_history
 from .schema import CALLER, Schema
@@ -52,7 +53,6 @@ def forecast(
         )
     check_int(CALLER, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
-    trainer_kwargs = {**_TRAINER_KWARGS, **(trainer_kwargs or {})}
     schema = Schema.from_parameters(parameters)
     levels = [_quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
@@ -68,21 +68,38 @@ def forecast(
             f"{CALLER}: no dataset can be made from data: {error}; correct or leave out such rows, "
             f"or train with other lags, scalers or another target_normalizer."
         ) from error
-    raw = model.predict(
-        dataset,
-        mode=("raw", "prediction"),
-        batch_size=batch_size,
-        trainer_kwargs=trainer_kwargs,
+    if trainer_kwargs is None:
+        outputs = predict_outputs(model, dataset.to_dataloader(train=False, batch_size=batch_size))
+    else:
+        outputs = _predict_with_trainer(model, dataset, batch_size, trainer_kwargs)
+    windows = _window_of_series(schema, dataset, history)
+    columns = _read_columns(model, outputs, levels, batch_size)
+    by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
+    return _to_long_frame(schema, history, by_series)
+
+
+def _predict_with_trainer(
+    model: Any,
+    dataset: BatchedTimeSeriesDataSet,
+    batch_size: int,
+    trainer_kwargs: dict[str, Any],
+) -> list[Tensor]:
+    """Compute the output of the network for all windows, with a Trainer of the user's choice."""
+    trainer_kwargs = {**_TRAINER_KWARGS, **trainer_kwargs}
+    outputs = to_list(
+        model.predict(
+            dataset,
+            mode=("raw", "prediction"),
+            batch_size=batch_size,
+            trainer_kwargs=trainer_kwargs,
+        )
     )
-    if any(len(part) < len(dataset) for part in to_list(raw)):
+    if any(len(part) < len(dataset) for part in outputs):
         raise ValueError(
             f"{CALLER}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
             f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
         )
-    windows = _window_of_series(schema, dataset, history)
-    columns = _read_columns(model, to_list(raw), levels, batch_size)
-    by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
-    return _to_long_frame(schema, history, by_series)
+    return outputs
 
 
 def _to_long_frame(
