@@ -29,7 +29,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "checks",
         {"forecast", "plotting", "prediction"},
         {"checkpoint", "losses"},
-        {"errors", "inference", "padding"},
+        {"arguments", "errors", "inference", "padding"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }

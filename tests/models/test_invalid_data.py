@@ -17,6 +17,8 @@ from pytorch_forecasting import (
     TimeSeriesDataSet,
 )
 from pytorch_forecasting.data import TorchNormalizer
+from pytorch_forecasting.data.data_module import EncoderDecoderTimeSeriesDataModule
+from pytorch_forecasting.data.timeseries import TimeSeries
 from pytorch_forecasting.metrics import (
     RMSE,
     SMAPE,
@@ -525,3 +527,24 @@ def test_forecasts_of_counts_of_all_sizes_are_rates(
     forecast = model.predict(dataset, trainer_kwargs={**QUIET})
     assert forecast.isfinite().all() and (forecast >= 0).all()
     assert forecast.max() < 100 * table["y"].max()
+
+
+# pytorch-forecasting's v2
+
+
+@pytest.mark.filterwarnings("ignore:TimeSeries is part of an experimental rework")
+@pytest.mark.filterwarnings("ignore:.*experimental:UserWarning")
+def test_data_module_of_v2_is_rejected() -> None:
+    """Its batches have other keys."""
+    table = make_table(n_series=20)[["series", "t", "y"]]
+    table["series"] = table["series"].astype("category").cat.codes.astype(int)
+    series = TimeSeries(table, time="t", target="y", group=["series"], num=["y"], unknown=["y"])
+    module = EncoderDecoderTimeSeriesDataModule(
+        series, max_encoder_length=8, max_prediction_length=4, batch_size=1
+    )
+    module.setup("fit")
+    model = make_model(make_dataset())
+    with pytest.raises(TypeError, match="^mLSTMTime: a batch must come from .* v2, which .* not"):
+        Trainer(**QUIET, max_epochs=1).fit(
+            model, module.train_dataloader(), module.val_dataloader()
+        )

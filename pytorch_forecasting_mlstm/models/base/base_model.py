@@ -10,6 +10,7 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 
+from .arguments import check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
@@ -55,6 +56,7 @@ class ForecastingModel(
     """
 
     def __init__(self, loss: Any, logging_metrics: Any, **kwargs: Any) -> None:
+        check_arguments(type(self), kwargs)
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         set_transformations(self.loss, self.output_transformer)
 
@@ -103,9 +105,11 @@ class ForecastingModel(
         Raises
         ------
         TypeError, ValueError
-            If the loss does not suit the targets, or an argument contradicts the dataset.
+            If the loss does not suit the targets, or an argument is unknown or contradicts the
+            dataset.
         """
         caller = cls.__name__
+        check_arguments(cls, kwargs)
         if not isinstance(dataset, TimeSeriesDataSet):
             raise TypeError(
                 f"{caller}: dataset must be a TimeSeriesDataSet, got {type(dataset).__name__}; "

@@ -324,7 +324,7 @@ class mLSTMTime(ForecastingModel):
             return self.transform_output(outputs, scales)
         return self.transform_output(outputs[0], scales[0])
 
-    def interpret_output(self, x: dict[str, Any]) -> Interpretation:
+    def interpret_output(self, x: dict[str, Any], **unsupported: Any) -> Interpretation:
         """Look inside the forecast of a batch.
 
         Parameters
@@ -332,6 +332,8 @@ class mLSTMTime(ForecastingModel):
         x : dict
             Batch of a dataset, or ``x`` of ``predict(..., mode="raw", return_x=True)``, on the
             device of the model.
+        **unsupported
+            Other models take options such as ``reduction`` here; this one rejects them.
 
         Returns
         -------
@@ -342,8 +344,9 @@ class mLSTMTime(ForecastingModel):
 
         Raises
         ------
-        ValueError
-            If history or horizon is longer than the model was made for.
+        TypeError, ValueError
+            If x is not the inputs of a batch, or history or horizon is longer than the model was
+            made for.
 
         Examples
         --------
@@ -361,6 +364,14 @@ class mLSTMTime(ForecastingModel):
         >>> inside.memory.shape, inside.read_weights.shape
         (torch.Size([4, 5, 1]), torch.Size([4, 1, 4, 5, 35]))
         """
+        if unsupported or not isinstance(x, dict):
+            got = [type(x).__name__, *(f"{name}={value!r}" for name, value in unsupported.items())]
+            raise TypeError(
+                f"mLSTMTime.interpret_output: takes the inputs of a batch and nothing else, got "
+                f"{', '.join(got)}; pass x of predict(..., mode='raw', return_x=True), and reduce "
+                f"the result yourself: it holds every sample, interpretation.time_scales.mean(0) "
+                f"for example."
+            )
         return interpret(self, x)
 
     def plot_interpretation(

@@ -7,6 +7,7 @@ from pytorch_forecasting.metrics import MultiLoss
 from torch import Tensor
 
 from ..base.checks.dataset import check_batch
+from ..base.inference import inference_view
 from ._network import mLSTMTimeNetwork
 from .adapter import network_inputs
 
@@ -62,15 +63,11 @@ class Interpretation(NamedTuple):
 def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     """Decompose the forecast of a batch, see :meth:`mLSTMTime.interpret_output`."""
     check_batch(model, x)
+    model = inference_view(model)
     network: mLSTMTimeNetwork = model.network
-    training = model.training
-    model.eval()
-    try:
-        parts, memory = network.decompose(network_inputs(x))
-        prediction = model.rescale_forecasts([part.add_up() for part in parts])
-        weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
-    finally:
-        model.train(training)
+    parts, memory = network.decompose(network_inputs(x))
+    prediction = model.rescale_forecasts([part.add_up() for part in parts])
+    weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
 
     horizon = x["decoder_cont"].shape[1]
     by_target: list[tuple[Tensor, ...]] = [

@@ -21,6 +21,12 @@ __all__ = [
     "require_batch",
 ]
 
+#: What the model reads of a batch of a TimeSeriesDataSet.
+_BATCH_KEYS = (
+    *(f"{part}_{kind}" for part in ("encoder", "decoder") for kind in ("cat", "cont", "lengths")),
+    "encoder_target",
+    "target_scale",
+)
 _HINT = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, ...)"
 
 
@@ -153,11 +159,13 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
 
 def require_batch(x: Any, caller: str) -> None:
     """Raise unless x is the inputs of a batch, as a loader of a dataset yields them."""
-    if not isinstance(x, dict) or "decoder_lengths" not in x:
+    missing = [key for key in _BATCH_KEYS if not isinstance(x, dict) or key not in x]
+    if missing:
         raise TypeError(
             f"{caller}: a batch must come from a loader of a TimeSeriesDataSet, got "
             f"{sorted(x) if isinstance(x, dict) else type(x).__name__}; pass "
-            f"dataset.to_dataloader(batch_size=64) instead of the dataset."
+            f"dataset.to_dataloader(batch_size=64) instead of the dataset, or of the data module "
+            f"and the TimeSeries of pytorch-forecasting's v2, which this model does not support."
         )
 
 
