@@ -3,7 +3,9 @@
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from pytorch_forecasting import (
     EncoderNormalizer,
@@ -30,6 +32,7 @@ from pytorch_forecasting.metrics import (
 
 from helpers.datasets import (
     HORIZON,
+    QUIET,
     collate,
     configured,
     make_dataset,
@@ -45,7 +48,7 @@ from pytorch_forecasting_mlstm.models.base.losses.link import (
     primary_metrics,
     target_normalizers,
 )
-from pytorch_forecasting_mlstm.models.base.losses.output import rescale
+from pytorch_forecasting_mlstm.models.base.losses.output import quantile_forecast, rescale
 
 
 @pytest.mark.parametrize(
@@ -231,3 +234,61 @@ def test_clone_loss_does_not_change_the_original() -> None:
     model_copy.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
     assert model_copy.loss.compute() == 3
     assert model.loss.compute() == 1
+
+
+# Quantiles on request
+
+
+LEVELS = [0.25, 0.1, 0.9, 0.77]
+
+
+@pytest.mark.parametrize("trained", [[0.1, 0.5, 0.9], [0.9, 0.1], [0.02, 0.25, 0.5, 0.77, 0.98]])
+def test_other_quantiles_are_interpolated(trained: list[float]) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(trained), **SMALL)
+    own = model.predict(dataset, mode="quantiles", trainer_kwargs={**QUIET})
+    own = own.numpy()[..., np.argsort(trained)]
+    own.sort(-1)
+    actual = model.predict(
+        dataset, mode="quantiles", mode_kwargs={"quantiles": LEVELS}, trainer_kwargs={**QUIET}
+    )
+    expected = np.apply_along_axis(lambda row: np.interp(LEVELS, sorted(trained), row), -1, own)
+    assert actual.shape == (*own.shape[:2], len(LEVELS))
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_distribution_and_a_rate_have_all_quantiles() -> None:
+    loss = NormalDistributionLoss()
+    loss._transformation = None
+    parameters = torch.tensor([[[0.0, 1.0, 5.0, 2.0]]])  # center, scale, location, deviation
+    actual = quantile_forecast(loss, parameters, [0.1, 0.8], "mLSTMTime", n_samples=20_000)
+    expected = torch.distributions.Normal(5.0, 2.0).icdf(torch.tensor([0.1, 0.8]))
+    assert torch.allclose(actual.flatten(), expected, atol=0.15)  # of samples
+    rate = torch.tensor([[[2.0]]])
+    poisson = quantile_forecast(PoissonLoss(), rate, [0.1, 0.8], "mLSTMTime")
+    assert (
+        poisson.flatten().tolist()
+        == scipy.stats.poisson(float(rate.exp())).ppf([0.1, 0.8]).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "quantiles", "message"),
+    [
+        (QuantileLoss([0.1, 0.5, 0.9]), [0.05], "lowest and the highest .* 0.1 and 0.9, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [0.95, 0.5], "lowest and the highest .* 0.1 and 0.9, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [1.2], "levels between 0 and 1, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [], "levels between 0 and 1, got"),
+        (MAE(), [0.5], "need a QuantileLoss or a distribution, got a model with MAE"),
+    ],
+)
+def test_impossible_quantiles_are_rejected(loss: Any, quantiles: list[float], message: str) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
+    with pytest.raises(ValueError, match=f"^mLSTMTime: quantiles .*{message}"):
+        model.predict(
+            dataset,
+            mode="quantiles",
+            mode_kwargs={"quantiles": quantiles},
+            trainer_kwargs={**QUIET},
+        )
