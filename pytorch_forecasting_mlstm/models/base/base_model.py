@@ -185,7 +185,8 @@ class ForecastingModel(
         batch_size : int, default 64
             Number of series to forecast at a time.
         trainer_kwargs : dict, optional
-            Arguments of the Lightning ``Trainer``, for example ``{"accelerator": "cpu"}``.
+            Arguments of a Lightning ``Trainer`` that is to predict, for example ``{"precision":
+            "bf16-mixed"}``. Default: no Trainer, which is faster; the model stays on its device.
 
         Returns
         -------
@@ -195,7 +196,8 @@ class ForecastingModel(
             ``max_prediction_length``; for several targets ``target``, with one row for each;
             ``prediction``, the point forecast in the unit of the data, or the most probable label
             of a categorical target; for a loss with several quantiles one column for each, such as
-            ``q0.1``; and for a categorical target the probability of each label, as ``p_label``.
+            ``q0.1``, which do not cross; and for a categorical target the probability of each
+            label, as ``p_label``.
 
         Raises
         ------
@@ -203,7 +205,7 @@ class ForecastingModel(
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
             wrong type; if a value that is read is empty or infinite; if a label or series is
             unknown that the model has to know; if a series is too short; if a time index is
-            missing or duplicated; or if a known variable has no value.
+            missing or duplicated; if a known variable has no value; or if a forecast is not finite.
         """
         return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
 
