@@ -40,9 +40,9 @@ from helpers.datasets import (
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm._messages import format_times
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
 from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
-from pytorch_forecasting_mlstm.models.base.forecast.schema import format_times
 
 pytestmark = [
     # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them

@@ -9,6 +9,7 @@ from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDa
 from pytorch_forecasting.utils import to_list
 
 from ....data import BatchedTimeSeriesDataSet
+from ....data.table_checks import check_duplicates, check_index
 from ..errors import UPSTREAM_ERRORS
 from ..forecast.schema import is_real
 from ..losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
@@ -247,6 +248,18 @@ def _check_frame(data: pd.DataFrame, parameters: dict[str, Any], caller: str) ->
         )
     if data.empty:
         raise ValueError(f"{caller}: the table to predict must have rows, got none; add some.")
+    check_index(data, f"{caller}: the table to predict")
+    check_duplicates(
+        data, to_list(parameters["group_ids"]), time, f"{caller}: the table to predict"
+    )
+    for name in targets:
+        empty = int(data[name].isna().sum())
+        if empty:
+            raise ValueError(
+                f"{caller}: the table to predict must have a value of target {name!r} in every "
+                f"row, got {empty} rows without one; to forecast these rows, pass the others to "
+                f"forecast(), and what is known of these as future=."
+            )
     if not types.is_integer_dtype(data[time]):
         raise TypeError(
             f"{caller}: column {time!r} of the table to predict must hold integers, got "

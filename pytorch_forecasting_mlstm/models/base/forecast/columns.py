@@ -8,9 +8,10 @@ from pytorch_forecasting.metrics import CrossEntropy, MultiLoss, QuantileLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
+from ...._messages import format_series
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from .rows import History
-from .schema import CALLER, Schema, format_series
+from .schema import CALLER, Schema
 
 __all__ = ["check_columns_finite", "column_names", "quantile_levels", "read_columns"]
 
