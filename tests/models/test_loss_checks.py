@@ -191,7 +191,24 @@ def test_check_losses_rejects_a_loss_that_does_not_suit_its_target(
         mLSTMTime.from_dataset(make_dataset(**settings), loss=loss)
 
 
-@pytest.mark.parametrize("loss", ["mae", MAE, nn.MSELoss()], ids=["name", "class", "torch"])
+@pytest.mark.parametrize("loss", ["mae", MAE, nn.Linear(1, 1)], ids=["name", "class", "module"])
 def test_clone_loss_rejects_what_is_not_a_metric(loss: Any) -> None:
     with pytest.raises(TypeError, match=r"^mLSTMTime: loss must be"):
         mLSTMTime.from_dataset(configured("no covariates"), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.PoissonNLLLoss(), "TypeError.*got PoissonNLLLoss; .* PoissonLoss() for example"),
+        (nn.CrossEntropyLoss(), "TypeError.*got CrossEntropyLoss; .* CrossEntropy() for example"),
+        (nn.KLDivLoss(), "TypeError.*nn.HuberLoss, .*got KLDivLoss; .* MAE() for example"),
+        (nn.MSELoss(reduction="sum"), "ValueError.*reduction='mean', .*got 'sum'; leave it out"),
+    ],
+)
+def test_other_losses_of_torch_are_rejected(loss: nn.Module, message: str) -> None:
+    kind, _, text = message.partition(".*")
+    with pytest.raises((TypeError, ValueError), match=text.replace("()", r"\(\)")) as raised:
+        mLSTMTime.from_dataset(configured("no covariates"), loss=loss)
+    assert type(raised.value).__name__ == kind
+    assert str(raised.value).startswith("mLSTMTime: ")

@@ -18,7 +18,7 @@ from .defaults import (
     resolve_moving_averages,
     resolve_patch_length,
 )
-from .interpretation import Interpretation, interpret
+from .interpretation import Interpretation, check_arguments, interpret
 from .interpretation_plot import plot_interpretation
 from .sign_flip import check_flip_supported, find_asymmetric_metric, sample_flip_mask
 from .submodules import Features
@@ -80,8 +80,8 @@ class mLSTMTime(ForecastingModel):
         of the training period; set it to False if series have a direction, such as growth or
         saturation. This requires that the model reads nothing but the history of the targets, and
         that the loss treats both signs alike: MAE, MASE, RMSE of a target without transformation,
-        and weighted sums of these. Default: True if that is so and ``max_encoder_length`` is at
-        least 64.
+        weighted sums of these, and losses of ``torch.nn``. Default: True if that is so and
+        ``max_encoder_length`` is at least 64.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
@@ -106,9 +106,10 @@ class mLSTMTime(ForecastingModel):
         Categorical variables whose class 0 is embedded as zeros.
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
-    loss : Metric, optional
-        Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``. The
-        model works on a copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
+    loss : Metric or nn.Module, optional
+        Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
+        ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
+        copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
         target, and MultiLoss for several targets.
     logging_metrics : list of Metric, optional
         Metrics of the point forecast to log in training and validation, also copied. Default: none.
@@ -364,14 +365,7 @@ class mLSTMTime(ForecastingModel):
         >>> inside.memory.shape, inside.read_weights.shape
         (torch.Size([4, 5, 1]), torch.Size([4, 1, 4, 5, 35]))
         """
-        if unsupported or not isinstance(x, dict):
-            got = [type(x).__name__, *(f"{name}={value!r}" for name, value in unsupported.items())]
-            raise TypeError(
-                f"mLSTMTime.interpret_output: takes the inputs of a batch and nothing else, got "
-                f"{', '.join(got)}; pass x of predict(..., mode='raw', return_x=True), and reduce "
-                f"the result yourself: it holds every sample, interpretation.time_scales.mean(0) "
-                f"for example."
-            )
+        check_arguments(x, unsupported)
         return interpret(self, x)
 
     def plot_interpretation(

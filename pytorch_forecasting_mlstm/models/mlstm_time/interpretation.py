@@ -11,7 +11,7 @@ from ..base.inference import inference_view
 from ._network import mLSTMTimeNetwork
 from .adapter import network_inputs
 
-__all__ = ["Interpretation", "interpret"]
+__all__ = ["Interpretation", "check_arguments", "interpret"]
 
 PerTarget = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
 
@@ -57,6 +57,18 @@ class Interpretation(NamedTuple):
     read_weights: Tensor
     time_scales: Tensor
     history: int
+
+
+def check_arguments(x: Any, unsupported: dict[str, Any]) -> None:
+    """Raise unless ``interpret_output`` gets the inputs of a batch, and nothing else."""
+    if isinstance(x, dict) and not unsupported:
+        return
+    got = [type(x).__name__, *(f"{name}={value!r}" for name, value in unsupported.items())]
+    raise TypeError(
+        f"mLSTMTime.interpret_output: takes the inputs of a batch and nothing else, got "
+        f"{', '.join(got)}; pass x of predict(..., mode='raw', return_x=True), and reduce the "
+        f"result yourself: it holds every sample, interpretation.time_scales.mean(0) for example."
+    )
 
 
 @torch.no_grad()
