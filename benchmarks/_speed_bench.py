@@ -17,7 +17,7 @@ SIZES = [(64, 64), (32, 128)]  # batch, hidden
 FAST_FROM = 336  # number of steps from which the targets ask for a layer faster than nn.LSTM
 HISTORY, HORIZON, BATCH, WIDTH = 336, 96, 64, 64  # sizes of the models
 
-Work = Callable[[], object]
+Workload = Callable[[], object]
 
 
 class Row(NamedTuple):
@@ -75,28 +75,28 @@ class Bench(NamedTuple):
             return list(quick)
         return [*full, *(gpu if self.device.type == "cuda" else ())]
 
-    def medians(self, *works: Work, rounds: int = 15, calls: int = 1) -> list[float]:
-        """Return the median milliseconds of a call of each work; the works run in turns."""
-        for work in works:
-            self._seconds(work, 1)
+    def medians(self, *workloads: Workload, rounds: int = 15, calls: int = 1) -> list[float]:
+        """Return the median milliseconds per call of each workload; they run alternately."""
+        for workload in workloads:
+            self._seconds(workload, 1)
         if self.quick:
             rounds = min(rounds, 3)
-        durations: list[list[float]] = [[] for _ in works]
+        durations: list[list[float]] = [[] for _ in workloads]
         gc.collect()
         for _ in range(rounds):
-            for seconds, work in zip(durations, works, strict=True):
-                seconds.append(self._seconds(work, calls))
+            for seconds, workload in zip(durations, workloads, strict=True):
+                seconds.append(self._seconds(workload, calls))
         return [1e3 * statistics.median(seconds) / calls for seconds in durations]
 
-    def once(self, work: Work) -> float:
+    def once(self, workload: Workload) -> float:
         """Return the milliseconds of a single call, without warm-up."""
-        return 1e3 * self._seconds(work, 1)
+        return 1e3 * self._seconds(workload, 1)
 
-    def _seconds(self, work: Work, calls: int) -> float:
+    def _seconds(self, workload: Workload, calls: int) -> float:
         self.wait()
         start = time.perf_counter()
         for _ in range(calls):
-            work()
+            workload()
         self.wait()
         return time.perf_counter() - start
 
@@ -106,19 +106,19 @@ class Bench(NamedTuple):
             torch.cuda.synchronize(self.device)
 
 
-def forward_backward(forward: Callable[..., Any], *inputs: Tensor) -> Work:
-    """Return the work of one forward and backward pass of a module or a function."""
+def forward_backward(forward: Callable[..., Any], *inputs: Tensor) -> Workload:
+    """Return the workload of one forward and backward pass of a module or a function."""
     leaves = list(inputs)
     if isinstance(forward, nn.Module):
         leaves += forward.parameters()
     gradient = torch.randn_like(forward(*inputs)[0], dtype=torch.float32)
 
-    def work() -> object:
+    def workload() -> object:
         output = forward(*inputs)[0]
         # the stock layer does not use all of its parameters
         return torch.autograd.grad(output, leaves, gradient.to(output.dtype), allow_unused=True)
 
-    return work
+    return workload
 
 
 def our_layer(hidden: int, device: torch.device, layer_norm: bool = False) -> nn.Module:

@@ -110,7 +110,7 @@ def with_gradients(form: Form, inputs: list[Tensor]) -> list[Tensor]:
     return [x.detach() for x in (*outputs, *torch.autograd.grad(outputs, inputs, weights))]
 
 
-def plain_chunkwise(
+def naive_chunkwise(
     q: Tensor, k: Tensor, v: Tensor, log_i: Tensor, log_f: Tensor
 ) -> tuple[Tensor, mLSTMState]:
     """Compute the chunkwise form from an empty memory in a straightforward way.
@@ -156,11 +156,11 @@ def plain_chunkwise(
     return h, mLSTMState(memory[:, :, -1, :V], memory[:, :, -1, V], m[..., -1])
 
 
-def require_correct_plain_form(device: torch.device) -> None:
-    """Exit unless the plain form is correct, too: else the comparison would mean nothing."""
+def require_correct_naive_form(device: torch.device) -> None:
+    """Exit unless the naive form is correct, too: otherwise the comparison would mean nothing."""
     q, k, v, log_i, log_f, *_ = draw_problem(Shape(2, 2, 75, 3, 5), torch.float64, device)
     actual, expected = (
-        form(q, k, v, log_i, log_f)[0] for form in (plain_chunkwise, mlstm_recurrent)
+        form(q, k, v, log_i, log_f)[0] for form in (naive_chunkwise, mlstm_recurrent)
     )
     if not torch.allclose(actual, expected, atol=1e-11):
-        raise SystemExit("The plain chunkwise form is wrong, nothing is timed.")
+        raise SystemExit("The naive chunkwise form is wrong, nothing is timed.")

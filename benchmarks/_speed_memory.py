@@ -14,7 +14,7 @@ from _speed_bench import (
     FAST_FROM,
     Bench,
     Row,
-    Work,
+    Workload,
     batch_for,
     forward_backward,
     our_layer,
@@ -75,7 +75,7 @@ def fresh_process(bench: Bench, *, returns_memory: bool) -> Iterator[ProcessPool
 
 def peaks_of_both(
     case: Sizes,
-    peak: Callable[[Work], float],
+    peak: Callable[[Workload], float],
     device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
 ) -> tuple[float, float]:
     T, B, hidden = case
@@ -86,13 +86,13 @@ def peaks_of_both(
     return lstm, ours
 
 
-def resident_peak(work: Work) -> float:
+def resident_peak(workload: Workload) -> float:
     """Return the peak growth of this process's resident set in MB, after a warm-up."""
-    work()
+    workload()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident("VmRSS")
-    work()
+    workload()
     return resident("VmHWM") - before
 
 
@@ -104,14 +104,14 @@ def resident(field: str) -> float:
     raise ValueError(f"/proc/self/status has no {field}")
 
 
-def cuda_peak(work: Work) -> float:
+def cuda_peak(workload: Workload) -> float:
     """Return the peak of additionally allocated tensors in MB, after a warm-up."""
-    work()
+    workload()
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    work()
+    workload()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 1e6
 
@@ -137,8 +137,8 @@ def measure_lengths(bench: Bench) -> Iterator[Row]:
                 yield Row(case, name, figure, against, figures[0], unit=unit, maximum=2.0)
 
 
-def single_sequence_work(T: int, backward: bool) -> Work:
-    """Return the work of one pass of a layer over a single sequence."""
+def single_sequence_workload(T: int, backward: bool) -> Workload:
+    """Return the workload of one pass of a layer over a single sequence."""
     cpu = torch.device("cpu")
     layer, x = our_layer(64, cpu), sequence(T, 1, 64, cpu)
     if backward:
@@ -150,10 +150,10 @@ def microseconds_per_step(T: int, backward: bool) -> float:
     """Return the median over several passes, fewer for long sequences."""
     bench = Bench(torch.device("cpu"), quick=False)
     rounds = max(3, 150_000 // T)
-    (milliseconds,) = bench.medians(single_sequence_work(T, backward), rounds=rounds)
+    (milliseconds,) = bench.medians(single_sequence_workload(T, backward), rounds=rounds)
     return 1e3 * milliseconds / T
 
 
 def bytes_per_step(T: int, backward: bool) -> float:
     """Return the peak growth beyond the layer, its input and the gradient of its output."""
-    return 1e6 * resident_peak(single_sequence_work(T, backward)) / T
+    return 1e6 * resident_peak(single_sequence_workload(T, backward)) / T

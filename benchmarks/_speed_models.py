@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _speed_bench import BATCH, HISTORY, HORIZON, WIDTH, Bench, Row, Work
+from _speed_bench import BATCH, HISTORY, HORIZON, WIDTH, Bench, Row, Workload
 from pytorch_forecasting import (
     GroupNormalizer,
     NHiTS,
@@ -54,16 +54,16 @@ def parameters(model: nn.Module) -> str:
     return f"{sum(p.numel() for p in model.parameters()):,} parameters"
 
 
-def training_step(model: BaseModel, x: dict[str, Tensor], y: tuple[Tensor, Any]) -> Work:
+def training_step(model: BaseModel, x: dict[str, Tensor], y: tuple[Tensor, Any]) -> Workload:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.train()
 
-    def work() -> None:
+    def workload() -> None:
         optimizer.zero_grad()
         model.loss(model(x)["prediction"], y).backward()
         optimizer.step()
 
-    return work
+    return workload
 
 
 def sines() -> TimeSeriesDataSet:

@@ -5,8 +5,9 @@
 
 Every process has the same batch size (weak scaling) and one torch thread. Efficiency is the rate of
 N processes divided by N times the rate of one. It is meaningful only if every process has a core or
-a device. The bound is the efficiency of N independent trainings at the same time, the most that the
-machine allows. Each number of processes is measured in fresh processes, without the first steps.
+a device. The bound is the efficiency of N independent training runs at the same time, the most that
+the machine allows. Each number of processes is measured in fresh processes, without the first
+steps.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def measure(arguments: argparse.Namespace, processes: int) -> None:
 
 
 def run_all(counts: list[int]) -> list[dict[str, Any]]:
-    """Run one training for each count of processes, all at the same time."""
+    """Run one training loop for each count of processes, all at the same time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *sys.argv[1:], "--run"]
     running = [

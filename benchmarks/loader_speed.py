@@ -5,9 +5,9 @@
     python benchmarks/loader_speed.py --only loader memory       # some parts
 
 Batches are compared before they are timed; if they differ, the benchmark stops. The classes are
-timed in turns, so that other load on the machine slows them down alike. Figures are medians. On a
-shared machine, ``--clock cpu`` counts processor time: one thread does all the work, so on an idle
-machine both clocks agree.
+timed alternately, so that other load on the machine slows them down alike. Figures are medians.
+On a shared machine, ``--clock cpu`` counts processor time: one thread does all the work, so on an
+idle machine both clocks agree.
 """
 
 import argparse
@@ -42,8 +42,8 @@ HISTORY, HORIZON, BATCH = 336, 96, 64
 #: Tolerance for batches, relative to 1 + |value|. Values that an EncoderNormalizer scales are equal
 #: up to rounding, and float32 rounds by 1e-7 of numbers that can be a hundred times their scale.
 TOLERANCE = 1e-4
-#: Relative tolerance for the first losses of a training. Later ones are not compared: the optimizer
-#: amplifies rounding errors, as it would a change in the last bit of the target.
+#: Relative tolerance for the first losses of a training run. Later ones are not compared: the
+#: optimizer amplifies rounding errors, as it would a change in the last bit of the target.
 LOSS_TOLERANCE, COMPARED_LOSSES = 1e-5, 5
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ["loader", "construction", "memory", "epoch"]

@@ -339,7 +339,9 @@ def parse_arguments() -> argparse.Namespace:
         help=", ".join(COMPETITORS),
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=10.0, help="time limit of each training")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="time limit of each training run"
+    )
     parser.add_argument(
         "--windows", type=float, default=0.5, help="fraction of the windows in an epoch, up to 1"
     )

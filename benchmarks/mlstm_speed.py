@@ -9,7 +9,7 @@
 Before any timing, values and gradients of the chunkwise form are compared with the recurrent form,
 and the layer with a loop over its cells. If they differ, nothing is timed and the exit status is 1.
 
-Times are medians, in float32 without TF32. Compared modules run in turns in one process, so that
+Times are medians, in float32 without TF32. Compared modules run alternately in one process, so that
 other load on the machine slows them down alike. Forward and backward compute the gradients of the
 input and of all parameters from a fixed gradient of the output.
 
@@ -46,7 +46,7 @@ from _speed_bench import (
     SIZES,
     Bench,
     Row,
-    Work,
+    Workload,
     batch_for,
     forward_backward,
     our_layer,
@@ -56,10 +56,10 @@ from _speed_bench import (
 from _speed_checks import (
     Shape,
     draw_problem,
-    plain_chunkwise,
+    naive_chunkwise,
     require_correct,
     require_correct_layer,
-    require_correct_plain_form,
+    require_correct_naive_form,
 )
 from _speed_memory import measure_lengths, measure_memory
 from _speed_models import time_training_step
@@ -78,10 +78,10 @@ def time_layer(bench: Bench) -> Iterator[Row]:
             our_layer(hidden, bench.device),
             our_layer(hidden, bench.device, layer_norm=True),
         )
-        works = [forward_backward(module, x) for module in modules]
+        workloads = [forward_backward(module, x) for module in modules]
         if bench.kernel:  # time them without the kernel as well
-            works += [without_kernel(work) for work in works[1:]]
-        lstm, *ours = bench.medians(*works)
+            workloads += [without_kernel(workload) for workload in workloads[1:]]
+        lstm, *ours = bench.medians(*workloads)
         plain_target, norm_target = (0.75, 1.0) if T >= FAST_FROM else (1.2, math.inf)
         targets = (plain_target, norm_target, math.inf, math.inf)
         names = ["mLSTMLayer", "mLSTMLayer, layer norm"]
@@ -91,11 +91,11 @@ def time_layer(bench: Bench) -> Iterator[Row]:
             yield Row(case, name, figure, "nn.LSTM", lstm, maximum=target)
 
 
-def without_kernel(work: Work) -> Work:
+def without_kernel(workload: Workload) -> Workload:
     def run() -> None:
         use_kernel(False)
         try:
-            work()
+            workload()
         finally:
             use_kernel()
 
@@ -107,7 +107,7 @@ def time_chunkwise(bench: Bench) -> Iterator[Row]:
         shape = Shape(B, HEADS, T, hidden // HEADS, hidden // HEADS)
         inputs = draw_problem(shape, torch.float32, bench.device)[:5]
         ours, plain = bench.medians(
-            *(forward_backward(form, *inputs) for form in (mlstm_chunkwise, plain_chunkwise))
+            *(forward_backward(form, *inputs) for form in (mlstm_chunkwise, naive_chunkwise))
         )
         yield Row(case, "mlstm_chunkwise", ours, "plain autograd", plain, maximum=0.6)
 
@@ -118,8 +118,8 @@ def time_stock(bench: Bench) -> Iterator[Row]:
             x = sequence(T, batch, hidden, bench.device)
             stock = StockLayer(hidden, hidden, 1, dropout=0.0, layer_norm=False).to(bench.device)
             layers = (stock, our_layer(hidden, bench.device))
-            works = (forward_backward(layer, x) for layer in layers)
-            slow, fast = bench.medians(*works, rounds=5)
+            workloads = (forward_backward(layer, x) for layer in layers)
+            slow, fast = bench.medians(*workloads, rounds=5)
             case = f"T {T}, batch {batch}, hidden {hidden}"
             target = 25.0 if T >= FAST_FROM else 0.0
             yield Row(case, "stock mLSTMLayer", slow, "mLSTMLayer", fast, minimum=target)
@@ -129,8 +129,8 @@ def time_scaling(bench: Bench) -> Iterator[Row]:
     lengths = bench.choose((2048, 4096, 8192), (512, 1024, 2048), gpu=(16384,))
     for hidden in (64, 128):
         layer = our_layer(hidden, bench.device)
-        works = [forward_backward(layer, sequence(T, 8, hidden, bench.device)) for T in lengths]
-        times = bench.medians(*works)
+        workloads = [forward_backward(layer, sequence(T, 8, hidden, bench.device)) for T in lengths]
+        times = bench.medians(*workloads)
         for T, base, figure in zip(lengths[1:], times, times[1:], strict=False):
             case = f"T {T}, batch 8, hidden {hidden}"
             yield Row(case, "mLSTMLayer", figure, f"T {T // 2}", base, maximum=2.2)
@@ -194,8 +194,8 @@ def time_autocast(bench: Bench) -> Iterator[Row]:
         expected = layer(x)[0].detach()
         for dtype in (torch.bfloat16, torch.float16):
             cast = Autocast(layer, dtype, bench.device)
-            works = (forward_backward(module, x) for module in (cast, layer))
-            ours, base = bench.medians(*works, rounds=7)
+            workloads = (forward_backward(module, x) for module in (cast, layer))
+            ours, base = bench.medians(*workloads, rounds=7)
             what = str(dtype).removeprefix("torch.")
             yield Row(case, what, ours, "float32", base)
             error = (cast(x)[0].float() - expected).abs().max().item()
@@ -316,7 +316,7 @@ def main() -> None:
     use_kernel(arguments.kernel)
     print(describe(bench))
     require_correct(mlstm_chunkwise, bench.device)
-    require_correct_plain_form(bench.device)
+    require_correct_naive_form(bench.device)
     require_correct_layer(bench.device)
     print("The fast form matches the slow form in values and gradients.")
     table = [("section", *COLUMNS)]

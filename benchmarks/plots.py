@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
-PICTURES = ROOT / "docs/images"
+IMAGES = ROOT / "docs/images"
 
 OURS = "mLSTMTime, defaults"
 PART = "- "  # prefix of the rows that change one part of OURS
@@ -167,13 +167,13 @@ def main() -> None:
         "svg.hashsalt": "pytorch_forecasting_mlstm",  # the same table gives the same file
     }
     with pyplot.rc_context(look):
-        for picture, (table, plot) in PLOTS.items():
+        for image, (table, plot) in PLOTS.items():
             path = RESULTS / table
             figure = plot(pd.read_csv(path))
             metadata = {"Date": None, "Description": fingerprint(path)}
-            figure.savefig(PICTURES / picture, metadata=metadata)
+            figure.savefig(IMAGES / image, metadata=metadata)
             pyplot.close(figure)
-            print(PICTURES / picture)
+            print(IMAGES / image)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def speed() -> list[Row]:
     ]
     durations: list[list[float]] = [[] for _ in layers]
     for _ in range(6):
-        for seconds, layer in zip(durations, layers, strict=True):  # in turns, under the same load
+        # alternately, under the same load
+        for seconds, layer in zip(durations, layers, strict=True):
             seconds.append(_time(lambda layer=layer: layer(x)[0].square().sum().backward()))
     lstm, stock, ours = (statistics.median(seconds[1:]) for seconds in durations)
     name = f"layer: time of {steps} steps, nn.LSTM = 1"

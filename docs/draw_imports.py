@@ -8,7 +8,7 @@ import grimp
 from matplotlib import pyplot
 
 PACKAGE = "pytorch_forecasting_mlstm"
-PICTURE = Path(__file__).parent / "images" / "imports.svg"
+DIAGRAM = Path(__file__).parent / "images" / "imports.svg"
 #: Rooms by level, from the top; imports run downwards.
 LEVELS = (
     ("cli",),
@@ -92,4 +92,4 @@ def draw(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(PICTURE)
+    draw(DIAGRAM)

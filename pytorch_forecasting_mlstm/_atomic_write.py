@@ -20,7 +20,7 @@ fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 __all__ = ["atomic_write"]
 
 _NAME = re.compile(r"\..+\.(?P<kernel>[0-9a-f]{8})-[0-9a-f]{16}\.part")
-_LONGEST = 200  # bytes of a name, which most file systems limit to 255
+_MAX_NAME_LENGTH = 200  # bytes of a name, which most file systems limit to 255
 _UNKNOWN = "0" * 8
 _STALE = 24 * 3600  # seconds after which a file is a leftover if its lock cannot be trusted
 
@@ -116,7 +116,7 @@ class _Part:
 
 
 def _replace(parts: list[_Part]) -> None:
-    """Rename the files. The old companions of the first file are moved out of the way before."""
+    """Rename the files, after moving the old companions of the first one out of the way."""
     first, *others = parts
     folder = first.target.parent
     with _open_folder(folder) as descriptor:
@@ -176,7 +176,7 @@ def _lock(descriptor: int | None) -> None:
 def _temporary(target: Path) -> Path:
     """Choose a random name that identifies the kernel under which the writer runs."""
     name = target.name
-    if len(os.fsencode(name)) > _LONGEST:
+    if len(os.fsencode(name)) > _MAX_NAME_LENGTH:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return target.with_name(f".{name}.{_kernel()}-{secrets.token_hex(8)}.part")
 
@@ -211,7 +211,7 @@ def _clear_leftovers(folder: Path, now: float) -> None:
 
 
 def _remove_unlocked(path: Path, is_stale: bool) -> None:
-    """Remove a file whose lock is free, or without locks one that is stale."""
+    """Remove a file whose lock is free or, where locks do not exist, one that is stale."""
     if fcntl is None:
         if is_stale:
             path.unlink()

@@ -1,8 +1,8 @@
-"""Training that is killed and resumes as if it had never stopped.
+"""Resume a killed training run as if it had never stopped.
 
 Lightning saves weights, optimizers, schedulers and counters. It leaves the order of the remaining
 windows to the data loader and dropout to torch's random generators, and some of its counters are
-wrong after a resume. The classes here derive both from a seed and the number of the step. They save
+wrong after a resume. The classes here derive both from a seed and the index of the step. They save
 checkpoints of completed steps only, and write each file atomically::
 
     loader = resumable(training.to_dataloader(train=True, batch_size=64), seed=1)

@@ -56,7 +56,7 @@ for _ in range(50):
 """
 
 
-def test_concurrent_writers_of_one_path(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_path_leave_a_complete_file(tmp_path: Path) -> None:
     """With equal process ids, as in two containers, all files are complete and no write fails."""
     path = tmp_path / "last.ckpt"
     writers = [start_python(WRITER, path, letter) for letter in "abc"]
@@ -149,7 +149,7 @@ def test_file_removed_as_a_leftover_is_created_again(
 
 
 @needs_posix
-def test_permissions(tmp_path: Path) -> None:
+def test_atomic_write_keeps_permissions_and_applies_the_umask(tmp_path: Path) -> None:
     """A new file has the permissions that the umask allows; an old file keeps its permissions."""
     new, old = tmp_path / "new", tmp_path / "old"
     old.touch()
@@ -164,7 +164,7 @@ def test_permissions(tmp_path: Path) -> None:
     assert [stat.S_IMODE(path.stat().st_mode) for path in (new, old)] == [0o640, 0o604]
 
 
-def test_long_names(tmp_path: Path) -> None:
+def test_atomic_write_accepts_names_of_maximal_length(tmp_path: Path) -> None:
     """The name has the maximal length of the file system."""
     path = tmp_path / ("x" * 251 + ".csv")
     with atomic_write(path) as (part,):
@@ -173,7 +173,7 @@ def test_long_names(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_links(tmp_path: Path) -> None:
+def test_links_are_followed_by_the_command_line_and_replaced_by_checkpoints(tmp_path: Path) -> None:
     """A checkpoint replaces a link, as in Lightning; the command line follows it."""
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
@@ -196,7 +196,7 @@ AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, sys.argv[1
 
 
 @needs_posix
-def test_full_disk(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
@@ -209,7 +209,7 @@ def test_full_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_path_below_a_file(tmp_path: Path) -> None:
+def test_path_below_a_file_raises(tmp_path: Path) -> None:
     """Raises for root, too."""
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write '.*last.ckpt'"):
@@ -219,7 +219,7 @@ def test_path_below_a_file(tmp_path: Path) -> None:
 
 
 @needs_user_rights
-def test_read_only_folder(tmp_path: Path) -> None:
+def test_read_only_folder_raises(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write .*Permission denied"):
@@ -239,20 +239,20 @@ def test_objects_that_cannot_be_pickled_raise_the_error_of_torch(tmp_path: Path)
 # Several files
 
 
-def test_new_forecast_is_never_beside_an_old_picture(
+def test_new_forecast_is_never_beside_an_old_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill before or after any rename leaves no such state."""
-    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    rows, plot = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     replace = os.replace
 
     def state() -> tuple[str | None, str | None]:
-        texts = [path.read_text() if path.exists() else None for path in (rows, picture)]
+        texts = [path.read_text() if path.exists() else None for path in (rows, plot)]
         return texts[0], texts[1]
 
     states = []
     for kill_at in range(1, 20):
-        for path in (rows, picture):
+        for path in (rows, plot):
             path.write_text("old")
         calls = 0
 
@@ -266,7 +266,7 @@ def test_new_forecast_is_never_beside_an_old_picture(
                     replace(old, new)
 
         monkeypatch.setattr(os, "replace", replace_and_record)
-        with replace_files(rows, picture) as parts:
+        with replace_files(rows, plot) as parts:
             for part in parts:
                 part.write_text("new")
         assert state() == ("new", "new")
@@ -275,7 +275,7 @@ def test_new_forecast_is_never_beside_an_old_picture(
     assert states[0] == ("old", "old")
     assert ("new", "old") not in states
     assert ("new", None) in states and ("old", None) in states
-    assert sorted(tmp_path.iterdir()) == [rows, picture]
+    assert sorted(tmp_path.iterdir()) == [rows, plot]
 
 
 @pytest.mark.parametrize("name", ["forecast.csv", "forecast.png"])
@@ -295,17 +295,17 @@ def test_error_keeps_both_old_files(tmp_path: Path, name: str) -> None:
 
 def test_error_at_the_first_file_keeps_the_second(tmp_path: Path) -> None:
     """The first is a folder here; on Windows, it could be open in another program."""
-    rows, picture = tmp_path / "forecast.csv", tmp_path / "forecast.png"
+    rows, plot = tmp_path / "forecast.csv", tmp_path / "forecast.png"
     rows.mkdir()
-    picture.write_text("old")
+    plot.write_text("old")
     with (
         pytest.raises(InputError, match="cannot write"),
-        replace_files(rows, picture) as parts,
+        replace_files(rows, plot) as parts,
     ):
         for part in parts:
             part.write_text("new")
-    assert picture.read_text() == "old"
-    assert sorted(tmp_path.iterdir()) == [rows, picture]
+    assert plot.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == [rows, plot]
 
 
 KILLED_WRITER = """

@@ -1,4 +1,4 @@
-"""A killed training resumes with the same result, and no good checkpoint is lost."""
+"""A killed training run resumes with the same result, and no good checkpoint is lost."""
 
 import os
 import signal

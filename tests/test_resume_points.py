@@ -1,4 +1,4 @@
-"""A training that is killed at any point, any number of times, ends with the same result."""
+"""A training run that is killed at any point, any number of times, ends with the same result."""
 
 import random
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_kills_at_every_hook(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_random_settings_and_kills(tmp_path: Path, part: int) -> None:
+def test_randomly_killed_runs_end_with_the_same_result(tmp_path: Path, part: int) -> None:
     """One to four kills, with random validation, accumulation, schedulers and checkpoints."""
     for number in range(8 * part, 8 * part + 8):
         setting, kills, name = draw(random.Random(number))
@@ -91,7 +91,9 @@ def test_random_settings_and_kills(tmp_path: Path, part: int) -> None:
 @pytest.mark.parametrize(
     "trainer", [{}, {"accumulate_grad_batches": 3}, {"val_check_interval": 1}], ids=str
 )
-def test_sigterm(tmp_path: Path, trainer: dict[str, Any]) -> None:
+def test_run_stopped_by_sigterm_ends_with_the_same_result(
+    tmp_path: Path, trainer: dict[str, Any]
+) -> None:
     """If a cluster sends SIGTERM, Lightning ends the step and then writes a checkpoint."""
     saves = ({"every_n_epochs": 1, "save_on_exception": True, "save_top_k": -1},)
     setting = Setting(samples=10, saves=saves, scheduler="plateau of training", trainer=trainer)
@@ -160,7 +162,7 @@ def test_checkpoint_of_an_exception_is_resumable(tmp_path: Path) -> None:
 
 
 def test_validation_checkpoint_is_not_saved_twice(tmp_path: Path) -> None:
-    """The resumed training repeats the validation, but its checkpoint exists already."""
+    """The resumed run repeats the validation, but its checkpoint exists already."""
     options = {"monitor": "val_loss", "save_top_k": -1, "every_n_epochs": 1}
     with pytest.raises(KilledError):
         fit(ModelCheckpoint(tmp_path, **options), Kill(2, hooks=("on_train_epoch_end",)))

@@ -64,7 +64,7 @@ def resumable(loader: DataLoader, seed: int) -> "ResumableDataLoader":
     if type(sampler) is RandomSampler:
         sampler = SeededSampler(loader.dataset, seed, sampler.replacement, sampler._num_samples)
     elif type(sampler) is SequentialSampler:
-        sampler = _InOrder(loader.dataset)  # type: ignore[arg-type]
+        sampler = _EpochSequentialSampler(loader.dataset)  # type: ignore[arg-type]
     return ResumableDataLoader(
         **arguments, batch_size=loader.batch_size, sampler=sampler, drop_last=loader.drop_last
     )
@@ -103,7 +103,7 @@ class SeededSampler(RandomSampler):
         yield from super().__iter__()
 
 
-class _InOrder(SequentialSampler):
+class _EpochSequentialSampler(SequentialSampler):
     """Take samples in order, and keep track of the epoch."""
 
     epoch = 0
@@ -117,8 +117,8 @@ class ResumableDataLoader(DataLoader):
 
     Lightning saves its state in checkpoints. When the state is restored, the loader skips as many
     batches without loading them. The random numbers that a dataset draws while a batch is loaded
-    are derived from the seed, the epoch and the number of the batch, unless worker processes load
-    it. Build it with :func:`resumable`.
+    are derived from the seed, the epoch and the batch index, unless worker processes load it. Build
+    it with :func:`resumable`.
     """
 
     _skip = 0
@@ -133,7 +133,7 @@ class ResumableDataLoader(DataLoader):
         finally:
             self._skip = 0
         while True:
-            # Seed what samples draw, such as random lengths, by epoch and number of the batch.
+            # Seed what samples draw, such as random lengths, by epoch and batch index.
             with torch.random.fork_rng(devices=[]):
                 position = (self._epoch, getattr(self.sampler, "rank", 0), self._returned)
                 torch.manual_seed(mix_seeds(self.generator.initial_seed(), *position))

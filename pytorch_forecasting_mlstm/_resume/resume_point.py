@@ -1,4 +1,4 @@
-"""Set Lightning's counters to a point from which a training can resume.
+"""Set Lightning's counters to a point from which training can resume.
 
 Lightning saves its counters in whatever state they are: within a batch, before or after a
 validation, before or after the end of an epoch. On resume it guesses from them what remains to be

@@ -1,4 +1,4 @@
-"""The callback that seeds each step by its number, and saves checkpoints of completed steps."""
+"""The callback that seeds each step by its index, and saves checkpoints of completed steps."""
 
 import os
 from copy import deepcopy
@@ -48,22 +48,22 @@ class _Accumulation:
 
 
 class SeededSteps(Callback):
-    """Make a training resume exactly: seed each step by its number, save only completed steps.
+    """Make training resume exactly: seed each step by its index, save only completed steps.
 
     The random numbers of a step, for example those of dropout, are derived from the seed and the
-    number of the step alone. The processes of a distributed training draw different ones.
+    index of the step alone. The processes of a distributed run draw different ones.
 
-    A checkpoint describes the training after the last completed step of the optimizer, even if it
+    A checkpoint describes the run after the last completed step of the optimizer, even if it
     is written during an accumulation of gradients or a validation, at the end of an epoch or after
     an exception. Resuming repeats what follows that step: the validation with early stopping and
-    schedulers, or the end of the epoch. However often a training is killed, it sees the same
+    schedulers, or the end of the epoch. However often a run is killed, it sees the same
     batches, epochs, logged epoch values and learning rates as one that is not. To achieve this, the
     callback moves itself to the front of the trainer's list of callbacks.
 
     Parameters
     ----------
     seed : int
-        Seed of the training.
+        Seed of the run.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class SeededSteps(Callback):
         self._at_step: dict[str, Any] | None = None  # states of the callbacks after the step
         self._at_epoch_end: dict[str, Any] | None = None
 
-    # Lightning's hooks, in the order of a training
+    # Lightning's hooks, in the order in which they run
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Move to the front, to see the states of all other callbacks before their hooks run."""
@@ -154,7 +154,7 @@ class SeededSteps(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed the step, by its number over all epochs."""
+        """Seed the step by its index, counted over all epochs."""
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
         torch.manual_seed(mix_seeds(self.seed, trainer.global_rank, progress.processed))
         self._discard_snapshots()

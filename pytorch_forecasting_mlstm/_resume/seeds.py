@@ -1,4 +1,4 @@
-"""Seeds that are derived from the progress of a training."""
+"""Seeds that are derived from the progress of training."""
 
 import numpy as np
 

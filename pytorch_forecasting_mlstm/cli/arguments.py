@@ -10,12 +10,12 @@ from typing import NoReturn
 
 from ..forecaster.errors import InputError, printable, quoted
 
-_MOST_EPOCHS = 100_000  # each has its own learning rate, in a list
-_LARGEST_SEED = 2**32 - 1  # for NumPy
+_MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
+_MAX_SEED = 2**32 - 1  # for NumPy
 
 DESCRIPTION = """\
 Forecast with mLSTMTime. Without a table: fit and test it on real electricity demand, and draw a
-picture. With a table: evaluate it on the last rows, then forecast what comes after them."""
+plot. With a table: evaluate it on the last rows, then forecast what comes after them."""
 
 EXAMPLE = """\
 example:
@@ -102,8 +102,8 @@ def _parser() -> _Parser:
         type=_integer(1),
         help="steps the model looks back (default: two seasons or three horizons, if they fit)",
     )
-    add("--epochs", type=_integer(1, _MOST_EPOCHS), default=40, help="at most (default: 40)")
-    add("--seed", type=_integer(0, _LARGEST_SEED), default=0, help="default: 0")
+    add("--epochs", type=_integer(1, _MAX_EPOCHS), default=40, help="at most (default: 40)")
+    add("--seed", type=_integer(0, _MAX_SEED), default=0, help="default: 0")
     add("--output", metavar="FOLDER", type=Path, default=Path(), help="default: the current one")
     add(
         "--quote-formulas",

@@ -28,7 +28,7 @@ _EXPECTED = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # matplotlib rounds ticks at microseconds centuries away from 1970; the data are not rounded.
     r"Plotting microsecond time intervals for dates far from the epoch",
-    # A character that the font lacks becomes a box in the picture.
+    # A character that the font lacks becomes a box in the plot.
     r"Glyph .* missing from",
 )
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0; 2 after input that cannot be used, with one line on stderr; 130 after Ctrl-C.
+        Exit code: 0 on success, 2 for unusable input, with one line on stderr, 130 after Ctrl-C.
     """
     try:
         arguments = parse_arguments(argv)

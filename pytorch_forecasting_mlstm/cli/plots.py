@@ -37,11 +37,11 @@ _NAIVE = {
     "zorder": 2,
 }
 
-_MOST_PANELS = 6
+_MAX_PANELS = 6
 _HORIZONS_OF_HISTORY = 2
-_LEAST_HISTORY = 12  # steps, for short horizons
-_LONGEST_TITLE = 44  # characters, of a panel
-_LARGEST_AS_FLOAT = 2**50  # well below 2 ** 53, so that there are ticks between two steps
+_MIN_HISTORY = 12  # steps, for short horizons
+_MAX_TITLE_LENGTH = 44  # characters, of a panel
+_MAX_DRAWN_INTEGER = 2**50  # well below 2 ** 53, so that there are ticks between two steps
 
 
 def plot_test_window(
@@ -64,7 +64,7 @@ def plot_test_window(
 
 def plot_future(panel: Panel, horizon: int, quantiles: np.ndarray, name: str, path: Path) -> None:
     """Draw history and forecast of the first few series; `quantiles` are (series, h, Q)."""
-    drawn = min(len(panel.values), _MOST_PANELS)
+    drawn = min(len(panel.values), _MAX_PANELS)
     columns = 1 if drawn == 1 else 2 if drawn <= 4 else 3
     figure, panels = _figure(-(-drawn // columns), columns)
     for axes in panels[drawn:]:
@@ -76,7 +76,7 @@ def plot_future(panel: Panel, horizon: int, quantiles: np.ndarray, name: str, pa
         before, ahead = _times(panel, first, len(past), horizon)
         _draw(axes, before, past, ahead, quantiles[number])
         if not panel.groups.columns.empty:
-            axes.set_title(_plain(panel.label(number), _LONGEST_TITLE), loc="left", fontsize=10)
+            axes.set_title(_plain(panel.label(number), _MAX_TITLE_LENGTH), loc="left", fontsize=10)
         if number % columns == 0:
             axes.set_ylabel(_plain(panel.target))
     title = f"{_plain(name)}: {horizon} steps ahead"
@@ -87,7 +87,7 @@ def plot_future(panel: Panel, horizon: int, quantiles: np.ndarray, name: str, pa
 
 def _history_length(horizon: int) -> int:
     """Return how many steps of history to draw."""
-    return max(_HORIZONS_OF_HISTORY * horizon, _LEAST_HISTORY)
+    return max(_HORIZONS_OF_HISTORY * horizon, _MIN_HISTORY)
 
 
 def _figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
@@ -110,7 +110,7 @@ def _times(panel: Panel, first: int, past: int, ahead: int) -> tuple[np.ndarray,
     Integers that are too large for matplotlib, which draws floats, count from the forecast.
     """
     times = panel.axis.at(np.arange(first - past, first + ahead))
-    if panel.axis.is_integer and max(abs(int(times[0])), abs(int(times[-1]))) > _LARGEST_AS_FLOAT:
+    if panel.axis.is_integer and max(abs(int(times[0])), abs(int(times[-1]))) > _MAX_DRAWN_INTEGER:
         times = times - times[past]
     if isinstance(times, pd.DatetimeIndex) and times.tz is not None:
         times = times.tz_localize(None)
@@ -141,9 +141,9 @@ def _draw(
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
 
 
-def _plain(text: str, longest: int = 80) -> str:
+def _plain(text: str, max_length: int = 80) -> str:
     """Truncate a text, and escape the dollar signs that would start a formula."""
-    return printable(text, longest).replace("$", r"\$")
+    return printable(text, max_length).replace("$", r"\$")
 
 
 def _finish(figure: Any, axes: Any, title: str, path: Path) -> None:

@@ -19,9 +19,9 @@ import pandas as pd
 from ..forecaster.errors import InputError, printable, quoted
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
-_MANY = 10  # times the requested columns; then reading only these is faster than reading all
-_MOST_NAMES, _LONGEST_NAME = 1000, 100  # to compare with a missing name
-_LONGEST_PATH = 300
+_MANY = 10  # times the requested columns; from there, reading only these is faster
+_MAX_NAMES, _MAX_NAME_LENGTH = 1000, 100  # to compare with a missing name
+_MAX_PATH_LENGTH = 300
 
 
 def read_table(path: Path, text: Sequence[str], inferred: Sequence[str]) -> pd.DataFrame:
@@ -172,8 +172,8 @@ def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> N
             raise InputError(f"{_show(path)}: has two columns {quoted(name)}: rename one of them")
         if not count[name]:
             # Comparing with many thousands of names would take too long.
-            columns = [str(column)[:_LONGEST_NAME] for column in present[:_MOST_NAMES]]
-            close = get_close_matches(name[:_LONGEST_NAME], columns, n=1)
+            columns = [str(column)[:_MAX_NAME_LENGTH] for column in present[:_MAX_NAMES]]
+            close = get_close_matches(name[:_MAX_NAME_LENGTH], columns, n=1)
             hint = f" (did you mean {quoted(close[0])}?)" if close else ""
             listed = ", ".join(map(printable, columns[:12])) + (
                 ", ..." if len(present) > 12 else ""
@@ -185,4 +185,4 @@ def _check_names(path: Path, present: Sequence[str], needed: Sequence[str]) -> N
 
 def _show(path: Path) -> str:
     """Format a path, with more characters than other values because its end matters."""
-    return printable(path, _LONGEST_PATH)
+    return printable(path, _MAX_PATH_LENGTH)

@@ -21,7 +21,7 @@ from .report import format_metrics, print_epoch
 _NAME = "Electricity demand, England and Wales"
 _DAY = 48  # half-hours
 _WEEK = 7 * _DAY
-_MOST_SECONDS = 90  # of training: the demo ends within two minutes even on a slow machine
+_MAX_SECONDS = 90  # of training: the demo ends within two minutes even on a slow machine
 
 
 def run_demo(arguments: Arguments) -> None:
@@ -30,7 +30,7 @@ def run_demo(arguments: Arguments) -> None:
     Raises
     ------
     InputError
-        If an extra is missing, or the picture cannot be written.
+        If an extra is missing, or the plot cannot be written.
     """
     require_packages("pmdarima", "matplotlib")
     folder = writable_folder(arguments.output)
@@ -45,19 +45,19 @@ def run_demo(arguments: Arguments) -> None:
         split,
         epochs=arguments.epochs,
         seed=arguments.seed,
-        max_seconds=_MOST_SECONDS,
+        max_seconds=_MAX_SECONDS,
         on_epoch=print_epoch,
     )
     if result.fitted.out_of_time:
-        print(f"Stopped after {_MOST_SECONDS} s: a faster machine may get a better model")
+        print(f"Stopped after {_MAX_SECONDS} s: a faster machine may get a better model")
     print(f"Best on validation: epoch {result.fitted.epoch}\n")
     print(format_metrics(panel, split, result.evaluation))
 
-    picture, evaluation = folder / "demo.png", result.evaluation
+    plot, evaluation = folder / "demo.png", result.evaluation
     title = f"{_NAME}: one day ahead"
-    with replace_files(picture) as (new_picture,):
-        plot_test_window(panel, split, evaluation, _typical_day(evaluation), title, new_picture)
-    print(f"\nWrote {picture}: of the test days, the one with the median error")
+    with replace_files(plot) as (new_plot,):
+        plot_test_window(panel, split, evaluation, _typical_day(evaluation), title, new_plot)
+    print(f"\nWrote {plot}: of the test days, the one with the median error")
 
 
 def electricity_demand() -> Panel:

@@ -16,11 +16,11 @@ from .plots import plot_future
 from .read_table import read_table
 from .report import format_metrics, print_epoch
 
-_MOST_NAMED = 5  # unseen categories
+_MAX_NAMED = 5  # unseen categories
 
 
 def run_forecast(arguments: Arguments) -> None:
-    """Forecast a table: check, fit, evaluate, fit again on all rows, write CSV and picture.
+    """Forecast a table: check, fit, evaluate, fit again on all rows, write CSV and plot.
 
     Raises
     ------
@@ -52,9 +52,9 @@ def run_forecast(arguments: Arguments) -> None:
         f"{panel.axis.name}; history of {split.history} steps"
     )
     if unseen := panel.unseen_categories(arguments.horizon):
-        more = f" and {len(unseen) - _MOST_NAMED} more" if len(unseen) > _MOST_NAMED else ""
+        more = f" and {len(unseen) - _MAX_NAMED} more" if len(unseen) > _MAX_NAMED else ""
         print(
-            f"Known in advance, but never seen so far: {', '.join(unseen[:_MOST_NAMED])}{more}; "
+            f"Known in advance, but never seen so far: {', '.join(unseen[:_MAX_NAMED])}{more}; "
             "the effect is unknown"
         )
 

@@ -268,20 +268,22 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                 f"{type(self).__name__} on {self.device} expects a DataLoader with num_workers=0, "
                 'since batches are gathered there; set it, or go back to the CPU with .to("cpu")'
             )
-        by_history = encoder_normalizers(self)
-        reason = self._fallback_reason(by_history)
+        history_normalizers = encoder_normalizers(self)
+        reason = self._fallback_reason(history_normalizers)
         if reason is None:
-            return collate_batch(self, positions, self._data_on_device or self.data, by_history)
+            return collate_batch(
+                self, positions, self._data_on_device or self.data, history_normalizers
+            )
         self._warn_fallback(reason)
         batch = TimeSeriesDataSet._collate_fn([self[position] for position in positions])
         return _to_device(batch, self.device) if on_device else batch
 
-    def _fallback_reason(self, by_history: dict[str, EncoderNormalizer]) -> str | None:
+    def _fallback_reason(self, history_normalizers: dict[str, EncoderNormalizer]) -> str | None:
         """Name the setting that requires single samples, if there is one."""
         if type(self).__getitem__ is not TimeSeriesDataSet.__getitem__:
             return f"{type(self).__name__} has its own __getitem__"
         targets = dict(zip(self.target_names, self.target_normalizers, strict=True))
-        for name, normalizer in (targets | by_history).items():
+        for name, normalizer in (targets | history_normalizers).items():
             kind = type(normalizer)
             if issubclass(kind, EncoderNormalizer) and kind is not EncoderNormalizer:
                 return f"the normalizer of {name!r}, {kind.__name__}, subclasses EncoderNormalizer"
@@ -291,7 +293,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         if self.add_target_scales:
             for target in targets:
                 for name in (f"{target}_center", f"{target}_scale"):
-                    if name in by_history:
+                    if name in history_normalizers:
                         return f"the scaler of {name!r} is an EncoderNormalizer"
         overwritten = self._overwrite_values
         if overwritten is not None and isinstance(overwritten["target"], slice):

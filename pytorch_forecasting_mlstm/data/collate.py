@@ -24,7 +24,7 @@ def collate_batch(
     dataset: Any,
     positions: Sequence[int],
     data: dict[str, Any],
-    by_history: dict[str, EncoderNormalizer],
+    history_normalizers: dict[str, EncoderNormalizer],
 ) -> Batch:
     """Gather and prepare a batch.
 
@@ -36,7 +36,7 @@ def collate_batch(
         Positions of the samples in ``dataset.index``.
     data : dict
         ``dataset.data``, or a copy of it on another device.
-    by_history : dict
+    history_normalizers : dict
         The result of `encoder_normalizers` for the dataset.
 
     Returns
@@ -57,7 +57,7 @@ def collate_batch(
         hide_categories(dataset, steps, values)
     add_position_features(dataset, windows, steps, values)
     target_scales = scale_targets(dataset, windows, steps, values)
-    scale_covariates(dataset, windows, values, target_scales, by_history)
+    scale_covariates(dataset, windows, values, target_scales, history_normalizers)
     if dataset._overwrite_values is not None:
         overwrite_values(dataset, positions, windows, steps, values)
 

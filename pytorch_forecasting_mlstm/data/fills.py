@@ -80,7 +80,7 @@ def _evenly_spaced(column: Tensor, windows: Windows, has_gap: BoolArray, times: 
 
 
 def hide_categories(dataset: Any, steps: Steps, values: BatchValues) -> None:
-    """Set categories that may be unknown to 0, which means unknown, in samples without history.
+    """In samples without history, set ``dropout_categoricals`` to 0, the code of "unknown".
 
     Parameters
     ----------

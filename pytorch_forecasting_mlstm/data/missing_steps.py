@@ -9,8 +9,8 @@ def forward_fill_index(
 ) -> tuple[Tensor, Tensor]:
     """Find the row that fills each step: the last row that is not later than the step.
 
-    Each row marks its step; the running count of the marks gives the row of each step. The data are
-    never expanded, so the memory needed does not depend on how sparse they are.
+    Each row marks its step, and the running count of the marks gives the row of each step. The data
+    are never expanded, so the memory needed does not depend on how sparse they are.
 
     Parameters
     ----------

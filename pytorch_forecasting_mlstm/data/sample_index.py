@@ -97,8 +97,8 @@ def find_end_indices(
 
     The results are those of pytorch-forecasting's ``_find_end_indices``. With T the running sum of
     ``diffs``, the sample that starts at row s ends at the last row with a time of at most
-    T[s] + max_lengths[s] - 1. A row at which no sample ends gets a sample of its own if that makes
-    ``min_length`` steps: it starts where the first sample starts that ends later.
+    T[s] + max_lengths[s] - 1. A row at which no sample ends gets a sample of its own if that has
+    ``min_length`` steps: it starts together with the first sample that ends later.
 
     Parameters
     ----------

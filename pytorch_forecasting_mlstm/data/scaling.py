@@ -94,7 +94,7 @@ def scale_covariates(
     windows: Windows,
     values: BatchValues,
     target_scales: list[Tensor],
-    by_history: dict[str, EncoderNormalizer],
+    history_normalizers: dict[str, EncoderNormalizer],
 ) -> None:
     """Scale covariates by their histories, then lags by the scale of the original variable.
 
@@ -108,13 +108,15 @@ def scale_covariates(
         Scaled variables are written to ``values.reals``.
     target_scales : list of Tensor
         What `scale_targets` returned.
-    by_history : dict
+    history_normalizers : dict
         What `encoder_normalizers` returned.
     """
-    if not by_history:
+    if not history_normalizers:
         return
     names, lagged, reals = dataset.reals, dataset.lagged_variables, values.reals
-    covariates = {name: scaler for name, scaler in by_history.items() if name not in lagged}
+    covariates = {
+        name: scaler for name, scaler in history_normalizers.items() if name not in lagged
+    }
     scales: dict[str, Tensor] = {}
     for group in _with_equal_settings(covariates):
         normalizer, columns = covariates[group[0]], [names.index(name) for name in group]
@@ -135,7 +137,7 @@ def scale_covariates(
     for name, normalizer in covariates.items():
         store_last_fit(normalizer, scales[name])
         last_fit[id(normalizer)] = scales[name]
-    for name, normalizer in by_history.items():
+    for name, normalizer in history_normalizers.items():
         if name in lagged:
             column = names.index(name)
             lag, scale = reals.read(column), last_fit[id(normalizer)]

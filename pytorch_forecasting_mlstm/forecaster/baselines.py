@@ -8,7 +8,7 @@ import numpy as np
 
 from .windows import Windows
 
-_ENOUGH_WINDOWS = 50  # for separate quantiles of each step of the horizon
+_MIN_WINDOWS_PER_STEP = 50  # for separate quantiles of each step of the horizon
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SeasonalNaive:
         }
         season = min(errors_by_season, key=lambda season: np.abs(errors_by_season[season]).mean())
         errors = errors_by_season[season]
-        if len(errors) >= _ENOUGH_WINDOWS:
+        if len(errors) >= _MIN_WINDOWS_PER_STEP:
             spread = np.quantile(errors, levels, axis=0).T
         else:
             spread = np.tile(np.quantile(errors, levels), (errors.shape[1], 1))

@@ -14,7 +14,7 @@ from .calendar_features import calendar_features
 from .panel import Panel
 from .splits import Split
 
-_LONGEST_NAME = 100  # characters of a group or category in the dataset
+_MAX_NAME_LENGTH = 100  # characters of a group or category in the dataset
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _has_longest_history(index: pd.DataFrame) -> pd.Series:
 
 def _short_names(names: list[str]) -> list[str]:
     """Replace long names by ordered numbers: NumPy reserves space for the longest in every row."""
-    if max(map(len, names)) <= _LONGEST_NAME:
+    if max(map(len, names)) <= _MAX_NAME_LENGTH:
         return names
     order = sorted(set(names))
     digits = len(str(len(order)))

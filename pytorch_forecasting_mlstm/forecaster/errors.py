@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_LONGEST_VALUE = 80  # characters
-_LONGEST_MESSAGE = 1000
+_MAX_VALUE_LENGTH = 80  # characters
+_MAX_MESSAGE_LENGTH = 1000
 
 
 class Argument(str):
@@ -39,17 +39,17 @@ class InputError(ValueError):
             name_argument(part) if isinstance(part, Argument) else part for part in self.args
         )
         # One short line, whatever a file name or the message of another library contains.
-        return printable(" ".join(text.split()), _LONGEST_MESSAGE)
+        return printable(" ".join(text.split()), _MAX_MESSAGE_LENGTH)
 
 
-def printable(value: object, longest: int = _LONGEST_VALUE) -> str:
+def printable(value: object, max_length: int = _MAX_VALUE_LENGTH) -> str:
     r"""Write a value from the data on one line: truncated, control characters escaped.
 
     Parameters
     ----------
     value : object
         A name or the content of a cell.
-    longest : int, default 80
+    max_length : int, default 80
         Characters to keep.
 
     Examples
@@ -59,13 +59,13 @@ def printable(value: object, longest: int = _LONGEST_VALUE) -> str:
     """
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in _truncate(str(value), longest)
+        for char in _truncate(str(value), max_length)
     )
 
 
 def quoted(value: object) -> str:
     """Write a value as `printable` does, in quotes."""
-    return repr(_truncate(str(value), _LONGEST_VALUE))
+    return repr(_truncate(str(value), _MAX_VALUE_LENGTH))
 
 
 def format_rows(numbers: list[int]) -> str:
@@ -76,5 +76,5 @@ def format_rows(numbers: list[int]) -> str:
     )
 
 
-def _truncate(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+def _truncate(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."

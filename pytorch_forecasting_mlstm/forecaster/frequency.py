@@ -13,8 +13,8 @@ from .errors import Argument, InputError
 from .steps import PER_DAY
 from .time_axis import TimeAxis, as_integers
 
-_MOST_STEPS_PER_ROW = 20  # with more, the times have no common step
-_MOST_INFERRED = 20  # series, the longest, whose spacing pandas infers
+_MAX_STEPS_PER_ROW = 20  # with more, the times have no common step
+_MAX_INFERRED = 20  # series, the longest, whose spacing pandas infers
 _MONTHS = {28: 1, 29: 1, 30: 1, 31: 1, 89: 3, 90: 3, 91: 3, 92: 3, 365: 12, 366: 12}  # by days
 
 
@@ -75,7 +75,7 @@ def _candidates(
     """List steps to try: what pandas infers from the longest series, then the most common step."""
     inferred = {}
     _, starts, lengths = np.unique(series, return_index=True, return_counts=True)
-    for k in np.argsort(-lengths, kind="stable")[:_MOST_INFERRED]:
+    for k in np.argsort(-lengths, kind="stable")[:_MAX_INFERRED]:
         if lengths[k] >= 3:
             alias = frequencies.infer_freq(
                 pd.DatetimeIndex(times.iloc[starts[k] : starts[k] + lengths[k]])
@@ -95,7 +95,7 @@ def _candidates(
         raise InputError("the times are too far apart to be counted: add the times between them")
     candidates.append(pd.Timedelta(np.timedelta64(most_common, unit)))
     span = sum(map(int, steps)) / most_common
-    if not inferred and span > _MOST_STEPS_PER_ROW * len(times) + 1000:
+    if not inferred and span > _MAX_STEPS_PER_ROW * len(times) + 1000:
         raise InputError(
             f"the times have no common step (most often {candidates[-1]}, over {span:,.0f} steps "
             f"for {len(times):,} rows): aggregate them to hours, days or months first"

@@ -11,7 +11,7 @@ from pandas.api import types
 from .errors import Argument, InputError, format_rows, quoted
 
 _NOT_NAMES = (bytes, list, dict, np.ndarray)  # a Parquet file may contain them
-_LARGEST = 1e300  # of a target: sums and differences of such numbers are still finite
+_MAX_TARGET = 1e300  # of a target: sums and differences of such numbers are still finite
 
 
 def read_groups(data: pd.DataFrame, group: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -112,12 +112,12 @@ def check_targets(
             f"{label}: column {quoted(target)} is {kind} in {format_rows(rows[bad].tolist())}: "
             "fill in a number, or drop leading and trailing rows"
         )
-    bad = np.flatnonzero(np.abs(values[:past]) > _LARGEST)
+    bad = np.flatnonzero(np.abs(values[:past]) > _MAX_TARGET)
     if len(bad):
         raise InputError(
             f"{label}: column {quoted(target)} is {values[bad[0]]:g} in "
             f"{format_rows(rows[bad].tolist())}, too large to add up: use a unit in which it stays "
-            f"below {_LARGEST:g}"
+            f"below {_MAX_TARGET:g}"
         )
 
 

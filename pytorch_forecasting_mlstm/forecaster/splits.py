@@ -14,8 +14,8 @@ import numpy as np
 from .errors import Argument, InputError
 from .panel import Panel
 
-_MOST_WINDOWS = 1000  # per held-out part; more take time and hardly change the result
-_LONGEST_HISTORY = 1440
+_MAX_WINDOWS = 1000  # per held-out part; more take time and hardly change the result
+_MAX_HISTORY = 1440
 _TEST_SHARE = 0.1  # of the shortest series, for validation and for test each
 
 
@@ -39,7 +39,7 @@ class Split:
     def origins(self, begin: int, end: int) -> np.ndarray:
         """First steps of the forecasts in a held-out part; the latest possible is included."""
         possible = end - begin - self.horizon + 1
-        stride = max(1, -(-possible * self.n_series // _MOST_WINDOWS))
+        stride = max(1, -(-possible * self.n_series // _MAX_WINDOWS))
         return np.arange(end - self.horizon, begin - 1, -stride)[::-1]
 
     @property
@@ -93,7 +93,7 @@ def split_panel(
     if history is None:
         fitting = [steps for steps in panel.axis.seasons.values() if 2 * steps <= longest]
         season = max(fitting, default=1)
-        history = min(max(2 * season, 3 * horizon), _LONGEST_HISTORY)
+        history = min(max(2 * season, 3 * horizon), _MAX_HISTORY)
     elif history > longest:
         raise InputError(
             Argument("history"),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries import offsets
 
-LARGEST_POSITION = 2**62  # with a horizon added, it still fits into 64 bits
+MAX_POSITION = 2**62  # with a horizon added, it still fits into 64 bits
 PER_DAY = {"us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 
 _LAST_DAY = np.datetime64("9999-12-31")
@@ -96,7 +96,7 @@ class _Even(Stepper):
         # The difference of two int64 always fits into uint64.
         distance = times.view(np.uint64) - np.array(self.start).view(np.uint64)
         count, remainder = np.divmod(distance, np.uint64(self.width))
-        if len(count) and count.max() > LARGEST_POSITION:
+        if len(count) and count.max() > MAX_POSITION:
             raise OverflowError
         return np.where(remainder == 0, count.astype(np.int64), -1)
 

@@ -73,7 +73,7 @@ class TimeAxis:
             times = None
         if times is None or (len(times) and not first <= times.min() <= times.max() <= last):
             raise InputError(
-                f"the forecast would go beyond {self._written(last)}, the last possible time: "
+                f"the forecast would go beyond {self._format_bound(last)}, the last possible time: "
                 "choose a smaller ",
                 Argument("horizon"),
                 ", or earlier times",
@@ -131,7 +131,7 @@ class TimeAxis:
         first, last = (int(day.astype(np.int64)) for day in (_FIRST_DAY, _LAST_DAY))
         return first * PER_DAY["us"], (last + 1) * PER_DAY["us"] - 1
 
-    def _written(self, time: int) -> object:
+    def _format_bound(self, time: int) -> object:
         if self.is_integer:
             return time
         # pandas 2 would read the number as nanoseconds, which end in 2262

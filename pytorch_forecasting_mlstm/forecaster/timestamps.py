@@ -16,7 +16,7 @@ _INTEGER = re.compile(r"[+-]?\d+(\.0+)?")
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?", re.ASCII)
 _DAY_OR_MONTH_FIRST = re.compile(r"\d{1,2}([./-])\d{1,2}[./-](\d{4}|\d{2})(.*)")
 _WITH_OFFSET = re.compile(r".*\d:\d\d.*(Z|[+-]\d\d:?\d\d)")
-_LONGEST = 100  # characters of a time: patterns and parsers may take forever on longer text
+_MAX_LENGTH = 100  # characters of a time: patterns and parsers may take forever on longer text
 
 
 def read_times(column: pd.Series) -> pd.Series:
@@ -41,7 +41,7 @@ def read_times(column: pd.Series) -> pd.Series:
         return _checked(times, column, name)
     _raise_unreadable(column.isna().to_numpy(), column, name)
     text = column.astype(str).str.strip()
-    _raise_unreadable((text.str.len() > _LONGEST).to_numpy(), text, name)
+    _raise_unreadable((text.str.len() > _MAX_LENGTH).to_numpy(), text, name)
     if text.map(lambda value: _INTEGER.fullmatch(value) is not None).all():
         days = pd.to_datetime(text, format="%Y%m%d", errors="coerce")
         if text.str.fullmatch(r"\d{8}").all() and days.notna().all():

@@ -7,7 +7,7 @@ from helpers.tables import daily
 from pytorch_forecasting_mlstm.cli.main import main
 
 
-def test_parse_arguments_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parse_arguments_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0

@@ -50,7 +50,7 @@ def press_ctrl_c(
         signal.signal(signal.SIGINT, before)
 
 
-def test_main_as_a_command(tmp_path: Path) -> None:
+def test_main_runs_as_a_command(tmp_path: Path) -> None:
     """``python -m`` behaves like the runs in this process above."""
     run = subprocess.run(
         [sys.executable, "-m", "pytorch_forecasting_mlstm", "sales.csv", *SALES],

@@ -37,7 +37,7 @@ def test_read_table_rejects(fail, file: str | bytes, message: str) -> None:
     assert message in fail("sales.csv", *SALES, table=file)
 
 
-def test_read_table_damaged_parquet(fail) -> None:
+def test_read_table_rejects_a_damaged_parquet_file(fail) -> None:
     pytest.importorskip("pyarrow")
     Path("t.parquet").write_bytes(b"not parquet")
     assert "t.parquet: cannot be read: " in fail("t.parquet", *SALES)

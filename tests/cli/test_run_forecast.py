@@ -45,7 +45,9 @@ def test_run_forecast_series_that_end_at_different_times(forecast: Forecast) -> 
     ],
     ids=["integers", "booleans", "constant", "large", "far from 0", "small"],
 )
-def test_run_forecast_targets(forecast: Forecast, sales: np.ndarray) -> None:
+def test_run_forecast_stays_in_the_range_of_the_target(
+    forecast: Forecast, sales: np.ndarray
+) -> None:
     table = daily().assign(sales=sales)
     result = forecast(table, "date", "sales", 3)
     values = sales.astype(float)
@@ -71,7 +73,9 @@ def test_run_forecast_uses_known_columns(forecast: Forecast) -> None:
     assert (second["prediction"] != third["prediction"]).all()
 
 
-def test_run_forecast_seed(forecast: Forecast, daily_forecast: pd.DataFrame) -> None:
+def test_run_forecast_is_determined_by_the_seed(
+    forecast: Forecast, daily_forecast: pd.DataFrame
+) -> None:
     """The same seed gives the same forecast, another seed another one."""
     pd.testing.assert_frame_equal(forecast(daily(60), "date", "sales", 3), daily_forecast)
     another_seed = forecast(daily(60), "date", "sales", 3, "--seed", "1")
@@ -88,5 +92,5 @@ def test_run_forecast_horizon_and_history_of_one(forecast: Forecast) -> None:
     assert len(forecast(daily(30), "date", "sales", 1, "--history", "1")) == 1
 
 
-def test_run_forecast_shortest_table(forecast: Forecast) -> None:
+def test_run_forecast_accepts_the_shortest_table(forecast: Forecast) -> None:
     assert len(forecast(daily(24), "date", "sales", 7)) == 7

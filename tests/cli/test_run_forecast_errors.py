@@ -152,19 +152,19 @@ def test_run_forecast_rejects_known_columns(fail, promo: float, sales: int, mess
     assert message in fail("sales.csv", *SALES, "--known", "promo", table=table)
 
 
-def test_run_forecast_history_too_long(fail) -> None:
+def test_run_forecast_rejects_a_history_that_is_too_long(fail) -> None:
     message = fail("sales.csv", *SALES, "--history", "50", table=daily())
     assert "--history 50 is longer than the 39 steps" in message
     assert "choose at most 39" in message
 
 
-def test_run_forecast_reserved_column_names(fail) -> None:
+def test_run_forecast_rejects_reserved_column_names(fail) -> None:
     table = daily().rename(columns={"date": "step"})
     message = fail("sales.csv", "--time", "step", *SALES[2:], table=table)
     assert "column 'step' is also a column of the forecast: rename yours" in message
 
 
-def test_run_forecast_dates_as_target(fail, tmp_path: Path) -> None:
+def test_run_forecast_rejects_dates_as_target(fail, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     pd.DataFrame({"day": range(60), "due": pd.date_range("2024", periods=60)}).to_parquet(
         "t.parquet"

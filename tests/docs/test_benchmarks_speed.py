@@ -52,7 +52,7 @@ def nan_values(*inputs: Any) -> tuple[Tensor, mLSTMState]:
 
 def test_require_correct_accepts_mlstm_chunkwise(benchmark: ModuleType, shapes: list[Any]) -> None:
     benchmark.require_correct(mlstm_chunkwise, CPU, shapes[:3])
-    benchmark.require_correct_plain_form(CPU)
+    benchmark.require_correct_naive_form(CPU)
 
 
 @pytest.mark.parametrize(

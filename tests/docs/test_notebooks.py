@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.notebooks import NOTEBOOKS, find_defects, pictures, run
+from helpers.notebooks import NOTEBOOKS, count_plots, find_defects, run
 
 SECONDS = 300  # they take up to two minutes on one slow core
 
@@ -49,7 +49,7 @@ def remove_outputs(notebook: Any) -> None:
     ("corrupt", "defect"),
     [
         (clear_execution_count, "not run"),
-        (remove_outputs, "no picture"),
+        (remove_outputs, "no plot"),
         (lambda notebook: notebook["cells"].pop(0), "heading"),
         (lambda notebook: notebook["metadata"].update(user="me"), "metadata"),
         (add_output(output_type="error", ename="KeyError", evalue="'x'"), "KeyError"),
@@ -76,6 +76,6 @@ def test_notebook_runs_top_to_bottom(
     import nbformat
 
     notebook = run(path, tmp_path, SECONDS)
-    assert pictures(notebook) == pictures(read(path)) or request.config.option.write_notebooks
+    assert count_plots(notebook) == count_plots(read(path)) or request.config.option.write_notebooks
     if request.config.option.write_notebooks:
         nbformat.write(notebook, path)

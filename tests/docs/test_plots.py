@@ -1,4 +1,4 @@
-"""The pictures of docs/benchmarks.md are those of the tables beside them."""
+"""The plots of docs/benchmarks.md are those of the tables beside them."""
 
 import importlib.util
 from pathlib import Path
@@ -19,13 +19,13 @@ def plots() -> ModuleType:
     return module
 
 
-def test_pictures_are_as_new_as_their_tables(plots: ModuleType) -> None:
-    for picture, (table, _) in plots.PLOTS.items():
-        drawn = (plots.PICTURES / picture).read_text(encoding="utf-8")
-        assert plots.fingerprint(plots.RESULTS / table) in drawn, f"{picture}: run make plots"
+def test_plots_are_as_new_as_their_tables(plots: ModuleType) -> None:
+    for image, (table, _) in plots.PLOTS.items():
+        drawn = (plots.IMAGES / image).read_text(encoding="utf-8")
+        assert plots.fingerprint(plots.RESULTS / table) in drawn, f"{image}: run make plots"
 
 
-def test_more_rows_are_drawn(plots: ModuleType) -> None:
+def test_plots_average_seeds_and_skip_other_rows(plots: ModuleType) -> None:
     table = pd.read_csv(plots.RESULTS / "etth1.csv")
     other = table.assign(seed=7, test_mse=table["test_mse"] + 0.01)
     weather = table.assign(data="weather", test_mse=9.0)

@@ -123,7 +123,7 @@ def test_make_panel_rejects_times_out_of_range(tmp_path: Path, times: Any, messa
     assert len(str(error.value)) < 400
 
 
-def test_panel_unseen_categories(tmp_path: Path) -> None:
+def test_panel_lists_unseen_categories(tmp_path: Path) -> None:
     table = daily(40).assign(promo=["yes", "no"] * 20, price=range(40))
     table.loc[37:, ["sales", "promo"]] = [[np.nan, "no"], [np.nan, "x"], [np.nan, "a"]]
     table.to_csv(tmp_path / "t.csv", index=False)

@@ -54,7 +54,7 @@ def times_ahead(path: Path, table: pd.DataFrame, horizon: int) -> list[str]:
         ),
     ],
 )
-def test_read_times_formats(
+def test_read_times_accepts_common_formats(
     tmp_path: Path, start: str, freq: str | pd.DateOffset, form: str, first: str, last: str
 ) -> None:
     table = series(pd.date_range(start, periods=60, freq=freq), form)
@@ -71,6 +71,6 @@ def test_read_times_offsets_from_utc(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("step", "expected"), [(1, ["160", "161"]), (5, ["400", "405"])])
-def test_read_times_integers(tmp_path: Path, step: int, expected: list[str]) -> None:
+def test_read_times_accepts_integers(tmp_path: Path, step: int, expected: list[str]) -> None:
     table = pd.DataFrame({"when": 100 + step * np.arange(60), "sold": noisy_season(60)})
     assert times_ahead(tmp_path / "t.csv", table.sample(frac=1, random_state=0), 2) == expected

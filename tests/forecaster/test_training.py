@@ -27,7 +27,7 @@ def make_datasets(panel: Panel) -> tuple[BatchedTimeSeriesDataSet, BatchedTimeSe
     return training, held_out
 
 
-def test_fit_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_stops_at_the_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
     """No epoch starts after the time limit, the result records it, and nothing is printed."""
     epochs: list[EpochResult] = []
     with suppress_lightning_output():

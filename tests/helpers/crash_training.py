@@ -1,4 +1,4 @@
-"""A training that kills its process, which ``test_resume.py`` runs."""
+"""A training run that kills its process, which ``test_resume.py`` runs."""
 
 import os
 import signal

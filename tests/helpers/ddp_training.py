@@ -1,4 +1,4 @@
-"""A training in one or two processes, which ``test_ddp.py`` starts."""
+"""A training run in one or two processes, which ``test_ddp.py`` starts."""
 
 import sys
 import warnings

@@ -29,7 +29,7 @@ def run(path: Path, folder: Path, seconds: float) -> Any:
 
     notebook = nbformat.read(path, as_version=4)
     end = time.monotonic() + seconds
-    pictures = "module://matplotlib_inline.backend_inline"
+    plots = "module://matplotlib_inline.backend_inline"
     # Sockets in a temporary folder, whose short name respects the limit of about 100 characters.
     # Ports would collide: two test processes could choose the same free port before they bind it.
     with tempfile.TemporaryDirectory() as sockets:
@@ -41,7 +41,7 @@ def run(path: Path, folder: Path, seconds: float) -> Any:
             record_timing=False,
             resources={"metadata": {"path": str(folder)}},
         )
-        client.execute(env={**os.environ, "MPLBACKEND": pictures, "IPYTHONDIR": str(folder)})
+        client.execute(env={**os.environ, "MPLBACKEND": plots, "IPYTHONDIR": str(folder)})
     notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
@@ -52,8 +52,8 @@ def outputs(notebook: Any) -> Iterator[Any]:
         yield from cell.get("outputs", [])
 
 
-def pictures(notebook: Any) -> int:
-    """Count the pictures."""
+def count_plots(notebook: Any) -> int:
+    """Count the plots."""
     return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
@@ -66,8 +66,8 @@ def find_defects(notebook: Any) -> list[str]:
     first = notebook["cells"][0]
     if first["cell_type"] != "markdown" or not "".join(first["source"]).startswith("# "):
         defects.append("does not begin with a heading")
-    if not pictures(notebook):
-        defects.append("no picture")
+    if not count_plots(notebook):
+        defects.append("no plot")
     if notebook["metadata"] != METADATA or any(cell["metadata"] for cell in notebook["cells"]):
         defects.append("metadata")
     for output in outputs(notebook):

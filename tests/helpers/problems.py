@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
-    mLSTMState,
-)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mLSTMState
 
 Form = Callable[..., tuple[Tensor, mLSTMState]]
 

@@ -1,4 +1,4 @@
-"""A tiny training that is killed in any of its hooks, for ``test_resume_points.py``."""
+"""A tiny training run that is killed in any of its hooks, for ``test_resume_points.py``."""
 
 import random
 import signal
@@ -57,7 +57,7 @@ class TinyModel(LightningModule):
         self.log("train_loss", loss, on_step=True, on_epoch=True, sync_dist=True)
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         record = (self.current_epoch, batch_idx, batch[0].tolist(), loss.item())
-        # a step that a resumed training repeats must be the same
+        # a step that a resumed run repeats must be the same
         assert self.trace.setdefault(step, record) == record
         return loss
 
@@ -173,7 +173,7 @@ class InMemoryCheckpointIO(TorchCheckpointIO):
 
 @dataclass
 class Setting:
-    """The settings of a training."""
+    """The settings of a training run."""
 
     samples: int = 13
     scheduler: str = "none"
@@ -184,7 +184,7 @@ class Setting:
 
 @dataclass
 class Outcome:
-    """The results of a training, over all of its processes."""
+    """The results of a training run, over all of its processes."""
 
     steps: int = 0
     epoch: int = 0
@@ -224,12 +224,12 @@ def run(
 
 
 def assert_same(resumed: Outcome, expected: Outcome) -> None:
-    """Assert that two trainings ran the same steps, and logged and learned the same."""
+    """Assert that two runs took the same steps, and logged and learned the same."""
     assert resumed.steps == expected.steps
     assert resumed.trace == expected.trace
     for name, weight in expected.weights.items():
         assert torch.equal(resumed.weights[name], weight), name
-    if expected.has_max_steps:  # max_steps may end a training before the end of an epoch
+    if expected.has_max_steps:  # max_steps may end a run before the end of an epoch
         return
     assert resumed.epoch == expected.epoch
     assert resumed.final_states == expected.final_states
@@ -243,7 +243,7 @@ def assert_same(resumed: Outcome, expected: Outcome) -> None:
 def _train(
     setting: Setting, folder: Path, killer: Kill, outcome: Outcome, resume: str | None
 ) -> Trainer:
-    # a resumed training must not depend on the global seed
+    # a resumed run must not depend on the global seed
     seed_everything(1 if resume is None else 999, verbose=False)
     model = TinyModel(setting.scheduler)
     if resume is None:

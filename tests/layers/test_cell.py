@@ -240,7 +240,7 @@ def encode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @parametrize_norm
 @parametrize_heads
-def test_alive_at_initialization(num_heads: int | None, layer_norm: bool) -> None:
+def test_untrained_cell_is_alive(num_heads: int | None, layer_norm: bool) -> None:
     assert_alive(mLSTMCell(3, 8, 0.0, layer_norm, num_heads=num_heads))
 
 

@@ -72,16 +72,16 @@ def test_no_state_means_an_empty_memory(form: Form, offset: float) -> None:
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, None])
-def test_gradcheck_chunkwise(chunk_size: int | None) -> None:
+def test_chunkwise_gradients_match_finite_differences(chunk_size: int | None) -> None:
     gradcheck(partial(mlstm_chunkwise, chunk_size=chunk_size))
 
 
-def test_gradcheck_recurrent() -> None:
+def test_recurrent_gradients_match_finite_differences() -> None:
     gradcheck(mlstm_recurrent)
 
 
 @pytest.mark.parametrize("form", [mlstm_recurrent, mlstm_chunkwise], ids=["recurrent", "chunkwise"])
-def test_second_derivative(form: Form) -> None:
+def test_second_derivatives_match_finite_differences(form: Form) -> None:
     problem = [part.requires_grad_() for part in make_problem(3, B=1)]
 
     def flat(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -104,7 +104,9 @@ def gradcheck(form: Form) -> None:
 
 @parametrize_forms
 @pytest.mark.parametrize("outputs", ["h", "c", "n", "m", "hm", "cn"])
-def test_gradient_of_some_outputs(form: Form, outputs: str) -> None:
+def test_gradients_match_the_equations_if_the_loss_uses_some_outputs(
+    form: Form, outputs: str
+) -> None:
     """A loss may use h alone, as most losses do, or any part of the last state."""
     problem = make_problem(31)
     _, gradients = with_gradients(form, problem, outputs)
@@ -113,7 +115,7 @@ def test_gradient_of_some_outputs(form: Form, outputs: str) -> None:
 
 @parametrize_forms
 @pytest.mark.parametrize("name", Problem._fields)
-def test_gradient_of_one_input(form: Form, name: str) -> None:
+def test_gradient_of_one_input_matches_the_equations(form: Form, name: str) -> None:
     """The other inputs may be constants, and the graph may be used twice."""
     problem = make_problem(31)
     leaf = getattr(problem, name).clone().requires_grad_()

@@ -115,7 +115,7 @@ def test_inputs_stay_unchanged() -> None:
 
 
 @parametrize_forms
-def test_non_contiguous_inputs(form: Form) -> None:
+def test_non_contiguous_inputs_match_contiguous_copies(form: Form) -> None:
     """Transposed, strided and expanded tensors give the same as contiguous copies."""
     problem = make_problem(31)
     transposed = Problem(*(part.transpose(0, -1).contiguous().transpose(0, -1) for part in problem))
@@ -166,14 +166,14 @@ def test_large_problems_that_may_be_tiled(
 
 
 @parametrize_forms
-def test_empty_batch(form: Form) -> None:
+def test_empty_batch_gives_empty_results_and_gradients(form: Form) -> None:
     results, gradients = with_gradients(form, make_problem(9, B=0))
     assert results[0].shape == (0, 2, 9, 5)
     assert [part.shape for part in gradients] == [part.shape for part in make_problem(9, B=0)]
 
 
 @parametrize_sequence_forms
-def test_no_time_steps(form: Form) -> None:
+def test_sequence_without_steps_returns_the_state(form: Form) -> None:
     problem = make_problem(0)
     h, state = form(*problem[:5], problem.state)
     assert h.shape == (2, 2, 0, 5) and h.dtype == torch.float64
@@ -184,7 +184,7 @@ def test_no_time_steps(form: Form) -> None:
 
 
 @parametrize_forms
-def test_one_key_and_one_value(form: Form) -> None:
+def test_keys_and_values_of_size_one_match_the_equations(form: Form) -> None:
     problem = make_problem(31)
     scalar = Problem(
         problem.q[..., :1],

@@ -242,7 +242,7 @@ def test_read_weights_batch_first_and_invalid_input() -> None:
 )
 @pytest.mark.parametrize(("T", "B"), [(5, 4), (1, 1), (0, 4), (5, 0), (0, 0)])
 @pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
-def test_shapes(
+def test_output_and_states_have_the_documented_shapes(
     num_heads: int | None, memory: tuple[int, ...], T: int, B: int, masked: bool
 ) -> None:
     """Sequences without steps and batches without samples are valid."""

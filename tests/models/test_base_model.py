@@ -70,6 +70,43 @@ def test_forecasting_model_trains_predicts_forecasts_and_reloads(tmp_path: Path)
     pd.testing.assert_frame_equal(reloaded, forecast, check_exact=True)
 
 
+class Stacked(Level):
+    """Has a number of layers, but no weights of layers."""
+
+    def __init__(self, num_layers: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def test_forecasting_model_with_its_own_number_of_layers_reloads(tmp_path: Path) -> None:
+    dataset = configured("known real")
+    model = Stacked.from_dataset(dataset, num_layers=3)
+    fit(model, dataset).save_checkpoint(tmp_path / "model.ckpt")
+    loaded = Stacked.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert loaded.hparams.num_layers == 3
+
+
+def test_forecasting_model_begins_errors_about_checkpoints_with_its_name(tmp_path: Path) -> None:
+    dataset = configured("known real")
+    path = tmp_path / "model.ckpt"
+    fit(Level.from_dataset(dataset), dataset).save_checkpoint(path)
+    checkpoint = torch.load(path)
+    checkpoint["state_dict"]["constant"].fill_(torch.nan)
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="^Level: the checkpoint has weights that are not finite"):
+        Level.load_from_checkpoint(path)
+    (tmp_path / "hparams.txt").touch()
+    with pytest.raises(ValueError, match=r"^Level: hparams_file must be a \.yaml"):
+        Level.load_from_checkpoint(path, hparams_file=tmp_path / "hparams.txt")
+
+
+def test_forecasting_model_begins_errors_about_forecasts_with_its_name() -> None:
+    model = Level.from_dataset(configured("known real"))
+    with pytest.raises(TypeError, match=r"^Level\.forecast: data must be a pandas DataFrame"):
+        model.forecast([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"^Level: mode must be one of"):
+        model.predict(configured("known real"), mode="median")
+
+
 def test_forecasting_model_begins_errors_with_its_name() -> None:
     dataset = configured("known real")
     with pytest.raises(ValueError, match="^Level: CrossEntropy is a loss for a categorical target"):

@@ -391,7 +391,9 @@ class Annotated(mLSTMTime):
 @pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling:UserWarning")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint:UserWarning")
 @pytest.mark.parametrize("weights_alone", [False, True])
-def test_entries_of_other_components_do_not_matter(weights_alone: bool, tmp_path: Path) -> None:
+def test_checkpoint_with_entries_of_other_components_is_loaded(
+    weights_alone: bool, tmp_path: Path
+) -> None:
     """Data modules, callbacks, averages of weights, and subclasses of the model write some."""
     model = Annotated.from_dataset(configured("known real"), **SMALL)
     average = EMAWeightAveraging()

@@ -122,7 +122,7 @@ def test_no_importer_is_called(
 
 
 @pytest.mark.filterwarnings("ignore")  # of jsonargparse
-def test_the_importers_would_work(honest: Path, trap: Path, tmp_path: Path) -> None:
+def test_lightning_alone_calls_an_importer(honest: Path, trap: Path, tmp_path: Path) -> None:
     """Lightning alone calls what such a file names."""
     pytest.importorskip("jsonargparse")
 
@@ -679,7 +679,7 @@ def test_objects_without_state_are_rejected(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_training_does_not_resume_from_crafted_files(
+def test_training_does_not_resume_from_crafted_files(
     part: str, value: Any, honest: Path, tmp_path: Path
 ) -> None:
     torch.save({**torch.load(honest), part: value}, tmp_path / "model.ckpt")
@@ -690,7 +690,7 @@ def test_a_training_does_not_resume_from_crafted_files(
     assert_rejected(lambda: trainer.fit(model, loader, loader, ckpt_path=tmp_path / "model.ckpt"))
 
 
-def test_hyper_parameters_of_a_file_do_not_affect_a_resumed_training(
+def test_hyper_parameters_of_a_file_do_not_affect_a_resumed_run(
     honest: Path, trap: Path, tmp_path: Path
 ) -> None:
     evil = {"_instantiator": "trap.run", "loss": {"class_path": "trap.run", "init_args": {}}}

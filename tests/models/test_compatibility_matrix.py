@@ -1,5 +1,6 @@
 """Every combination of loss, target, normalizer and dataset works or is rejected at once."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def test_parts_that_work_alone_work_together(loss: str) -> None:
     if loss in OPTIONAL:
         pytest.importorskip(OPTIONAL[loss])
     works, upstream, padding = mark_of(PASS), "n/a", "6"
-    for cell in product_of(loss):
+    # every product with a third of the losses, every loss with a third of the products
+    for cell in islice(product_of(loss), list(LOSSES).index(loss) % 3, None, 3):
         marks = {documented()[loss, column] for column in _columns(cell)}
         mark = mark_of(run_quietly(cell, thoroughly=False))
         # a transformation may be the reason that a loss cannot leave out padding

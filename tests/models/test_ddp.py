@@ -123,7 +123,7 @@ def test_ddp_process_can_predict_on_one_device(outcomes: tuple[Any, Any, Any]) -
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_more_processes_than_windows(tmp_path: Path) -> None:
+def test_more_processes_than_windows_repeat_a_window_or_raise(tmp_path: Path) -> None:
     """Validation and tests repeat the window; predictions cannot, and raise a one-line error."""
     torchrun("ddp_few_series.py", tmp_path)
     for rank in (0, 1):

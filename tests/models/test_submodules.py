@@ -7,9 +7,7 @@ from pytorch_forecasting.layers import SeriesDecomposition
 
 from helpers.ragged import LENGTHS, ragged
 from helpers.tolerances import assert_close
-from pytorch_forecasting_mlstm.models.base.padding import (
-    valid_steps,
-)
+from pytorch_forecasting_mlstm.models.base.padding import valid_steps
 from pytorch_forecasting_mlstm.models.mlstm_time.submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -18,7 +16,9 @@ from pytorch_forecasting_mlstm.models.mlstm_time.submodules import (
     Features,
     FeatureSelector,
     PatchEmbedding,
+    fold,
     moving_average,
+    unfold,
 )
 
 
@@ -128,3 +128,14 @@ def test_decomposition_linear_starts_near_zero() -> None:
     mask = torch.ones_like(y, dtype=torch.bool)
     output = DecompositionLinear(30, 4, (5, 3))(y, mask).sum(-1)
     assert output.abs().mean() < 0.05
+
+
+def test_fold_puts_steps_of_a_patch_side_by_side() -> None:
+    x = torch.arange(2 * 6 * 5).view(2, 6, 5)
+    folded = fold(x, 3)
+    assert folded.shape == (2, 2, 15)
+    for patch in range(2):
+        for step in range(3):
+            part = folded[:, patch, 5 * step : 5 * step + 5]
+            assert torch.equal(part, x[:, 3 * patch + step])
+    assert torch.equal(unfold(folded, 3), x)

@@ -152,7 +152,7 @@ def test_fused_layer_matches_the_composed_layer(
     [(False, False), (False, True), (True, True)],
     ids=["plain", "mask", "norm-mask"],
 )
-def test_layer_first_and_second_derivatives(norm: bool, masked: bool) -> None:
+def test_layer_derivatives_match_finite_differences(norm: bool, masked: bool) -> None:
     """Compare with finite differences."""
     inputs, run = layer_problem(5, norm=norm, masked=masked, B=2)
 
@@ -252,7 +252,7 @@ def output_and_gradients(linear: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return (y, *torch.autograd.grad(y.sin().sum(), (x, *linear.parameters())))
 
 
-def test_projection_matches_nn_linear(projection: OneDNNLinear) -> None:
+def test_onednn_linear_matches_nn_linear(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(3, 700, 8, requires_grad=True)
@@ -261,7 +261,7 @@ def test_projection_matches_nn_linear(projection: OneDNNLinear) -> None:
     assert_identical(projection(x[:1, :2]), plain(x[:1, :2]))
 
 
-def test_projection_without_onednn(
+def test_onednn_linear_without_onednn(
     projection: OneDNNLinear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = torch.randn(700, 8, requires_grad=True)
@@ -271,7 +271,7 @@ def test_projection_without_onednn(
 
 
 @pytest.mark.parametrize("rows", [5, 700])
-def test_projection_operator_for_the_compiler(projection: OneDNNLinear, rows: int) -> None:
+def test_onednn_linear_operator_for_the_compiler(projection: OneDNNLinear, rows: int) -> None:
     x = torch.randn(rows, 8, requires_grad=True)
     parameters = (projection.weight, projection.bias)
     y = onednn_linear._linear_op(x, *parameters)
@@ -291,7 +291,7 @@ def test_operators_of_the_recurrence_pass_opcheck() -> None:
         torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 8))
 
 
-def test_projection_second_derivatives(projection: OneDNNLinear) -> None:
+def test_onednn_linear_second_derivatives(projection: OneDNNLinear) -> None:
     plain = nn.Linear(8, 20)
     plain.load_state_dict(projection.state_dict())
     x = torch.randn(700, 8, requires_grad=True)
@@ -304,7 +304,7 @@ def test_projection_second_derivatives(projection: OneDNNLinear) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
-def test_projection_with_a_frozen_tensor(projection: OneDNNLinear, frozen: str) -> None:
+def test_onednn_linear_with_a_frozen_tensor(projection: OneDNNLinear, frozen: str) -> None:
     x = torch.randn(700, 8, requires_grad=True)
     parts = {"x": x, **dict(projection.named_parameters())}
     expected = dict(zip(parts, output_and_gradients(projection, x)[1:], strict=True))

@@ -117,7 +117,7 @@ def test_nan_pattern_under_vmap() -> None:
 
 
 @pytest.mark.parametrize("name", ["q", "k", "log_i", "log_f"])
-def test_read_weights_before_a_nan(name: str) -> None:
+def test_read_weights_are_unaffected_before_a_nan(name: str) -> None:
     problem = make_problem(T)
     inputs = {part: getattr(problem, part) for part in ("q", "k", "log_i", "log_f")}
     expected = mlstm_read_weights(**inputs)
@@ -130,7 +130,7 @@ def test_read_weights_before_a_nan(name: str) -> None:
 
 @pytest.mark.parametrize("norm", [False, True], ids=["no-norm", "norm"])
 @pytest.mark.parametrize("t", STEPS)
-def test_layer_before_a_nan(t: int, norm: bool) -> None:
+def test_layer_is_unaffected_before_a_nan(t: int, norm: bool) -> None:
     torch.manual_seed(0)
     layer = mLSTMLayer(3, 8, num_layers=2, dropout=0.0, layer_norm=norm).double()
     x = torch.randn(T, 3, 3, dtype=torch.float64)
@@ -258,7 +258,7 @@ def test_compiled_layer_raises_on_overflow() -> None:
 
 
 def test_nonfinite_weights_are_not_an_overflow() -> None:
-    """The model has its own error for a training that diverged."""
+    """The model has its own error for training that diverged."""
     for module in (mLSTMLayer(3, 8), mLSTMCell(3, 8)):
         with torch.no_grad():
             next(module.parameters()).fill_(math.nan)

@@ -149,7 +149,7 @@ def test_long_sequences_match_the_recurrent_form() -> None:
 
 
 @pytest.mark.usefixtures("short_spans")
-def test_derivatives_across_spans() -> None:
+def test_derivatives_across_spans_match_finite_differences() -> None:
     problem = [part.requires_grad_() for part in make_problem(7, B=1)]
 
     def form(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -162,7 +162,7 @@ def test_derivatives_across_spans() -> None:
 
 @pytest.mark.usefixtures("short_spans")
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_transforms_across_spans() -> None:
+def test_vmap_of_gradients_across_spans_matches_a_loop() -> None:
     problem = make_problem(31, B=3)
 
     def loss(*inputs: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Sequences of different lengths in one tensor: masks, alignment and patches."""
+"""Sequences of different lengths in one tensor: masks and alignment."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["align_right", "fold", "pad_steps", "unfold", "valid_steps"]
+__all__ = ["align_right", "pad_steps", "valid_steps"]
 
 
 def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
@@ -34,13 +34,3 @@ def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
 def pad_steps(x: Tensor, size: int) -> Tensor:
     """Pad x (B, T, F) with zeros to ``size`` steps."""
     return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], x.shape[2])], dim=1)
-
-
-def fold(x: Tensor, patch_length: int) -> Tensor:
-    """Fold steps into patches of P steps: (B, N * P, F) to (B, N, P * F)."""
-    return x.unflatten(1, (-1, patch_length)).flatten(2)
-
-
-def unfold(x: Tensor, patch_length: int) -> Tensor:
-    """Undo :func:`fold`: (B, N, P * F) to (B, N * P, F)."""
-    return x.unflatten(2, (patch_length, -1)).flatten(1, 2)

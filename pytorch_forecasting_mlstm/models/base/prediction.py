@@ -49,7 +49,7 @@ class PredictionMixin(BaseModel):
         """Check that there is a window to predict for every process."""
         super().setup(stage)
         if stage == "predict" and self.trainer.world_size > 1:
-            check_windows(self.trainer)
+            _check_windows(self.trainer, type(self).__name__)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Return the output of the network, also in ``trainer.predict``."""
@@ -78,10 +78,11 @@ class PredictionMixin(BaseModel):
         **kwargs: Any,
     ) -> Any:
         """Predict, see :meth:`InputValidationMixin.predict`."""
-        check_mode(mode)
+        caller = type(self).__name__
+        _check_mode(mode, caller)
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
-                "mLSTMTime: cannot predict or forecast while a Trainer is running, because "
+                f"{caller}: cannot predict or forecast while a Trainer is running, because "
                 "predict() starts its own; call it after fit(), or compute the forecasts of a "
                 "batch with model.to_prediction(model(x))."
             )
@@ -92,19 +93,20 @@ class PredictionMixin(BaseModel):
         }
         if "fast_dev_run" in trainer_kwargs:
             raise ValueError(
-                "mLSTMTime: fast_dev_run must be an argument of predict, got it in trainer_kwargs; "
+                f"{caller}: fast_dev_run must be an argument of predict, got it in trainer_kwargs; "
                 "call predict(..., fast_dev_run=True)."
             )
         if isinstance(data, TimeSeriesDataSet):
             data = data.to_dataloader(train=False, batch_size=batch_size, num_workers=num_workers)
         if not isinstance(getattr(data, "dataset", None), TimeSeriesDataSet):
             raise TypeError(
-                f"mLSTMTime: data to predict must be a DataFrame, a TimeSeriesDataSet or a loader "
+                f"{caller}: data to predict must be a DataFrame, a TimeSeriesDataSet or a loader "
                 f"of one, got {type(data).__name__}; pass one of these."
             )
         if output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
         collector = PredictionCollector(
+            caller,
             mode=mode,
             return_index=return_index,
             return_decoder_lengths=return_decoder_lengths,
@@ -122,7 +124,7 @@ class PredictionMixin(BaseModel):
         return collector.result
 
 
-def check_windows(trainer: Any) -> None:
+def _check_windows(trainer: Any, caller: str) -> None:
     """Raise if there are more processes than windows, where Lightning fails with a bare assertion.
 
     In validation and tests Lightning repeats windows instead.
@@ -137,27 +139,38 @@ def check_windows(trainer: Any) -> None:
             windows, processes = len(loader.sampler), trainer.world_size  # type: ignore[arg-type]
             if 0 < windows < processes:
                 raise ValueError(
-                    f"mLSTMTime: each process must have a window to predict, got {windows} "
+                    f"{caller}: each process must have a window to predict, got {windows} "
                     f"window(s) for {processes} processes; predict with at most "
                     f"Trainer(devices={windows}), or in predict and forecast with "
                     f"trainer_kwargs={{'devices': 1}}."
                 )
 
 
-def check_mode(mode: Any) -> None:
+def _check_mode(mode: Any, caller: str) -> None:
     """Raise if there is no such mode. The field of a raw mode is checked later."""
     is_raw_field = isinstance(mode, tuple | list) and len(mode) == 2 and mode[0] == "raw"
     if not is_raw_field and mode not in _MODES:
-        raise _unknown_mode(mode, ["prediction"])
+        raise _unknown_mode(mode, ["prediction"], caller)
 
 
 class PredictionCollector(PredictCallback):
     """Collects predictions batch by batch, or writes them, and concatenates them in the end.
 
-    It takes the arguments of its base class in pytorch-forecasting. Unlike there, batches may have
-    horizons of different lengths, several processes exchange their predictions, and what is
-    written at the end of an epoch is what would have been returned.
+    Unlike with its base class in pytorch-forecasting, batches may have horizons of different
+    lengths, several processes exchange their predictions, and what is written at the end of an
+    epoch is what would have been returned.
+
+    Parameters
+    ----------
+    caller : str
+        Name to begin error messages with.
+    **kwargs
+        Arguments of the base class.
     """
+
+    def __init__(self, caller: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._caller = caller
 
     def _reset_data(self, result: bool = True) -> None:
         self._batches: list[dict[str, Any]] = []
@@ -196,7 +209,7 @@ class PredictionCollector(PredictCallback):
         """Return the output for the mode: raw, point forecasts or quantiles."""
         if isinstance(self.mode, tuple | list):
             if self.mode[1] not in out.keys():  # a named tuple: its keys are its fields
-                raise _unknown_mode(self.mode, out.keys())
+                raise _unknown_mode(self.mode, out.keys(), type(model).__name__)
             return out[self.mode[1]]
         if self.mode == "raw":
             return out
@@ -214,7 +227,7 @@ class PredictionCollector(PredictCallback):
             for name in self._batches[0]
         }
         if self.output_dir is None and trainer.world_size > 1:
-            results = _all_gather(results, self._window_numbers)
+            results = _all_gather(results, self._window_numbers, self._caller)
         result = Prediction(**results) if len(results) > 1 else results["output"]
         self._reset_data()
         if self.output_dir is None:
@@ -231,16 +244,16 @@ class PredictionCollector(PredictCallback):
         """The predictions, or None if they were written."""
         if self._result is None and self.output_dir is None:
             raise ValueError(
-                "mLSTMTime: the process that calls predict must receive predictions, got none "
-                "here; in trainer_kwargs pass devices=1, or strategy='ddp' instead of one that "
-                "spawns processes, and do not limit the batches to 0."
+                f"{self._caller}: the process that calls predict must receive predictions, got "
+                "none here; in trainer_kwargs pass devices=1, or strategy='ddp' instead of one "
+                "that spawns processes, and do not limit the batches to 0."
             )
         return self._result
 
 
-def _unknown_mode(mode: Any, fields: Iterable[str]) -> ValueError:
+def _unknown_mode(mode: Any, fields: Iterable[str], caller: str) -> ValueError:
     modes = [*_MODES, *(("raw", field) for field in fields)]
-    return ValueError(f"mLSTMTime: mode must be one of {modes}, got {mode!r}.")
+    return ValueError(f"{caller}: mode must be one of {modes}, got {mode!r}.")
 
 
 def _mask_padding(values: Tensor, lengths: Tensor) -> Tensor:
@@ -291,7 +304,7 @@ def _pad_steps(batch: Tensor, steps: int, padding: float) -> Tensor:
     return padded
 
 
-def _all_gather(results: dict[str, Any], window_numbers: list[int]) -> dict[str, Any]:
+def _all_gather(results: dict[str, Any], window_numbers: list[int], caller: str) -> dict[str, Any]:
     """Return the results of all processes to each, in the order of the dataset."""
     gathered: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(gathered, (results, window_numbers))
@@ -299,7 +312,7 @@ def _all_gather(results: dict[str, Any], window_numbers: list[int]) -> dict[str,
     count = sum(len(to_list(rank_results["output"])[0]) for rank_results, _ in gathered)
     if len(order) != count:
         raise ValueError(
-            f"mLSTMTime: several processes must know the numbers of the windows that they predict, "
+            f"{caller}: several processes must know the numbers of the windows that they predict, "
             f"got {len(order)} for {count} windows; pass a dataset, or a plain DataLoader of one."
         )
     return {

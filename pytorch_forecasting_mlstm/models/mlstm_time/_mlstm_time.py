@@ -12,6 +12,7 @@ from ..base.losses.factory import clone_logging_metrics, clone_loss
 from ._network import TargetForecast, mLSTMTimeNetwork
 from .adapter import embedding_tables, lagged_targets, network_inputs, target_specs
 from .defaults import (
+    SIZED_HPARAMS,
     check_sizes,
     default_random_sign_flip,
     resolve_amplitudes,
@@ -160,6 +161,8 @@ class mLSTMTime(ForecastingModel):
     True
     """
 
+    sized_hparams = SIZED_HPARAMS
+
     def __init__(
         self,
         hidden_size: int = 64,
@@ -214,10 +217,10 @@ class mLSTMTime(ForecastingModel):
         categorical_groups = categorical_groups or {}
         targets = to_list(target)
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
-        history_classes = [n for n in time_varying_categoricals_encoder if n not in targets]
+        history_categoricals = [n for n in time_varying_categoricals_encoder if n not in targets]
         covariates = [
             *history_reals,
-            *history_classes,
+            *history_categoricals,
             *time_varying_reals_decoder,
             *time_varying_categoricals_decoder,
             *static_reals,
@@ -253,13 +256,13 @@ class mLSTMTime(ForecastingModel):
             amplitudes=amplitudes,
             instance_normalization=instance_normalization,
             embeddings=embedding_tables(
-                {*static_categoricals, *history_classes, *time_varying_categoricals_decoder},
+                {*static_categoricals, *history_categoricals, *time_varying_categoricals_decoder},
                 embedding_sizes,
                 x_categoricals,
                 categorical_groups,
                 embedding_paddings,
             ),
-            history_features=features(history_reals, history_classes),
+            history_features=features(history_reals, history_categoricals),
             horizon_features=features(
                 time_varying_reals_decoder, time_varying_categoricals_decoder
             ),
@@ -326,7 +329,7 @@ class mLSTMTime(ForecastingModel):
         return self.transform_output(outputs[0], scales[0])
 
     def interpret_output(self, x: dict[str, Any], **unsupported: Any) -> Interpretation:
-        """Look inside the forecast of a batch.
+        """Decompose the forecast of a batch, and show what it reads from the memory.
 
         Parameters
         ----------
@@ -339,9 +342,9 @@ class mLSTMTime(ForecastingModel):
         Returns
         -------
         Interpretation
-            The forecast; its parts, which are trend, cycle, season and what the memory adds; the
-            amplitudes that the memory gives the first three; the steps of the past that each step
-            reads from the memory; and the time scales of the forget gates.
+            The forecast; its components, which are trend, cycle, season and what the memory adds;
+            the amplitudes by which the memory scales the first three; how much each step of the
+            horizon reads from every step; and the time scales of the forget gates.
 
         Raises
         ------
@@ -361,8 +364,8 @@ class mLSTMTime(ForecastingModel):
         ... )
         >>> model = mLSTMTime.from_dataset(dataset)
         >>> x, y = next(iter(dataset.to_dataloader(batch_size=4)))
-        >>> inside = model.interpret_output(x)
-        >>> inside.memory.shape, inside.read_weights.shape
+        >>> interpretation = model.interpret_output(x)
+        >>> interpretation.memory.shape, interpretation.read_weights.shape
         (torch.Size([4, 5, 1]), torch.Size([4, 1, 4, 5, 35]))
         """
         check_arguments(x, unsupported)
@@ -385,8 +388,8 @@ class mLSTMTime(ForecastingModel):
         Returns
         -------
         matplotlib.figure.Figure
-            The parts of the forecast (of several numbers per step, the middle one), the read
-            weights, and the time scales.
+            The components of the forecast (if it has several numbers per step, of the middle one),
+            the read weights, and the time scales.
 
         Raises
         ------

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
-from ..base.padding import align_right, pad_steps, unfold, valid_steps
+from ..base.padding import align_right, pad_steps, valid_steps
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -14,6 +14,7 @@ from .submodules import (
     Features,
     FeatureSelector,
     PatchEmbedding,
+    unfold,
 )
 from .targets import EncodedTarget, TargetSpec, flip_sign, make_target_encoder
 
@@ -128,7 +129,7 @@ class mLSTMTimeNetwork(nn.Module):
     embeddings : dict of str to EmbeddingTable
         How to embed each categorical variable.
     history_features, horizon_features, static_features : Features
-        What is read of each step of the history, of each step of the horizon, and of the first
+        What is read at each step of the history, at each step of the horizon, and only at the first
         step of the horizon.
     lagged_targets : dict of int to int
         For each column of the reals that holds earlier values of a target, as the dataset

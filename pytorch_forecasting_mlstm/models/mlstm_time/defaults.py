@@ -3,8 +3,10 @@
 from typing import Any
 
 from ..._validation import check_bool, check_int
+from ..base.checkpoint.limits import SizedHparams
 
 __all__ = [
+    "SIZED_HPARAMS",
     "check_sizes",
     "default_moving_averages",
     "default_patch_length",
@@ -13,6 +15,27 @@ __all__ = [
     "resolve_moving_averages",
     "resolve_patch_length",
 ]
+
+#: A checkpoint must contain enough weights for these hyper-parameters.
+SIZED_HPARAMS = SizedHparams(
+    sizes=(
+        "hidden_size",
+        "max_encoder_length",
+        "max_prediction_length",
+        "moving_averages",
+        "num_heads",
+        "num_layers",
+        "output_size",
+        "patch_length",
+    ),
+    layers={"num_layers": r"network\.memory\.cells\.\d+\."},
+    reals=("static_reals", "time_varying_reals_encoder", "time_varying_reals_decoder"),
+    categoricals=(
+        "static_categoricals",
+        "time_varying_categoricals_encoder",
+        "time_varying_categoricals_decoder",
+    ),
+)
 
 _CALLER = "mLSTMTime"
 _MAX_PATCH = 16

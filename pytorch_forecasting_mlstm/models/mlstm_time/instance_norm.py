@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..base.losses.link import Link
+from ..base.link import Link
 
 __all__ = ["InstanceStatistics", "measure_instance"]
 

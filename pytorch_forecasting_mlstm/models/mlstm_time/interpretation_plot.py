@@ -1,4 +1,4 @@
-"""A figure of what is inside a forecast: its parts, the read weights and the time scales."""
+"""A figure of a forecast: its components, the read weights and the time scales."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -53,12 +53,12 @@ def plot_interpretation(
         interpretation.season,
         interpretation.memory,
     )
-    parts = [to_list(part)[target][idx] for part in by_target]
+    components = [to_list(component)[target][idx] for component in by_target]
 
     figure, (top, middle, bottom) = pyplot.subplots(
         3, 1, figsize=(8, 9), layout="constrained", height_ratios=[3, 3, 2]
     )
-    _plot_parts(top, parts, names[target])
+    _plot_components(top, components, names[target])
     # of the last cell, averaged over heads
     weights = interpretation.read_weights[idx, -1].mean(0).float().cpu()
     _plot_read_weights(figure, middle, weights, interpretation.history)
@@ -66,11 +66,11 @@ def plot_interpretation(
     return figure
 
 
-def _plot_parts(axes: Any, parts: list[Tensor], name: str) -> None:
-    column = parts[0].shape[-1] // 2  # the median of quantiles, or the only one
-    steps = range(1, len(parts[0]) + 1)
-    total = torch.stack(parts).sum(0)
-    for (label, style), line in zip(_LINES.items(), [total, *parts], strict=True):
+def _plot_components(axes: Any, components: list[Tensor], name: str) -> None:
+    column = components[0].shape[-1] // 2  # the median of quantiles, or the only one
+    steps = range(1, len(components[0]) + 1)
+    total = torch.stack(components).sum(0)
+    for (label, style), line in zip(_LINES.items(), [total, *components], strict=True):
         axes.plot(steps, line[:, column].float().cpu(), label=label, **style)
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set(

@@ -1,8 +1,8 @@
 """Random sign flips: in training, each sample is negated with probability 0.5.
 
-Training data of few years drift: they end lower than they began, or fell in the one autumn that
-they include. Negated, they drift the other way, and what is left to learn is what the shape of a
-history says about its future.
+Training data that cover few years drift in one direction: they may end lower than they began, or
+contain a single autumn. Negated samples drift the other way, so a model can learn what the shape of
+a history says about the horizon, but not the drift.
 """
 
 from typing import Any
@@ -24,8 +24,8 @@ __all__ = ["check_flip_supported", "find_asymmetric_metric", "sample_flip_mask"]
 def find_asymmetric_metric(loss: Any, output_transformer: Any) -> Any:
     """Return the first metric of a loss that depends on the sign of its target, or None.
 
-    The best forecast by absolute errors is the median, which any transformation preserves. The
-    best by squared errors is the mean, which none preserves.
+    The median minimizes absolute errors, and any monotone transformation preserves it. The mean
+    minimizes squared errors, and no nonlinear transformation preserves it.
     """
     losses, normalizers = per_target_losses(loss), target_normalizers(output_transformer)
     for part, normalizer in zip(losses, normalizers, strict=False):

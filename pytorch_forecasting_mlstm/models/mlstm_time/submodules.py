@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base.padding import fold
-
 __all__ = [
     "COMPONENTS",
     "CategoricalEmbedding",
@@ -16,7 +14,9 @@ __all__ = [
     "FeatureSelector",
     "Features",
     "PatchEmbedding",
+    "fold",
     "moving_average",
+    "unfold",
 ]
 
 #: Components of a history, in the order of the last dimension of :class:`DecompositionLinear`.
@@ -142,6 +142,16 @@ class PatchEmbedding(nn.Module):
         marked = torch.cat([features.masked_fill(~valid, 0), valid.to(features.dtype)], dim=-1)
         tokens = self.projection(fold(marked, self.patch_length))
         return tokens, fold(valid, self.patch_length).any(-1)
+
+
+def fold(x: Tensor, patch_length: int) -> Tensor:
+    """Fold steps into patches of P steps: (B, N * P, F) to (B, N, P * F)."""
+    return x.unflatten(1, (-1, patch_length)).flatten(2)
+
+
+def unfold(x: Tensor, patch_length: int) -> Tensor:
+    """Undo :func:`fold`: (B, N, P * F) to (B, N * P, F)."""
+    return x.unflatten(2, (patch_length, -1)).flatten(1, 2)
 
 
 class DecompositionLinear(nn.Module):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..base.losses.link import Link
+from ..base.link import Link
 from .instance_norm import InstanceStatistics, measure_instance
 from .submodules import DecompositionLinear
 
@@ -36,11 +36,11 @@ class TargetSpec(NamedTuple):
         Numbers per step that the loss expects.
     transform : callable, optional
         Of a real target: maps values in the units of the data to the space in which
-        ``target_scale`` centers and scales them, where this is another one.
+        ``target_scale`` centers and scales them. May be None if both are the same.
     is_distribution : bool
-        Of a real target: whether the numbers are the parameters of a distribution, of which the
-        linear maps start as the first, its location. Otherwise they start as every number, a point
-        or the quantiles.
+        Of a real target: whether the numbers are the parameters of a distribution. The linear maps
+        then initialize only the first one, its location. Otherwise they initialize all of them: a
+        point or the quantiles.
     num_classes, embedding_size : int, optional
         Of a categorical target: number of its classes, and width of their embedding.
     """
@@ -76,7 +76,8 @@ class EncodedTarget(NamedTuple):
     def flip(self, mask: Tensor) -> "EncodedTarget":
         """Flip the sign of a real target in some samples, (B, 1, 1), except where it is constant.
 
-        A constant history equals its flipped self, and must not be trained on two futures.
+        A constant history is its own mirror image: flipping it would train one history on two
+        different horizons.
         """
         assert self.statistics is not None, "classes have no sign"
         mask = mask & self.statistics.varies[..., None]

@@ -66,6 +66,14 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
     clear_kernel_caches()
 
 
+@pytest.fixture
+def unoptimized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile without optimization, which takes an eighth of the time."""
+    flags = ["-O0" if flag == "-O3" else flag for flag in build._FLAGS]
+    assert "-O0" in flags
+    monkeypatch.setattr(build, "_FLAGS", tuple(flags))
+
+
 @pytest.fixture(scope="module")
 def compiled_library() -> Path:
     clear_kernel_caches()

@@ -58,6 +58,7 @@ def test_error_quotes_a_failing_compiler(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("unoptimized")
 def test_compiler_command_may_have_arguments(
     monkeypatch: pytest.MonkeyPatch, empty_cache: Path
 ) -> None:

@@ -33,6 +33,7 @@ def test_error_names_a_cache_that_cannot_be_written(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("unoptimized")
 def test_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
     try:
         use_kernel()
@@ -45,7 +46,7 @@ def test_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, empty_cache: P
         assert library.stat().st_mtime_ns == modified
         # other flags give another library
         clear_kernel_caches()
-        monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-O1"))
+        monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-g0"))
         use_kernel()
         assert len(list(empty_cache.iterdir())) == 2
     finally:
@@ -71,6 +72,7 @@ def test_changed_source_gives_another_library(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("size", [0, 1000, -1], ids=["empty", "truncated", "last byte missing"])
 def test_damaged_library_is_compiled_again(empty_cache: Path, size: int) -> None:
     try:

@@ -31,7 +31,7 @@ def test_chunkwise_matches_the_recurrent_form(chunkwise_calls: list[str], d: int
 @needs_compiler
 @pytest.mark.parametrize("offset", [-300, -60, -5, 5, 60, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_chunkwise_with_gates_of_any_size(
+def test_chunkwise_with_gates_of_any_size_matches_the_recurrent_form(
     chunkwise_calls: list[str], dtype: torch.dtype, offset: int
 ) -> None:
     problem = draw_problem(100, 8, dtype)
@@ -46,7 +46,7 @@ def test_chunkwise_with_gates_of_any_size(
 
 
 @needs_compiler
-def test_chunkwise_with_masked_steps_closed_gates_and_an_empty_memory(
+def test_chunkwise_with_masked_steps_and_closed_gates_matches_the_recurrent_form(
     chunkwise_calls: list[str],
 ) -> None:
     problem = draw_problem(100, 8)
@@ -86,7 +86,7 @@ def test_chunkwise_gradients_if_the_loss_uses_one_output(
 
 
 @needs_compiler
-def test_chunkwise_first_and_second_derivatives(chunkwise_calls: list[str]) -> None:
+def test_chunkwise_derivatives_match_finite_differences(chunkwise_calls: list[str]) -> None:
     inputs = tuple(draw_problem(4, 8, B=1, NH=1))
 
     def form(*inputs: Tensor) -> tuple[Tensor, ...]:

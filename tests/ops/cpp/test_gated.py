@@ -57,7 +57,7 @@ def test_layer_norm_applies_to_each_projection() -> None:
 
 
 @needs_compiler
-def test_first_and_second_derivatives() -> None:
+def test_derivatives_match_finite_differences() -> None:
     inputs, padding = draw(4, 1, 8, B=1), torch.tensor([[[False], [True], [False], [False]]])
 
     def form(*inputs: Tensor) -> tuple[Tensor, ...]:

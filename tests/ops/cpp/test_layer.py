@@ -64,7 +64,7 @@ def test_masked_layer_matches_a_masked_loop(
 
 
 @needs_compiler
-def test_batch_first_and_batch_tiles(
+def test_batch_first_and_batch_tiles_do_not_change_the_results(
     gated_calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = make_layer(**LAYERS["heads"])

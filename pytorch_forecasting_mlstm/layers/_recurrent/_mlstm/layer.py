@@ -176,10 +176,10 @@ class mLSTMLayer(nn.Module):
 
         T, B, _ = x.shape
         c_first, n_first = c, n
-        samples = batch_tile_size(x, B, T * self._width(x))
-        if samples < B:
+        tile_size = batch_tile_size(x, B, T * self._width(x))
+        if tile_size < B:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
-            tiles = zip(*(part.split(samples, dim=1) for part in inputs), strict=True)
+            tiles = zip(*(part.split(tile_size, dim=1) for part in inputs), strict=True)
             results = zip(*(self._run(*tile) for tile in tiles), strict=True)
             output, h, c, n = (torch.cat(parts, dim=1) for parts in results)
         else:
@@ -197,7 +197,7 @@ class mLSTMLayer(nn.Module):
         return {"x": x, "state c": c, "state n": n, **dict(self.named_parameters())}
 
     def _width(self, x: Tensor) -> int:
-        """Return the numbers per step in the largest temporary between input and output."""
+        """Return the elements per step of the largest temporary between input and output."""
         cell = self.cells[0]
         backend = select_gated(x, cell.head_dim)
         L = default_chunk_size(len(x), cell.head_dim)

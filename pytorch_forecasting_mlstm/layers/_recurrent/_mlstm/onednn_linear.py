@@ -57,7 +57,7 @@ class _OneDNNFunction(torch.autograd.Function):
 # For torch.compile, which would otherwise compile F.linear.
 
 
-@torch.library.custom_op("pytorch_forecasting_mlstm::projection", mutates_args=())
+@torch.library.custom_op("pytorch_forecasting_mlstm::onednn_linear", mutates_args=())
 def _linear_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
 
@@ -67,7 +67,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-@torch.library.custom_op("pytorch_forecasting_mlstm::projection_backward", mutates_args=())
+@torch.library.custom_op("pytorch_forecasting_mlstm::onednn_linear_backward", mutates_args=())
 def _linear_bwd_op(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if _suits_onednn(x):
         return _product(grad, weight.mT, None), *_parameter_grads(grad, x)

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import load_hparams_from_tags_csv
 
 from .archive import first_line
+from .errors import CheckpointError
 from .limits import check_expanded_size
 from .values import check_key
 
@@ -63,13 +64,13 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If the file has another extension, or contains anything but plain data.
     """
     extension = str(path).rpartition(".")[-1].lower()
     if extension not in ("csv", "yaml", "yml"):
-        raise ValueError(
-            f"mLSTMTime: hparams_file must be a .yaml, .yml or .csv file, got {path}; leave it out "
+        raise CheckpointError(
+            f"hparams_file must be a .yaml, .yml or .csv file, got {path}; leave it out "
             f"to use those of the checkpoint."
         )
     files = get_filesystem(path)
@@ -88,11 +89,11 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise TypeError(f"a {type(values).__name__} instead of names and values")
         check_expanded_size(values, size=len(data))
+    except CheckpointError:
+        raise
     except Exception as error:  # a crafted file can raise anything
-        if str(error).startswith("mLSTMTime: "):
-            raise
-        raise ValueError(
-            f"mLSTMTime: hparams_file must contain names and plain values, got {path}, "
+        raise CheckpointError(
+            f"hparams_file must contain names and plain values, got {path}, "
             f"{type(error).__name__}: {first_line(error)}; leave it out to use those of the "
             f"checkpoint."
         ) from error

@@ -8,14 +8,17 @@ any weights.
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .errors import CheckpointError
 from .serialization import referenced_object
 
 __all__ = [
+    "SizedHparams",
     "check_expanded_size",
     "check_hparam_sizes",
     "check_weights_finite",
@@ -29,24 +32,25 @@ _MAX_TEXT_LENGTH = 100_000
 _MAX_INT_BITS = 1024
 _FREE_HPARAM = 1024  # size that costs nothing to build, whatever the weights
 
-#: Hyper-parameters that determine numbers of layers, or lengths of tensors.
-_SIZES = (
-    "hidden_size",
-    "max_encoder_length",
-    "max_prediction_length",
-    "moving_averages",
-    "num_heads",
-    "num_layers",
-    "output_size",
-    "patch_length",
-)
-#: Lists of variables: each real one has a column of weights, each categorical one an embedding.
-_REALS = ("static_reals", "time_varying_reals_encoder", "time_varying_reals_decoder")
-_CATEGORICALS = (
-    "static_categoricals",
-    "time_varying_categoricals_encoder",
-    "time_varying_categoricals_decoder",
-)
+
+class SizedHparams(NamedTuple):
+    """Hyper-parameters that determine how many weights a model has.
+
+    Attributes
+    ----------
+    sizes : tuple of str
+        Those that determine lengths of tensors or numbers of layers.
+    layers : dict of str to str
+        For each of these that is a number of layers, a pattern of the names of a layer's weights.
+    reals, categoricals : tuple of str
+        Lists of variables, if each real one has a column of weights, and each categorical one an
+        embedding.
+    """
+
+    sizes: tuple[str, ...] = ("max_encoder_length", "max_prediction_length", "output_size")
+    layers: Mapping[str, str] = MappingProxyType({})
+    reals: tuple[str, ...] = ()
+    categoricals: tuple[str, ...] = ()
 
 
 def check_expanded_size(data: Any, objects: Any = None, size: int | None = None) -> None:
@@ -64,15 +68,15 @@ def check_expanded_size(data: Any, objects: Any = None, size: int | None = None)
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If anything is too large, or a list or dict contains itself.
     """
     meter = _SizeMeter(objects if isinstance(objects, list) else [], limit_leaves=size is not None)
     expanded_size = max(meter.measure(data, 0), meter.stored_size)
     size = meter.stored_size if size is None else size
     if expanded_size > _MAX_EXPANSION * size + _FREE_SIZE:
-        raise ValueError(
-            f"mLSTMTime: the data of a checkpoint must not be larger than its file of {size} "
+        raise CheckpointError(
+            f"the data of a checkpoint must not be larger than its file of {size} "
             f"bytes, got about 10^{len(str(expanded_size)) - 1} bytes once expanded; load another "
             f"checkpoint."
         )
@@ -100,14 +104,14 @@ class _SizeMeter:
         if key in self._sizes:
             known = self._sizes[key]
             if known is None:
-                raise ValueError(
-                    "mLSTMTime: the objects in the checkpoint are damaged, a list or dict contains "
+                raise CheckpointError(
+                    "the objects in the checkpoint are damaged, a list or dict contains "
                     "itself; load another checkpoint."
                 )
             return known
         if depth > _MAX_DEPTH:
-            raise ValueError(
-                f"mLSTMTime: the objects in the checkpoint are damaged, they are nested more than "
+            raise CheckpointError(
+                f"the objects in the checkpoint are damaged, they are nested more than "
                 f"{_MAX_DEPTH} levels deep; load another checkpoint."
             )
         self._sizes[key] = None
@@ -134,14 +138,13 @@ class _SizeMeter:
 
     def _measure_tensor(self, value: Tensor) -> int:
         if value.layout is not torch.strided or value.is_quantized or value.is_nested:
-            raise ValueError(
-                f"mLSTMTime: the checkpoint must contain dense tensors, got one of layout "
+            raise CheckpointError(
+                f"the checkpoint must contain dense tensors, got one of layout "
                 f"{value.layout} and {value.dtype}; load another one."
             )
         if value.is_meta:
-            raise ValueError(
-                "mLSTMTime: the checkpoint must contain dense tensors, got one without data; load "
-                "another one."
+            raise CheckpointError(
+                "the checkpoint must contain dense tensors, got one without data; load another one."
             )
         storage = value.untyped_storage()
         if storage.data_ptr() not in self._storages:
@@ -156,14 +159,16 @@ def _check_leaf(value: Any) -> None:
     is_long_text = isinstance(value, str | bytes) and len(value) > _MAX_TEXT_LENGTH
     is_large_int = isinstance(value, int) and value.bit_length() > _MAX_INT_BITS
     if is_long_text or is_large_int:
-        raise ValueError(
-            f"mLSTMTime: the checkpoint must contain texts of at most {_MAX_TEXT_LENGTH} "
+        raise CheckpointError(
+            f"the checkpoint must contain texts of at most {_MAX_TEXT_LENGTH} "
             f"characters and integers of at most {_MAX_INT_BITS} bits, got "
             f"{len(value) if is_long_text else value.bit_length()}; load another one."
         )
 
 
-def check_hparam_sizes(hparams: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+def check_hparam_sizes(
+    hparams: Mapping[str, Any], weights: Mapping[str, Tensor], sized: SizedHparams
+) -> None:
     """Raise if hyper-parameters are too large for the weights, before a model is built.
 
     Parameters
@@ -172,33 +177,35 @@ def check_hparam_sizes(hparams: Mapping[str, Any], weights: Mapping[str, Tensor]
         Arguments of the model.
     weights : dict of str to Tensor
         Weights in the file.
+    sized : SizedHparams
+        The hyper-parameters to check.
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If a size exceeds the number of all weights, or there are more layers or variables than
         there are weights for.
     """
     count = sum(weight.numel() for weight in weights.values())
     nonempty = {name: weight for name, weight in weights.items() if weight.numel() and weight.dim()}
-    layers = {
-        match[0] for name in nonempty if (match := re.match(r"network\.memory\.cells\.\d+\.", name))
-    }
     columns = sum(weight.shape[-1] for weight in nonempty.values())
-    for name in (*_REALS, *_CATEGORICALS):
+    for name in (*sized.reals, *sized.categoricals):
         variables = hparams.get(name)
-        limit = columns if name in _REALS else len(nonempty)
+        limit = columns if name in sized.reals else len(nonempty)
         if isinstance(variables, list | tuple) and len(variables) > limit:
-            raise ValueError(
-                f"mLSTMTime: the checkpoint has weights for at most {limit} variables in {name}, "
+            raise CheckpointError(
+                f"the checkpoint has weights for at most {limit} variables in {name}, "
                 f"got {len(variables)}; it is damaged, load another one."
             )
-    for name in _SIZES:
-        limit = len(layers) if name == "num_layers" else max(count, _FREE_HPARAM)
+    for name in sized.sizes:
+        limit = max(count, _FREE_HPARAM)
+        if name in sized.layers:
+            matches = (re.match(sized.layers[name], weight) for weight in nonempty)
+            limit = len({match[0] for match in matches if match})
         largest = _max_number(hparams.get(name))
         if largest > limit:
-            raise ValueError(
-                f"mLSTMTime: the checkpoint has weights for a {name} of at most {limit}, got "
+            raise CheckpointError(
+                f"the checkpoint has weights for a {name} of at most {limit}, got "
                 f"{largest:.4g}; it is damaged, load another one."
             )
 
@@ -223,7 +230,7 @@ def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tens
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If a weight has another shape or is not finite, or if too many are missing.
     """
     with warnings.catch_warnings(), torch.device("meta"):
@@ -232,16 +239,16 @@ def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tens
     expected = model.state_dict()
     for name, weight in expected.items():
         if name in weights and weights[name].shape != weight.shape:
-            raise ValueError(
-                f"mLSTMTime: the hyper-parameters require {name} of shape {tuple(weight.shape)}, "
+            raise CheckpointError(
+                f"the hyper-parameters require {name} of shape {tuple(weight.shape)}, "
                 f"the checkpoint has {tuple(weights[name].shape)}; it is damaged, or an argument "
                 f"given to load_from_checkpoint does not fit it."
             )
     required = sum(weight.numel() for weight in expected.values() if weight.is_meta)
     count = sum(weight.numel() for weight in weights.values())
     if required > _MAX_EXPANSION * count + _FREE_SIZE:
-        raise ValueError(
-            f"mLSTMTime: the hyper-parameters require {required} weights, the checkpoint has "
+        raise CheckpointError(
+            f"the hyper-parameters require {required} weights, the checkpoint has "
             f"{count}; it is damaged, load another one."
         )
     check_weights_finite(model, weights)
@@ -259,13 +266,13 @@ def check_weights_finite(model: nn.Module, weights: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If a weight is NaN or infinite.
     """
     for name, _ in model.named_parameters(remove_duplicate=False):
         weight = weights.get(name)
         if isinstance(weight, Tensor) and not weight.isfinite().all():
-            raise ValueError(
-                f"mLSTMTime: the checkpoint has weights that are not finite, in {name}; load one "
+            raise CheckpointError(
+                f"the checkpoint has weights that are not finite, in {name}; load one "
                 f"from before the training diverged."
             )

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ..arguments import argument_names
 from .archive import Archive, device_of, first_line, read_archive
+from .errors import CheckpointError, prefix_errors
 from .hparams_file import read_hparams
 from .limits import (
+    SizedHparams,
     check_expanded_size,
     check_hparam_sizes,
     check_weights_finite,
@@ -43,7 +45,14 @@ class SafeCheckpointMixin(BaseModel):
     A model that resumes from a checkpoint, by ``trainer.fit(model, ckpt_path=...)``,
     ``trainer.test`` or ``Tuner.lr_find``, takes weights and states from the file, but keeps its
     loss, its normalizers and the parameters of its dataset.
+
+    Attributes
+    ----------
+    sized_hparams : SizedHparams
+        Hyper-parameters for which a file must contain enough weights.
     """
+
+    sized_hparams = SizedHparams()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write loss, metrics, normalizers and so on as plain data."""
@@ -57,7 +66,7 @@ class SafeCheckpointMixin(BaseModel):
             names = list(objects["unwritten"])
             arguments = ", ".join(f"{name}=..." for name in names)
             warnings.warn(
-                f"mLSTMTime: the checkpoint is written without {' and '.join(names)}: "
+                f"{type(self).__name__}: the checkpoint is written without {' and '.join(names)}: "
                 f"{objects['unwritten'][names[0]]}. Load it with load_from_checkpoint(path, "
                 f"{arguments}).",
                 stacklevel=2,
@@ -69,12 +78,13 @@ class SafeCheckpointMixin(BaseModel):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check weights and states; the model already has everything else."""
-        check_expanded_size(
-            {k: v for k, v in checkpoint.items() if k not in (_HPARAMS_KEY, _OBJECTS_KEY)}
-        )
-        weights = checkpoint.get("state_dict")
-        if isinstance(weights, dict):
-            check_weights_finite(self, weights)
+        with prefix_errors(type(self).__name__):
+            check_expanded_size(
+                {k: v for k, v in checkpoint.items() if k not in (_HPARAMS_KEY, _OBJECTS_KEY)}
+            )
+            weights = checkpoint.get("state_dict")
+            if isinstance(weights, dict):
+                check_weights_finite(self, weights)
 
     @classmethod
     def load_from_checkpoint(
@@ -110,7 +120,7 @@ class SafeCheckpointMixin(BaseModel):
 
         Returns
         -------
-        mLSTMTime
+        ForecastingModel
             The model, on the device that its weights were saved from; in double precision if they
             are.
 
@@ -133,12 +143,14 @@ class SafeCheckpointMixin(BaseModel):
                 **kwargs,
             )
         archive = read_archive(checkpoint_path, cls.__name__)
-        checkpoint = cls._checked_content(archive, checkpoint_path)
-        weights = checkpoint["state_dict"]
-        hparams = checkpoint[_HPARAMS_KEY] if hparams_file is None else read_hparams(hparams_file)
-        hparams = {**hparams, **cls._deserialize_objects(checkpoint, kwargs)}
-        hparams.pop("_instantiator", None)
-        cls._check_model(hparams, kwargs, weights)
+        with prefix_errors(cls.__name__):
+            checkpoint = cls._checked_content(archive, checkpoint_path)
+            weights, hparams = checkpoint["state_dict"], checkpoint[_HPARAMS_KEY]
+            if hparams_file is not None:
+                hparams = read_hparams(hparams_file)
+            hparams = {**hparams, **cls._deserialize_objects(checkpoint, kwargs)}
+            hparams.pop("_instantiator", None)
+            cls._check_model(hparams, kwargs, weights)
         # Lightning gets nothing but weights from the file: it would call what other entries name
         try:
             model = super().load_from_checkpoint(
@@ -218,7 +230,8 @@ class SafeCheckpointMixin(BaseModel):
                 f"{cls.__name__}: the checkpoint must contain a {missing[0]}, got none; pass it, "
                 f"load_from_checkpoint(path, {missing[0]}=...)."
             )
-        check_hparam_sizes({k: v for k, v in hparams.items() if k not in arguments}, weights)
+        from_file = {k: v for k, v in hparams.items() if k not in arguments}
+        check_hparam_sizes(from_file, weights, cls.sized_hparams)
         in_package = cls.__init__.__module__.startswith("pytorch_forecasting_mlstm.")
         merged = {**hparams, **arguments}
         if in_package:  # it only stores these, and pytorch-forecasting takes seconds to dump them
@@ -228,8 +241,11 @@ class SafeCheckpointMixin(BaseModel):
             merged = {name: value for name, value in merged.items() if name in accepted}
         try:
             check_weights_fit(lambda: cls(**merged), weights)
+        except CheckpointError:
+            raise
         except Exception as error:  # crafted hyper-parameters can raise anything
-            if str(error).startswith("mLSTMTime: ") and str(error) == first_line(error, 1000):
+            callers = tuple(f"{base.__name__}: " for base in cls.__mro__)
+            if str(error).startswith(callers) and str(error) == first_line(error, 1000):
                 raise
             if not in_package and isinstance(error, NotImplementedError | RuntimeError):
                 return  # the constructor of a user's class may read tensors, which have no data yet

@@ -18,6 +18,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from .archive import first_line
+from .errors import CheckpointError
 from .safe_globals import is_default_global, qualified_name, safe_globals
 from .values import CODECS, DECODERS, SerializationError
 
@@ -71,13 +72,13 @@ def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If the data names a class or function that is not known to be safe, or is not a result of
         :func:`serialize`.
     """
     if not isinstance(data, dict) or data.get("format") != 1:
-        raise ValueError(
-            "mLSTMTime: expected objects in format 1 in the checkpoint; it is damaged, or was "
+        raise CheckpointError(
+            "expected objects in format 1 in the checkpoint; it is damaged, or was "
             "written by a newer version: update pytorch_forecasting_mlstm."
         )
     try:
@@ -87,11 +88,11 @@ def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str
             for name, value in values.items()
             if name not in without
         }
+    except CheckpointError:
+        raise
     except Exception as error:  # crafted data can raise anything
-        if str(error).startswith("mLSTMTime: "):
-            raise
-        raise ValueError(
-            f"mLSTMTime: the objects in the checkpoint are damaged, {type(error).__name__}: "
+        raise CheckpointError(
+            f"the objects in the checkpoint are damaged, {type(error).__name__}: "
             f"{first_line(error)}; load another checkpoint."
         ) from error
 
@@ -192,16 +193,16 @@ class _Deserializer:
             return
         kind = self._resolve(name)
         if not isinstance(kind, type):
-            raise ValueError(
-                f"mLSTMTime: {name!r} in the checkpoint must be a class, got a "
+            raise CheckpointError(
+                f"{name!r} in the checkpoint must be a class, got a "
                 f"{type(kind).__name__}; load another checkpoint."
             )
         new: Any = kind.__new__
         item = self._built[number] = new(kind)  # before its state is read, which may contain it
         state = self._read(state)
         if is_default_global(kind) and not _is_complete_state(kind, state):
-            raise ValueError(
-                f"mLSTMTime: the objects in the checkpoint are damaged, {self._current} contains a "
+            raise CheckpointError(
+                f"the objects in the checkpoint are damaged, {self._current} contains a "
                 f"{name} without its state; pass {self._current} to load_from_checkpoint, or load "
                 f"another checkpoint."
             )
@@ -213,8 +214,8 @@ class _Deserializer:
     def _resolve(self, name: str) -> Any:
         """Return the class or function of a name if it is known to be safe."""
         if name not in self._safe_globals:
-            raise ValueError(
-                f"mLSTMTime: the checkpoint names {name!r}, which is not among the classes and "
+            raise CheckpointError(
+                f"the checkpoint names {name!r}, which is not among the classes and "
                 f"functions that are known to be safe. If you trust it, import it and allow it "
                 f"with torch.serialization.add_safe_globals([{name.rsplit('.', 1)[-1]}]) before "
                 f"you load; or pass the object itself, "

@@ -1,4 +1,4 @@
-"""A mixin that checks every dataset once, and every batch for NaN and inf."""
+"""A mixin that checks every dataset before its first batch, and every batch for NaN and inf."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["InputValidationMixin"]
 class InputValidationMixin(BaseModel):
     """A model of pytorch-forecasting that rejects data that it cannot read.
 
-    It checks them in training, validation, tests and predictions. Batches are checked before they
+    It checks data in training, validation, tests and predictions. Batches are checked before they
     are moved to an accelerator, so that the check forces no synchronization.
     """
 

@@ -196,22 +196,24 @@ def _checked_values(
 ) -> Iterator[_BatchValues]:
     """Yield all values of a batch that the model or its loss reads."""
     hparams = model.hparams
-    lengths, horizon = x["encoder_lengths"], x["decoder_lengths"]
+    lengths, horizon_lengths = x["encoder_lengths"], x["decoder_lengths"]
     start = x["decoder_time_idx"][:, 0]
-    past = valid_steps(lengths, x["encoder_cont"].shape[1]), start - lengths
-    future = valid_steps(horizon, x["decoder_cont"].shape[1]), start
+    history_steps = valid_steps(lengths, x["encoder_cont"].shape[1]), start - lengths
+    horizon_steps = valid_steps(horizon_lengths, x["decoder_cont"].shape[1]), start
     names = to_list(hparams.target)
     normalizers = target_normalizers(model.output_transformer)
     for name, history in zip(names, to_list(x["encoder_target"]), strict=True):
-        yield _BatchValues(f"target {name!r}", history, *past, _TABLE_HINT)
+        yield _BatchValues(f"target {name!r}", history, *history_steps, _TABLE_HINT)
     for name, target in zip(names, targets, strict=False):
-        yield _BatchValues(f"target {name!r}", target, *future, _TABLE_HINT)
+        yield _BatchValues(f"target {name!r}", target, *horizon_steps, _TABLE_HINT)
     for name, normalizer, history in zip(
         names, normalizers, to_list(x["encoder_target"]), strict=True
     ):
         if _has_transformation(normalizer):
             label = f"transformation {normalizer.transformation!r} of target {name!r}"
-            yield _BatchValues(label, _transform(normalizer, history), *past, _NORMALIZER_HINT)
+            yield _BatchValues(
+                label, _transform(normalizer, history), *history_steps, _NORMALIZER_HINT
+            )
     for name, normalizer, scale in zip(names, normalizers, to_list(x["target_scale"]), strict=True):
         if not isinstance(normalizer, NaNLabelEncoder):
             first_step = torch.ones_like(scale[:, :1], dtype=torch.bool), start
@@ -224,14 +226,14 @@ def _checked_values(
     history_reals = {name for name in hparams.time_varying_reals_encoder if name not in names}
     horizon_reals = {*hparams.time_varying_reals_decoder, *hparams.static_reals}
     for key, steps, read in (
-        ("encoder_cont", past, history_reals),
-        ("decoder_cont", future, horizon_reals),
+        ("encoder_cont", history_steps, history_reals),
+        ("decoder_cont", horizon_steps, horizon_reals),
     ):
         for column, name in enumerate(hparams.x_reals):
             if name in read:
                 yield _BatchValues(f"variable {name!r}", x[key][..., column], *steps, _SCALER_HINT)
     for weight in weights:
-        yield _BatchValues("weight", weight, *future, _TABLE_HINT)
+        yield _BatchValues("weight", weight, *horizon_steps, _TABLE_HINT)
 
 
 def _raise_nonfinite(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...._messages import format_series
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from .rows import History
-from .schema import CALLER, Schema
+from .schema import Schema
 
 __all__ = ["check_columns_finite", "column_names", "quantile_levels", "read_columns"]
 
@@ -109,8 +109,8 @@ def check_columns_finite(
             series, step = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
             time = int(history.last[schema.time].iloc[series]) + step + 1
             raise ValueError(
-                f"{CALLER}: a forecast must be finite, got {values[series, step]} as {name} of "
-                f"{target!r} for {format_series(schema.groups, history.names[series])} at "
+                f"{schema.caller}: a forecast must be finite, got {values[series, step]} as {name} "
+                f"of {target!r} for {format_series(schema.groups, history.names[series])} at "
                 f"{schema.time}={time} from {metric!r}; train with a smaller learning_rate, or "
                 f"with a loss or target_normalizer for data of this scale."
             )

@@ -14,7 +14,7 @@ from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
 from .columns import check_columns_finite, column_names, quantile_levels, read_columns
 from .rows import History, build_future_rows, select_history
-from .schema import CALLER, Schema
+from .schema import Schema
 
 __all__ = ["forecast"]
 
@@ -44,15 +44,16 @@ def forecast(
     data, future, batch_size, trainer_kwargs
         As in :meth:`ForecastingModel.forecast`, which also documents results and errors.
     """
+    caller = f"{type(model).__name__}.forecast"
     parameters = getattr(model, "dataset_parameters", None)
     if parameters is None:
         raise ValueError(
-            f"{CALLER}: the model must know its dataset, got one that was not made from a dataset; "
+            f"{caller}: the model must know its dataset, got one that was not made from a dataset; "
             f"make it with {type(model).__name__}.from_dataset."
         )
-    check_int(CALLER, "batch_size", batch_size)
+    check_int(caller, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
-    schema = Schema.from_parameters(parameters)
+    schema = Schema.from_parameters(parameters, caller)
     levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
@@ -64,7 +65,7 @@ def forecast(
         )
     except UPSTREAM_ERRORS as error:
         raise ValueError(
-            f"{CALLER}: no dataset can be made from data: {error}; correct or leave out such rows, "
+            f"{caller}: no dataset can be made from data: {error}; correct or leave out such rows, "
             f"or train with other lags, scalers or another target_normalizer."
         ) from error
     if trainer_kwargs is None:
@@ -96,8 +97,8 @@ def _predict_with_trainer(
     )
     if any(len(part) < len(dataset) for part in outputs):
         raise ValueError(
-            f"{CALLER}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
-            f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
+            f"{type(model).__name__}.forecast: trainer_kwargs must let the trainer see all "
+            f"{len(dataset)} series, got {trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
         )
     return outputs
 
@@ -131,8 +132,8 @@ def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
     duplicates = sorted(reserved.intersection([*schema.groups, schema.time]))
     if duplicates:
         raise ValueError(
-            f"{CALLER}: group columns and the time index must not have the name of a column of the "
-            f"forecast, got {duplicates}; make the dataset with other names."
+            f"{schema.caller}: group columns and the time index must not have the name of a column "
+            f"of the forecast, got {duplicates}; make the dataset with other names."
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ...._messages import and_more, format_series, format_times
-from .schema import CALLER, Schema
+from .schema import Schema
 
 __all__ = ["History", "build_future_rows", "select_history"]
 
@@ -46,7 +46,9 @@ def select_history(schema: Schema, data: Any) -> History:
     """
     table = schema.select(data, "data", schema.columns)
     if table.empty:
-        raise ValueError(f"{CALLER}: data must have rows to forecast from, got none; pass some.")
+        raise ValueError(
+            f"{schema.caller}: data must have rows to forecast from, got none; pass some."
+        )
     series, names = schema.number_series(table)
     order = np.lexsort((table[schema.time], series))
     table, series = table.iloc[order].reset_index(drop=True), series[order]
@@ -147,7 +149,7 @@ def _align_future(schema: Schema, history: History, future: Any) -> tuple[pd.Dat
     unknown = [name for name in names if name not in numbers]
     if unknown:
         raise ValueError(
-            f"{CALLER}: future contains series that are missing from data, got "
+            f"{schema.caller}: future contains series that are missing from data, got "
             f"{format_series(schema.groups, unknown[0])}{and_more(len(unknown) - 1)}; add their "
             f"history to data, or drop these rows."
         )
@@ -188,8 +190,8 @@ def _check_lengths(
         lags = f" after the {schema.max_lag} rows that lags use up" if schema.max_lag else ""
         got = f"{steps[first]}, of {rows[first]} rows," if schema.max_lag else f"{steps[first]}"
         raise ValueError(
-            f"{CALLER}: every series must have at least {schema.min_history} steps of history"
-            f"{lags}, the min_encoder_length of the dataset, got {got} for "
+            f"{schema.caller}: every series must have at least {schema.min_history} steps of "
+            f"history{lags}, the min_encoder_length of the dataset, got {got} for "
             f"{format_series(schema.groups, names[first])}{and_more(int(short.sum()) - 1)}; add "
             f"earlier rows, leave the series out, or train with a smaller min_encoder_length."
         )
@@ -202,7 +204,7 @@ def _check_gaps(schema: Schema, times: np.ndarray, series: np.ndarray, names: li
         missing = range(int(times[first]) + 1, int(times[first + 1]))
         others = len(np.unique(series[:-1][gaps])) - 1
         raise ValueError(
-            f"{CALLER}: data must have a row for every time index, got none for "
+            f"{schema.caller}: data must have a row for every time index, got none for "
             f"{format_series(schema.groups, names[series[first]])} at {schema.time}="
             f"{format_times(missing)}{and_more(others)}; add these rows, or train with "
             f"allow_missing_timesteps=True."
@@ -224,8 +226,8 @@ def _raise_unknown(
     columns = [*schema.groups, schema.time, *schema.known]
     hint = f"pass future, a DataFrame with the columns {columns}" if no_future else "add rows"
     raise ValueError(
-        f"{CALLER}: known variable {name!r} must have a value for every step of the horizon, got "
-        f"none for {format_series(schema.groups, names[first])} at {schema.time}="
+        f"{schema.caller}: known variable {name!r} must have a value for every step of the "
+        f"horizon, got none for {format_series(schema.groups, names[first])} at {schema.time}="
         f"{format_times(times)}{and_more(others)}; {hint}, or give the dataset a "
         f"constant_fill_strategy for it."
     )

@@ -14,9 +14,7 @@ from ...._messages import and_more, format_series, format_times
 from ....data.table_checks import check_duplicates
 from ..losses.link import target_normalizers
 
-__all__ = ["CALLER", "Schema", "is_real"]
-
-CALLER = "mLSTMTime.forecast"  # for error messages
+__all__ = ["Schema", "is_real"]
 
 _MAX_TIME = 2**53  # pytorch-forecasting takes differences of time indices as 64-bit floats
 
@@ -27,6 +25,8 @@ class Schema:
 
     Attributes
     ----------
+    caller : str
+        Name to begin error messages with.
     time : str
         The time index.
     groups, targets : list of str
@@ -51,6 +51,7 @@ class Schema:
         Largest lag, which is the number of rows needed before the history.
     """
 
+    caller: str
     time: str
     groups: list[str]
     targets: list[str]
@@ -67,7 +68,7 @@ class Schema:
     max_lag: int
 
     @classmethod
-    def from_parameters(cls, parameters: dict[str, Any]) -> "Schema":
+    def from_parameters(cls, parameters: dict[str, Any], caller: str) -> "Schema":
         """Make the schema of a dataset from its ``get_parameters()``."""
         time, groups = parameters["time_idx"], to_list(parameters["group_ids"])
         targets = to_list(parameters["target"])
@@ -115,6 +116,7 @@ class Schema:
         ]
         columns = [*groups, time, *targets, *text, *reals, *scaler_groups]
         return cls(
+            caller=caller,
             time=time,
             groups=groups,
             targets=targets,
@@ -153,8 +155,8 @@ class Schema:
         if not isinstance(table, pd.DataFrame):
             hint = "the one that the dataset was made from" if argument == "data" else "or None"
             raise TypeError(
-                f"{CALLER}: {argument} must be a pandas DataFrame, got {type(table).__name__}; "
-                f"pass {hint}."
+                f"{self.caller}: {argument} must be a pandas DataFrame, got "
+                f"{type(table).__name__}; pass {hint}."
             )
         columns = list(columns)
         missing = [name for name in columns if name not in table.columns]
@@ -162,20 +164,20 @@ class Schema:
             indexed = [name for name in missing if name in table.index.names]
             hint = f"call {argument}.reset_index() first" if indexed else "add them"
             raise ValueError(
-                f"{CALLER}: {argument} must have the columns {columns}, got none named {missing}; "
-                f"{hint}."
+                f"{self.caller}: {argument} must have the columns {columns}, got none named "
+                f"{missing}; {hint}."
             )
         duplicates = [name for name in columns if isinstance(table[name], pd.DataFrame)]
         if duplicates:
             raise ValueError(
-                f"{CALLER}: {argument} must have every column once, got {duplicates} several "
+                f"{self.caller}: {argument} must have every column once, got {duplicates} several "
                 f"times; rename or drop the others."
             )
         table = table[columns].reset_index(drop=True)
         for name in self.groups:
             if table[name].isna().any():
                 raise ValueError(
-                    f"{CALLER}: {argument} must name the series of every row, got "
+                    f"{self.caller}: {argument} must name the series of every row, got "
                     f"{int(table[name].isna().sum())} rows without {name!r}; fill it in."
                 )
         for name in [self.time, *(name for name in self.reals if name in columns)]:
@@ -183,26 +185,26 @@ class Schema:
             if not (types.is_integer_dtype if is_time else is_real)(table[name]):
                 hint = "number the steps" if is_time else "convert it"
                 raise TypeError(
-                    f"{CALLER}: column {name!r} of {argument} must hold "
+                    f"{self.caller}: column {name!r} of {argument} must hold "
                     f"{'integers' if is_time else 'numbers'}, got {table[name].dtype}; {hint}."
                 )
             if not is_time and types.is_extension_array_dtype(table[name]):  # not read by torch
                 table[name] = table[name].to_numpy(float, na_value=np.nan)
         if table[self.time].isna().any():  # possible with a nullable dtype
             raise ValueError(
-                f"{CALLER}: {argument} must have a time index in every row, got "
+                f"{self.caller}: {argument} must have a time index in every row, got "
                 f"{int(table[self.time].isna().sum())} without {self.time!r}; fill it in."
             )
         ends = (int(table[self.time].min()), int(table[self.time].max())) if len(table) else ()
         out_of_range = [time for time in ends if abs(time) + self.horizon > _MAX_TIME]
         if out_of_range:
             raise ValueError(
-                f"{CALLER}: column {self.time!r} of {argument} must hold time indices between "
+                f"{self.caller}: column {self.time!r} of {argument} must hold time indices between "
                 f"-2**53 and 2**53, including the horizon, got {out_of_range[0]}; count from "
                 f"another start."
             )
         table[self.time] = table[self.time].astype("int64")
-        check_duplicates(table, self.groups, self.time, f"{CALLER}: {argument}")
+        check_duplicates(table, self.groups, self.time, f"{self.caller}: {argument}")
         return table
 
     def number_series(self, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple]]:
@@ -246,8 +248,8 @@ class Schema:
             else:
                 if name in self.text and _is_numeric(values):
                     raise TypeError(
-                        f"{CALLER}: categorical variable {name!r} of {argument} must hold text, "
-                        f"got {values.dtype}; convert it, for example with .astype(str)."
+                        f"{self.caller}: categorical variable {name!r} of {argument} must hold "
+                        f"text, got {values.dtype}; convert it, for example with .astype(str)."
                     )
                 encoder = self.encoders.get(name)
                 if encoder is None or encoder.add_nan:  # it accepts every label
@@ -267,7 +269,7 @@ class Schema:
                 (value,) = values.iloc[[first]].tolist()
                 others = len(np.unique(series[invalid])) - 1
                 raise ValueError(
-                    f"{CALLER}: column {name!r} of {argument} must hold {expected}, got "
+                    f"{self.caller}: column {name!r} of {argument} must hold {expected}, got "
                     f"{value!r} for {format_series(self.groups, names[series[first]])} "
                     f"at {self.time}={format_times(table.loc[in_series, self.time])}"
                     f"{and_more(others)}; {hint}."

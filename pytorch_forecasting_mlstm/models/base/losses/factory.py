@@ -22,7 +22,8 @@ from pytorch_forecasting.metrics.base_metrics import (
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from .link import Link, component_metrics, link_of, target_normalizers
+from ..link import Link
+from .link import component_metrics, link_of, target_normalizers
 from .nn_loss import is_nn_loss, wrap_nn_loss
 
 __all__ = ["clone_loss", "clone_logging_metrics", "resolve_loss"]
@@ -87,9 +88,9 @@ def resolve_loss(dataset: TimeSeriesDataSet, loss: Any, caller: str) -> Any:
 def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
     """Copy a loss without its accumulated state, so that no two models share one.
 
-    Metrics of torchmetrics are wrapped as pytorch-forecasting does it, and losses of ``torch.nn``
-    by :class:`NNLoss`. The parts of a composite
-    loss become submodules: pytorch-forecasting keeps them in a list, where torch finds no weights
+    Metrics of torchmetrics are wrapped, as in pytorch-forecasting, and losses of ``torch.nn`` by
+    :class:`NNLoss`. The parts of a composite loss become submodules: pytorch-forecasting keeps
+    them in a list, where torch finds no weights
     to train, save or move.
 
     Parameters

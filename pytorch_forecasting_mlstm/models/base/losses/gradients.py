@@ -83,7 +83,7 @@ def check_parameters_finite(loss: Any, parameters: Tensor, caller: str) -> None:
     loss : Metric
         Loss of one target.
     parameters : Tensor
-        What the loss makes its distribution of.
+        Parameters of the distribution.
     caller : str
         Name to begin the message with.
     """

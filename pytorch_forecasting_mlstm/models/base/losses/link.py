@@ -1,6 +1,5 @@
 """What a loss consists of, and how it maps the output of the network to the data."""
 
-from enum import Enum
 from typing import Any
 
 from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder
@@ -16,8 +15,9 @@ from pytorch_forecasting.metrics import (
 )
 from pytorch_forecasting.metrics.base_metrics import CompositeMetric
 
+from ..link import Link
+
 __all__ = [
-    "Link",
     "component_metrics",
     "is_joint_over_horizon",
     "link_of",
@@ -26,15 +26,6 @@ __all__ = [
     "primary_metrics",
     "target_normalizers",
 ]
-
-
-class Link(Enum):
-    """How a loss maps the output of the network, of a scale near 1, to the data."""
-
-    AFFINE = "output * scale + center"
-    SCALE = "output * scale"  # the mean of counts has no center
-    LOG_RATE = "exp(output * scale + center)"  # the loss itself applies exp
-    CLASSES = "logits of classes"
 
 
 def link_of(loss: Any) -> Link:

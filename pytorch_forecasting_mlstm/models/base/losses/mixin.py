@@ -1,4 +1,4 @@
-"""A mixin whose losses work in cases where those of pytorch-forecasting fail."""
+"""A mixin that makes losses work in cases where pytorch-forecasting fails."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ __all__ = ["LossMixin"]
 
 
 class LossMixin(BaseModel):
-    """A model of pytorch-forecasting that supports all of its losses, and copies with its state."""
+    """A model that supports all losses of pytorch-forecasting, and can be copied and pickled."""
 
     def transform_output(
         self, prediction: Any, target_scale: Any, loss: Any = None

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_map_only
 
-from .link import Link, is_joint_over_horizon, link_of, primary_metrics, target_normalizers
+from ..link import Link
+from .link import is_joint_over_horizon, link_of, primary_metrics, target_normalizers
 
 __all__ = [
     "exit_inference_mode",

@@ -61,7 +61,7 @@ class Backend(Protocol):
         """Return the shapes of what ``gated_fwd`` saves."""
 
     def gated_tile_width(self, projected: int, NH: int, L: int) -> int:
-        """Return the numbers per step of the largest temporary of a layer."""
+        """Return the elements per step of the largest temporary of a layer."""
 
     def op_tile_width(self, projected: int, NH: int, L: int) -> int:
         """Return the same for the custom op alone; 0 to compute all samples at once."""

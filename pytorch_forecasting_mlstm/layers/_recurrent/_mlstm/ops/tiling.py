@@ -8,11 +8,11 @@ from .execution import is_eager_on_cpu
 
 __all__ = ["SegmentWriter", "batch_tile_size", "map_batch_tiles"]
 
-_TILE_NUMEL = 2**20  # numbers in the largest temporary of a tile
+_TILE_NUMEL = 2**20  # elements of the largest temporary of a tile
 
 
 def batch_tile_size(x: Tensor, B: int, numel: int) -> int:
-    """Return how many of B samples to compute at once, for ``numel`` numbers per sample."""
+    """Return how many of B samples to compute at once, for ``numel`` elements per sample."""
     if not is_eager_on_cpu(x) or not B * numel:
         return B
     tiles = -(-B * numel // _TILE_NUMEL)
@@ -22,15 +22,15 @@ def batch_tile_size(x: Tensor, B: int, numel: int) -> int:
 def map_batch_tiles(
     function: Callable[..., tuple[Tensor, ...]],
     inputs: Sequence[Tensor | None],
-    samples: int,
+    tile_size: int,
 ) -> tuple[Tensor, ...]:
-    """Map tensors (B, ...) to tensors (B, ...), in tiles of at most ``samples`` samples."""
+    """Map tensors (B, ...) to tensors (B, ...), in tiles of at most ``tile_size`` samples."""
     B = next(len(x) for x in inputs if x is not None)
-    if samples >= B:
+    if tile_size >= B:
         return function(*inputs)
     writers: list[SegmentWriter] = []
-    for start in range(0, B, samples):
-        tile = slice(start, start + samples)
+    for start in range(0, B, tile_size):
+        tile = slice(start, start + tile_size)
         results = function(*(None if x is None else x[tile] for x in inputs))
         writers = writers or [SegmentWriter(0, B) for _ in results]
         for writer, result in zip(writers, results, strict=True):

@@ -69,7 +69,7 @@ def gated_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int, ...
 
 
 def gated_tile_width(projected: int, NH: int, L: int) -> int:
-    """Return the numbers per step of the largest temporary: projection, or L×L blocks twice."""
+    """Return the elements per step of the largest temporary: projection, or two L×L blocks."""
     return max(projected, 2 * NH * L)
 
 

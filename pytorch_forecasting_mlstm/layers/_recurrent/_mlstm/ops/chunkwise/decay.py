@@ -21,7 +21,7 @@ __all__ = ["ChunkDecays", "is_factorable", "chunk_gates", "chunk_decays"]
 
 _MAX_RANGE = 40.0  # between the logarithms of the largest and smallest factor; float32 spans 87
 _MAX_LOG = 200.0  # of a factor; float64 spans 709, and rounds 200 by 3e-14
-_ZERO = -500.0  # log scale of an empty chunk that is read from an empty memory
+_MIN_LOG_SCALE = -500.0  # of a chunk; reached if both the chunk and the memory are empty
 
 
 class ChunkDecays(NamedTuple):
@@ -50,8 +50,8 @@ def is_factorable(log_i: Tensor, log_f: Tensor, L: int) -> bool:
     top = log_key.amax(-1)
     bottom = torch.where(log_i > LOG_EMPTY, log_key, torch.inf).amin(-1)
     total = decay[:, -1]
-    near = (top - bottom <= _MAX_RANGE) & (top + total >= -_MAX_RANGE) | (top <= LOG_EMPTY)
-    return bool((near & (top <= _MAX_LOG) & (total.abs() <= _MAX_LOG)).all())
+    is_near = (top - bottom <= _MAX_RANGE) & (top + total >= -_MAX_RANGE) | (top <= LOG_EMPTY)
+    return bool((is_near & (top <= _MAX_LOG) & (total.abs() <= _MAX_LOG)).all())
 
 
 def chunk_gates(log_i: Tensor, log_f: Tensor, L: int) -> tuple[Tensor, Tensor]:
@@ -75,8 +75,8 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     log_key = log_i - decay
     top, total = log_key.amax(-1), decay[:, -1]
     m_chunk = (top + total).clamp_min(LOG_EMPTY)
-    segments, m_in = _between(total, m, m_chunk)
-    scale = torch.maximum(top, m_in[:, :-1].reshape(-1)).clamp_min(_ZERO)
+    segments, m_in = _inter_chunk(total, m, m_chunk)
+    scale = torch.maximum(top, m_in[:, :-1].reshape(-1)).clamp_min(_MIN_LOG_SCALE)
     power = torch.ceil(scale / math.log(2))  # a power of 2 changes no digit of a factor
     scale = power * math.log(2)
     G = len(m)
@@ -84,8 +84,8 @@ def _factored(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     log_carry = segments + scales[:, None, :] - m_in[..., None]
     dtype = log_i.dtype
     shrink = torch.exp2(-power)[:, None]
-    carry = torch.exp(log_carry.clamp_max(1))  # larger ones multiply zeros of an empty chunk
-    carry[:, :-1] *= _exp_over(m_in[:, :-1], power.view(G, -1))[..., None]
+    carry = torch.exp(log_carry.clamp_max(1))  # larger ones multiply the zeros of an empty chunk
+    carry[:, :-1] *= _exp_over_power_of_2(m_in[:, :-1], power.view(G, -1))[..., None]
     key_scale = (torch.exp(log_key) * shrink).to(dtype)[..., None]
     return ChunkDecays(
         intra_chunk_decay=torch.ones_like(log_i[0, :, None] * log_i[0]).tril(),
@@ -107,7 +107,7 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     weights.add_(log_i[:, None, :]).add_(above)  # [j, l]: log weight of step l after step j
     last = weights[:, -1]
     m_chunk = last.amax(-1).clamp_min_(LOG_EMPTY)
-    segments, m_in = _between(log_f.sum(-1), m, m_chunk)
+    segments, m_in = _inter_chunk(log_f.sum(-1), m, m_chunk)
     scales = torch.cat([m, m_chunk.view(len(m), -1)], dim=1)
     log_enter = log_f.cumsum(-1).add_(m_in[:, :-1].reshape(-1, 1))
     m_read = torch.maximum(weights.amax(-1), log_enter).clamp_min_(0)
@@ -122,7 +122,7 @@ def _exact(log_i: Tensor, log_f: Tensor, m: Tensor) -> ChunkDecays:
     )
 
 
-def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]:
+def _inter_chunk(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log decays between chunks, (G, N + 1, N + 1), and the scales of the states."""
     segments = segsum(F.pad(total.view(len(m), -1), (1, 0)))
     scales = torch.cat([m.to(total.dtype), m_chunk.view(len(m), -1)], dim=1)
@@ -130,7 +130,7 @@ def _between(total: Tensor, m: Tensor, m_chunk: Tensor) -> tuple[Tensor, Tensor]
     return segments, m_in.to(m.dtype).to(total.dtype)  # rounded like the m that is returned
 
 
-def _exp_over(x: Tensor, power: Tensor) -> Tensor:
+def _exp_over_power_of_2(x: Tensor, power: Tensor) -> Tensor:
     """Return ``exp(x) / 2**power`` for any x; its digits do not depend on the power."""
     x = torch.maximum(x, (power - 1e4) * math.log(2))  # below this the result is 0
     exponent = torch.round(x / math.log(2))

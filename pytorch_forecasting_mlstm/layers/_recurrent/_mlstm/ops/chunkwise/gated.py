@@ -89,10 +89,10 @@ def _prepare(inputs: Inputs, m: Tensor, L: int, factored: bool) -> _Prepared:
     """Split the inputs into chunks."""
     q, k, v, log_i, log_f = inputs
     B, NH, T, K = q.shape
-    w = chunk_decays(*chunk_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
+    decays = chunk_decays(*chunk_gates(log_i, log_f, L), m.reshape(-1, 1), factored=factored)
 
     S = T + -T % L
-    key_scale = (w.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
+    key_scale = (decays.key_scale / math.sqrt(K)).expand(B * NH * S // L, L, 1)
     key_scale = _steps(key_scale.contiguous(), B, NH, T)
     query, key, v_hat = (_buffer(m, (B, NH, S, width), T) for width in (K, K, K + 1))
     query[:, :, :T] = q
@@ -100,7 +100,7 @@ def _prepare(inputs: Inputs, m: Tensor, L: int, factored: bool) -> _Prepared:
     v_hat[:, :, :T, :K] = v
     v_hat[:, :, :T, K] = 1
     query, key, v_hat = (x.view(-1, L, x.shape[-1]) for x in (query, key, v_hat))
-    return _Prepared(query, key, key_scale, v_hat, w)
+    return _Prepared(query, key, key_scale, v_hat, decays)
 
 
 def gated_bwd(

@@ -33,17 +33,17 @@ def span_fwd(
     """Return h, the last state, and what the backward pass needs: normalizer and chunk states."""
     q, k, v, log_i, log_f = inputs
     (B, NH, T, _), V = q.shape, v.shape[3]
-    w = chunk_decays(*chunk_gates(log_i, log_f, L), state.m.reshape(-1, 1), factored=factored)
-    key = _chunked(k, L) * w.key_scale
+    decays = chunk_decays(*chunk_gates(log_i, log_f, L), state.m.reshape(-1, 1), factored=factored)
+    key = _chunked(k, L) * decays.key_scale
     h, last, normalizer, states = chunks_fwd(
-        _chunked(q, L), key, _with_ones(v, L), state.c, state.n, w
+        _chunked(q, L), key, _with_ones(v, L), state.c, state.n, decays
     )
     h = h.view(B, NH, -1, V)[:, :, :T]
     return h, last, normalizer.view(B, NH, -1), states.view(B, NH, *states.shape[1:])
 
 
 def chunks_fwd(
-    q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, w: ChunkDecays
+    q: Tensor, key: Tensor, v_hat: Tensor, c: Tensor, n: Tensor, decays: ChunkDecays
 ) -> tuple[Tensor, mLSTMState, Tensor, Tensor]:
     """Return h (X, L, V) of every step, the last state, the normalizer (X, L), the chunk states.
 
@@ -51,22 +51,22 @@ def chunks_fwd(
     """
     B, NH, V, K = c.shape
     X, L, _ = q.shape
-    added = key if w.input_decay is None else key * w.input_decay
+    decayed_key = key if decays.input_decay is None else key * decays.input_decay
     chunk_states = q.new_empty(B * NH, X // (B * NH) + 1, (V + 1) * K)
     initial = chunk_states[:, 0].view(B, NH, V + 1, K)
     initial[:, :, :V], initial[:, :, V] = c, n
-    chunk_states[:, 1:] = torch.bmm(v_hat.mT, added).view(B * NH, -1, (V + 1) * K)
-    states_in = torch.bmm(w.inter_chunk_decay[:, :-1], chunk_states).view(X, V + 1, K)
-    last = torch.bmm(w.inter_chunk_decay[:, -1:], chunk_states).view(B, NH, V + 1, K)
+    chunk_states[:, 1:] = torch.bmm(v_hat.mT, decayed_key).view(B * NH, -1, (V + 1) * K)
+    states_in = torch.bmm(decays.inter_chunk_decay[:, :-1], chunk_states).view(X, V + 1, K)
+    last = torch.bmm(decays.inter_chunk_decay[:, -1:], chunk_states).view(B, NH, V + 1, K)
 
     # The column of ones is summed separately: products with V + 1 columns, or with one, are slow.
-    attention = torch.bmm(q, key.mT).mul_(w.intra_chunk_decay)
-    decayed_q = q if w.state_decay is None else q * w.state_decay
+    attention = torch.bmm(q, key.mT).mul_(decays.intra_chunk_decay)
+    decayed_q = q if decays.state_decay is None else q * decays.state_decay
     normalizer = row_sums(attention) + row_sums(decayed_q * states_in[:, V:])
     h = torch.bmm(attention, v_hat[..., :V]).baddbmm_(decayed_q, states_in[:, :V].mT)
-    h /= denominator(normalizer, w.denominator_floor)[..., None]
+    h /= denominator(normalizer, decays.denominator_floor)[..., None]
 
-    m = w.m_in[:, -1].reshape(B, NH).clone()
+    m = decays.m_in[:, -1].reshape(B, NH).clone()
     state = mLSTMState(last[:, :, :V].clone(), last[:, :, V].clone(), m)
     return h, state, normalizer, chunk_states
 
@@ -84,32 +84,36 @@ def span_bwd(
     """Return the gradients of the five inputs, and of c, n and m."""
     q, k, v, log_i, log_f = inputs
     (B, NH, T, _), V = q.shape, v.shape[3]
-    w = chunk_decays(*chunk_gates(log_i, log_f, L), saved.scales.reshape(-1, 1), factored=factored)
+    decays = chunk_decays(
+        *chunk_gates(log_i, log_f, L), saved.scales.reshape(-1, 1), factored=factored
+    )
     v_hat = _with_ones(v, L)
     grad_read = v_hat.new_zeros(B, NH, v_hat.numel() // (B * NH * (V + 1)), V + 1)
     if grad_h is not None:
         grad_read[:, :, :T, :V] = grad_h
         grad_read[:, :, :T, V] = (grad_h * h).sum(-1)
-        normalizer_bwd_(grad_read, saved.normalizer, w)
-    key = _chunked(k, L) * w.key_scale
+        normalizer_bwd_(grad_read, saved.normalizer, decays)
+    key = _chunked(k, L) * decays.key_scale
     grads = chunks_bwd(
-        _chunked(q, L), key, v_hat, grad_read.view_as(v_hat), saved.states, grad_c, grad_n, w
+        _chunked(q, L), key, v_hat, grad_read.view_as(v_hat), saved.states, grad_c, grad_n, decays
     )
     grad_q, grad_key, grad_v, grad_i, grad_f, *grad_state = grads
-    grad_k = grad_key.mul_(w.key_scale)
+    grad_k = grad_key.mul_(decays.key_scale)
     grad_q, grad_k, grad_v = (
         x.view(B, NH, -1, x.shape[-1])[:, :, :T] for x in (grad_q, grad_k, grad_v)
     )
     return grad_q, grad_k, grad_v, grad_i[:, :, :T], grad_f[:, :, :T], *grad_state
 
 
-def normalizer_bwd_(grad_read: Tensor, normalizer: Tensor, w: ChunkDecays) -> None:
+def normalizer_bwd_(grad_read: Tensor, normalizer: Tensor, decays: ChunkDecays) -> None:
     """Backpropagate through the division by max(|nᵀq|, 1), in place.
 
     grad_read (B, NH, N·L, V + 1) holds the gradient of h, and in its last column that gradient
     times h.
     """
-    normalizer, floor = (x.view(grad_read.shape[:-1]) for x in (normalizer, w.denominator_floor))
+    normalizer, floor = (
+        x.view(grad_read.shape[:-1]) for x in (normalizer, decays.denominator_floor)
+    )
     size = normalizer.abs()
     factor = torch.maximum(size, floor).reciprocal_()
     grad_read[..., -1] *= normalizer.sign().neg_() * (size >= floor)
@@ -124,7 +128,7 @@ def chunks_bwd(
     states: Tensor,
     grad_c: Tensor | None,
     grad_n: Tensor | None,
-    w: ChunkDecays,
+    decays: ChunkDecays,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of q, key and v in chunks, of log_i and log_f, and of c, n and m.
 
@@ -133,22 +137,22 @@ def chunks_bwd(
     gradients of the gates are (B, NH, N·L).
     """
     (X, _, K), V = q.shape, v_hat.shape[2] - 1
-    (B, NH), G, size = states.shape[:2], len(w.inter_chunk_decay), (V + 1) * K
+    (B, NH), G, size = states.shape[:2], len(decays.inter_chunk_decay), (V + 1) * K
     chunk_states = states.reshape(G, -1, size)
-    inter_to_in, inter_to_last = w.inter_chunk_decay[:, :-1], w.inter_chunk_decay[:, -1:]
-    added = key if w.input_decay is None else key * w.input_decay
+    inter_to_in, inter_to_last = decays.inter_chunk_decay[:, :-1], decays.inter_chunk_decay[:, -1:]
+    decayed_key = key if decays.input_decay is None else key * decays.input_decay
 
     # Inside the chunks: read = (intra_chunk_decay ⊙ q keyᵀ) v.
-    attention = torch.bmm(q, key.mT).mul_(w.intra_chunk_decay)
+    attention = torch.bmm(q, key.mT).mul_(decays.intra_chunk_decay)
     grad_v = torch.bmm(attention.mT, grad_read[..., :V])
-    grad_product = _bmm_into(attention, grad_read, v_hat.mT).mul_(w.intra_chunk_decay)
+    grad_product = _bmm_into(attention, grad_read, v_hat.mT).mul_(decays.intra_chunk_decay)
     grad_q = torch.bmm(grad_product, key)
     grad_key = torch.bmm(grad_product.mT, q)
 
     # From the state that enters the chunk: read += (state_decay ⊙ q) states_inᵀ.
     states_in = torch.bmm(inter_to_in, chunk_states).view(X, V + 1, K)
-    if w.state_decay is not None:
-        grad_read *= w.state_decay
+    if decays.state_decay is not None:
+        grad_read *= decays.state_decay
     grad_q.baddbmm_(grad_read, states_in)
     grad_states_in = _bmm_into(states_in, grad_read.mT, q).view(G, -1, size)
 
@@ -170,11 +174,11 @@ def chunks_bwd(
 
     # The states of the chunks: vᵀ (input_decay ⊙ key).
     grad_chunk_states = grad_chunk_states.view(X, V + 1, K)
-    if w.input_decay is None:
+    if decays.input_decay is None:
         grad_key.baddbmm_(v_hat, grad_chunk_states)
     else:
-        grad_key.addcmul_(torch.bmm(v_hat, grad_chunk_states), w.input_decay)
-    grad_v.baddbmm_(added, grad_chunk_states[:, :V].mT)
+        grad_key.addcmul_(torch.bmm(v_hat, grad_chunk_states), decays.input_decay)
+    grad_v.baddbmm_(decayed_key, grad_chunk_states[:, :V].mT)
 
     # The gates, from the gradient of the logarithm of each weight.
     q_grad_q = row_sums(q * grad_q)

@@ -46,7 +46,7 @@ class _KernelArgs(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d")),
         ("key_scale", ctypes.c_double),
-        *((name, _StridedTensor) for name in (*_PARTS, "e", "h")),
+        *((name, _StridedTensor) for name in (*_PARTS, "floor", "h")),
         *((name, ctypes.c_void_p) for name in ("c", "n")),
         *((name, _StridedTensor) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
         *((name, ctypes.c_void_p) for name in ("grad_c", "grad_n")),
@@ -63,7 +63,7 @@ class RecurrenceInputs(NamedTuple):
     i, f : Tensor
         Gates (not their logarithms), (B, T, NH). Where f is above a half, f - 1 is passed in its
         place, with its sign bit set.
-    e : Tensor
+    floor : Tensor
         Lower bound of the denominator, (B, T, NH).
     key_scale : float
         Factor of k.
@@ -75,7 +75,7 @@ class RecurrenceInputs(NamedTuple):
     o: Tensor | None
     i: Tensor
     f: Tensor
-    e: Tensor
+    floor: Tensor
     key_scale: float
 
 
@@ -117,22 +117,22 @@ def kernel_backward(
 
 
 def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return i, f and e (B, NH, T) at the scale of exp(m), and the last m (B, NH)."""
+    """Return i, f and floor (B, NH, T) at the scale of exp(m), and the last m (B, NH)."""
     log_i, log_f = log_i.contiguous(), log_f.contiguous()
-    i, f, e = (torch.empty_like(log_i) for _ in range(3))
+    i, f, floor = (torch.empty_like(log_i) for _ in range(3))
     m = m.clone(memory_format=torch.contiguous_format)
     library = load_kernel()
     is_float32 = m.dtype == torch.float32
     function = library.stabilize_float if is_float32 else library.stabilize_double
     threads = torch.get_num_threads() if log_i.numel() > _MIN_PARALLEL_GATES else 1
-    pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, e))
+    pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, floor))
     function(*pointers, m.numel(), log_i.shape[-1], threads)
-    return i, f, e, m
+    return i, f, floor, m
 
 
 def _kernel_args(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
     args = _KernelArgs(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
-    for name in (*_PARTS, "e"):
+    for name in (*_PARTS, "floor"):
         if getattr(x, name) is not None:
             setattr(args, name, _strided(getattr(x, name)))
     return args

@@ -16,7 +16,7 @@ template <typename scalar> struct KernelArgs {
     int64_t B, T, NH, d;
     double key_scale;                           // factor of k
     StridedTensor<const scalar> q, k, v, o;     // (B, T, H); o may be null
-    StridedTensor<const scalar> i, f, e;        // (B, T, NH)
+    StridedTensor<const scalar> i, f, floor;    // (B, T, NH)
     StridedTensor<scalar> h;                    // (B, T, H)
     scalar *c, *n;                              // (B, NH, value, key) and (B, NH, key)
     StridedTensor<const scalar> grad_h;

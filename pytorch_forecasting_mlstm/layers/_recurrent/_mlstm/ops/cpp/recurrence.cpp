@@ -57,13 +57,13 @@ int dispatch(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task,
 }  // namespace
 
 extern "C" void stabilize_float(const float *log_i, const float *log_f, float *m, float *i,
-                                float *f, float *e, int64_t rows, int64_t T, int threads) {
-    stabilize(log_i, log_f, m, i, f, e, rows, T, threads);
+                                float *f, float *floor, int64_t rows, int64_t T, int threads) {
+    stabilize(log_i, log_f, m, i, f, floor, rows, T, threads);
 }
 
 extern "C" void stabilize_double(const double *log_i, const double *log_f, double *m, double *i,
-                                 double *f, double *e, int64_t rows, int64_t T, int threads) {
-    stabilize(log_i, log_f, m, i, f, e, rows, T, threads);
+                                 double *f, double *floor, int64_t rows, int64_t T, int threads) {
+    stabilize(log_i, log_f, m, i, f, floor, rows, T, threads);
 }
 
 extern "C" int run_float(const KernelArgs<float> *x, int backward, int64_t heads_per_task,

@@ -3,10 +3,10 @@
 //
 // For every step and head, with i and f as numbers (not logarithms):
 //
-//     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, e)    h = C q / D
+//     C = f C + i v kᵀ    n = f n + i k    D = max(|nᵀ q|, floor)    h = C q / D
 //
-// and h times σ(o) if there is an output gate. Either C and n are the true ones and e is 1, or both
-// are divided by the scale that stabilize() chooses, and e is 1 divided by that scale.
+// and h times σ(o) if there is an output gate. Either C and n are the true ones and floor is 1, or
+// both are divided by the scale that stabilize() chooses, and floor is 1 divided by that scale.
 //
 // Where f is above a half, f - 1 is passed in its place, with its sign bit set even if it is 0. The
 // memory of such an open gate lasts for 1 / (1 - f) steps, and f itself would keep few digits of
@@ -59,11 +59,12 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
         bool ends_chunk(int64_t t) const { return t % CHUNK == CHUNK - 1 || t == x.T - 1; }
     };
 
-    static scalar clamp_min(scalar x, scalar e) { return x <= e ? e : x; }  // a NaN stays a NaN
+    // A NaN stays a NaN.
+    static scalar clamp_min(scalar x, scalar floor) { return x <= floor ? floor : x; }
 
-    // 1 / max(|x|, e), or NaN where x has overflowed: a quotient of 0 would hide that.
-    static scalar reciprocal(scalar x, scalar e) {
-        return 1 / clamp_min(std::fabs(x), e) + (x - x);
+    // 1 / max(|x|, floor), or NaN where x has overflowed: a quotient of 0 would hide that.
+    static scalar reciprocal(scalar x, scalar floor) {
+        return 1 / clamp_min(std::fabs(x), floor) + (x - x);
     }
 
     // m after a step with the forget gate f, which is f - 1 if the gate is open.
@@ -108,7 +109,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
         for (int64_t t = 0; t < x.T; t++) {
             const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
             const scalar *o_t = x.o.data ? x.o.at(b, t) : nullptr;
-            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *e_t = x.e.at(b, t);
+            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *floor_t = x.floor.at(b, t);
             scalar *h_t = x.h.at(b, t);
             for (int64_t h = first; h < end; h++) {
                 const scalar *q = q_t + h * d, *k = k_t + h * d;
@@ -124,7 +125,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
                 vec *memory = vecs(&s.by_key[(h - first) * size]);
                 if (open) update_and_read<true>(memory, f, k, v, q, read);
                 else update_and_read<false>(memory, f, k, v, q, read);
-                const scalar inverse = reciprocal(horizontal_sum(nq), e_t[h]);
+                const scalar inverse = reciprocal(horizontal_sum(nq), floor_t[h]);
                 for (int l = 0; l < blocks; l++) {
                     vec y = read[l] * inverse;
                     if (o_t) y *= sigmoid(vecs(o_t + h * d)[l]);
@@ -165,7 +166,7 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
         for (int64_t t = 0; t < x.T; t++) {
             const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
             const scalar *o_t = x.o.data ? x.o.at(b, t) : nullptr;
-            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *e_t = x.e.at(b, t);
+            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *floor_t = x.floor.at(b, t);
             const scalar *grad_t = x.grad_h.at(b, t);
             scalar *grad_q = x.grad_q.at(b, t), *grad_o = o_t ? x.grad_o.at(b, t) : nullptr;
             for (int64_t g = 0; g < end - first; g++) {
@@ -187,8 +188,8 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
                 if (open) update_and_read<true>(by_key, f, k, iv, q, read);
                 else update_and_read<false>(by_key, f, k, iv, q, read);
 
-                const scalar y = horizontal_sum(nq), inverse = reciprocal(y, e_t[h]);
-                const bool divides = !(std::fabs(y) <= e_t[h]);
+                const scalar y = horizontal_sum(nq), inverse = reciprocal(y, floor_t[h]);
+                const bool divides = !(std::fabs(y) <= floor_t[h]);
                 vec products = {};
                 for (int l = 0; l < blocks; l++) {
                     vec grad = vecs(grad_t + h * d)[l], product = grad * (read[l] * inverse);

@@ -11,11 +11,11 @@ constexpr double LOG_EMPTY = -1e30;  // m of an empty memory, as in ops/stabiliz
 
 // Takes the logarithms of the gates, (rows, T). The scale of a step is exp(m), where m is the
 // running maximum of the logarithmic weights. Writes i = exp(log i - m),
-// f = exp(log f + previous m - m), less 1 where that is above a half, and e = exp(-m). The last m
-// replaces the first.
+// f = exp(log f + previous m - m), less 1 where that is above a half, and floor = exp(-m). The last
+// m replaces the first.
 template <typename scalar>
-void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f, scalar *e,
-               int64_t rows, int64_t T, int threads) {
+void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f,
+               scalar *floor, int64_t rows, int64_t T, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < rows; row++) {
         double previous_m = m[row];
@@ -32,7 +32,7 @@ void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, s
             i[at] = std::exp(scalar(log_i[at] - current_m));
             f[at] = log_decay > scalar(-0.69) ? -std::fabs(std::expm1(log_decay))
                                               : std::exp(log_decay);
-            e[at] = std::exp(scalar(-current_m));
+            floor[at] = std::exp(scalar(-current_m));
             previous_m = current_m;
         }
         m[row] = scalar(previous_m);
