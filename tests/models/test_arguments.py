@@ -166,7 +166,7 @@ def test_default_arguments_make_a_model() -> None:
             ValueError,
             "max_encoder_length must be at least the dataset's",
         ),
-        ({"hiden_size": 32}, TypeError, "unexpected keyword argument 'hiden_size'"),
+        ({"hiden_size": 32}, TypeError, "no argument 'hiden_size'; did you mean hidden_size"),
     ],
     ids=str,
 )

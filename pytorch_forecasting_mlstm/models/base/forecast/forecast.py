@@ -98,7 +98,8 @@ def _predict_with_trainer(
     if any(len(part) < len(dataset) for part in outputs):
         raise ValueError(
             f"{type(model).__name__}.forecast: trainer_kwargs must let the trainer see all "
-            f"{len(dataset)} series, got {trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
+            f"{len(dataset)} series, got {trainer_kwargs}; leave out limit_predict_batches "
+            f"and fast_dev_run."
         )
     return outputs
 
