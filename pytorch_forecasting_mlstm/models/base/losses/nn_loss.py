@@ -33,7 +33,7 @@ class NNLoss(MultiHorizonMetric):
 
     def __init__(self, nn_loss: nn.Module) -> None:
         super().__init__(name=type(nn_loss).__name__)
-        self.nn_loss = deepcopy(nn_loss)
+        self.nn_loss: Any = deepcopy(nn_loss)
         self.nn_loss.reduction = "none"
 
     def loss(self, y_pred: Any, target: Tensor) -> Tensor:
