@@ -37,6 +37,7 @@ from helpers.datasets import (
     make_dataset,
     make_gaps,
     make_table,
+    with_target,
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
@@ -189,7 +190,10 @@ LOSSES: dict[str, tuple[dict[str, Any], Any]] = {
     "composite": ({}, SMAPE() + MAE()),
     "Poisson": (CONFIGURATIONS["count"] | {"target_normalizer": GroupNormalizer()}, PoissonLoss()),
     "normal": ({}, NormalDistributionLoss(quantiles=[0.2, 0.5, 0.8])),
-    "log-normal": (CONFIGURATIONS["log1p"], LogNormalDistributionLoss()),
+    "log-normal": (
+        with_target("volume", GroupNormalizer(transformation="log")),
+        LogNormalDistributionLoss(),
+    ),
     "negative binomial": (CONFIGURATIONS["count"], NegativeBinomialDistributionLoss()),
     "multivariate normal": ({}, MultivariateNormalDistributionLoss()),
     "several": (

@@ -118,12 +118,6 @@ CASES: dict[str, Case] = {
     "multivariate normal": (lambda: MultivariateNormalDistributionLoss(rank=3), _Y, [7], [7]),
     "negative binomial": (NegativeBinomialDistributionLoss, _COUNT, [7], [2]),
     "log-normal": (LogNormalDistributionLoss, _VOLUME, [7], [2]),
-    "log-normal, log1p": (
-        LogNormalDistributionLoss,
-        with_target("volume", EncoderNormalizer(transformation="log1p")),
-        [7],
-        [2],
-    ),
     "beta": (BetaDistributionLoss, _SHARE, [7], [2]),
     "implicit quantiles": (ImplicitQuantileNetworkDistributionLoss, _Y, [7], [18]),
     "implicit quantiles of two": (

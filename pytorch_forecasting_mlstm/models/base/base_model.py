@@ -115,11 +115,11 @@ class ForecastingModel(
                 f"{caller}: dataset must be a TimeSeriesDataSet, got {type(dataset).__name__}; "
                 f"make one from the table first."
             )
+        loss = resolve_loss(dataset, kwargs.pop("loss", None), caller)
+        check_losses(loss, dataset, caller)
         check_transformations(dataset, caller)
         check_centers(dataset, caller)
         check_sample_construction(dataset, caller)
-        loss = resolve_loss(dataset, kwargs.pop("loss", None), caller)
-        check_losses(loss, dataset, caller)
         normalizers = target_normalizers(dataset.target_normalizer)
         output_sizes = [
             loss_output_size(metric, normalizer)
