@@ -28,8 +28,9 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "base_model",
         "checks",
         {"forecast", "plotting", "prediction"},
-        {"checkpoint", "losses"},
-        {"errors", "link", "padding"},
+        "checkpoint",
+        "losses",
+        {"arguments", "errors", "inference", "link", "padding"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }

@@ -18,6 +18,7 @@ from .label_encoding import distinct_label_encoders
 from .lazy_batch import LazyBatch
 from .sample_index import build_sample_index
 from .scaling import encoder_normalizers
+from .table_checks import check_duplicates, check_index
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
@@ -317,6 +318,12 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         if target not in tables or not tables[target].is_current(normalizer, groups):
             tables[target] = SeriesScales(normalizer, groups, self.group_ids)
         return tables[target]
+
+    def _validate_data(self, data: pd.DataFrame) -> None:
+        caller = "BatchedTimeSeriesDataSet: data"
+        check_index(data, caller)
+        super()._validate_data(data)
+        check_duplicates(data, self.group_ids, self.time_idx, caller)
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
         with distinct_label_encoders(self, data):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.layers import (
@@ -529,7 +530,14 @@ INVALID_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "mask of lengths": ({"mask": torch.tensor([5, 4, 3, 2])}, ["mask", "(5, 4)", "(4,)"]),
     "mask of floats": ({"mask": torch.ones(5, 4)}, ["mask", "bool", "float32"]),
     "mask in a list": ({"mask": [[True]]}, ["mask", "tensor", "list"]),
-    "incomplete state": ({"state": (ZEROS(2, 4, 8), ZEROS(2, 4, 4, 2, 2))}, ["state", "(h, c, n)"]),
+    "state of an LSTM": (
+        {"state": (ZEROS(2, 4, 8), ZEROS(2, 4, 4, 2, 2))},
+        ["state", "three tensors (h, c, n), got 2", "normalizer", "init_hidden"],
+    ),
+    "packed sequence": (
+        {"x": pack_padded_sequence(ZEROS(5, 4, 3), torch.tensor([5, 4, 3, 2]))},
+        ["x", "PackedSequence", "pad_packed_sequence", "mask="],
+    ),
     "state with None": (
         {"state": (ZEROS(2, 4, 8), None, ZEROS(2, 4, 8))},
         ["state", "c", "NoneType"],

@@ -10,6 +10,7 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 
+from .arguments import check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
@@ -55,6 +56,7 @@ class ForecastingModel(
     """
 
     def __init__(self, loss: Any, logging_metrics: Any, **kwargs: Any) -> None:
+        check_arguments(type(self), kwargs)
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         set_transformations(self.loss, self.output_transformer)
 
@@ -103,19 +105,21 @@ class ForecastingModel(
         Raises
         ------
         TypeError, ValueError
-            If the loss does not suit the targets, or an argument contradicts the dataset.
+            If the loss does not suit the targets, or an argument is unknown or contradicts the
+            dataset.
         """
         caller = cls.__name__
+        check_arguments(cls, kwargs)
         if not isinstance(dataset, TimeSeriesDataSet):
             raise TypeError(
                 f"{caller}: dataset must be a TimeSeriesDataSet, got {type(dataset).__name__}; "
                 f"make one from the table first."
             )
+        loss = resolve_loss(dataset, kwargs.pop("loss", None), caller)
+        check_losses(loss, dataset, caller)
         check_transformations(dataset, caller)
         check_centers(dataset, caller)
         check_sample_construction(dataset, caller)
-        loss = resolve_loss(dataset, kwargs.pop("loss", None), caller)
-        check_losses(loss, dataset, caller)
         normalizers = target_normalizers(dataset.target_normalizer)
         output_sizes = [
             loss_output_size(metric, normalizer)
@@ -181,7 +185,8 @@ class ForecastingModel(
         batch_size : int, default 64
             Number of series to forecast at a time.
         trainer_kwargs : dict, optional
-            Arguments of the Lightning ``Trainer``, for example ``{"accelerator": "cpu"}``.
+            Arguments of a Lightning ``Trainer`` that is to predict, for example ``{"precision":
+            "bf16-mixed"}``. Default: no Trainer, which is faster; the model stays on its device.
 
         Returns
         -------
@@ -191,7 +196,8 @@ class ForecastingModel(
             ``max_prediction_length``; for several targets ``target``, with one row for each;
             ``prediction``, the point forecast in the unit of the data, or the most probable label
             of a categorical target; for a loss with several quantiles one column for each, such as
-            ``q0.1``; and for a categorical target the probability of each label, as ``p_label``.
+            ``q0.1``, which do not cross; and for a categorical target the probability of each
+            label, as ``p_label``.
 
         Raises
         ------
@@ -199,7 +205,7 @@ class ForecastingModel(
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
             wrong type; if a value that is read is empty or infinite; if a label or series is
             unknown that the model has to know; if a series is too short; if a time index is
-            missing or duplicated; or if a known variable has no value.
+            missing or duplicated; if a known variable has no value; or if a forecast is not finite.
         """
         return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
 

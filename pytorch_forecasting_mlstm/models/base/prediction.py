@@ -8,6 +8,7 @@ import logging
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
+from .inference import inference_view
 from .padding import valid_steps
 
 __all__ = ["Output", "PredictionMixin"]
@@ -118,7 +120,7 @@ class PredictionMixin(BaseModel):
         callbacks = [*to_list(trainer_kwargs.pop("callbacks", None) or []), collector]
         with _silence_device_logs():
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
-            trainer.predict(self, data, return_predictions=False)
+            trainer.predict(inference_view(self), data, return_predictions=False)
         return collector.result
 
 
@@ -331,15 +333,25 @@ def _sort(value: Any, order: Tensor) -> Any:
     return value.iloc[order.numpy()].reset_index(drop=True) if value is not None else None
 
 
+#: Whether this thread or task predicts.
+_is_predicting = ContextVar("_is_predicting", default=False)
+
+
+def _keep_record(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or not _is_predicting.get()
+
+
+# A filter of a logger does not see the records of its children, so each of them needs it.
+for _name in ("lightning.pytorch", "pytorch_lightning"):
+    for _module in ("", ".utilities.rank_zero"):
+        logging.getLogger(_name + _module).addFilter(_keep_record)
+
+
 @contextmanager
 def _silence_device_logs() -> Iterator[None]:
-    """Keep Lightning from logging the available devices at every call."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "pytorch_lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(max(logging.WARNING, logger.level))
+    """Keep Lightning from logging the available devices at every call, in this thread alone."""
+    token = _is_predicting.set(True)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        _is_predicting.reset(token)

@@ -19,7 +19,7 @@ from .defaults import (
     resolve_moving_averages,
     resolve_patch_length,
 )
-from .interpretation import Interpretation, interpret
+from .interpretation import Interpretation, check_arguments, interpret
 from .interpretation_plot import plot_interpretation
 from .sign_flip import check_flip_supported, find_asymmetric_metric, sample_flip_mask
 from .submodules import Features
@@ -81,8 +81,8 @@ class mLSTMTime(ForecastingModel):
         of the training period; set it to False if series have a direction, such as growth or
         saturation. This requires that the model reads nothing but the history of the targets, and
         that the loss treats both signs alike: MAE, MASE, RMSE of a target without transformation,
-        and weighted sums of these. Default: True if that is so and ``max_encoder_length`` is at
-        least 64.
+        weighted sums of these, and losses of ``torch.nn``. Default: True if that is so and
+        ``max_encoder_length`` is at least 64.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
@@ -107,9 +107,10 @@ class mLSTMTime(ForecastingModel):
         Categorical variables whose class 0 is embedded as zeros.
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
-    loss : Metric, optional
-        Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``. The
-        model works on a copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
+    loss : Metric or nn.Module, optional
+        Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
+        ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
+        copy. Default: MAE; in :meth:`from_dataset` CrossEntropy for a categorical
         target, and MultiLoss for several targets.
     logging_metrics : list of Metric, optional
         Metrics of the point forecast to log in training and validation, also copied. Default: none.
@@ -327,7 +328,7 @@ class mLSTMTime(ForecastingModel):
             return self.transform_output(outputs, scales)
         return self.transform_output(outputs[0], scales[0])
 
-    def interpret_output(self, x: dict[str, Any]) -> Interpretation:
+    def interpret_output(self, x: dict[str, Any], **unsupported: Any) -> Interpretation:
         """Decompose the forecast of a batch, and show what it reads from the memory.
 
         Parameters
@@ -335,6 +336,8 @@ class mLSTMTime(ForecastingModel):
         x : dict
             Batch of a dataset, or ``x`` of ``predict(..., mode="raw", return_x=True)``, on the
             device of the model.
+        **unsupported
+            Other models take options such as ``reduction`` here; this one rejects them.
 
         Returns
         -------
@@ -345,8 +348,9 @@ class mLSTMTime(ForecastingModel):
 
         Raises
         ------
-        ValueError
-            If history or horizon is longer than the model was made for.
+        TypeError, ValueError
+            If x is not the inputs of a batch, or history or horizon is longer than the model was
+            made for.
 
         Examples
         --------
@@ -364,6 +368,7 @@ class mLSTMTime(ForecastingModel):
         >>> interpretation.memory.shape, interpretation.read_weights.shape
         (torch.Size([4, 5, 1]), torch.Size([4, 1, 4, 5, 35]))
         """
+        check_arguments(x, unsupported)
         return interpret(self, x)
 
     def plot_interpretation(

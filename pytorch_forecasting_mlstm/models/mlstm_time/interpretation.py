@@ -7,10 +7,11 @@ from pytorch_forecasting.metrics import MultiLoss
 from torch import Tensor
 
 from ..base.checks.dataset import check_batch
+from ..base.inference import inference_view
 from ._network import mLSTMTimeNetwork
 from .adapter import network_inputs
 
-__all__ = ["Interpretation", "interpret"]
+__all__ = ["Interpretation", "check_arguments", "interpret"]
 
 PerTarget = Tensor | list[Tensor]  # a list for several targets, as in the model's prediction
 
@@ -58,19 +59,27 @@ class Interpretation(NamedTuple):
     history: int
 
 
+def check_arguments(x: Any, unsupported: dict[str, Any]) -> None:
+    """Raise unless ``interpret_output`` gets the inputs of a batch, and nothing else."""
+    if isinstance(x, dict) and not unsupported:
+        return
+    got = [type(x).__name__, *(f"{name}={value!r}" for name, value in unsupported.items())]
+    raise TypeError(
+        f"mLSTMTime.interpret_output: takes the inputs of a batch and nothing else, got "
+        f"{', '.join(got)}; pass x of predict(..., mode='raw', return_x=True), and reduce the "
+        f"result yourself: it holds every sample, interpretation.time_scales.mean(0) for example."
+    )
+
+
 @torch.no_grad()
 def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     """Decompose the forecast of a batch, see :meth:`mLSTMTime.interpret_output`."""
     check_batch(model, x)
+    model = inference_view(model)
     network: mLSTMTimeNetwork = model.network
-    training = model.training
-    model.eval()
-    try:
-        parts, memory = network.decompose(network_inputs(x))
-        prediction = model.rescale_forecasts([part.add_up() for part in parts])
-        weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
-    finally:
-        model.train(training)
+    parts, memory = network.decompose(network_inputs(x))
+    prediction = model.rescale_forecasts([part.add_up() for part in parts])
+    weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
 
     horizon = x["decoder_cont"].shape[1]
     by_target: list[tuple[Tensor, ...]] = [

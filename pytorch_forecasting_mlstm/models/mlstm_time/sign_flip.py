@@ -9,9 +9,14 @@ from typing import Any
 
 import torch
 from pytorch_forecasting.metrics import MAE, MASE, RMSE
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base.losses.link import component_metrics, per_target_losses, target_normalizers
+from ..base.losses.nn_loss import NNLoss
+
+#: Losses that treat both signs alike, and whose best forecast is the median, or another center.
+_MEDIAN = (MAE, MASE, nn.L1Loss)
+_MEAN = (RMSE, nn.HuberLoss, nn.MSELoss, nn.SmoothL1Loss)
 
 __all__ = ["check_flip_supported", "find_asymmetric_metric", "sample_flip_mask"]
 
@@ -25,9 +30,10 @@ def find_asymmetric_metric(loss: Any, output_transformer: Any) -> Any:
     losses, normalizers = per_target_losses(loss), target_normalizers(output_transformer)
     for part, normalizer in zip(losses, normalizers, strict=False):
         transformed = getattr(normalizer, "transformation", None)
-        symmetric = (MAE, MASE) if transformed else (MAE, MASE, RMSE)
+        symmetric = _MEDIAN if transformed else _MEDIAN + _MEAN
         for metric in component_metrics(part):
-            if type(metric) not in symmetric:  # a subclass may be anything
+            # a subclass may be anything
+            if type(metric.nn_loss if isinstance(metric, NNLoss) else metric) not in symmetric:
                 return metric
     return None
 

@@ -2,11 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from .ops.autocast import has_autocast
 from .ops.types import Inputs, mLSTMState
 
-__all__ = ["check_input", "check_recurrence_inputs"]
+__all__ = ["check_input", "check_recurrence_inputs", "check_state_tuple"]
 
 _AUTOCAST_DTYPES = {torch.float32, torch.bfloat16, torch.float16}
 
@@ -16,6 +17,11 @@ def check_input(
 ) -> None:
     """Raise unless ``x`` is (*dims, input_size), with the device and dtype of ``weight``."""
     layout = f"({', '.join(dims)}, {input_size})"
+    if isinstance(x, PackedSequence):
+        raise TypeError(
+            f"{caller}: x must be a tensor of shape {layout}, got a PackedSequence; unpack it with "
+            f"torch.nn.utils.rnn.pad_packed_sequence, and pass mask=, True at the valid steps."
+        )
     if not isinstance(x, Tensor):
         raise TypeError(f"{caller}: x must be a tensor of shape {layout}, got {type(x).__name__}.")
     if x.dim() != len(dims) + 1 or x.shape[-1] != input_size:
@@ -31,6 +37,21 @@ def check_input(
         raise TypeError(
             f"{caller}: x must be {weight.dtype} like the weights, got {x.dtype}; "
             f"convert it with .to({weight.dtype})."
+        )
+
+
+def check_state_tuple(caller: str, state: object) -> None:
+    """Raise unless ``state`` is a tuple or list of three."""
+    if not isinstance(state, tuple | list):
+        raise TypeError(
+            f"{caller}: state must be a tuple of three tensors (h, c, n) or None, got "
+            f"{type(state).__name__}."
+        )
+    if len(state) != 3:
+        raise TypeError(
+            f"{caller}: state must have three tensors (h, c, n), got {len(state)}; n is the "
+            f"normalizer, which a state (h, c) of nn.LSTM does not have. Start with None, or with "
+            f"init_hidden(batch_size)."
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...._validation import check_bool, check_int, check_tensor
 from .cell import mLSTMCell
 from .functional import mlstm_chunkwise, mlstm_read_weights, mLSTMState
-from .input_check import check_input
+from .input_check import check_input, check_state_tuple
 from .ops.autograd import gated, gated_compiled
 from .ops.chunks import default_chunk_size
 from .ops.dispatch import select_gated
@@ -291,10 +291,7 @@ class mLSTMLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         if state is None:
             return self.init_hidden(batch_size)
-        if not isinstance(state, tuple | list) or len(state) != 3:
-            raise TypeError(
-                f"mLSTMLayer: state must be a tuple (h, c, n) or None, got {type(state).__name__}."
-            )
+        check_state_tuple("mLSTMLayer", state)
         cell = self.cells[0]
         unit = (self.num_layers, batch_size, self.hidden_size)
         shapes = (unit, (self.num_layers, *cell.memory_shape(batch_size)), unit)

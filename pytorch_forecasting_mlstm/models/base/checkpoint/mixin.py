@@ -11,6 +11,7 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
+from ..arguments import argument_names
 from ..errors import prefix_errors
 from .archive import Archive, device_of, first_line, read_archive
 from .errors import CheckpointError
@@ -217,7 +218,7 @@ class SafeCheckpointMixin(BaseModel):
         weights : dict of str to Tensor
             Weights in the file.
         """
-        names = _argument_names(cls)
+        names = argument_names(cls)
         unknown = [name for name in hparams if name not in names]
         if unknown:
             raise ValueError(
@@ -293,15 +294,6 @@ def _strip_checkpoint(cls: type[SafeCheckpointMixin], checkpoint: dict[str, Any]
     torch.save(stripped, file)
     file.seek(0)
     return file
-
-
-def _argument_names(cls: type) -> set[str]:
-    """Return the arguments of a class and of its bases up to ``BaseModel``."""
-    names: set[str] = set()
-    for base in cls.__mro__[: cls.__mro__.index(BaseModel) + 1]:
-        if "__init__" in vars(base):
-            names |= set(inspect.signature(vars(base)["__init__"]).parameters)
-    return names - {"self", "args", "kwargs"}
 
 
 def _is_double(weights: dict[str, Tensor]) -> bool:

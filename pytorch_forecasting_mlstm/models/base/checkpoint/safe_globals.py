@@ -22,6 +22,8 @@ from torch.serialization import get_safe_globals
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities import data as reductions
 
+from ..losses.nn_loss import NNLoss
+
 __all__ = ["is_default_global", "qualified_name", "safe_globals"]
 
 #: Functions that transformations and losses are made of: each maps tensors to a tensor.
@@ -31,8 +33,9 @@ _TORCH_FUNCTIONS = (
 )
 _FUNCTIONALS = "elu gelu leaky_relu logsigmoid relu sigmoid silu softplus softsign tanh"
 _MODULES = (
-    "Dropout ELU GELU Identity LayerNorm LeakyReLU Linear ModuleDict ModuleList ParameterDict "
-    "ParameterList PReLU ReLU Sequential Sigmoid SiLU Softplus Tanh"
+    "Dropout ELU GELU HuberLoss Identity L1Loss LayerNorm LeakyReLU Linear ModuleDict ModuleList "
+    "MSELoss ParameterDict ParameterList PReLU ReLU Sequential Sigmoid SiLU SmoothL1Loss Softplus "
+    "Tanh"
 )
 _TRANSFORMS = (
     "AbsTransform AffineTransform ComposeTransform ExpTransform PowerTransform SigmoidTransform "
@@ -75,6 +78,7 @@ def _default_globals() -> dict[str, Any]:
         *_classes(torchmetrics.classification, torchmetrics.Metric),
         *_classes(torchmetrics.aggregation, torchmetrics.Metric),
         torchmetrics.MetricCollection,
+        NNLoss,
         *_classes(encoders, BaseEstimator, "pytorch_forecasting."),
         *_classes(encoders, distributions.Transform, "pytorch_forecasting."),
         *(getattr(nn, name) for name in _MODULES.split()),

@@ -9,6 +9,7 @@ from pytorch_forecasting import EncoderNormalizer, NaNLabelEncoder, TimeSeriesDa
 from pytorch_forecasting.utils import to_list
 
 from ....data import BatchedTimeSeriesDataSet
+from ....data.table_checks import check_duplicates, check_index
 from ..errors import UPSTREAM_ERRORS
 from ..forecast.schema import is_real
 from ..losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
@@ -21,6 +22,12 @@ __all__ = [
     "require_batch",
 ]
 
+#: What the model reads of a batch of a TimeSeriesDataSet.
+_BATCH_KEYS = (
+    *(f"{part}_{kind}" for part in ("encoder", "decoder") for kind in ("cat", "cont", "lengths")),
+    "encoder_target",
+    "target_scale",
+)
 _HINT = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, ...)"
 
 
@@ -153,11 +160,13 @@ def check_batch(model: Any, x: dict[str, Any]) -> None:
 
 def require_batch(x: Any, caller: str) -> None:
     """Raise unless x is the inputs of a batch, as a loader of a dataset yields them."""
-    if not isinstance(x, dict) or "decoder_lengths" not in x:
+    missing = [key for key in _BATCH_KEYS if not isinstance(x, dict) or key not in x]
+    if missing:
         raise TypeError(
             f"{caller}: a batch must come from a loader of a TimeSeriesDataSet, got "
             f"{sorted(x) if isinstance(x, dict) else type(x).__name__}; pass "
-            f"dataset.to_dataloader(batch_size=64) instead of the dataset."
+            f"dataset.to_dataloader(batch_size=64) instead of the dataset, or of the data module "
+            f"and the TimeSeries of pytorch-forecasting's v2, which this model does not support."
         )
 
 
@@ -239,6 +248,18 @@ def _check_frame(data: pd.DataFrame, parameters: dict[str, Any], caller: str) ->
         )
     if data.empty:
         raise ValueError(f"{caller}: the table to predict must have rows, got none; add some.")
+    check_index(data, f"{caller}: the table to predict")
+    check_duplicates(
+        data, to_list(parameters["group_ids"]), time, f"{caller}: the table to predict"
+    )
+    for name in targets:
+        empty = int(data[name].isna().sum())
+        if empty:
+            raise ValueError(
+                f"{caller}: the table to predict must have a value of target {name!r} in every "
+                f"row, got {empty} rows without one; to forecast these rows, pass the others to "
+                f"forecast(), and what is known of these as future=."
+            )
     if not types.is_integer_dtype(data[time]):
         raise TypeError(
             f"{caller}: column {time!r} of the table to predict must hold integers, got "

@@ -56,7 +56,8 @@ _REQUIREMENTS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
         (None, "log1p", "softplus", "relu", "count"),
         False,
     ),
-    (LogNormalDistributionLoss, ("log", "log1p"), None),
+    # not "log1p": pytorch-forecasting forecasts y + 1 with it
+    (LogNormalDistributionLoss, ("log",), None),
     (BetaDistributionLoss, ("logit",), True),
 )
 #: Losses that average over a batch, or treat a forecast as one vector: they have no loss per step.
@@ -69,7 +70,17 @@ _TRANSFORMED_DISTRIBUTIONS = (
     MultivariateNormalDistributionLoss,
     MQF2DistributionLoss,
 )
-_NONNEGATIVE_LOSSES = (LogNormalDistributionLoss, PoissonLoss, TweedieLoss)
+_NONNEGATIVE_LOSSES = (PoissonLoss, TweedieLoss)
+#: Losses for values that others do not support.
+_ALTERNATIVES: dict[type, str] = {
+    LogNormalDistributionLoss: (
+        "TweedieLoss() for amounts with zeros, or QuantileLoss() for an interval"
+    ),
+    BetaDistributionLoss: "QuantileLoss() or MAE()",
+    NegativeBinomialDistributionLoss: "QuantileLoss(), or PoissonLoss() for amounts from 0 on",
+    PoissonLoss: "QuantileLoss() or MAE()",
+    TweedieLoss: "QuantileLoss() or MAE()",
+}
 
 
 def _raise_unsupported(loss: Any, problem: str, hint: str) -> NoReturn:
@@ -248,7 +259,8 @@ def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None
     if shortest == longest:
         return
     padding = torch.zeros(())  # pytorch-forecasting pads short horizons with 0
-    if isinstance(loss, _WITHOUT_STEPS) or not _in_support(loss, normalizer, padding):
+    clamped = isinstance(loss, LogNormalDistributionLoss | BetaDistributionLoss)
+    if isinstance(loss, _WITHOUT_STEPS) or not (clamped or _in_support(loss, normalizer, padding)):
         _raise_unsupported(
             loss,
             f"cannot leave out the padding of short horizons, got a dataset with "
@@ -265,8 +277,10 @@ def _check_values(loss: Any, normalizer: Any, name: str, values: Tensor) -> None
         _raise_unsupported(
             loss,
             f"does not support the values of target {name!r}, such as {unsupported[0].item():g} "
-            f"({len(unsupported)} of {len(values)})",
-            "pass another loss, or make the dataset with another target_normalizer",
+            f"({len(unsupported)} of {len(values)} rows)",
+            f"pass {_ALTERNATIVES[type(loss)]}"
+            if type(loss) in _ALTERNATIVES
+            else "pass another loss, or make the dataset with another target_normalizer",
         )
 
 
@@ -282,11 +296,17 @@ def _check_fill_value(loss: Any, normalizer: Any, name: str, fill: float) -> Non
 
 
 def _in_support(loss: Any, normalizer: Any, values: Tensor) -> Tensor:
-    """Return a mask of the values for which the loss is meant to be finite."""
+    """Return a mask of the values that have a probability, or a finite loss.
+
+    pytorch-forecasting moves a target of 0 or 1 into the support of a log-normal or a beta
+    distribution, by 1e-12 or 1e-4. The loss is then finite, and the forecasts are useless.
+    """
     if isinstance(loss, NegativeBinomialDistributionLoss):
         return constraints.nonnegative_integer.check(values)
+    if isinstance(loss, LogNormalDistributionLoss):
+        return constraints.positive.check(values)
     if isinstance(loss, BetaDistributionLoss):
-        return constraints.unit_interval.check(values)
+        return (values > 0) & (values < 1)
     if isinstance(loss, _NONNEGATIVE_LOSSES):
         return constraints.nonnegative.check(values)
     transformation = getattr(normalizer, "transformation", None)

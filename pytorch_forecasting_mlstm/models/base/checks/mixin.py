@@ -55,6 +55,16 @@ class InputValidationMixin(BaseModel):
             check_finite(self, x, None if self.predicting else y)
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
+    def check_inputs(self, x: dict[str, Any]) -> None:
+        """Check what the network reads of a batch for numbers that are not finite.
+
+        Parameters
+        ----------
+        x : dict
+            Batch of a dataset.
+        """
+        check_finite(self, x)
+
     def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Predict, also in cases where ``BaseModel.predict`` fails.
 

@@ -17,6 +17,10 @@ __all__ = ["check_centers", "check_finite", "check_transformations", "target_fil
 _TABLE_HINT = "correct the table, or what was changed after the dataset was made from it"
 _SCALER_HINT = "correct the table, or give the dataset another scaler for it"
 _NORMALIZER_HINT = "make the dataset with another target_normalizer"
+_GROUP_HINT = (
+    "a GroupNormalizer needs at least two rows of each group: drop groups with fewer, or make the "
+    "dataset with another target_normalizer"
+)
 
 
 class _BatchValues(NamedTuple):
@@ -217,7 +221,8 @@ def _checked_values(
             yield _BatchValues(label, scale[:, :1], *first_step, _NORMALIZER_HINT)
             label = f"scale and 1 / scale of target {name!r}"
             values = scale[:, 1:].reciprocal() + scale[:, 1:]
-            yield _BatchValues(label, values, *first_step, _NORMALIZER_HINT)
+            hint = _GROUP_HINT if isinstance(normalizer, GroupNormalizer) else _NORMALIZER_HINT
+            yield _BatchValues(label, values, *first_step, hint)
     history_reals = {name for name in hparams.time_varying_reals_encoder if name not in names}
     horizon_reals = {*hparams.time_varying_reals_decoder, *hparams.static_reals}
     for key, steps, read in (

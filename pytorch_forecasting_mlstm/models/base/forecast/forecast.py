@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
 from ..errors import UPSTREAM_ERRORS
+from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
+from .columns import check_columns_finite, column_names, quantile_levels, read_columns
 from .rows import History, build_future_rows, select_history
 from .schema import Schema
 
@@ -53,9 +53,8 @@ def forecast(
         )
     check_int(caller, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
-    trainer_kwargs = {**_TRAINER_KWARGS, **(trainer_kwargs or {})}
     schema = Schema.from_parameters(parameters, caller)
-    levels = [_quantile_levels(loss) for loss in primary_metrics(model.loss)]
+    levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
     future_rows = build_future_rows(schema, history, future)
@@ -69,21 +68,40 @@ def forecast(
             f"{caller}: no dataset can be made from data: {error}; correct or leave out such rows, "
             f"or train with other lags, scalers or another target_normalizer."
         ) from error
-    raw = model.predict(
-        dataset,
-        mode=("raw", "prediction"),
-        batch_size=batch_size,
-        trainer_kwargs=trainer_kwargs,
-    )
-    if any(len(part) < len(dataset) for part in to_list(raw)):
-        raise ValueError(
-            f"{caller}: trainer_kwargs must let the trainer see all {len(dataset)} series, got "
-            f"{trainer_kwargs}; leave out limit_predict_batches and fast_dev_run."
-        )
+    if trainer_kwargs is None:
+        outputs = predict_outputs(model, dataset.to_dataloader(train=False, batch_size=batch_size))
+    else:
+        outputs = _predict_with_trainer(model, dataset, batch_size, trainer_kwargs)
     windows = _window_of_series(schema, dataset, history)
-    columns = _read_columns(model, to_list(raw), levels, batch_size)
+    columns = read_columns(model, outputs, levels, batch_size)
     by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
+    check_columns_finite(schema, history, by_series, model.loss)
     return _to_long_frame(schema, history, by_series)
+
+
+def _predict_with_trainer(
+    model: Any,
+    dataset: BatchedTimeSeriesDataSet,
+    batch_size: int,
+    trainer_kwargs: dict[str, Any],
+) -> list[Tensor]:
+    """Compute the output of the network for all windows, with a Trainer of the user's choice."""
+    trainer_kwargs = {**_TRAINER_KWARGS, **trainer_kwargs}
+    outputs = to_list(
+        model.predict(
+            dataset,
+            mode=("raw", "prediction"),
+            batch_size=batch_size,
+            trainer_kwargs=trainer_kwargs,
+        )
+    )
+    if any(len(part) < len(dataset) for part in outputs):
+        raise ValueError(
+            f"{type(model).__name__}.forecast: trainer_kwargs must let the trainer see all "
+            f"{len(dataset)} series, got {trainer_kwargs}; leave out limit_predict_batches "
+            f"and fast_dev_run."
+        )
+    return outputs
 
 
 def _to_long_frame(
@@ -106,26 +124,12 @@ def _to_long_frame(
     return pd.concat(tables, ignore_index=True).iloc[order].reset_index(drop=True)
 
 
-def _quantile_levels(loss: Any) -> list[float]:
-    """Return the quantiles that a loss makes, if there is more than one."""
-    levels = list(getattr(loss, "quantiles", None) or [])
-    return levels if len(levels) > 1 else []
-
-
-def _column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
-    """Name the columns of a target, in addition to its point forecast."""
-    if isinstance(loss, CrossEntropy):
-        return [f"p_{label}" for label in normalizer.classes_vector_]
-    short = [f"q{level:g}" for level in levels]
-    return short if len(set(short)) == len(short) else [f"q{float(level)!r}" for level in levels]
-
-
 def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
     reserved = {"step", "prediction"}
     reserved |= {"target"} if len(schema.targets) > 1 else set()
     metrics, normalizers = primary_metrics(model.loss), target_normalizers(model.output_transformer)
     for metric, normalizer, target_levels in zip(metrics, normalizers, levels, strict=True):
-        reserved.update(_column_names(metric, normalizer, target_levels))
+        reserved.update(column_names(metric, normalizer, target_levels))
     duplicates = sorted(reserved.intersection([*schema.groups, schema.time]))
     if duplicates:
         raise ValueError(
@@ -145,33 +149,3 @@ def _window_of_series(
     windows = dataset.data["groups"][first_rows].tolist()
     number = {tuple(code): window for window, code in enumerate(windows)}
     return np.array([number[tuple(code)] for code in np.stack(codes, axis=1).tolist()])
-
-
-@torch.no_grad()
-def _read_columns(
-    model: Any, raw: list[Tensor], levels: list[list[float]], batch_size: int
-) -> list[dict[str, np.ndarray]]:
-    """Compute the columns (windows, steps) of each target from the output of the network."""
-    points, quantiles = [], []
-    several = isinstance(model.loss, MultiLoss)
-    for batch in zip(*(part.to(model.device).split(batch_size) for part in raw), strict=True):
-        out = {"prediction": list(batch) if several else batch[0]}
-        points.append([part.cpu() for part in to_list(model.to_prediction(out))])
-        if any(levels):
-            quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
-    columns = []
-    for target, (metric, normalizer) in enumerate(
-        zip(primary_metrics(model.loss), target_normalizers(model.output_transformer), strict=True)
-    ):
-        prediction = torch.cat([part[target] for part in points]).numpy()
-        named, parts = {"prediction": prediction}, None
-        if isinstance(metric, CrossEntropy):
-            named["prediction"] = normalizer.inverse_transform(prediction)
-            parts = raw[target].softmax(-1).cpu()
-        elif levels[target]:
-            parts = torch.cat([part[target] for part in quantiles])
-        if parts is not None:
-            names = _column_names(metric, normalizer, levels[target])
-            named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
-        columns.append(named)
-    return columns

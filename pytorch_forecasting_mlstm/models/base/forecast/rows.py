@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .schema import Schema, and_more, format_series, format_times
+from ...._messages import and_more, format_series, format_times
+from .schema import Schema
 
 __all__ = ["History", "build_future_rows", "select_history"]
 

@@ -10,9 +10,11 @@ from pandas.api import types
 from pytorch_forecasting.data import GroupNormalizer, MultiNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 
+from ...._messages import and_more, format_series, format_times
+from ....data.table_checks import check_duplicates
 from ..losses.link import target_normalizers
 
-__all__ = ["Schema", "and_more", "format_series", "format_times", "is_real"]
+__all__ = ["Schema", "is_real"]
 
 _MAX_TIME = 2**53  # pytorch-forecasting takes differences of time indices as 64-bit floats
 
@@ -202,15 +204,7 @@ class Schema:
                 f"another start."
             )
         table[self.time] = table[self.time].astype("int64")
-        keys = [*self.groups, self.time]
-        duplicated = table.duplicated(keys)
-        if duplicated.any():
-            *key, step = table.loc[duplicated, keys].iloc[0]
-            raise ValueError(
-                f"{self.caller}: {argument} must have one row per series and time index, got "
-                f"several for {format_series(self.groups, key)} at {self.time}={step}"
-                f"{and_more(int(duplicated.sum()) - 1, 'such rows')}; add up or drop these rows."
-            )
+        check_duplicates(table, self.groups, self.time, f"{self.caller}: {argument}")
         return table
 
     def number_series(self, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple]]:
@@ -280,36 +274,6 @@ class Schema:
                     f"at {self.time}={format_times(table.loc[in_series, self.time])}"
                     f"{and_more(others)}; {hint}."
                 )
-
-
-def format_series(groups: list[str], key: Iterable[Any]) -> str:
-    """Format the name of a series for an error message.
-
-    >>> format_series(["store", "item"], ("north", 7))
-    "store='north', item=7"
-    """
-    return ", ".join(f"{name}={value!r}" for name, value in zip(groups, key, strict=True))
-
-
-def format_times(times: Iterable[int]) -> str:
-    """Format time indices for an error message.
-
-    >>> format_times([3, 4, 5]), format_times([7]), format_times([1, 3]), format_times(range(2**62))
-    ('3 to 5', '7', '1, 3', '0 to 4611686018427387903')
-    """
-    times = times if isinstance(times, range) else sorted(map(int, times))  # may be long
-    if len(times) > 2 and times[-1] - times[0] == len(times) - 1:
-        return f"{times[0]} to {times[-1]}"
-    return ", ".join(map(str, times[:5])) + (", ..." if len(times) > 5 else "")
-
-
-def and_more(count: int, what: str = "series") -> str:
-    """Format the number of further cases for an error message.
-
-    >>> and_more(0), and_more(2)
-    ('', ' (and 2 more series)')
-    """
-    return f" (and {count} more {what})" if count else ""
 
 
 def is_real(values: pd.Series) -> bool:

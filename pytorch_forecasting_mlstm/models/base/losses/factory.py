@@ -24,6 +24,7 @@ from torchmetrics import Metric
 
 from ..link import Link
 from .link import component_metrics, link_of, target_normalizers
+from .nn_loss import is_nn_loss, wrap_nn_loss
 
 __all__ = ["clone_loss", "clone_logging_metrics", "resolve_loss"]
 
@@ -87,8 +88,9 @@ def resolve_loss(dataset: TimeSeriesDataSet, loss: Any, caller: str) -> Any:
 def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
     """Copy a loss without its accumulated state, so that no two models share one.
 
-    Metrics of torchmetrics are wrapped, as in pytorch-forecasting. The parts of a composite loss
-    become submodules: pytorch-forecasting keeps them in a list, where torch finds no weights
+    Metrics of torchmetrics are wrapped, as in pytorch-forecasting, and losses of ``torch.nn`` by
+    :class:`NNLoss`. The parts of a composite loss become submodules: pytorch-forecasting keeps
+    them in a list, where torch finds no weights
     to train, save or move.
 
     Parameters
@@ -102,11 +104,14 @@ def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
     """
     if isinstance(loss, list | tuple):
         return [clone_loss(part, caller, argument) for part in loss]
+    if is_nn_loss(loss):
+        return wrap_nn_loss(loss, caller)
     if not isinstance(loss, Metric):
         example = "MAE()" if argument == "loss" else "[MAE(), SMAPE()]"
         raise TypeError(
-            f"{caller}: {argument} must be a metric of pytorch_forecasting or torchmetrics, or a "
-            f"list of these, got {loss!r}; pass, for example, {argument}={example}."
+            f"{caller}: {argument} must be a metric of pytorch_forecasting or torchmetrics, a loss "
+            f"of torch.nn, or a list of these, got {loss!r}; pass, for example, "
+            f"{argument}={example}."
         )
     copy: Any
     try:

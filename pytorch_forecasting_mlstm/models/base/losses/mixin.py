@@ -15,7 +15,13 @@ from .gradients import (
     zero_nan_gradients,
 )
 from .link import primary_metrics, target_normalizers
-from .output import exit_inference_mode, pack_targets, point_forecast, rescale
+from .output import (
+    exit_inference_mode,
+    pack_targets,
+    point_forecast,
+    quantile_forecast,
+    rescale,
+)
 
 __all__ = ["LossMixin"]
 
@@ -158,7 +164,8 @@ class LossMixin(BaseModel):
     def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the quantiles of an output of the network.
 
-        This works like the method of pytorch-forecasting, and also in inference mode.
+        This works like the method of pytorch-forecasting, also in inference mode. Levels other
+        than those of a quantile loss are interpolated; pytorch-forecasting ignores them.
 
         Parameters
         ----------
@@ -167,15 +174,34 @@ class LossMixin(BaseModel):
         use_metric : bool, default True
             Whether the loss makes the quantiles; if not, they are those of all numbers.
         **kwargs
-            Arguments of the loss's ``to_quantiles``, such as ``quantiles``.
+            ``quantiles``, the levels, by default those of the loss; and other arguments of the
+            loss's ``to_quantiles``, such as ``n_samples``.
 
         Returns
         -------
         Tensor or list of Tensor
             Quantiles (B, steps, quantiles), for each target.
+
+        Raises
+        ------
+        ValueError
+            If ``quantiles`` are not between 0 and 1, or beyond those that a quantile loss was
+            trained on, or if the loss forecasts a point.
         """
         out = {"prediction": out["prediction"]}
-        with explain_nonfinite_output(type(self).__name__):
+        caller = type(self).__name__
+        if use_metric and kwargs.get("quantiles") is not None:
+            with explain_nonfinite_output(caller):
+                forecasts = [
+                    exit_inference_mode(
+                        metric, quantile_forecast, metric, prediction, caller=caller, **kwargs
+                    )
+                    for metric, prediction in zip(
+                        primary_metrics(self.loss), to_list(out["prediction"]), strict=True
+                    )
+                ]
+            return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
+        with explain_nonfinite_output(caller):
             return exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From the output of the network to forecasts in the scale of the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from pytorch_forecasting.metrics import (
     LogNormalDistributionLoss,
     NegativeBinomialDistributionLoss,
     NormalDistributionLoss,
+    PoissonLoss,
     QuantileLoss,
 )
 from torch import Tensor
@@ -23,6 +24,7 @@ __all__ = [
     "exit_inference_mode",
     "pack_targets",
     "point_forecast",
+    "quantile_forecast",
     "rescale",
     "set_transformations",
 ]
@@ -119,6 +121,71 @@ def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
         return loss.to_prediction(prediction, **kwargs)
     except TypeError:  # as in pytorch-forecasting: not every loss takes all arguments
         return loss.to_prediction(prediction)
+
+
+def quantile_forecast(
+    loss: Any, prediction: Tensor, quantiles: Sequence[float], caller: str, **kwargs: Any
+) -> Tensor:
+    """Return the given quantiles of one target, whichever the loss was made with.
+
+    A distribution has all quantiles. Those of a quantile loss are interpolated linearly between the
+    levels that it was trained on.
+
+    Parameters
+    ----------
+    loss : Metric
+        Primary metric of the target.
+    prediction : Tensor
+        What the loss expects, (B, steps, output_size).
+    quantiles : sequence of float
+        Levels between 0 and 1.
+    caller : str
+        Name to begin the message with.
+    **kwargs
+        Arguments of a distribution's ``to_quantiles``, such as ``n_samples``.
+
+    Returns
+    -------
+    Tensor
+        Quantiles (B, steps, len(quantiles)).
+
+    Raises
+    ------
+    ValueError
+        If a level is not between 0 and 1, or outside of those that the loss was trained on, or if
+        the loss makes no quantiles.
+    """
+    levels = [float(level) for level in quantiles]
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(
+            f"{caller}: quantiles must be levels between 0 and 1, got {levels}; for example [0.1, "
+            f"0.9]."
+        )
+    if isinstance(loss, DistributionLoss | PoissonLoss):
+        return loss.to_quantiles(prediction, quantiles=levels, **kwargs)
+    if not isinstance(loss, QuantileLoss):
+        raise ValueError(
+            f"{caller}: quantiles need a QuantileLoss or a distribution, got a model with "
+            f"{type(loss).__name__}, which forecasts a point; train with "
+            f"loss=QuantileLoss({levels})."
+        )
+    order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
+    trained = [float(loss.quantiles[index]) for index in order]
+    if not trained[0] <= min(levels) <= max(levels) <= trained[-1]:
+        raise ValueError(
+            f"{caller}: quantiles must be between the lowest and the highest that the model was "
+            f"trained with, {trained[0]:g} and {trained[-1]:g}, got {levels}; train with a "
+            f"QuantileLoss of these."
+        )
+    known = prediction[..., order].sort(-1).values  # quantiles of a network may cross
+    columns = []
+    for level in levels:
+        upper = next(number for number, other in enumerate(trained) if other >= level)
+        lower = max(upper - 1, 0)
+        span = trained[upper] - trained[lower]
+        share = (level - trained[lower]) / span if span else 1.0
+        columns.append(torch.lerp(known[..., lower], known[..., upper], share))
+    return torch.stack(columns, dim=-1)
 
 
 def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:

@@ -96,6 +96,8 @@ CASES: dict[str, Case] = {
     "quantiles": (lambda: QuantileLoss(QUANTILES), _Y, [3], [3]),
     "quantiles, no median": (lambda: QuantileLoss([0.9, 0.2]), _Y, [2], [2]),
     "aggregation": (lambda: AggregationMetric(MAE()), _Y, [1], [1]),
+    "Huber of torch": (lambda: nn.HuberLoss(delta=0.5), _Y, [1], [1]),
+    "torch and pytorch-forecasting": (lambda: [nn.MSELoss(), MAE()], _TWO, [1, 1], [1, 1]),
     "torchmetrics": (torchmetrics.MeanSquaredError, _Y, [1], [1]),
     "composite of torchmetrics": (
         lambda: SMAPE() + torchmetrics.MeanSquaredError(),
@@ -116,12 +118,6 @@ CASES: dict[str, Case] = {
     "multivariate normal": (lambda: MultivariateNormalDistributionLoss(rank=3), _Y, [7], [7]),
     "negative binomial": (NegativeBinomialDistributionLoss, _COUNT, [7], [2]),
     "log-normal": (LogNormalDistributionLoss, _VOLUME, [7], [2]),
-    "log-normal, log1p": (
-        LogNormalDistributionLoss,
-        with_target("volume", EncoderNormalizer(transformation="log1p")),
-        [7],
-        [2],
-    ),
     "beta": (BetaDistributionLoss, _SHARE, [7], [2]),
     "implicit quantiles": (ImplicitQuantileNetworkDistributionLoss, _Y, [7], [18]),
     "implicit quantiles of two": (

@@ -11,7 +11,7 @@ from pytorch_forecasting import MAE, QuantileLoss, TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
 from helpers.compatibility_matrix import LOSSES, Cell
-from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, configured, convert
+from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, QUIET, configured, convert
 from helpers.models import make_model, parametrize_configurations, shared_model
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
@@ -189,3 +189,22 @@ def test_plot_interpretation_shows_parts_weights_and_time_scales(loss: Any) -> N
     assert_raises_mentioning(
         lambda: model.plot_interpretation(interpretation, target=1), "target", "1"
     )
+
+
+@pytest.mark.parametrize(
+    ("argument", "options", "got"),
+    [
+        ("x", {"reduction": "sum"}, "got dict, reduction='sum'"),
+        ("output", {}, "got Output"),
+        ("output", {"reduction": "sum", "attention_prediction_horizon": 0}, "got Output, red"),
+    ],
+)
+def test_interpret_output_explains_how_it_differs_from_other_models(
+    argument: str, options: dict[str, Any], got: str
+) -> None:
+    """The transformer of pytorch-forecasting takes its output and a reduction."""
+    model = shared_model("no covariates")
+    dataset = configured("no covariates")
+    raw = model.predict(dataset, mode="raw", return_x=True, trainer_kwargs={**QUIET})
+    with pytest.raises(TypeError, match=f"^mLSTMTime.interpret_output: takes .* {got}.* reduce"):
+        model.interpret_output(getattr(raw, argument), **options)

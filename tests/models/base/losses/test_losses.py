@@ -1,9 +1,12 @@
 """Losses: their metrics, copies, defaults and output sizes, and outputs in units of the data."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from pytorch_forecasting import (
     EncoderNormalizer,
@@ -27,12 +30,16 @@ from pytorch_forecasting.metrics import (
     QuantileLoss,
     TweedieLoss,
 )
+from torch import nn
 
+from helpers.checkpoints import save
 from helpers.datasets import (
     HORIZON,
+    QUIET,
     collate,
     configured,
     make_dataset,
+    make_table,
     pick_samples,
 )
 from helpers.models import SMALL
@@ -45,7 +52,11 @@ from pytorch_forecasting_mlstm.models.base.losses.link import (
     primary_metrics,
     target_normalizers,
 )
-from pytorch_forecasting_mlstm.models.base.losses.output import rescale
+from pytorch_forecasting_mlstm.models.base.losses.output import (
+    pack_targets,
+    quantile_forecast,
+    rescale,
+)
 
 
 @pytest.mark.parametrize(
@@ -231,3 +242,105 @@ def test_clone_loss_does_not_change_the_original() -> None:
     model_copy.loss.update(torch.zeros(2, 6, 1), 3 * torch.ones(2, 6))
     assert model_copy.loss.compute() == 3
     assert model.loss.compute() == 1
+
+
+# Quantiles on request
+
+
+LEVELS = [0.25, 0.1, 0.9, 0.77]
+
+
+@pytest.mark.parametrize("trained", [[0.1, 0.5, 0.9], [0.9, 0.1], [0.02, 0.25, 0.5, 0.77, 0.98]])
+def test_other_quantiles_are_interpolated(trained: list[float]) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(trained), **SMALL)
+    own = model.predict(dataset, mode="quantiles", trainer_kwargs={**QUIET})
+    own = own.numpy()[..., np.argsort(trained)]
+    own.sort(-1)
+    actual = model.predict(
+        dataset, mode="quantiles", mode_kwargs={"quantiles": LEVELS}, trainer_kwargs={**QUIET}
+    )
+    expected = np.apply_along_axis(lambda row: np.interp(LEVELS, sorted(trained), row), -1, own)
+    assert actual.shape == (*own.shape[:2], len(LEVELS))
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_distribution_and_a_rate_have_all_quantiles() -> None:
+    loss = NormalDistributionLoss()
+    loss._transformation = None
+    parameters = torch.tensor([[[0.0, 1.0, 5.0, 2.0]]])  # center, scale, location, deviation
+    actual = quantile_forecast(loss, parameters, [0.1, 0.8], "mLSTMTime", n_samples=20_000)
+    expected = torch.distributions.Normal(5.0, 2.0).icdf(torch.tensor([0.1, 0.8]))
+    assert torch.allclose(actual.flatten(), expected, atol=0.15)  # of samples
+    rate = torch.tensor([[[2.0]]])
+    poisson = quantile_forecast(PoissonLoss(), rate, [0.1, 0.8], "mLSTMTime")
+    assert (
+        poisson.flatten().tolist()
+        == scipy.stats.poisson(float(rate.exp())).ppf([0.1, 0.8]).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "quantiles", "message"),
+    [
+        (QuantileLoss([0.1, 0.5, 0.9]), [0.05], "lowest and the highest .* 0.1 and 0.9, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [0.95, 0.5], "lowest and the highest .* 0.1 and 0.9, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [1.2], "levels between 0 and 1, got"),
+        (QuantileLoss([0.1, 0.5, 0.9]), [], "levels between 0 and 1, got"),
+        (MAE(), [0.5], "need a QuantileLoss or a distribution, got a model with MAE"),
+    ],
+)
+def test_impossible_quantiles_are_rejected(loss: Any, quantiles: list[float], message: str) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
+    with pytest.raises(ValueError, match=f"^mLSTMTime: quantiles .*{message}"):
+        model.predict(
+            dataset,
+            mode="quantiles",
+            mode_kwargs={"quantiles": quantiles},
+            trainer_kwargs={**QUIET},
+        )
+
+
+# Losses of torch
+
+
+@pytest.mark.parametrize("horizons", ["equal", "variable"])
+@pytest.mark.parametrize(
+    "loss", [nn.HuberLoss(delta=0.7), nn.L1Loss(), nn.MSELoss(), nn.SmoothL1Loss()]
+)
+def test_loss_of_torch_averages_over_valid_steps(loss: nn.Module, horizons: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(3, 4, 1, generator=generator, requires_grad=True)
+    target = torch.randn(3, 4, generator=generator)
+    weight = torch.rand(3, 4, generator=generator)
+    lengths = torch.tensor([4, 4, 4] if horizons == "equal" else [4, 1, 3])
+    valid = torch.arange(4) < lengths[:, None]
+    metric = clone_loss(loss, "mLSTMTime")
+    y = pack_targets((target, None), lengths)
+    actual = metric(output, y)
+    expected = loss(output[..., 0][valid], target[valid])
+    torch.testing.assert_close(actual, expected)
+    gradients = [torch.autograd.grad(value, output)[0] for value in (actual, expected)]
+    torch.testing.assert_close(*gradients)
+    terms = type(loss)(
+        reduction="none", **({"delta": 0.7} if isinstance(loss, nn.HuberLoss) else {})
+    )
+    weighted = (terms(output[..., 0], target) * weight)[valid].sum() / valid.sum()
+    torch.testing.assert_close(metric(output, pack_targets((target, weight), lengths)), weighted)
+
+
+def test_loss_of_torch_survives_a_checkpoint(tmp_path: Path) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=nn.HuberLoss(delta=0.3), **SMALL)
+    assert model.loss.name == "HuberLoss"
+    loaded = mLSTMTime.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
+    x, y = collate(pick_samples(dataset))
+    output = model(x).prediction
+    assert loaded.loss.nn_loss.delta == 0.3
+    torch.testing.assert_close(loaded.loss(output, y), model.loss(output, y))
+
+
+def test_signs_flip_with_a_loss_of_torch() -> None:
+    dataset = make_dataset(max_encoder_length=64, table=make_table(steps=90))
+    assert mLSTMTime.from_dataset(dataset, loss=nn.HuberLoss(), **SMALL).random_sign_flip

@@ -37,12 +37,13 @@ from helpers.datasets import (
     make_dataset,
     make_gaps,
     make_table,
+    with_target,
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm._messages import format_times
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
 from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
-from pytorch_forecasting_mlstm.models.base.forecast.schema import format_times
 
 pytestmark = [
     # pytorch-forecasting passes read-only arrays of pandas 3 to torch, which only reads them
@@ -189,7 +190,10 @@ LOSSES: dict[str, tuple[dict[str, Any], Any]] = {
     "composite": ({}, SMAPE() + MAE()),
     "Poisson": (CONFIGURATIONS["count"] | {"target_normalizer": GroupNormalizer()}, PoissonLoss()),
     "normal": ({}, NormalDistributionLoss(quantiles=[0.2, 0.5, 0.8])),
-    "log-normal": (CONFIGURATIONS["log1p"], LogNormalDistributionLoss()),
+    "log-normal": (
+        with_target("volume", GroupNormalizer(transformation="log")),
+        LogNormalDistributionLoss(),
+    ),
     "negative binomial": (CONFIGURATIONS["count"], NegativeBinomialDistributionLoss()),
     "multivariate normal": ({}, MultivariateNormalDistributionLoss()),
     "several": (
@@ -228,13 +232,17 @@ def test_forecast_has_the_points_and_quantiles_of_the_loss(name: str) -> None:
                 assert got["prediction"].tolist() == [labels[k] for k in logits.argmax(-1)]
                 all_columns += columns
                 continue
-            close(got["prediction"].astype(float), points[(key,)][number])
+            point, expected = points[(key,)][number], quantiles[(key,)][number]
             levels = getattr(part, "quantiles", None) or []
+            if isinstance(part, QuantileLoss):  # those of the network may cross
+                expected = np.sort(expected)[..., np.argsort(np.argsort(levels))]
+                point = expected[..., levels.index(0.5)]
+            close(got["prediction"].astype(float), point)
             columns = [f"q{level:g}" for level in levels]
             if name == "multivariate normal":  # other samples: the point forecast draws first
                 assert (np.diff(got[columns]) >= 0).all()
             elif columns:
-                close(got[columns], quantiles[(key,)][number])
+                close(got[columns], expected)
             all_columns += columns
             absent = [c for c in forecast if c[:1] in "qp" and c not in [*columns, "prediction"]]
             assert got[absent].isna().all(axis=None)
@@ -767,3 +775,39 @@ def test_forecast_works_in_inference_mode(plain: tuple[mLSTMTime, pd.DataFrame])
     with torch.inference_mode():
         got = model.forecast(history, batch_size=2, trainer_kwargs=QUIET)
     pd.testing.assert_frame_equal(got, expected)
+
+
+# Numbers that can be used
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.9, 0.1, 0.5], [0.2, 0.7]])
+def test_quantiles_do_not_cross(levels: list[float]) -> None:
+    """Those of the network may, and predict returns them as they are."""
+    dataset, table = make_dataset(), make_table()
+    model = make_model(dataset, loss=QuantileLoss(levels))
+    with torch.no_grad():
+        model.network.residual_head.bias.normal_()
+    forecast = model.forecast(table)
+    names = [f"q{level:g}" for level in sorted(levels)]
+    ordered = forecast[names].to_numpy()
+    assert (np.diff(ordered) >= 0).all()
+    future = table.groupby("series").tail(HORIZON).assign(t=lambda rows: rows["t"] + HORIZON)
+    whole = pd.concat([table, future], ignore_index=True)
+    network = model.predict(whole, mode="quantiles", trainer_kwargs={**QUIET}).numpy()
+    network = network.reshape(-1, len(levels))
+    assert (np.diff(network[:, np.argsort(levels)]) < 0).any()
+    np.testing.assert_allclose(np.sort(network), ordered, rtol=1e-5)
+    if 0.5 in levels:
+        np.testing.assert_array_equal(forecast["prediction"], forecast["q0.5"])
+    assert forecast["prediction"].between(ordered.min(1), ordered.max(1)).all()
+
+
+@pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.9])])
+def test_forecast_that_is_not_finite_is_rejected(loss: Any) -> None:
+    table = make_table()
+    model = make_model(make_dataset(), loss=loss)
+    with torch.no_grad():
+        model.network.residual_head.bias[-1] = torch.nan
+    message = "^mLSTMTime.forecast: a forecast must be finite, got nan as .* of 'y' for .* at t="
+    with pytest.raises(ValueError, match=message):
+        model.forecast(table)

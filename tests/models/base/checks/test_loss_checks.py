@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchmetrics
@@ -28,6 +29,7 @@ from helpers.datasets import (
     CONFIGURATIONS,
     configured,
     make_dataset,
+    make_table,
     with_target,
 )
 from helpers.models import SMALL
@@ -130,6 +132,11 @@ def test_resolve_loss_rejects_another_number_of_losses(
         (_Y, NegativeBinomialDistributionLoss(), "center"),
         (_Y, LogNormalDistributionLoss(), "log"),
         (
+            with_target("volume", EncoderNormalizer(transformation="log1p")),
+            LogNormalDistributionLoss(),
+            "transformation 'log', got 'log1p'",
+        ),
+        (
             with_target("volume", GroupNormalizer(transformation="sqrt", center=False)),
             NegativeBinomialDistributionLoss(),
             "transformation",
@@ -191,7 +198,53 @@ def test_check_losses_rejects_a_loss_that_does_not_suit_its_target(
         mLSTMTime.from_dataset(make_dataset(**settings), loss=loss)
 
 
-@pytest.mark.parametrize("loss", ["mae", MAE, nn.MSELoss()], ids=["name", "class", "torch"])
+@pytest.mark.parametrize("loss", ["mae", MAE, nn.Linear(1, 1)], ids=["name", "class", "module"])
 def test_clone_loss_rejects_what_is_not_a_metric(loss: Any) -> None:
     with pytest.raises(TypeError, match=r"^mLSTMTime: loss must be"):
         mLSTMTime.from_dataset(configured("no covariates"), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.PoissonNLLLoss(), "TypeError.*got PoissonNLLLoss; .* PoissonLoss() for example"),
+        (nn.CrossEntropyLoss(), "TypeError.*got CrossEntropyLoss; .* CrossEntropy() for example"),
+        (nn.KLDivLoss(), "TypeError.*nn.HuberLoss, .*got KLDivLoss; .* MAE() for example"),
+        (nn.MSELoss(reduction="sum"), "ValueError.*reduction='mean', .*got 'sum'; leave it out"),
+    ],
+)
+def test_other_losses_of_torch_are_rejected(loss: nn.Module, message: str) -> None:
+    kind, _, text = message.partition(".*")
+    with pytest.raises((TypeError, ValueError), match=text.replace("()", r"\(\)")) as raised:
+        mLSTMTime.from_dataset(configured("no covariates"), loss=loss)
+    assert type(raised.value).__name__ == kind
+    assert str(raised.value).startswith("mLSTMTime: ")
+
+
+@pytest.mark.parametrize(
+    ("loss", "transformation", "value", "alternative"),
+    [
+        (LogNormalDistributionLoss(), "log", 0.0, "TweedieLoss"),
+        (BetaDistributionLoss(), "logit", 0.0, "QuantileLoss"),
+        (BetaDistributionLoss(), "logit", 1.0, "QuantileLoss"),
+        (NegativeBinomialDistributionLoss(), None, -1.0, "QuantileLoss"),
+        (NegativeBinomialDistributionLoss(), None, 1.5, "QuantileLoss"),
+        (PoissonLoss(), None, -0.1, "QuantileLoss"),
+    ],
+)
+def test_values_without_a_probability_are_counted(
+    loss: Any, transformation: str | None, value: float, alternative: str
+) -> None:
+    """Their forecasts would be infinite, or far from the data."""
+    usual = 0.5 if transformation == "logit" else 2.0
+    table = make_table()
+    table["share"] = np.where(table["t"] == 9, value, usual)
+    center = not isinstance(loss, NegativeBinomialDistributionLoss)
+    normalizer = GroupNormalizer(transformation=transformation, center=center)
+    dataset = make_dataset(**{**with_target("share", normalizer), "table": table})
+    message = (
+        f"^mLSTMTime: .* does not support the values of target 'share', such as {value:g} "
+        rf"\(3 of {len(table)} rows\); pass {alternative}"
+    )
+    with pytest.raises(ValueError, match=message):
+        mLSTMTime.from_dataset(dataset, loss=loss)

@@ -166,7 +166,7 @@ def test_default_arguments_make_a_model() -> None:
             ValueError,
             "max_encoder_length must be at least the dataset's",
         ),
-        ({"hiden_size": 32}, TypeError, "unexpected keyword argument 'hiden_size'"),
+        ({"hiden_size": 32}, TypeError, "no argument 'hiden_size'; did you mean hidden_size"),
     ],
     ids=str,
 )
@@ -203,3 +203,31 @@ def test_from_dataset_rejects_arguments_that_contradict_the_dataset() -> None:
             mLSTMTime.from_dataset(dataset, **arguments)
     longer = mLSTMTime.from_dataset(dataset, max_encoder_length=dataset.max_encoder_length + 5)
     raw_forecast(longer, dataset)
+
+
+# Arguments that other models have
+
+
+@pytest.mark.parametrize(
+    ("argument", "guess"),
+    [
+        ("attention_head_size", "num_heads"),
+        ("lr", "learning_rate"),
+        ("hiden_size", "hidden_size"),
+        ("drop_out", "dropout"),
+        ("reduce_on_plateau_patiance", "reduce_on_plateau_patience"),
+    ],
+)
+@pytest.mark.parametrize("make", ["from_dataset", "__init__"])
+def test_unknown_argument_is_named_with_a_guess(argument: str, guess: str, make: str) -> None:
+    message = f"^mLSTMTime: there is no argument '{argument}'; did you mean {guess}\\?$"
+    with pytest.raises(TypeError, match=message):
+        if make == "from_dataset":
+            mLSTMTime.from_dataset(make_dataset(), **{argument: 2})
+        else:
+            mLSTMTime(**{argument: 2})
+
+
+def test_unknown_argument_without_a_guess() -> None:
+    with pytest.raises(TypeError, match="^mLSTMTime: there is no argument 'zzz'; see help()"):
+        mLSTMTime(zzz=1)

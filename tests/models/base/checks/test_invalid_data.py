@@ -17,6 +17,8 @@ from pytorch_forecasting import (
     TimeSeriesDataSet,
 )
 from pytorch_forecasting.data import TorchNormalizer
+from pytorch_forecasting.data.data_module import EncoderDecoderTimeSeriesDataModule
+from pytorch_forecasting.data.timeseries import TimeSeries
 from pytorch_forecasting.metrics import (
     RMSE,
     SMAPE,
@@ -525,3 +527,77 @@ def test_forecasts_of_counts_of_all_sizes_are_rates(
     forecast = model.predict(dataset, trainer_kwargs={**QUIET})
     assert forecast.isfinite().all() and (forecast >= 0).all()
     assert forecast.max() < 100 * table["y"].max()
+
+
+# pytorch-forecasting's v2
+
+
+@pytest.mark.filterwarnings("ignore:TimeSeries is part of an experimental rework")
+@pytest.mark.filterwarnings("ignore:.*experimental:UserWarning")
+def test_data_module_of_v2_is_rejected() -> None:
+    """Its batches have other keys."""
+    table = make_table(n_series=20)[["series", "t", "y"]]
+    table["series"] = table["series"].astype("category").cat.codes.astype(int)
+    series = TimeSeries(table, time="t", target="y", group=["series"], num=["y"], unknown=["y"])
+    module = EncoderDecoderTimeSeriesDataModule(
+        series, max_encoder_length=8, max_prediction_length=4, batch_size=1
+    )
+    module.setup("fit")
+    model = make_model(make_dataset())
+    with pytest.raises(TypeError, match="^mLSTMTime: a batch must come from .* v2, which .* not"):
+        Trainer(**QUIET, max_epochs=1).fit(
+            model, module.train_dataloader(), module.val_dataloader()
+        )
+
+
+# Tables in which rows are repeated, or lack the target
+
+
+def _concatenated(table: pd.DataFrame) -> pd.DataFrame:
+    half = table["series"] == "s0"
+    return pd.concat([table[half].reset_index(drop=True), table[~half].reset_index(drop=True)])
+
+
+def _repeated(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, table.iloc[[7]]], ignore_index=True)
+
+
+REPEATED: dict[str, tuple[Any, str]] = {
+    "index": (_concatenated, r"must have a unique index, got several .* label 0; call reset_index"),
+    "rows": (_repeated, "must have one row per series and time index, .* series='s0' at t=7; add"),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+@pytest.mark.parametrize("gaps", [True, False])
+def test_repeated_rows_are_explained(name: str, gaps: bool) -> None:
+    """pytorch-forecasting advises to allow missing steps, and then drops rows."""
+    change, message = REPEATED[name]
+    dataset = make_dataset(allow_missing_timesteps=gaps)
+    arguments, table = dataset.get_parameters(), change(make_table())
+    with pytest.raises(ValueError, match=f"^BatchedTimeSeriesDataSet: data {message}"):
+        BatchedTimeSeriesDataSet.from_parameters(arguments, table)
+    with pytest.raises(ValueError, match=f"^mLSTMTime: the table to predict {message}"):
+        make_model(dataset).predict(table, trainer_kwargs={**QUIET})
+
+
+def test_rows_without_a_target_are_for_forecast() -> None:
+    table = make_table()
+    table.loc[table["t"] > 21, "y"] = np.nan
+    message = r"^mLSTMTime: .* target 'y' .*, got 12 rows .* to forecast\(\), .* future="
+    with pytest.raises(ValueError, match=message):
+        make_model(make_dataset()).predict(table, trainer_kwargs={**QUIET})
+
+
+def test_group_normalizer_needs_two_rows_of_a_series() -> None:
+    table = make_table()
+    dataset = make_dataset(
+        table[(table["series"] != "s1") | (table["t"] == 3)],
+        min_encoder_length=0,
+        max_prediction_length=1,
+        min_prediction_length=1,
+        target_normalizer=GroupNormalizer(groups=["series"]),
+    )
+    message = "^mLSTMTime: scale and 1 / scale .* nan for series='s1' at t=3 .* two rows of each"
+    with pytest.raises(ValueError, match=message):
+        fit(mLSTMTime.from_dataset(dataset), dataset)

@@ -13,7 +13,7 @@ import torch
 
 from helpers.ddp_training import train
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo needs POSIX"),
     pytest.mark.slow,

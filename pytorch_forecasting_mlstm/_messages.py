@@ -1,0 +1,36 @@
+"""Parts of error messages."""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["and_more", "format_series", "format_times"]
+
+
+def format_series(groups: list[str], key: Iterable[Any]) -> str:
+    """Format the name of a series.
+
+    >>> format_series(["store", "item"], ("north", 7))
+    "store='north', item=7"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in zip(groups, key, strict=True))
+
+
+def format_times(times: Iterable[int]) -> str:
+    """Format time indices.
+
+    >>> format_times([3, 4, 5]), format_times([7]), format_times([1, 3]), format_times(range(2**62))
+    ('3 to 5', '7', '1, 3', '0 to 4611686018427387903')
+    """
+    times = times if isinstance(times, range) else sorted(map(int, times))  # may be long
+    if len(times) > 2 and times[-1] - times[0] == len(times) - 1:
+        return f"{times[0]} to {times[-1]}"
+    return ", ".join(map(str, times[:5])) + (", ..." if len(times) > 5 else "")
+
+
+def and_more(count: int, what: str = "series") -> str:
+    """Format the number of further cases.
+
+    >>> and_more(0), and_more(2)
+    ('', ' (and 2 more series)')
+    """
+    return f" (and {count} more {what})" if count else ""

@@ -1,0 +1,116 @@
+"""The columns of a forecast, computed from the output of the network."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_forecasting.metrics import CrossEntropy, MultiLoss, QuantileLoss
+from pytorch_forecasting.utils import to_list
+from torch import Tensor
+
+from ...._messages import format_series
+from ..losses.link import per_target_losses, primary_metrics, target_normalizers
+from .rows import History
+from .schema import Schema
+
+__all__ = ["check_columns_finite", "column_names", "quantile_levels", "read_columns"]
+
+
+def quantile_levels(loss: Any) -> list[float]:
+    """Return the quantiles that a loss makes, if there is more than one."""
+    levels = list(getattr(loss, "quantiles", None) or [])
+    return levels if len(levels) > 1 else []
+
+
+def column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
+    """Name the columns of a target, in addition to its point forecast."""
+    if isinstance(loss, CrossEntropy):
+        return [f"p_{label}" for label in normalizer.classes_vector_]
+    short = [f"q{level:g}" for level in levels]
+    return short if len(set(short)) == len(short) else [f"q{float(level)!r}" for level in levels]
+
+
+@torch.no_grad()
+def read_columns(
+    model: Any, outputs: list[Tensor], levels: list[list[float]], batch_size: int
+) -> list[dict[str, np.ndarray]]:
+    """Compute the columns (windows, steps) of each target from the output of the network.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model.
+    outputs : list of Tensor
+        What the loss of each target expects, (windows, steps, output_size).
+    levels : list of list of float
+        Quantiles of each target.
+    batch_size : int
+        Windows at a time.
+    """
+    metrics = primary_metrics(model.loss)
+    outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
+    points, quantiles = [], []
+    several = isinstance(model.loss, MultiLoss)
+    for batch in zip(*(part.to(model.device).split(batch_size) for part in outputs), strict=True):
+        out = {"prediction": list(batch) if several else batch[0]}
+        points.append([part.cpu() for part in to_list(model.to_prediction(out))])
+        if any(levels):
+            quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
+    columns = []
+    for target, (metric, normalizer) in enumerate(
+        zip(metrics, target_normalizers(model.output_transformer), strict=True)
+    ):
+        prediction = torch.cat([part[target] for part in points]).numpy()
+        named, parts = {"prediction": prediction}, None
+        if isinstance(metric, CrossEntropy):
+            named["prediction"] = normalizer.inverse_transform(prediction)
+            parts = outputs[target].softmax(-1).cpu()
+        elif levels[target]:
+            parts = torch.cat([part[target] for part in quantiles])
+        if parts is not None:
+            names = column_names(metric, normalizer, levels[target])
+            named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
+        columns.append(named)
+    return columns
+
+
+def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
+    """Bring quantiles into the order of their levels: those of a network may cross.
+
+    This brings them no farther from the true quantiles (Chernozhukov et al. 2010,
+    https://doi.org/10.3982/ECTA7880).
+    """
+    if not isinstance(loss, QuantileLoss):
+        return output
+    rank = np.argsort(np.argsort(loss.quantiles, kind="stable"), kind="stable")
+    return output.sort(-1).values[..., rank.tolist()]
+
+
+def check_columns_finite(
+    schema: Schema, history: History, columns: list[dict[str, np.ndarray]], loss: Any
+) -> None:
+    """Raise if a number of a forecast is not finite.
+
+    Parameters
+    ----------
+    schema : Schema
+        Roles of the columns of the table.
+    history : History
+        What the forecasts start from.
+    columns : list of dict
+        Columns (series, steps) of each target.
+    loss : Metric
+        Loss of the model.
+    """
+    for target, part, metric in zip(schema.targets, columns, per_target_losses(loss), strict=True):
+        for name, values in part.items():
+            if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+                continue
+            series, step = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+            time = int(history.last[schema.time].iloc[series]) + step + 1
+            raise ValueError(
+                f"{schema.caller}: a forecast must be finite, got {values[series, step]} as {name} "
+                f"of {target!r} for {format_series(schema.groups, history.names[series])} at "
+                f"{schema.time}={time} from {metric!r}; train with a smaller learning_rate, or "
+                f"with a loss or target_normalizer for data of this scale."
+            )
