@@ -38,7 +38,6 @@ def test_find_end_indices_matches_upstream(
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     gaps=st.sampled_from([0.0, 0.3, 0.6]),
-    duplicates=st.booleans(),
     predict=st.booleans(),
     min_prediction_idx=st.sampled_from([None, 12, 20]),
     encoder=st.integers(1, 9),
@@ -48,7 +47,6 @@ def test_find_end_indices_matches_upstream(
 @pytest.mark.filterwarnings("ignore:Min encoder length and/or min_prediction_idx:UserWarning")
 def test_sample_index_matches_upstream(
     gaps: float,
-    duplicates: bool,
     predict: bool,
     min_prediction_idx: int | None,
     encoder: int,
@@ -56,8 +54,6 @@ def test_sample_index_matches_upstream(
     variable: bool,
 ) -> None:
     table = panel(gaps=gaps, lengths=(17, 9, 14))
-    if duplicates:
-        table = table.assign(time=table["time"] - (table["time"] > 7))
     configuration = Configuration(
         "index",
         lambda: dict(
@@ -81,6 +77,16 @@ def test_sample_index_matches_upstream(
     actual, expected = results
     assert type(actual) is type(expected)
     assert actual.equals(expected) if hasattr(actual, "equals") else actual == expected
+
+
+def test_two_rows_of_one_time_are_rejected() -> None:
+    table = panel(lengths=(17, 9, 14))
+    table["time"] -= table["time"] > 7
+    configuration = Configuration(
+        "index", lambda: {"allow_missing_timesteps": True, "target_normalizer": None}, lambda: table
+    )
+    with pytest.raises(ValueError, match=r"one row per series and time index, .* at time=7 \(and"):
+        configuration.build(BatchedTimeSeriesDataSet)
 
 
 def test_sample_index_warns_about_short_series_as_upstream() -> None:
