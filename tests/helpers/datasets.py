@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from lightning import LightningModule, Trainer
 from pytorch_forecasting import (
@@ -18,6 +19,11 @@ from pytorch_forecasting import (
     TimeSeriesDataSet,
 )
 from pytorch_forecasting.data import TorchNormalizer
+
+#: Marks tests of data whose constant histories are intended, or do not matter.
+ignore_flat_histories = pytest.mark.filterwarnings(
+    "ignore:.* of the histories of target .* are constant:UserWarning"
+)
 
 HISTORY, HORIZON = 8, 4
 

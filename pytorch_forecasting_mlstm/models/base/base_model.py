@@ -9,6 +9,7 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
+from torch import Tensor
 
 from .arguments import check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
@@ -18,11 +19,14 @@ from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
 from .forecast.forecast import forecast
 from .losses.factory import resolve_loss
-from .losses.link import loss_output_size, primary_metrics, target_normalizers
+from .losses.link import link_of, loss_output_size, primary_metrics, target_normalizers
 from .losses.mixin import LossMixin
 from .losses.output import set_transformations
 from .plotting import PlottingMixin
 from .prediction import PredictionMixin
+from .scales.flat import warn_of_flat_histories
+from .scales.measure import measure_series_scales
+from .scales.table import ReferenceScales, ScaleTable, SeriesScales
 
 __all__ = ["ForecastingModel"]
 
@@ -51,14 +55,37 @@ class ForecastingModel(
         Loss of the model.
     logging_metrics : ModuleList
         Metrics of the point forecast to log.
+    series_scales : dict of str to Tensor, optional
+        Typical scales of the training series, see :class:`~.scales.table.SeriesScales`.
     **kwargs
         Arguments of :class:`~pytorch_forecasting.models.base.BaseModel`.
     """
 
-    def __init__(self, loss: Any, logging_metrics: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        loss: Any,
+        logging_metrics: Any,
+        series_scales: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
         check_arguments(type(self), kwargs)
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         set_transformations(self.loss, self.output_transformer)
+        self.scale_table = ScaleTable(
+            None if series_scales is None else SeriesScales(**series_scales),
+            targets=len(primary_metrics(self.loss)),
+        )
+
+    def reference_scales(self, x: dict[str, Any]) -> list[ReferenceScales]:
+        """Return scales for samples whose history has no spread of its own, for each target.
+
+        Parameters
+        ----------
+        x : dict
+            Batch of a dataset.
+        """
+        references: list[ReferenceScales] = self.scale_table(x["groups"])
+        return references
 
     def save_hyperparameters(self, *args: Any, frame: Any = None, **kwargs: Any) -> None:
         """Save the arguments of ``__init__``.
@@ -144,6 +171,9 @@ class ForecastingModel(
                     f"{caller}: {name} must be at least the dataset's {from_data[name]}, got "
                     f"{kwargs[name]}; leave it out, or make the dataset with a smaller one."
                 )
+        links = [link_of(metric) for metric in primary_metrics(loss)]
+        from_data["series_scales"] = measure_series_scales(dataset, links)._asdict()
+        warn_of_flat_histories(dataset, caller)
         model = super().from_dataset(
             dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
         )

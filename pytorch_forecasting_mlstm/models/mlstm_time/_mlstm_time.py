@@ -309,7 +309,7 @@ class mLSTMTime(ForecastingModel):
             If history or horizon is longer than the model was made for.
         """
         check_batch(self, x)
-        inputs = network_inputs(x)
+        inputs = network_inputs(x, self.reference_scales(x))
         flip = None
         if self.training and self.random_sign_flip:
             flip = sample_flip_mask(len(inputs.history_reals), inputs.history_reals.device)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
 from ..base.padding import align_right, pad_steps, valid_steps
+from ..base.scales.table import ReferenceScales
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -30,6 +31,8 @@ class NetworkInputs(NamedTuple):
         History of each target, (B, T), in the units of the data, or as codes of classes.
     target_scales : list of Tensor
         Center and scale of each real target, (B, 2), in the space of its ``transform``.
+    reference_scales : list of ReferenceScales
+        Scales of each real target, in the same space, for histories that have none of their own.
     history_lengths, horizon_lengths : Tensor
         Valid steps of each sample, (B,).
     history_reals, horizon_reals : Tensor
@@ -40,6 +43,7 @@ class NetworkInputs(NamedTuple):
 
     target_histories: list[Tensor]
     target_scales: list[Tensor]
+    reference_scales: list[ReferenceScales]
     history_lengths: Tensor
     horizon_lengths: Tensor
     history_reals: Tensor
@@ -247,9 +251,13 @@ class mLSTMTimeNetwork(nn.Module):
         lengths, steps = inputs.history_lengths, self.history_steps
         mask = valid_steps(lengths, steps, right=True)
         return [
-            encoder(align_right(history, lengths, steps), mask, scale)
-            for encoder, history, scale in zip(
-                self.target_encoders, inputs.target_histories, inputs.target_scales, strict=True
+            encoder(align_right(history, lengths, steps), mask, scale, reference)
+            for encoder, history, scale, reference in zip(
+                self.target_encoders,
+                inputs.target_histories,
+                inputs.target_scales,
+                inputs.reference_scales,
+                strict=True,
             )
         ]
 

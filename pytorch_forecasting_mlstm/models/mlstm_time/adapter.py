@@ -7,6 +7,7 @@ from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size, to_list
 
 from ..base.losses.link import link_of, primary_metrics, target_normalizers
+from ..base.scales.table import ReferenceScales
 from ._network import NetworkInputs
 from .submodules import EmbeddingTable
 from .targets import TargetSpec
@@ -96,17 +97,20 @@ def lagged_targets(target: str | list[str] | None, x_reals: list[str]) -> dict[i
     }
 
 
-def network_inputs(x: dict[str, Any]) -> NetworkInputs:
+def network_inputs(x: dict[str, Any], reference_scales: list[ReferenceScales]) -> NetworkInputs:
     """Return the tensors of a batch that the network reads.
 
     Parameters
     ----------
     x : dict
         Batch of a :class:`~pytorch_forecasting.TimeSeriesDataSet`.
+    reference_scales : list of ReferenceScales
+        For each target, what :meth:`ForecastingModel.reference_scales` returns.
     """
     return NetworkInputs(
         target_histories=to_list(x["encoder_target"]),
         target_scales=to_list(x["target_scale"]),
+        reference_scales=reference_scales,
         history_lengths=x["encoder_lengths"],
         horizon_lengths=x["decoder_lengths"],
         history_reals=x["encoder_cont"],

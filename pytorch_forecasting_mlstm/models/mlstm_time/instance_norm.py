@@ -5,6 +5,10 @@ history (reversible instance normalization, Kim et al. 2022,
 https://openreview.net/forum?id=cGDAkQo1C0p). The statistics are folded into the ``target_scale``
 of the dataset's normalizer, so that one map brings back forecasts of every kind, distributions
 included.
+
+A history without spread has no scale of its own, and one with hardly any would turn what happens
+in the horizon into a number of thousands of standard deviations. The former is scaled by its series
+or by the other series, the latter by a tenth of the scale of its series.
 """
 
 from typing import NamedTuple
@@ -13,8 +17,30 @@ import torch
 from torch import Tensor
 
 from ..base.link import Link
+from ..base.scales.table import ReferenceScales
 
-__all__ = ["InstanceStatistics", "measure_instance"]
+__all__ = ["InstanceStatistics", "TargetHistory", "measure_instance"]
+
+#: Smallest scale of a history that varies, as a share of the scale of its series.
+_MIN_SHARE = 0.1
+#: Scales of a normalizer below this are the epsilon that pytorch-forecasting adds to 0.
+_EPSILON = 1e-6
+
+
+class TargetHistory(NamedTuple):
+    """The history of one real target.
+
+    Attributes
+    ----------
+    raw, transformed : Tensor
+        Values in the units of the data, and as the normalizer transforms them, (B, T).
+    mask : Tensor
+        Valid steps, bool, (B, T).
+    """
+
+    raw: Tensor
+    transformed: Tensor
+    mask: Tensor
 
 
 class InstanceStatistics(NamedTuple):
@@ -42,44 +68,76 @@ class InstanceStatistics(NamedTuple):
 
 
 def measure_instance(
-    y: Tensor, raw: Tensor, mask: Tensor, target_scale: Tensor, link: Link, normalize: bool
+    history: TargetHistory,
+    target_scale: Tensor,
+    reference: ReferenceScales,
+    link: Link,
+    normalize: bool,
 ) -> InstanceStatistics:
     """Compute the statistics of every sample.
 
     Parameters
     ----------
-    y : Tensor
-        History as the dataset normalizes it, (B, T), 0 where it is not valid.
-    raw : Tensor
-        History in the units of the data, (B, T), 0 where it is not valid.
-    mask : Tensor
-        Valid steps, bool, (B, T).
+    history : TargetHistory
+        History of the target.
     target_scale : Tensor
         Center and scale of the dataset's normalizer, (B, 2).
+    reference : ReferenceScales
+        Scales of histories that have none of their own.
     link : Link
         How the loss maps the output of the network to the data.
     normalize : bool
-        Whether to normalize at all; if not, ``target_scale`` is left as it is.
+        Whether to normalize at all; if not, ``target_scale`` is left as it is, unless its scale is
+        an epsilon.
     """
-    count = mask.sum(1, keepdim=True).clamp_min(1)
+    raw, transformed, mask = history
     data_center, data_scale = target_scale[:, :1], target_scale[:, 1:]
     zero, one = torch.zeros_like(data_center), torch.ones_like(data_scale)
+    y = ((transformed - data_center) / data_scale).masked_fill(~mask, 0)
+    count = mask.sum(1, keepdim=True).clamp_min(1)
 
-    center = y.sum(1, keepdim=True) / count if normalize else zero
+    # a constant history has no scale, even where rounding leaves a deviation
+    highest = transformed.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
+    lowest = transformed.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    level = torch.where(highest >= lowest, highest, zero)
+    mean = y.sum(1, keepdim=True) / count
     if link is Link.SCALE:  # the distribution has no center: divide by the mean magnitude
         center, spread = zero, y.abs().sum(1, keepdim=True) / count
+        varies = spread > 0
     else:
-        spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
-    # a constant history has no scale, even where rounding leaves a deviation
-    highest = y.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
-    lowest = y.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
-    varies = spread > 0 if link is Link.SCALE else highest > lowest
-    scale = torch.where(varies, spread, one) if normalize else one
+        center = mean if normalize else zero
+        spread = (((y - mean) * mask).square().sum(1, keepdim=True) / count).sqrt()
+        varies = highest > lowest
 
     if link is Link.LOG_RATE:
-        rate = raw.abs().sum(1, keepdim=True) / count
-        log_rate = torch.where(rate > 0, rate, one).log() if normalize else zero
-        folded = torch.cat([log_rate, one], dim=1)
-    else:
-        folded = torch.cat([data_center + data_scale * center, data_scale * scale], dim=1)
+        rate = raw.masked_fill(~mask, 0).abs().sum(1, keepdim=True) / count
+        rate = torch.where(rate > 0, rate, _borrowed_scale(zero, zero, reference))
+        log_rate = rate.log() if normalize else zero
+        scale = torch.where(varies, spread, one) if normalize else one
+        return InstanceStatistics(center, scale, torch.cat([log_rate, one], dim=1), varies)
+
+    own = torch.maximum(spread, _MIN_SHARE * reference.series / data_scale)
+    borrowed = _borrowed_scale(level, data_scale, reference) / data_scale
+    scale = torch.where(varies, own, borrowed)
+    is_empty = ~mask.any(1, keepdim=True) & (data_scale > _EPSILON)
+    scale = torch.where(is_empty, one, scale)  # its level is unknown, too: that of the dataset
+    if not normalize:
+        is_constant_series = reference.known & (reference.series == 0) & ~varies
+        scale = torch.where((data_scale < _EPSILON) | is_constant_series, scale, one)
+    folded = torch.cat([data_center + data_scale * center, data_scale * scale], dim=1)
     return InstanceStatistics(center, scale, folded, varies)
+
+
+def _borrowed_scale(level: Tensor, data_scale: Tensor, reference: ReferenceScales) -> Tensor:
+    """Return the scale, (B, 1), of histories that are constant at ``level``, (B, 1).
+
+    That is the scale of the series. A series that is unknown has the scale of the normalizer, if
+    that is not fitted to the history as well. Otherwise the scale is that of the other series, but
+    not above the level: a constant of 3 must not get the scale of its neighbors in the millions.
+    """
+    others = torch.where(
+        level == 0, reference.smallest, torch.minimum(level.abs(), reference.median)
+    )
+    use_normalizer = ~reference.known & (data_scale > _EPSILON)
+    borrowed = torch.where(use_normalizer, data_scale, others)
+    return torch.where(reference.series > 0, reference.series, borrowed)

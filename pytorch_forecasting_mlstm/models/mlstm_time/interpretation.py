@@ -77,7 +77,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
     check_batch(model, x)
     model = inference_view(model)
     network: mLSTMTimeNetwork = model.network
-    parts, memory = network.decompose(network_inputs(x))
+    parts, memory = network.decompose(network_inputs(x, model.reference_scales(x)))
     prediction = model.rescale_forecasts([part.add_up() for part in parts])
     weights, log_f = network.memory.read_weights(memory.tokens, memory.mask)
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.link import Link
-from .instance_norm import InstanceStatistics, measure_instance
+from ..base.scales.table import ReferenceScales
+from .instance_norm import InstanceStatistics, TargetHistory, measure_instance
 from .submodules import DecompositionLinear
 
 __all__ = [
@@ -124,14 +125,22 @@ class RealTargetEncoder(nn.Module):
             gain[1:] = 0
         self.gain = nn.Parameter(gain)
 
-    def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> EncodedTarget:
+    def forward(
+        self, raw: Tensor, mask: Tensor, target_scale: Tensor, reference: ReferenceScales
+    ) -> EncodedTarget:
         """Encode a right-aligned history (B, T), in the units of the data, valid (B, T)."""
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)
         y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
-        statistics = measure_instance(y, raw, mask, target_scale, self.link, self.normalize)
+        statistics = measure_instance(
+            TargetHistory(raw, transformed, mask),
+            target_scale,
+            reference.to(dtype),
+            self.link,
+            self.normalize,
+        )
         if self.link is Link.LOG_RATE:
             y, statistics = _to_log_space(raw, mask, statistics, self.normalize)
         else:
@@ -168,7 +177,9 @@ class CategoricalTargetEncoder(nn.Module):
         self.embedding = nn.Embedding(num_classes, embedding_size)
         self.linear = DecompositionLinear(history, horizon, moving_averages)
 
-    def forward(self, codes: Tensor, mask: Tensor, target_scale: Tensor) -> EncodedTarget:
+    def forward(
+        self, codes: Tensor, mask: Tensor, target_scale: Tensor, reference: ReferenceScales
+    ) -> EncodedTarget:
         """Encode a right-aligned history (B, T) of class codes, valid (B, T)."""
         codes = codes.masked_fill(~mask, 0)
         classes, dtype = self.embedding.num_embeddings, self.embedding.weight.dtype

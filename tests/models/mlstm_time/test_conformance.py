@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from pytorch_forecasting.tests.test_all_estimators import TestAllPtForecasters
 from torch.utils.tensorboard import SummaryWriter
 
+from helpers.datasets import ignore_flat_histories
 from pytorch_forecasting_mlstm import mLSTMTime_pkg
 
 
@@ -20,6 +21,7 @@ def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SummaryWriter, "add_figure", close)
 
 
+@ignore_flat_histories
 class TestConformance(TestAllPtForecasters):
     """All tests of the suite, for the package container of mLSTMTime alone."""
 

@@ -257,5 +257,6 @@ def test_forward_does_not_depend_on_the_longest_possible_history(
             )
             weights[name] = nn.functional.pad(weights[name], (columns, 0, rows, 0), value=7.0)
     longer_model.load_state_dict(weights)
+    longer_model.scale_table = model.scale_table  # spreads are those of windows of this length
     x, _ = collate(pick_samples(dataset, count=9))
     assert_close(forecast(longer_model, x)[0], forecast(model, x)[0])

@@ -37,7 +37,7 @@ def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
     model = shared_model(name)
     x, _ = collate(pick_samples(configured(name)))
     with torch.no_grad():
-        forecasts = model.network(network_inputs(x))
+        forecasts = model.network(network_inputs(x, model.reference_scales(x)))
         outputs, scales = zip(*forecasts, strict=True)
         is_list = isinstance(configured(name).target, list)
         rescaled = (
@@ -51,19 +51,21 @@ def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
 
 @torch.no_grad()
 def test_network_is_exported() -> None:
-    network = shared_model(MIXED).network
-    first, second = (
-        network_inputs(collate(pick_samples(configured(MIXED), count)[:5])[0]) for count in (5, 12)
-    )
+    model = shared_model(MIXED)
+    network = model.network
+    batches = [collate(pick_samples(configured(MIXED), count)[:5])[0] for count in (5, 12)]
+    first, second = (network_inputs(x, model.reference_scales(x)) for x in batches)
     exported = torch.export.export(network, (first,), strict=False).module()
     for inputs in (first, second):
         assert_close(tuple(exported(inputs)), tuple(network(inputs)))
 
 
 def test_network_runs_in_threads() -> None:
-    network = shared_model(MIXED).network
+    model = shared_model(MIXED)
+    network = model.network
     samples = pick_samples(configured(MIXED), 12)
-    batches = [network_inputs(collate(samples[start:])[0]) for start in range(8)]
+    collated = [collate(samples[start:])[0] for start in range(8)]
+    batches = [network_inputs(x, model.reference_scales(x)) for x in collated]
 
     def forecast(inputs: Any) -> Any:
         with torch.no_grad():  # this setting is per thread

@@ -22,6 +22,7 @@ from helpers.datasets import (
     CONFIGURATIONS,
     collate,
     configured,
+    ignore_flat_histories,
     make_dataset,
     make_table,
     pick_samples,
@@ -142,6 +143,7 @@ def test_forecast_of_scaled_counts_is_scaled(loss: Any) -> None:
     assert_close(means[1], 16 * means[0], tolerance=FLOAT32_TOLERANCE)  # target_scale is in float32
 
 
+@ignore_flat_histories
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
 def test_untrained_forecast_of_a_constant_series_is_its_level(normalizer: Any) -> None:
     table = make_table()
@@ -188,6 +190,7 @@ def test_untrained_mean_of_counts_is_in_the_scale_of_the_history(loss: Any, size
     assert (mean / level).log().abs().max() < np.log(8)
 
 
+@ignore_flat_histories
 def test_forecast_of_integers_equals_that_of_floats() -> None:
     table = make_table()
     table["whole"] = table["whole"] // 4  # for a scale below 1

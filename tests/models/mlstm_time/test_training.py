@@ -21,6 +21,7 @@ from helpers.datasets import (
     collate,
     configured,
     fit,
+    ignore_flat_histories,
     make_dataset,
     make_table,
     pick_samples,
@@ -115,6 +116,7 @@ def test_model_learns_the_season_of_a_label() -> None:
     assert accuracy > 0.95
 
 
+@ignore_flat_histories
 def test_model_learns_from_a_known_covariate() -> None:
     """The history does not determine the next steps; the error of the best constant is 4."""
     rng = np.random.default_rng(0)

@@ -42,6 +42,7 @@ from helpers.datasets import (
     collate,
     configured,
     fit,
+    ignore_flat_histories,
     make_dataset,
     make_table,
     pick_samples,
@@ -162,6 +163,7 @@ def make_case(name: str, **changes: Any) -> tuple[Any, TimeSeriesDataSet]:
 
 
 @parametrize_cases
+@ignore_flat_histories
 def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> None:
     _, _, quantile_sizes, raw_sizes = CASES[name]
     loss, dataset = make_case(name, min_encoder_length=3)

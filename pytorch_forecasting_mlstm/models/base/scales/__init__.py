@@ -1,0 +1,1 @@
+"""Scales of histories that have no spread of their own."""

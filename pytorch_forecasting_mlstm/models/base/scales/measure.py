@@ -1,0 +1,96 @@
+"""Measure the typical scale of every series of a dataset, and which histories have none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_forecasting import TimeSeriesDataSet
+from pytorch_forecasting.data import NaNLabelEncoder
+from torch import Tensor
+
+from ..link import Link
+from ..losses.link import target_normalizers
+from .table import SeriesScales
+
+__all__ = ["measure_series_scales"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> SeriesScales:
+    """Measure the typical scale of every target in every series.
+
+    Where the loss has a center, that is the root mean square of the standard deviations of all
+    windows of history and horizon; otherwise it is the mean magnitude of all values.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Dataset to train on.
+    links : sequence of Link
+        For each target, how its loss maps the output of the network to the data.
+    """
+    groups: Tensor = dataset.data["groups"]
+    first_rows = series_starts(groups)
+    normalizers = target_normalizers(dataset.target_normalizer)
+    scales = np.zeros((len(first_rows), len(normalizers)))
+    for column, (link, normalizer, values) in enumerate(
+        zip(links, normalizers, dataset.data["target"], strict=True)
+    ):
+        if isinstance(normalizer, NaNLabelEncoder):
+            continue
+        values = values.to(torch.promote_types(values.dtype, torch.float32))
+        if link is not Link.LOG_RATE:  # that link takes its rate from the data
+            values = normalizer.preprocess(values)
+        numbers = values.numpy().astype(np.float64)
+        if link in (Link.SCALE, Link.LOG_RATE):
+            scales[:, column] = _mean_magnitudes(numbers, first_rows)
+        else:
+            length = dataset.max_encoder_length + dataset.max_prediction_length
+            scales[:, column] = _window_spreads(numbers, first_rows, length)
+    return SeriesScales(groups[torch.from_numpy(first_rows)], torch.from_numpy(scales).float())
+
+
+def series_starts(groups: Tensor) -> IntArray:
+    """Return the first row of every series, given the codes (N, G) of all rows."""
+    changes = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
+    return np.concatenate([[0], changes.numpy()])
+
+
+def _mean_magnitudes(values: FloatArray, first_rows: IntArray) -> FloatArray:
+    observed = np.isfinite(values)
+    totals = np.add.reduceat(np.where(observed, np.abs(values), 0), first_rows)
+    return totals / np.maximum(np.add.reduceat(observed.astype(float), first_rows), 1)
+
+
+def _window_spreads(values: FloatArray, first_rows: IntArray, length: int) -> FloatArray:
+    """Return the root mean square of the standard deviations of all windows of each series.
+
+    A series that is shorter than ``length`` is one window.
+    """
+    observed = np.isfinite(values)
+    rows = np.arange(len(values))
+    series = np.searchsorted(first_rows, rows, side="right") - 1
+    # sums over all series keep their digits only if every series has a scale near 1
+    lowest = np.minimum.reduceat(np.where(observed, values, np.inf), first_rows)
+    highest = np.maximum.reduceat(np.where(observed, values, -np.inf), first_rows)
+    width = np.where(highest > lowest, highest - lowest, 0)
+    with np.errstate(invalid="ignore"):
+        units = (values - lowest[series]) / np.where(width > 0, width, 1)[series]
+    units = np.where(observed & (width > 0)[series], units, 0)
+    sums = [_running_sum(part) for part in (observed.astype(float), units, units**2)]
+    start = np.maximum(first_rows[series], rows + 1 - length)
+    last = np.append(series[1:] != series[:-1], True)
+    is_end = (rows + 1 - start == length) | last
+    count, total, squares = (part[1:][is_end] - part[start[is_end]] for part in sums)
+    count = np.maximum(count, 1)
+    variance = np.maximum(squares / count - (total / count) ** 2, 0)
+    windows = np.bincount(series[is_end], minlength=len(first_rows))
+    mean = np.bincount(series[is_end], variance, minlength=len(first_rows)) / windows
+    return np.sqrt(mean) * width
+
+
+def _running_sum(values: FloatArray) -> FloatArray:
+    return np.concatenate([[0.0], np.cumsum(values)])
