@@ -28,7 +28,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "base_model",
         "checks",
         {"forecast", "plotting", "prediction"},
-        "checkpoint",
+        {"checkpoint", "scales"},
         "losses",
         {"arguments", "errors", "inference", "link", "padding"},
     ],
