@@ -29,10 +29,10 @@ demo: $(VENV)/.stamp-demo ## forecast real electricity demand: errors against a 
 	$(BIN)/python -m pytorch_forecasting_mlstm $(ARGS)
 
 test: $(VENV)/.stamp-test ## run the tests and docstring examples
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: $(VENV)/.stamp-test ## also all losses and datasets, and more random configurations
-	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) -m "not notebooks" $(ARGS)
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not notebooks" $(ARGS)
 
 compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md (minutes)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python tests/helpers/write_compatibility_matrix.py

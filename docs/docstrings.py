@@ -7,6 +7,7 @@ from griffe import Docstring, Extension, Object
 _SUBSTITUTIONS = [
     (re.compile(r":(?:class|meth|func|attr):`~(?:[\w.]+\.)?(\w+)`"), r"`\1`"),
     (re.compile(r":(?:class|meth|func|attr):`([\w.]+)`"), r"`\1`"),
+    (re.compile(r":math:`(.+?)`", re.DOTALL), r"$\1$"),
     (re.compile(r"``(.+?)``", re.DOTALL), r"`\1`"),
     (re.compile(r" ?::(?=\n|$)"), ":"),  # Markdown also treats the indented block below as code
     (re.compile(r" \[(\d+)\]_"), r" [\1]"),

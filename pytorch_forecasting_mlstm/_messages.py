@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["and_more", "format_series", "format_times"]
+__all__ = ["and_more", "format_series", "format_times", "one_line", "printable", "truncate"]
 
 
 def format_series(groups: list[str], key: Iterable[Any]) -> str:
@@ -34,3 +34,41 @@ def and_more(count: int, what: str = "series") -> str:
     ('', ' (and 2 more series)')
     """
     return f" (and {count} more {what})" if count else ""
+
+
+def printable(value: object, max_length: int = 80) -> str:
+    r"""Write a value on one line: truncated, control characters escaped.
+
+    Parameters
+    ----------
+    value : object
+        For example a name, or the content of a cell.
+    max_length : int, default 80
+        Characters to keep.
+
+    Examples
+    --------
+    >>> printable("north\nsouth"), printable("x" * 1000, 10)
+    ('north\\nsouth', 'xxxxxxx...')
+    """
+    escaped = (
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in str(value)[: max_length + 1]
+    )
+    return truncate("".join(escaped), max_length)
+
+
+def one_line(message: object, max_length: int = 200) -> str:
+    r"""Join the lines of a message, such as an error of another library, and truncate it.
+
+    Examples
+    --------
+    >>> one_line("cannot read:\n\tno such file\x1b[2J")
+    'cannot read: no such file\\x1b[2J'
+    """
+    return printable(" ".join(str(message).split()), max_length)
+
+
+def truncate(text: str, max_length: int) -> str:
+    """Return a text of at most `max_length` characters; an ellipsis ends one that was longer."""
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."

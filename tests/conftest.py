@@ -1,18 +1,22 @@
 """Every test starts from the same seed, on one thread."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import matplotlib
 import pytest
 import torch
 from hypothesis.internal.conjecture import providers
 from lightning import seed_everything
+from lightning.pytorch.trainer.connectors import callback_connector
 from matplotlib import pyplot
 
 matplotlib.use("Agg")  # no window, no display
 # Hypothesis also draws constants from the modules of this package that are loaded, so that a test
 # would depend on the tests before it in the same process.
 providers._get_local_constants = providers.Constants  # type: ignore[assignment]
+# Every Trainer searches all installed packages for callbacks, and tests make a thousand Trainers.
+callback_connector._load_external_callbacks = cache(callback_connector._load_external_callbacks)
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pytorch_forecasting_mlstm import _atomic_write
 from pytorch_forecasting_mlstm._atomic_write import atomic_write
@@ -187,24 +188,22 @@ def test_links_are_followed_by_the_command_line_and_replaced_by_checkpoints(tmp_
 
 # Errors
 
-FULL_DISK_WRITER = """
-import resource, sys, torch
-from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # like a full disk
-AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, sys.argv[1])
-"""
-
 
 @needs_posix
 def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    import resource
+
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
-    writer = start_python(FULL_DISK_WRITER, path)
-    _, errors = writer.communicate(timeout=120)
-    assert writer.returncode == 1
-    assert "AtomicCheckpointIO: cannot write" in errors.splitlines()[-1]
-    assert "an earlier file of that name is unchanged" in errors.splitlines()[-1]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # like a full disk
+    try:
+        with pytest.raises(OSError, match="AtomicCheckpointIO: cannot write") as error:
+            AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**6)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "an earlier file of that name is unchanged" in str(error.value)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,14 +1,17 @@
 """A killed training run resumes with the same result, and no good checkpoint is lost."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from helpers.crash_training import BATCHES, train
@@ -33,66 +36,85 @@ def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         assert torch.equal(actual[name], expected[name]), name
 
 
-def run_until_killed(code: list[str], every: int = 3) -> None:
+def train_until_killed(folder: Path, step: int, every: int = 3) -> None:
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     environment["CRASH_TRAINING_EVERY"] = str(every)
-    result = subprocess.run(
-        [sys.executable, *code], env=environment, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, str(TESTS / "helpers" / "crash_training.py"), str(folder), str(step)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == -signal.SIGKILL, result.stderr
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer]:
+    """Train without a kill; return the folder of checkpoints after every step, and the trainer."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in the filters of this module
+        return folder, train(folder, every=1)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, uninterrupted: tuple[Path, Trainer]
+) -> None:
     """It is killed in step 7, within the second epoch, after a checkpoint of step 6."""
     folder = tmp_path / "killed"
-    run_until_killed([str(TESTS / "helpers" / "crash_training.py"), str(folder), "7"])
+    train_until_killed(folder, 7)
     assert sorted(path.name for path in folder.iterdir()) == [
         "last.ckpt",
         "step=3.ckpt",
         "step=6.ckpt",
     ]
-    resumed = train(folder, "last")
-    uninterrupted = train(tmp_path / "uninterrupted")
-    assert resumed.global_step == uninterrupted.global_step == 3 * BATCHES
-    assert_same(weights(resumed), weights(uninterrupted))
+    resumed, (_, expected) = train(folder, "last"), uninterrupted
+    assert resumed.global_step == expected.global_step == 3 * BATCHES
+    assert_same(weights(resumed), weights(expected))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_training_killed_twice_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_training_killed_twice_ends_with_the_same_weights(
+    tmp_path: Path, uninterrupted: tuple[Path, Trainer]
+) -> None:
     """It is killed after the last step of the first epoch, and of the second."""
     folder = tmp_path / "killed"
     for step in (BATCHES, 2 * BATCHES):
-        code = [str(TESTS / "helpers" / "crash_training.py"), str(folder), str(step)]
-        run_until_killed(code, every=1)
-    resumed = train(folder, str(folder / "last.ckpt"), every=1)
-    uninterrupted = train(tmp_path / "uninterrupted", every=1)
-    assert resumed.global_step == uninterrupted.global_step == 3 * BATCHES
-    assert resumed.current_epoch == uninterrupted.current_epoch == 3
-    assert_same(weights(resumed), weights(uninterrupted))
+        train_until_killed(folder, step, every=1)
+    resumed, (_, expected) = train(folder, str(folder / "last.ckpt"), every=1), uninterrupted
+    assert resumed.global_step == expected.global_step == 3 * BATCHES
+    assert resumed.current_epoch == expected.current_epoch == 3
+    assert_same(weights(resumed), weights(expected))
 
 
-def test_every_checkpoint_leads_to_the_same_weights(tmp_path: Path) -> None:
+QUICK_STEPS = (1, 4, 6, 8)  # the first step, the last of two epochs, and one in between
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        step if step in QUICK_STEPS else pytest.param(step, marks=pytest.mark.slow)
+        for step in range(1, 3 * BATCHES)
+    ],
+)
+def test_every_checkpoint_leads_to_the_same_weights(
+    tmp_path: Path, uninterrupted: tuple[Path, Trainer], step: int
+) -> None:
     """Checkpoints at the start, in the middle and at the end of an epoch, before its validation."""
-    folder = tmp_path / "uninterrupted"
-    expected = weights(train(folder, every=1))
-    for step in range(1, 3 * BATCHES):
-        resumed = train(tmp_path / "resumed", str(folder / f"step={step}.ckpt"), every=1)
-        assert_same(weights(resumed), expected)
+    folder, expected = uninterrupted
+    resumed = train(tmp_path / "resumed", str(folder / f"step={step}.ckpt"), every=1)
+    assert_same(weights(resumed), weights(expected))
 
 
 def test_resume_without_the_resumable_loader_differs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, uninterrupted: tuple[Path, Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: the tests above can fail."""
-    expected = weights(train(tmp_path / "uninterrupted", every=1))
+    folder, expected = uninterrupted[0], weights(uninterrupted[1])
     monkeypatch.setattr("pytorch_forecasting_mlstm.resume.ResumableDataLoader._skip", 0)
     monkeypatch.setattr(
         "pytorch_forecasting_mlstm.resume.ResumableDataLoader.load_state_dict", lambda *_: None
     )
-    path = str(tmp_path / "uninterrupted" / "step=6.ckpt")
+    path = str(folder / "step=6.ckpt")
     resumed = weights(train(tmp_path / "resumed", path, every=1))
     assert any(not torch.equal(resumed[name], expected[name]) for name in expected)
 
@@ -100,26 +122,27 @@ def test_resume_without_the_resumable_loader_differs(
 # Writing
 
 
-KILLED_WRITE = """
-import os, signal, sys, torch
-from pathlib import Path
-from pytorch_forecasting_mlstm.resume import AtomicCheckpointIO
+def die_while_writing(path: Path) -> None:
+    def save_half(checkpoint: Any, file: Any) -> None:
+        file.write(b"half of a checkpoint" * 1000)
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def save_half(checkpoint, file):
-    file.write(b"half of a checkpoint" * 1000)
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-torch.save = save_half
-AtomicCheckpointIO().save_checkpoint({}, sys.argv[1])
-"""
+    torch.save = save_half
+    AtomicCheckpointIO().save_checkpoint({}, path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_write_keeps_the_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
-    run_until_killed(["-c", KILLED_WRITE, str(path)])
+    # a fork, since the imports of a new process take seconds
+    writer = multiprocessing.get_context("fork").Process(target=die_while_writing, args=(path,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about threads
+        writer.start()
+    writer.join(timeout=300)
+    assert writer.exitcode == -signal.SIGKILL
     assert torch.load(path) == {"step": 1}
     # the incomplete file does not have the name of a checkpoint, and the next write removes it
     assert [p.suffix for p in tmp_path.iterdir() if p != path] == [".part"]

@@ -75,10 +75,19 @@ def test_kills_at_every_hook(tmp_path: Path, name: str) -> None:
     raise AssertionError("the training has more hooks than this")
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_randomly_killed_runs_end_with_the_same_result(tmp_path: Path, part: int) -> None:
+# in parts, which run side by side
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [
+        *((0, 3), (3, 6), (6, 9), (9, 12)),
+        *(pytest.param(start, start + 5, marks=pytest.mark.slow) for start in (12, 17, 22, 27)),
+    ],
+)
+def test_randomly_killed_runs_end_with_the_same_result(
+    tmp_path: Path, start: int, stop: int
+) -> None:
     """One to four kills, with random validation, accumulation, schedulers and checkpoints."""
-    for number in range(8 * part, 8 * part + 8):
+    for number in range(start, stop):
         setting, kills, name = draw(random.Random(number))
         expected = run(setting, tmp_path / f"{number} expected")
         resumed = run(setting, tmp_path / f"{number} resumed", kills)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ..forecaster.errors import InputError, printable, quoted
+from .._messages import printable
+from ..forecaster.errors import InputError, quoted
 
 _MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
 _MAX_SEED = 2**32 - 1  # for NumPy

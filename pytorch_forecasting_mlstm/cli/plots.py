@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..forecaster.errors import printable
+from .._messages import printable
 from ..forecaster.evaluation import Evaluation
 from ..forecaster.panel import Panel
 from ..forecaster.quantiles import MEDIAN, QUANTILES

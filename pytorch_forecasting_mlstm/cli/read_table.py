@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from ..forecaster.errors import InputError, printable, quoted
+from .._messages import printable
+from ..forecaster.errors import InputError, quoted
 
 _EMPTY = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A"]
 _MANY = 10  # times the requested columns; from there, reading only these is faster

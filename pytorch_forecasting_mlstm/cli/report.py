@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..forecaster.errors import printable
+from .._messages import printable
 from ..forecaster.evaluation import Evaluation
 from ..forecaster.panel import Panel
 from ..forecaster.quantiles import INTERVAL

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from lightning import seed_everything
 
+from ..forecaster.electricity_demand import electricity_demand
 from ..forecaster.evaluation import Evaluation
-from ..forecaster.panel import Panel
 from ..forecaster.quantiles import MEDIAN
 from ..forecaster.splits import split_panel
-from ..forecaster.time_axis import TimeAxis
 from ..forecaster.workflow import backtest
 from .arguments import Arguments
 from .console import require_packages
@@ -58,25 +56,6 @@ def run_demo(arguments: Arguments) -> None:
     with replace_files(plot) as (new_plot,):
         plot_test_window(panel, split, evaluation, _typical_day(evaluation), title, new_plot)
     print(f"\nWrote {plot}: of the test days, the one with the median error")
-
-
-def electricity_demand() -> Panel:
-    """Half-hourly electricity demand of England and Wales, 5 June to 27 August 2000, in MW.
-
-    Included in pmdarima, so nothing is downloaded. Discussed in J. W. Taylor, "Short-term
-    electricity demand forecasting using double seasonal exponential smoothing", Journal of the
-    Operational Research Society 54 (2003).
-    """
-    from pmdarima.datasets import load_taylor
-
-    return Panel(
-        time="time",
-        target="demand (MW)",
-        axis=TimeAxis(pd.Timestamp("2000-06-05 00:00"), pd.tseries.frequencies.to_offset("30min")),
-        groups=pd.DataFrame(index=[0]),
-        values=[np.asarray(load_taylor(), dtype=float)],
-        starts=np.array([0]),
-    )
 
 
 def _typical_day(evaluation: Evaluation) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning import seed_everything
 
-from ..forecaster.errors import printable
+from .._messages import printable
 from ..forecaster.forecast_frame import check_column_names, forecast_frame
 from ..forecaster.panel import make_panel
 from ..forecaster.splits import split_panel

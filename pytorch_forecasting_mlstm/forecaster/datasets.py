@@ -45,7 +45,7 @@ def model_frame(panel: Panel, split: Split) -> ModelFrame:
     ]
     calendar = calendar_features(panel.axis, np.concatenate(positions), past=split.validation)
     begins = np.cumsum([0, *map(len, positions)])
-    training_values = [values[: len(values) - split.held_out] for values in panel.values]
+    training_values = split.training_values(panel)
     center = np.array([values.mean() for values in training_values])
     spread = np.array([_spread(values) for values in training_values])
     group_names = [_short_names(list(map(str, panel.groups[name]))) for name in panel.groups]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .._messages import one_line, truncate
+
 _MAX_VALUE_LENGTH = 80  # characters
 _MAX_MESSAGE_LENGTH = 1000
 
@@ -39,33 +41,12 @@ class InputError(ValueError):
             name_argument(part) if isinstance(part, Argument) else part for part in self.args
         )
         # One short line, whatever a file name or the message of another library contains.
-        return printable(" ".join(text.split()), _MAX_MESSAGE_LENGTH)
-
-
-def printable(value: object, max_length: int = _MAX_VALUE_LENGTH) -> str:
-    r"""Write a value from the data on one line: truncated, control characters escaped.
-
-    Parameters
-    ----------
-    value : object
-        A name or the content of a cell.
-    max_length : int, default 80
-        Characters to keep.
-
-    Examples
-    --------
-    >>> printable("north\nsouth"), printable("x" * 1000, 10)
-    ('north\\nsouth', 'xxxxxxx...')
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in _truncate(str(value), max_length)
-    )
+        return one_line(text, _MAX_MESSAGE_LENGTH)
 
 
 def quoted(value: object) -> str:
     """Write a value as `printable` does, in quotes."""
-    return repr(_truncate(str(value), _MAX_VALUE_LENGTH))
+    return repr(truncate(str(value), _MAX_VALUE_LENGTH))
 
 
 def format_rows(numbers: list[int]) -> str:
@@ -74,7 +55,3 @@ def format_rows(numbers: list[int]) -> str:
     return (
         ("row " if len(numbers) == 1 else "rows ") + first + (", ..." if len(numbers) > 3 else "")
     )
-
-
-def _truncate(text: str, max_length: int) -> str:
-    return text if len(text) <= max_length else text[: max_length - 3] + "..."

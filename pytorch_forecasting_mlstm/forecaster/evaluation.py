@@ -45,7 +45,7 @@ def evaluate(panel: Panel, split: Split, forecasts: WindowForecasts) -> Evaluati
     windows = cut_windows(panel, split, split.test_origins)
     quantiles = _in_order(forecasts, windows)
 
-    training_values = [values[: len(values) - split.held_out] for values in panel.values]
+    training_values = split.training_values(panel)
     seasons = [*panel.axis.seasons.values(), 1]
     scales = {
         season: np.array([seasonal_scale(values, season) for values in training_values])

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from .errors import Argument, InputError, format_rows, printable, quoted
+from .._messages import printable
+from .errors import Argument, InputError, format_rows, quoted
 from .frequency import infer_frequency
 from .panel_columns import check_targets, read_groups, read_known, read_numbers
 from .time_axis import TimeAxis

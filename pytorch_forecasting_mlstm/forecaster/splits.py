@@ -57,6 +57,10 @@ class Split:
         """Steps of validation and test together."""
         return self.end - self.validation
 
+    def training_values(self, panel: Panel) -> list[np.ndarray]:
+        """Return the values of each series before its held-out parts."""
+        return [values[: len(values) - self.held_out] for values in panel.values]
+
 
 def split_panel(
     panel: Panel, horizon: int, history: int | None = None, test_size: int | None = None

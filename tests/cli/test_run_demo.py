@@ -8,8 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from pytorch_forecasting_mlstm.cli.main import main
-from pytorch_forecasting_mlstm.cli.run_demo import electricity_demand
 from pytorch_forecasting_mlstm.forecaster import training
+from pytorch_forecasting_mlstm.forecaster.electricity_demand import electricity_demand
 from pytorch_forecasting_mlstm.forecaster.splits import split_panel
 
 

@@ -1,6 +1,6 @@
 """For any table, dataset, loss and model, forecasts are in scale or an error explains why not.
 
-``make test-all`` draws 700 cases, the same in every run, and ``make test`` 100 of them.
+``make test-all`` draws 450 cases, the same in every run, and ``make test`` 50 of them.
 ``RANDOM_CONFIGURATIONS=3000 pytest tests/models/test_random_configurations.py`` draws 3000 new
 cases.
 """
@@ -202,7 +202,7 @@ def shorten(message: str) -> str:
 # in parts, which run side by side
 @pytest.mark.parametrize(
     ("part", "count"),
-    [(0, 100), *(pytest.param(part, 150, marks=pytest.mark.slow) for part in range(1, 5))],
+    [(0, 50), *(pytest.param(part, 100, marks=pytest.mark.slow) for part in range(1, 5))],
 )
 def test_forecasts_are_in_scale_or_rejected(part: int, count: int) -> None:
     outcomes: Counter[str] = Counter()

@@ -153,14 +153,14 @@ def test_fused_layer_matches_the_composed_layer(
     ids=["plain", "mask", "norm-mask"],
 )
 def test_layer_derivatives_match_finite_differences(norm: bool, masked: bool) -> None:
-    """Compare with finite differences."""
+    """Along random directions of 300 inputs; another test compares each gradient by itself."""
     inputs, run = layer_problem(5, norm=norm, masked=masked, B=2)
 
     def outputs(*_: Tensor) -> tuple[Tensor, ...]:
         return run(gradients=False)
 
-    assert torch.autograd.gradcheck(outputs, inputs)
-    assert torch.autograd.gradgradcheck(outputs, inputs)
+    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(outputs, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("unused", ["output", "state"])
@@ -282,13 +282,13 @@ def test_onednn_linear_operator_for_the_compiler(projection: OneDNNLinear, rows:
 
 def test_operators_of_the_recurrence_pass_opcheck() -> None:
     """Registered shapes and strides, no aliases, and derivatives."""
-    problem = make_problem(32, B=2)
-    torch.library.opcheck(chunkwise_op, (list(problem), "pytorch", 8))
-    p = torch.randn(2, 21, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
+    problem = make_problem(9, B=2)
+    torch.library.opcheck(chunkwise_op, (list(problem), "pytorch", 4))
+    p = torch.randn(2, 9, 4 * 8 + 2 * 2, dtype=torch.float64, requires_grad=True)
     state = [torch.randn(2, 2, *shape).double().requires_grad_() for shape in ((4, 4), (4,), ())]
-    padding = torch.rand(2, 21, 1) < 0.5
+    padding = torch.rand(2, 9, 1) < 0.5
     for mask in (None, padding):
-        torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 8))
+        torch.library.opcheck(gated_op, (p, state, mask, "pytorch", 4))
 
 
 def test_onednn_linear_second_derivatives(projection: OneDNNLinear) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
     mlstm_recurrent,
+    mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import chunks, overflow
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, causality
@@ -153,6 +155,7 @@ def test_masked_nan_has_no_influence() -> None:
 
 # --- finite inputs give finite results, or an error
 
+SHORT = 15  # two chunks of 7, and a step
 SIZES = [1e10, 1e19, 1e20, 1e30, 3e37]
 PARTS = ["q", "k", "v", "qk", "qv", "kv", "qkv", "c", "n", "cn", "qcn"]
 
@@ -162,6 +165,18 @@ def is_finite(results: Any) -> bool:
     return all(bool(part.isfinite().all()) for part in (h, *state))
 
 
+@cache
+def scaled_problem(
+    names: str, size: float, dtype: torch.dtype
+) -> tuple[list[Tensor], mLSTMState, Tensor, mLSTMState]:
+    """Return sequences and a state with large parts, and their results in float64."""
+    problem = make_problem(SHORT, dtype=torch.float32)
+    problem = problem.replace(**{name: getattr(problem, name) * size for name in names})
+    inputs = [part.to(dtype) for part in problem[:5]]
+    exact = (*(part.double() for part in inputs), mLSTMState(*(x.double() for x in problem.state)))
+    return inputs, problem.state, *mlstm_recurrent(*exact)
+
+
 @parametrize_forms
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", SIZES)
@@ -169,14 +184,9 @@ def is_finite(results: Any) -> bool:
 def test_forms_give_correct_results_or_raise(
     form: Form, names: str, size: float, dtype: torch.dtype
 ) -> None:
-    problem = make_problem(T, dtype=torch.float32)
-    problem = problem.replace(**{name: getattr(problem, name) * size for name in names})
-    inputs = [part.to(dtype) for part in problem[:5]]
-    exact, last = mlstm_recurrent(
-        *(part.double() for part in inputs), type(problem.state)(*(x.double() for x in problem[5:]))
-    )
+    inputs, state, exact, last = scaled_problem(names, size, dtype)
     try:
-        h, state = form(*inputs, problem.state)
+        h, state = form(*inputs, state)
     except ValueError as error:
         assert "overflow torch.float32" in str(error) and "state.m" not in str(error)
         assert size > 1e10

@@ -73,15 +73,15 @@ def test_amplitudes_default_to_off_with_covariates(name: str) -> None:
     model = mLSTMTime.from_dataset(dataset, **SMALL)
     assert model.hparams.amplitudes == (not reads)
     assert (model.network.amplitude_head is None) == bool(reads)
-    without_amplitudes = mLSTMTime.from_dataset(dataset, amplitudes=False, **SMALL)
+    other = mLSTMTime.from_dataset(dataset, amplitudes=bool(reads), **SMALL)
     x, _ = collate(pick_samples(dataset), torch.float32)
+    without_amplitudes, with_amplitudes = (model, other) if reads else (other, model)
     interpretation = without_amplitudes.interpret_output(x)
     for amplitudes, forecast in zip(
         to_list(interpretation.amplitudes), to_list(interpretation.prediction), strict=True
     ):
         assert amplitudes.shape == (*forecast.shape[:2], 3)
         assert (amplitudes == 1).all()
-    with_amplitudes = mLSTMTime.from_dataset(dataset, amplitudes=True, **SMALL)
     for amplitudes in to_list(with_amplitudes.interpret_output(x).amplitudes):
         assert (amplitudes != 1).any()
 

@@ -270,10 +270,10 @@ def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
     for flip in (True, False):
         torch.manual_seed(0)
         model = mLSTMTime.from_dataset(
-            dataset, random_sign_flip=flip, learning_rate=1e-2, hidden_size=16, num_heads=2
+            dataset, random_sign_flip=flip, learning_rate=2e-2, hidden_size=8, num_heads=2
         )
-        fit(model, dataset, steps=60, batch_size=50)
+        fit(model, dataset, steps=30, batch_size=50)
         x = first_batch(dataset)
         forecast = forecasts(model.double().eval(), x)[0]
         rises[flip] = (forecast.mean() - x["encoder_target"].mean()).item()
-    assert abs(rises[True]) < 0.4 < 0.8 < rises[False], rises  # 0.29 and 0.90
+    assert abs(rises[True]) < 0.4 < 0.8 < rises[False], rises  # 0.16 and 0.94

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, 
 
 @pytest.fixture(scope="session")
 def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for all modules, so that the kernel is compiled once."""
-    return tmp_path_factory.mktemp("cache")
+    """Return a folder for all modules and processes, so that the kernel is compiled once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp().parent / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +86,21 @@ def compiled_library() -> Path:
     use_kernel(False)
     (library,) = build._cache_folder().glob("*.so")
     return library
+
+
+@pytest.fixture
+def compilations(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path, compiled_library: Path
+) -> list[Path]:
+    """Replace compilations by copies of a library, and record where they were written."""
+    content, paths = compiled_library.read_bytes(), []
+
+    def copy(compiler: list[str], path: Path) -> None:
+        paths.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(build, "_compile", copy)
+    return paths
 
 
 @pytest.fixture

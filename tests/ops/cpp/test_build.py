@@ -77,7 +77,7 @@ def test_compiler_command_may_have_arguments(
     [
         ("printf 'gr\\374n' >&2; exit 1", "gr\ufffdn"),
         ("head -c 5000000 /dev/zero | tr '\\0' x >&2; exit 1", "xxx..."),
-        ("printf 'one\\ntwo\\033[2J' >&2; exit 1", "one two?[2J"),
+        ("printf 'one\\ntwo\\033[2J' >&2; exit 1", "one two\\x1b[2J"),
         ("kill -9 $$", "SIGKILL"),
         ("exit 0", "wrote no library"),
         (": > $made", "wrote no library"),

@@ -101,7 +101,7 @@ def test_forward_pass_saves_nothing_but_its_inputs() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch's compiler
 def test_compiled_layer_runs_the_kernel(gated_calls: list[str]) -> None:
     """One graph serves every length, with masks, and gives the same numbers."""
-    layer = make_layer(**LAYERS["stack"])
+    layer = make_layer(hidden_size=16, num_heads=2)
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
@@ -114,7 +114,7 @@ def test_compiled_layer_runs_the_kernel(gated_calls: list[str]) -> None:
         result = compiled(x, mask=mask)
         assert_close(result, expected)
         assert_close(gradients(result, inputs), expected_gradients, GRADIENT_TOLERANCE)
-        assert gated_calls == ["forward"] * 3 + ["backward"] * 3
+        assert gated_calls == ["forward", "backward"]
     use_kernel(False)
     gated_calls.clear()
     assert_close(compiled(x, mask=mask), expected)

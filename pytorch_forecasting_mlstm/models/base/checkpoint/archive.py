@@ -11,9 +11,10 @@ import torch
 from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import _default_map_location
 
+from ...._messages import one_line
 from .values import check_key
 
-__all__ = ["Archive", "device_of", "first_line", "read_archive"]
+__all__ = ["Archive", "device_of", "read_archive"]
 
 #: Bytes per element of the storage classes that a file may name for the data of a tensor.
 _ITEM_SIZES = {
@@ -115,7 +116,7 @@ def read_archive(source: Any, caller: str) -> Archive:
     except Exception as error:  # a crafted file can raise anything
         raise ValueError(
             f"{caller}: {name} must be a checkpoint, got a damaged file, {type(error).__name__}: "
-            f"{first_line(error)}; load another one."
+            f"{one_line(error)}; load another one."
         ) from error
     return Archive(
         content,
@@ -173,13 +174,13 @@ def _dry_run(pickled: bytes, sizes: dict[str, int], label: str) -> None:
         ) from error
     except pickle.UnpicklingError as error:
         raise pickle.UnpicklingError(
-            f"{label} must contain only plain data and tensors, but it {first_line(error)}; load "
+            f"{label} must contain only plain data and tensors, but it {one_line(error)}; load "
             f"another checkpoint."
         ) from error
     except Exception as error:  # a crafted pickle can raise anything
         raise ValueError(
             f"{label} must be a checkpoint, got damaged data, {type(error).__name__}: "
-            f"{first_line(error)}; load another one."
+            f"{one_line(error)}; load another one."
         ) from error
 
 
@@ -323,11 +324,6 @@ def _safe_global_path(item: Any) -> str:
     if isinstance(item, tuple):  # an object, and the path under which files name it
         return str(item[1])
     return f"{item.__module__}.{item.__qualname__}"
-
-
-def first_line(error: Exception, length: int = 200) -> str:
-    """Return the first line of an error's message, cut to fit into an error message of ours."""
-    return str(error).partition("\n")[0][:length]
 
 
 def device_of(location: str, map_location: Any) -> torch.device:

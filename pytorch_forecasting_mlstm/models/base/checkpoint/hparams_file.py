@@ -10,7 +10,7 @@ import yaml
 from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import load_hparams_from_tags_csv
 
-from .archive import first_line
+from ...._messages import one_line
 from .errors import CheckpointError
 from .limits import check_expanded_size
 from .values import check_key
@@ -94,7 +94,7 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # a crafted file can raise anything
         raise CheckpointError(
             f"hparams_file must contain names and plain values, got {path}, "
-            f"{type(error).__name__}: {first_line(error)}; leave it out to use those of the "
+            f"{type(error).__name__}: {one_line(error)}; leave it out to use those of the "
             f"checkpoint."
         ) from error
     return values

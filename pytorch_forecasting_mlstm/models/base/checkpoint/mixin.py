@@ -11,9 +11,10 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
+from ...._messages import one_line
 from ..arguments import argument_names
 from ..errors import prefix_errors
-from .archive import Archive, device_of, first_line, read_archive
+from .archive import Archive, device_of, read_archive
 from .errors import CheckpointError
 from .hparams_file import read_hparams
 from .limits import (
@@ -246,13 +247,13 @@ class SafeCheckpointMixin(BaseModel):
             raise
         except Exception as error:  # crafted hyper-parameters can raise anything
             callers = tuple(f"{base.__name__}: " for base in cls.__mro__)
-            if str(error).startswith(callers) and str(error) == first_line(error, 1000):
+            if str(error).startswith(callers) and str(error) == one_line(error, 1000):
                 raise
             if not in_package and isinstance(error, NotImplementedError | RuntimeError):
                 return  # the constructor of a user's class may read tensors, which have no data yet
             raise ValueError(
                 f"{cls.__name__}: no model can be made from the hyper-parameters in the "
-                f"checkpoint, {type(error).__name__}: {first_line(error)}; it is damaged, or an "
+                f"checkpoint, {type(error).__name__}: {one_line(error)}; it is damaged, or an "
                 f"argument given to load_from_checkpoint does not fit it."
             ) from error
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from .archive import first_line
+from ...._messages import one_line
 from .errors import CheckpointError
 from .safe_globals import is_default_global, qualified_name, safe_globals
 from .values import CODECS, DECODERS, SerializationError
@@ -93,7 +93,7 @@ def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str
     except Exception as error:  # crafted data can raise anything
         raise CheckpointError(
             f"the objects in the checkpoint are damaged, {type(error).__name__}: "
-            f"{first_line(error)}; load another checkpoint."
+            f"{one_line(error)}; load another checkpoint."
         ) from error
 
 

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from ......_messages import one_line
 from .cache import load_cached
 
 __all__ = ["build"]
@@ -30,8 +31,8 @@ def build() -> ctypes.CDLL:
     except OSError as error:
         raise RuntimeError(
             f"use_kernel: cannot keep the kernel in {folder}, or load it from there: "
-            f"{_one_line(error)}. Name another folder in XDG_CACHE_HOME; without a kernel the "
-            "layers compute in PyTorch."
+            f"{one_line(error, _MAX_LENGTH)}. Name another folder in XDG_CACHE_HOME; without a "
+            "kernel the layers compute in PyTorch."
         ) from error
 
 
@@ -118,12 +119,6 @@ def _run(command: list[str]) -> str:
 def _failure(compiler: str, reason: object) -> RuntimeError:
     return RuntimeError(
         f"use_kernel: {compiler} could not compile the kernel. Name another compiler in CXX; "
-        f"without a kernel the layers compute in PyTorch. The error: {_one_line(reason)}"
+        "without a kernel the layers compute in PyTorch. The error: "
+        f"{one_line(reason, _MAX_LENGTH)}"
     )
-
-
-def _one_line(reason: object) -> str:
-    """Join a message into one line, and truncate a long one."""
-    line = " ".join(str(reason).split())
-    line = line if len(line) <= _MAX_LENGTH else line[: _MAX_LENGTH - 3] + "..."
-    return "".join(char if char.isprintable() else "?" for char in line)
