@@ -17,6 +17,7 @@ from .input_check import check_input
 from .onednn_linear import OneDNNLinear
 from .ops.execution import is_eager_on_cpu
 from .ops.overflow import raise_on_overflow
+from .ops.types import at_least_float32
 from .preactivations import apply_gate_activations, soft_cap
 
 __all__ = ["mLSTMCell"]
@@ -162,7 +163,7 @@ class mLSTMCell(nn.Module):
     @property
     def state_dtype(self) -> torch.dtype:
         """Dtype of h, c and n: that of the weights, but at least float32."""
-        return torch.promote_types(torch.float32, self.projection.weight.dtype)
+        return at_least_float32(self.projection.weight.dtype)
 
     def memory_shape(self, batch_size: int) -> tuple[int, ...]:
         """Shape of c for a batch."""

@@ -41,7 +41,7 @@ from .ops.autograd import chunkwise
 from .ops.naive import naive_step
 from .ops.overflow import raise_on_overflow
 from .ops.stabilization import LOG_EMPTY, divide_by_normalizer, segsum
-from .ops.types import Inputs, mLSTMState
+from .ops.types import Inputs, at_least_float32, mLSTMState
 
 __all__ = [
     "mLSTMState",
@@ -288,9 +288,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
 
 def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, mLSTMState]:
     """Convert everything to one dtype, float32 or wider; replace None by an empty memory."""
-    dtype = torch.float32
-    for x in inputs if state is None else (*inputs, *state):
-        dtype = torch.promote_types(dtype, x.dtype)
+    dtype = at_least_float32(*(x.dtype for x in (*inputs, *(state or ()))))
     inputs = Inputs(*(x.to(dtype) for x in inputs))
     if state is not None:
         c, n, m = (x.to(dtype) for x in state)

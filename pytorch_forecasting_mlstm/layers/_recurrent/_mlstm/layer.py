@@ -12,7 +12,7 @@ from .input_check import check_input, check_state_tuple
 from .ops.autograd import gated, gated_compiled
 from .ops.chunks import default_chunk_size
 from .ops.dispatch import select_gated
-from .ops.execution import is_compiling, is_eager
+from .ops.execution import is_compiling, is_eager, is_eager_on_cpu
 from .ops.overflow import raise_on_overflow
 from .ops.tiling import batch_tile_size
 from .preactivations import apply_gate_activations, heads_first
@@ -174,10 +174,9 @@ class mLSTMLayer(nn.Module):
             output = x.new_zeros(0, x.shape[1], self.hidden_size)
             return output.transpose(0, 1) if self.batch_first else output, (h, c, n)
 
-        T, B, _ = x.shape
         c_first, n_first = c, n
-        tile_size = batch_tile_size(x, B, T * self._width(x))
-        if tile_size < B:
+        tile_size = self._tile_size(x)
+        if tile_size is not None:
             inputs = (x, h, c, n) if mask is None else (x, h, c, n, mask)
             tiles = zip(*(part.split(tile_size, dim=1) for part in inputs), strict=True)
             results = zip(*(self._run(*tile) for tile in tiles), strict=True)
@@ -196,12 +195,16 @@ class mLSTMLayer(nn.Module):
         x = x if mask is None else x.masked_fill(~mask[..., None], 0)
         return {"x": x, "state c": c, "state n": n, **dict(self.named_parameters())}
 
-    def _width(self, x: Tensor) -> int:
-        """Return the elements per step of the largest temporary between input and output."""
-        cell = self.cells[0]
+    def _tile_size(self, x: Tensor) -> int | None:
+        """Return how many samples of x (T, B, input) to compute at once; None for all."""
+        if not is_eager_on_cpu(x):
+            return None
+        cell, (T, B) = self.cells[0], x.shape[:2]
         backend = select_gated(x, cell.head_dim)
-        L = default_chunk_size(len(x), cell.head_dim)
-        return backend.gated_tile_width(cell.projection.out_features, cell.heads, L)
+        L = default_chunk_size(T, cell.head_dim)
+        width = backend.gated_tile_width(cell.projection.out_features, cell.heads, L)
+        tile_size = batch_tile_size(x, B, T * width)
+        return tile_size if tile_size < B else None
 
     def _run(
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
@@ -321,11 +324,11 @@ def _recurrence(
     cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
 ) -> tuple[Tensor, mLSTMState]:
     """Return the gated h (B, T, H), and the last state."""
-    if x.numel() > 0 and is_eager():
+    if is_eager() and x.numel() > 0:
         p, norms = cell.project_unnormalized(x)
         return gated(p, state, padding, norms)
     p = cell.preactivations(x)
-    if x.numel() > 0 and is_compiling():
+    if is_compiling() and x.numel() > 0:
         return gated_compiled(p, state, padding)
     q, k, v, log_i, log_f, o = heads_first(apply_gate_activations(p, cell.heads), padding)
     h, state = mlstm_chunkwise(q, k, v, log_i, log_f, state)

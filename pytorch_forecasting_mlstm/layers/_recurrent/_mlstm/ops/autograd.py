@@ -13,6 +13,7 @@ Dimensions: B batch, NH heads, T time, L steps of a chunk, K key, V value, H = N
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from .autocast import autocast_disabled
 from .chunks import compiled_chunk_size, default_chunk_size
+from .chunkwise.causality import propagate_nans_causally
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
-from .execution import is_compiling, is_eager
+from .execution import is_compiling, is_eager, is_exporting, is_forward_mode, is_known
 from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
-from .naive import naive_chunkwise, naive_gated, rescale_state
+from .naive import naive_chunkwise, naive_gated, naive_span, rescale_state
 from .overflow import raise_on_overflow
 from .tiling import batch_tile_size, map_batch_tiles
 from .types import Inputs, OutputGrads, mLSTMState
@@ -51,8 +53,10 @@ def chunkwise(
     inputs: Inputs, state: mLSTMState, chunk_size: int | None
 ) -> tuple[Tensor, mLSTMState]:
     """Return h (B, NH, T, V) and the last state, for inputs of one dtype and T of at least 1."""
-    backend = select_chunkwise(inputs, chunk_size)
     T, K = inputs.q.shape[2:]
+    if is_exporting() or is_forward_mode():
+        return _decomposed(inputs, state, chunk_size)
+    backend = select_chunkwise(inputs, chunk_size)
     if is_compiling():
         L = chunk_size or compiled_chunk_size(K)
         h, c, n, m, *_ = chunkwise_op([*_pad(inputs, -T % L), *state], backend.NAME, L)
@@ -62,6 +66,20 @@ def chunkwise(
     function = ChunkwiseFunction if is_eager() else TransformableChunkwiseFunction
     h, c, n, m, *_ = function.apply(*inputs, *state, backend.NAME, L, plan)
     return h, mLSTMState(c, n, m)
+
+
+def _decomposed(
+    inputs: Inputs, state: mLSTMState, chunk_size: int | None
+) -> tuple[Tensor, mLSTMState]:
+    """Compute the same with plain operations of torch, as exports and forward mode need it.
+
+    An export has one span, so that its graph has one size for all lengths.
+    """
+    T, K = inputs.q.shape[2:]
+    L = chunk_size or (default_chunk_size(T, K) if is_known(T) else compiled_chunk_size(K))
+    form = naive_span if is_exporting() else naive_chunkwise
+    h, last = propagate_nans_causally(partial(form, L=L), inputs, state)
+    return h, last
 
 
 def _pad(inputs: Inputs, steps: int) -> Inputs:
