@@ -38,6 +38,7 @@ from ...._validation import check_int
 from .input_check import check_recurrence_inputs
 from .ops.autocast import autocast_disabled
 from .ops.autograd import chunkwise
+from .ops.execution import is_exporting
 from .ops.naive import naive_step
 from .ops.overflow import raise_on_overflow
 from .ops.stabilization import LOG_EMPTY, divide_by_normalizer, segsum
@@ -147,11 +148,14 @@ def mlstm_recurrent(
     check_recurrence_inputs("mlstm_recurrent", inputs, state, sequence=True)
     with autocast_disabled(q.device):
         inputs, state = _to_common_dtype(inputs, state)
-        outputs, last = [], state
-        for t in range(q.shape[2]):
-            h_t, last = naive_step(inputs.at(t), last)
-            outputs.append(h_t)
-        h = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(inputs.v)
+        if is_exporting():  # a graph has no loop over a variable number of steps
+            h, last = chunkwise(inputs, state, None)
+        else:
+            outputs, last = [], state
+            for t in range(q.shape[2]):
+                h_t, last = naive_step(inputs.at(t), last)
+                outputs.append(h_t)
+            h = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(inputs.v)
     return _checked_results("mlstm_recurrent", h.to(v.dtype), last, inputs, state)
 
 
