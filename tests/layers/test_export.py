@@ -46,6 +46,7 @@ def assert_graph_matches(program: Any, module: Callable[..., Any], inputs: Any) 
     assert_close(tuple(tree_leaves(results)), tuple(tree_leaves(expected)), 1e-10)
 
 
+@pytest.mark.slow
 def test_exported_layer_serves_every_batch_and_length() -> None:
     """With state and mask, in both directions, with a norm of every head."""
     layer = make_layer(bidirectional=True, norm_heads=True, num_heads=2).eval()
@@ -55,6 +56,7 @@ def test_exported_layer_serves_every_batch_and_length() -> None:
         assert_graph_matches(program.module(), layer, layer_inputs(layer, T, B))
 
 
+@pytest.mark.slow
 def test_exported_layer_with_lengths_and_a_fixed_length() -> None:
     layer = make_layer(batch_first=True).eval()
     x, lengths = draw_input(31, 4).transpose(0, 1), torch.tensor([31, 0, 5, 9])
@@ -68,6 +70,7 @@ def test_exported_layer_with_lengths_and_a_fixed_length() -> None:
     assert_close(program.module()(x, lengths=lengths), layer(x, lengths=lengths), 1e-10)
 
 
+@pytest.mark.slow
 def test_non_finite_inputs_do_not_reach_earlier_steps_of_an_exported_layer() -> None:
     layer = make_layer().eval()
     program = export(layer, (draw_input(5),), dynamic_shapes={"x": {0: TIME, 1: BATCH}})
@@ -77,6 +80,14 @@ def test_non_finite_inputs_do_not_reach_earlier_steps_of_an_exported_layer() -> 
     expected, _ = layer(x)
     assert torch.equal(output.isnan(), expected.isnan()) and output.isnan().any()
     assert_close(output.nan_to_num(), expected.nan_to_num(), 1e-10)
+
+
+def test_exported_layer_has_no_fixed_size() -> None:
+    """A small case, for every run of the suite."""
+    layer = make_layer(layer_norm=False).eval()
+    program = export(layer, (draw_input(5),), dynamic_shapes={"x": {0: TIME, 1: BATCH}})
+    for T, B in SIZES:
+        assert_graph_matches(program.module(), layer, (draw_input(T, B),))
 
 
 def test_exported_cell_serves_every_batch() -> None:
@@ -105,6 +116,7 @@ class Form(nn.Module):
         return self.function(*parts[:5], functional.mLSTMState(*parts[5:]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("mlstm_recurrent", 8), ("mlstm_chunkwise", 5), ("mlstm_read_weights", 4)],
@@ -132,6 +144,7 @@ def test_traced_layer_serves_every_batch_and_length() -> None:
         assert_graph_matches(traced, layer, layer_inputs(layer, T, B))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:# The axis name:UserWarning")
 def test_layer_in_onnx_serves_every_batch_and_length(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")

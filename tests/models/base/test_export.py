@@ -18,9 +18,10 @@ from torch.utils._pytree import tree_leaves
 from helpers.tolerances import assert_close, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore:`isinstance.treespec, LeafSpec.` is:FutureWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is:FutureWarning"),
+]
 
 
 def make_data() -> pd.DataFrame:
@@ -74,6 +75,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "loss"), CASES.values(), ids=CASES)
 def test_graph_forecasts_batches_of_every_size(options: dict[str, Any], loss: Any) -> None:
     dataset = make_dataset(**options)
@@ -92,6 +94,7 @@ def test_graph_forecasts_batches_of_every_size(options: dict[str, Any], loss: An
         assert_close(results, expected)
 
 
+@pytest.mark.slow
 def test_onnx_file_forecasts_batches_of_every_size(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
