@@ -26,7 +26,7 @@ def is_exporting() -> bool:
     This is the case in ``torch.export``, and in ``torch.jit.trace`` and the ONNX exporter on it.
     """
     exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
-    return exporting or torch.jit.is_tracing()
+    return exporting or torch._C._is_tracing()
 
 
 def is_forward_mode() -> bool:
@@ -36,7 +36,7 @@ def is_forward_mode() -> bool:
 
 def is_known(size: int) -> bool:
     """Whether a size is a number, not a symbol in a trace; False if that cannot be told."""
-    tracing = torch.compiler.is_dynamo_compiling() or torch.jit.is_tracing()
+    tracing = torch.compiler.is_dynamo_compiling() or torch._C._is_tracing()
     return isinstance(size, int) and not tracing
 
 
