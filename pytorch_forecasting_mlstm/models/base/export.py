@@ -1,7 +1,7 @@
 """Models as graphs that run without this package: torch.export and ONNX."""
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from pytorch_forecasting.data import NaNLabelEncoder
@@ -126,7 +126,7 @@ class ExportMixin:
     @torch.no_grad()
     def to_onnx(
         self,
-        file_path: str | Path | IO[bytes] | None = None,
+        file_path: str | Path | None = None,
         input_sample: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -138,7 +138,7 @@ class ExportMixin:
 
         Parameters
         ----------
-        file_path : str, Path or file, optional
+        file_path : str or Path, optional
             Where to write it. Default: it is only returned.
         input_sample : dict, optional
             As in :meth:`to_exported_program`.
@@ -166,7 +166,8 @@ class ExportMixin:
             )
         program = self.to_exported_program(input_sample)
         names = {"input_names": _names(program.example_inputs[0][0])}
-        outputs = len(to_list(self.hparams.target)) if self._has_several_targets() else 1
+        target = self.hparams.target  # type: ignore[attr-defined]
+        outputs = len(to_list(target))
         names["output_names"] = (
             [f"prediction_{number}" for number in range(outputs)] if outputs > 1 else ["prediction"]
         )
@@ -191,9 +192,6 @@ class ExportMixin:
             f"{type(self).__name__}: a model cannot be exported as TorchScript, which torch has "
             f"deprecated; {_HINT}."
         )
-
-    def _has_several_targets(self) -> bool:
-        return not isinstance(self.hparams.target, str | None)  # type: ignore[attr-defined]
 
 
 def _select_inputs(model: Any, sample: Any, caller: str) -> dict[str, Any]:

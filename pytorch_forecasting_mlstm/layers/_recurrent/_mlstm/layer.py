@@ -256,7 +256,7 @@ class mLSTMLayer(nn.Module):
         self, x: Tensor, h: Tensor, c: Tensor, n: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the stack over x (T, B, input); return the output, and the last h, c and n."""
-        last = []
+        last: list[State] = []
 
         def run(cell: mLSTMCell, u: Tensor, padding: Tensor | None) -> Tensor:
             number = len(last)
@@ -332,7 +332,8 @@ class mLSTMLayer(nn.Module):
         (torch.Size([1, 4, 4, 50, 50]), torch.Size([1, 4, 4, 50]))
         """
         given = check_layer_input(self.cells[0], x, mask, lengths, self.batch_first)
-        weights, forgets = [], []
+        weights: list[Tensor] = []
+        forgets: list[Tensor] = []
 
         def run(cell: mLSTMCell, u: Tensor, padding: Tensor | None) -> Tensor:
             q, k, v, log_i, log_f, o = heads_first(cell.project(u.contiguous()), padding)

@@ -4,8 +4,6 @@ Those of :func:`torch.nn.functional.layer_norm` cannot: torch returns wrong numb
 ``jacfwd(jacfwd(f))``. In forward mode, the norms are therefore computed with simpler operations.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -54,4 +52,4 @@ def _simple_norm(x: Tensor, eps: float) -> Tensor:
     """Return x (..., d) with mean 0 and variance 1 over the last dimension."""
     centered = x - x.mean(-1, keepdim=True)
     variance = centered.square().mean(-1, keepdim=True)
-    return cast(Tensor, centered * (variance + eps).rsqrt())
+    return centered * (variance + eps).rsqrt()

@@ -93,7 +93,7 @@ def _mask_of_lengths(lengths: object, x: Tensor) -> Tensor:
 
 
 def check_layer_state(
-    cell: mLSTMCell, state: object, cells: int, batch_size: int, batched: bool
+    cell: mLSTMCell, state: State, cells: int, batch_size: int, batched: bool
 ) -> State:
     """Check a state that is stacked over cells, and return it with a batch."""
     check_state_tuple(_CALLER, state)
