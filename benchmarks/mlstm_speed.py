@@ -146,14 +146,15 @@ def time_cell(bench: Bench) -> Iterator[Row]:
                 lstm = nn.LSTMCell(hidden, hidden).to(bench.device)
                 x = torch.randn(batch, hidden, device=bench.device)
                 state = cell.init_hidden(batch)
-                with torch.no_grad():
-                    figure, base = bench.medians(
-                        partial(cell, x, *state), partial(lstm, x, (x, x)), calls=100
-                    )
                 norm = ", layer norm" if layer_norm else ""
                 case = f"batch {batch}, hidden {hidden}"
-                what = f"mLSTMCell, heads {heads}{norm}"
-                yield Row(case, what, figure, "nn.LSTMCell", base, maximum=4.0)
+                for graph in (False, True):
+                    with torch.set_grad_enabled(graph):
+                        figure, base = bench.medians(
+                            partial(cell, x, *state), partial(lstm, x, (x, x)), calls=100
+                        )
+                    what = f"mLSTMCell, heads {heads}{norm}{', with a graph' if graph else ''}"
+                    yield Row(case, what, figure, "nn.LSTMCell", base, maximum=3.0)
 
 
 def time_compiled(bench: Bench) -> Iterator[Row]:
@@ -231,7 +232,7 @@ SECTIONS = {
     "memory": Section("Peak memory of forward and backward", measure_memory),
     "scaling": Section("Doubling the time, forward and backward", time_scaling),
     "lengths": Section("Time and memory per step of long sequences", measure_lengths),
-    "cell": Section("One step of a cell, no gradient", time_cell),
+    "cell": Section("One step of a cell, forward", time_cell),
     "step": Section("One training step of a model", time_training_step),
     "autocast": Section("The layer under autocast", time_autocast),
     "compile": Section("torch.compile of the layer", time_compiled),  # last, being the slowest

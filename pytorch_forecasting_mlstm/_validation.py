@@ -34,10 +34,19 @@ def check_tensor(
 
 def check_int(caller: str, name: str, value: object, minimum: int = 1) -> None:
     """Raise unless ``value`` is an integer of at least ``minimum``."""
+    # A size is symbolic while a graph is traced. It is an int, and is not compared here: that would
+    # restrict the graph.
+    if isinstance(value, torch.SymInt) or _is_traced_size(value):
+        return
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{caller}: {name} must be an int, got {value!r}.")
     if value < minimum:
         raise ValueError(f"{caller}: {name} must be at least {minimum}, got {value}.")
+
+
+def _is_traced_size(value: object) -> bool:
+    """Whether ``value`` is a size in ``torch.jit.trace``, which records sizes as tensors."""
+    return torch._C._is_tracing() and isinstance(value, Tensor) and not value.is_floating_point()
 
 
 def check_bool(caller: str, name: str, value: bool) -> None:

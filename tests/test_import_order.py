@@ -27,7 +27,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
     f"{PACKAGE}.models.base": [
         "base_model",
         "checks",
-        {"forecast", "plotting", "prediction"},
+        {"export", "forecast", "plotting", "prediction"},
         {"checkpoint", "scales"},
         "losses",
         {"arguments", "errors", "inference", "link", "padding"},

@@ -38,22 +38,28 @@ def step_cells(
     layer: mLSTMLayer, xs: Tensor, state: State, mask: Tensor | None = None
 ) -> tuple[Tensor, State]:
     """Compute the documented output of a layer by a loop over time and cells, with masks."""
-    states = [tuple(part[depth] for part in state) for depth in range(len(layer.cells))]
-    outputs = []
-    for t, x in enumerate(xs):
-        valid = torch.ones(xs.shape[1], dtype=torch.bool) if mask is None else mask[t]
-        u = x.where(valid[:, None], torch.zeros_like(x))
-        for depth, cell in enumerate(layer.cells):
-            next_state = cell(u, *states[depth])
-            h = next_state[0]
-            u = h + u if layer.residual_conn and depth > 0 else h
-            states[depth] = tuple(
-                torch.where(valid.reshape(-1, *[1] * (after.dim() - 1)), after, before)
-                for after, before in zip(next_state, states[depth], strict=True)
-            )
-        outputs.append(u.where(valid[:, None], torch.zeros_like(u)))
-    h, c, n = (torch.stack(parts) for parts in zip(*states, strict=True))
-    return torch.stack(outputs), (h, c, n)
+    T, B, _ = xs.shape
+    valid = torch.ones(T, B, 1, dtype=torch.bool) if mask is None else mask[..., None]
+    u, last = xs.where(valid, torch.zeros_like(xs)), []
+    for depth, forward_cell in enumerate(layer.cells):
+        outputs = []
+        for cell in [forward_cell, *layer.reverse_cells[depth : depth + 1]]:
+            current = tuple(part[len(last)] for part in state)
+            steps = range(T) if cell is forward_cell else range(T - 1, -1, -1)
+            h_of_step = {}
+            for t in steps:
+                after = cell(u[t], *current)
+                h_of_step[t] = after[0]
+                current = tuple(
+                    torch.where(valid[t].reshape(-1, *[1] * (new.dim() - 1)), new, old)
+                    for new, old in zip(after, current, strict=True)
+                )
+            last.append(current)
+            outputs.append(torch.stack([h_of_step[t] for t in range(T)]))
+        hidden = torch.cat(outputs, dim=-1)
+        u = hidden + u if layer.residual_conn and depth > 0 else hidden
+    h, c, n = (torch.stack(parts) for parts in zip(*last, strict=True))
+    return u.where(valid, torch.zeros_like(u)), (h, c, n)
 
 
 def gradients(result: tuple[Tensor, State], inputs: list[Tensor]) -> tuple[Tensor, ...]:

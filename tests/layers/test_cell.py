@@ -65,7 +65,8 @@ def test_signatures_match_the_documentation() -> None:
         return [str(p).split(":")[0] for p in inspect.signature(function).parameters.values()]
 
     defaults = {name: p.default for name, p in inspect.signature(mLSTMCell).parameters.items()}
-    assert list(defaults) == ["input_size", "hidden_size", "dropout", "layer_norm", "num_heads"]
+    names = ["input_size", "hidden_size", "dropout", "layer_norm", "num_heads", "norm_heads"]
+    assert list(defaults) == names
     assert [defaults[name] for name in ("dropout", "layer_norm", "num_heads")] == [0.2, True, None]
     assert (
         inspect.signature(mLSTMCell).parameters["num_heads"].kind is inspect.Parameter.KEYWORD_ONLY

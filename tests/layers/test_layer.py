@@ -231,7 +231,7 @@ def test_read_weights_batch_first_and_invalid_input() -> None:
     expected = layer.read_weights(x)
     layer.batch_first = True
     assert_identical(layer.read_weights(x.transpose(0, 1)), expected)
-    assert_raises_mentioning(lambda: layer.read_weights(x[0]), "mLSTMLayer")
+    assert_raises_mentioning(lambda: layer.read_weights(x[0, 0]), "mLSTMLayer")
 
 
 # --- shapes
@@ -518,7 +518,7 @@ def test_invalid_argument_raises(options: dict[str, Any], words: list[str]) -> N
 
 ZEROS = torch.zeros
 INVALID_INPUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "one step": ({"x": ZEROS(4, 3)}, ["x", "(4, 3)"]),
+    "one vector": ({"x": ZEROS(3)}, ["x", "(3,)"]),
     "width": ({"x": ZEROS(5, 4, 2)}, ["x", "3", "(5, 4, 2)"]),
     "integers": ({"x": ZEROS(5, 4, 3).int()}, ["x", "int32", "float32"]),
     "double": ({"x": ZEROS(5, 4, 3).double()}, ["x", "float64", "float32"]),

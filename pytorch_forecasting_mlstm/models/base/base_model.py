@@ -17,6 +17,7 @@ from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
 from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
+from .export import ExportMixin
 from .forecast.forecast import forecast
 from .losses.factory import resolve_loss
 from .losses.link import link_of, loss_output_size, primary_metrics, target_normalizers
@@ -37,6 +38,7 @@ class ForecastingModel(
     SafeCheckpointMixin,
     PredictionMixin,
     PlottingMixin,
+    ExportMixin,
     BaseModelWithCovariates,
 ):
     """A model of pytorch-forecasting with checks, safe checkpoints, forecasts and all losses.

@@ -340,4 +340,4 @@ class mLSTMTimeNetwork(nn.Module):
 
 def _at_least_float32(x: Tensor) -> Tensor:
     """Return x in float32 or wider: 16 bits suffice for weights, not for a forecast of 6490."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype == torch.float64 else x.float()

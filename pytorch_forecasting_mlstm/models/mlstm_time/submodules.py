@@ -200,7 +200,7 @@ def moving_average(y: Tensor, steps: int) -> Tensor:
     pooling takes tens of times as long.
     """
     before = (steps - 1) // 2
-    wide = y.to(torch.promote_types(y.dtype, torch.float32))  # 16 bits are too few for a sum
+    wide = y if y.dtype == torch.float64 else y.float()  # 16 bits are too few for a sum
     level = wide.mean(1, keepdim=True)  # without it, sums of a high level would lose all digits
     padded = F.pad((wide - level)[:, None], (before + 1, steps - 1 - before), mode="replicate")
     sums = padded[:, 0].cumsum(1)

@@ -49,6 +49,26 @@ def test_layer_matches_a_loop_over_its_cells(
     assert gated_calls == ["backward"] * layer.num_layers
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bidirectional": {"bidirectional": True, "num_layers": 2},
+    "norm of heads": {"norm_heads": True, "num_layers": 2},
+    "both": {"bidirectional": True, "norm_heads": True},
+}
+
+
+@needs_compiler
+@pytest.mark.usefixtures("gated_calls")  # enables the kernel
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options_match_a_loop_over_the_cells(options: dict[str, Any]) -> None:
+    layer = make_layer(hidden_size=16, num_heads=2, **options)
+    x, state = draw_input().requires_grad_(), draw_state(layer)
+    mask = torch.arange(31)[:, None] < torch.tensor([31, 30, 5, 1])
+    inputs = [x, *state, *layer.parameters()]
+    result, expected = layer(x, state, mask), step_cells(layer, x, state, mask)
+    assert_close(result, expected)
+    assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
+
+
 @needs_compiler
 @parametrize_masks
 def test_masked_layer_matches_a_masked_loop(

@@ -14,10 +14,13 @@ from ...._validation import (
 )
 from .functional import mLSTMState
 from .input_check import check_input
+from .norms import HeadNorm, LayerNorm
 from .onednn_linear import OneDNNLinear
 from .ops.execution import is_eager_on_cpu
 from .ops.overflow import raise_on_overflow
+from .ops.types import at_least_float32
 from .preactivations import apply_gate_activations, soft_cap
+from .step import step_heads, step_units
 
 __all__ = ["mLSTMCell"]
 
@@ -56,6 +59,10 @@ class mLSTMCell(nn.Module):
         values would erase them.
     num_heads : int, optional
         Heads, NH, each with a matrix memory of H/NH × H/NH. Default: as many heads as hidden units.
+    norm_heads : bool, default False
+        Normalize what every head reads, ``C' q / max(|n'ᵀ q|, 1)``, over its units before the
+        output gate, as in the paper's block. This bounds h, which otherwise grows with the length
+        of a sequence. It needs heads of at least 3 units.
 
     Attributes
     ----------
@@ -63,12 +70,14 @@ class mLSTMCell(nn.Module):
         All projections in one, with rows in the order q, k, v (H each), i, f (NH each), o (H).
     norm_q, norm_k, norm_v, norm_gates : nn.Module
         The layer norms; identities without ``layer_norm``.
+    norm_heads : nn.Module
+        The norm of every head; the identity without ``norm_heads``.
 
     Raises
     ------
     TypeError, ValueError
         If an argument has the wrong type, a size is below 1, ``hidden_size`` is not a multiple of
-        ``num_heads``, or dropout is outside [0, 1).
+        ``num_heads``, heads are too small for ``norm_heads``, or dropout is outside [0, 1).
 
     Notes
     -----
@@ -109,6 +118,7 @@ class mLSTMCell(nn.Module):
         layer_norm: bool = True,
         *,
         num_heads: int | None = None,
+        norm_heads: bool = False,
     ) -> None:
         super().__init__()
         check_int("mLSTMCell", "input_size", input_size)
@@ -122,22 +132,32 @@ class mLSTMCell(nn.Module):
                     f"mLSTMCell: hidden_size must be a multiple of num_heads, "
                     f"got {hidden_size} and {num_heads}."
                 )
+        check_bool("mLSTMCell", "norm_heads", norm_heads)
+        heads = hidden_size if num_heads is None else num_heads
+        if norm_heads and hidden_size // heads < 3:
+            raise ValueError(
+                f"mLSTMCell: norm_heads needs heads of at least 3 units, got {hidden_size} units "
+                f"in {heads} heads, whose values a norm would erase; pass fewer num_heads, or "
+                f"norm_heads=False."
+            )
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.layer_norm = layer_norm
         self.num_heads = num_heads
-        self.heads = hidden_size if num_heads is None else num_heads
+        self.heads = heads
         self.head_dim = hidden_size // self.heads
 
         self.dropout = nn.Dropout(dropout)
         self.projection = OneDNNLinear(input_size, 4 * hidden_size + 2 * self.heads)
         # A norm erases a single value, and of two values keeps only which one is larger.
         norm_units = layer_norm and hidden_size > 2
-        self.norm_q = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
-        self.norm_k = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
-        self.norm_v = nn.LayerNorm(hidden_size) if norm_units else nn.Identity()
+        self.norm_q = LayerNorm(hidden_size) if norm_units else nn.Identity()
+        self.norm_k = LayerNorm(hidden_size) if norm_units else nn.Identity()
+        self.norm_v = LayerNorm(hidden_size) if norm_units else nn.Identity()
         gates = hidden_size + 2 * self.heads
-        self.norm_gates = nn.LayerNorm(gates) if layer_norm else nn.Identity()
+        self.norm_gates = LayerNorm(gates) if layer_norm else nn.Identity()
+        self.has_head_norm = norm_heads
+        self.norm_heads = HeadNorm(heads, hidden_size) if norm_heads else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -156,13 +176,13 @@ class mLSTMCell(nn.Module):
         """Arguments as printed by ``repr``."""
         return (
             f"{self.input_size}, {self.hidden_size}, layer_norm={self.layer_norm}, "
-            f"num_heads={self.num_heads}"
+            f"num_heads={self.num_heads}, norm_heads={self.has_head_norm}"
         )
 
     @property
     def state_dtype(self) -> torch.dtype:
         """Dtype of h, c and n: that of the weights, but at least float32."""
-        return torch.promote_types(torch.float32, self.projection.weight.dtype)
+        return at_least_float32(self.projection.weight.dtype)
 
     def memory_shape(self, batch_size: int) -> tuple[int, ...]:
         """Shape of c for a batch."""
@@ -231,27 +251,22 @@ class mLSTMCell(nn.Module):
         if self.training:
             x = self.dropout(x)
         q, k, v, i, f_and_o = self._normalized(projection(x))
-        B, NH, d = x.shape[0], self.heads, self.head_dim
-        vector, column, row, number = (B, NH, d), (B, NH, d, 1), (B, NH, 1, d), (B, NH, 1)
-        f, o = torch.sigmoid(f_and_o).split((NH, NH * d), dim=-1)
-        # The soft cap bounds i, so no stabilizer is needed here. i includes the 1/√d of k.
-        i = (torch.exp(soft_cap(i)) * d**-0.5).view(number)
-        f = f.view(number)
-
-        c, n = c_prev.reshape(B, NH, d, d), n_prev.reshape(vector)
-        c = torch.addcmul(f.unsqueeze(-1) * c, (i * v.view(vector)).view(column), k.view(row))
-        n = torch.addcmul(f * n, i, k.view(vector))
-        # Elementwise, since autocast would round matrix products.
-        q = q.view(vector)
-        read = (c * q.view(row)).sum(-1)
-        h = read / (n * q).sum(-1, keepdim=True).abs().clamp_min(1)
-        h = o * h.view(B, NH * d)
+        f, o = torch.sigmoid(f_and_o).split((self.heads, self.hidden_size), dim=-1)
+        i = torch.exp(soft_cap(i))
+        if self.num_heads is None:
+            h, c, n = step_units(q, k, v, i, f, c_prev, n_prev)
+        else:
+            i = i * self.head_dim**-0.5  # the 1/√d of k
+            h, c, n = step_heads(q, k, v, i, f, c_prev, n_prev)
+        if self.has_head_norm:
+            h = self.norm_heads(h)
+        h = o * h
         # One product checks h and n, to keep the step fast. A non-finite c makes h non-finite.
         if is_eager_on_cpu(x) and not math.isfinite(torch.dot(h.view(-1), n.view(-1)).item()):
             self._raise_on_overflow((h, n), x, c_prev, n_prev)
         if self.training:
             h = self.dropout(h)
-        return h, c.view(c_prev.shape), n.view(B, NH * d)
+        return h, c, n
 
     def _raise_on_overflow(
         self, results: tuple[Tensor, Tensor], x: Tensor, c: Tensor, n: Tensor

@@ -38,10 +38,11 @@ from ...._validation import check_int
 from .input_check import check_recurrence_inputs
 from .ops.autocast import autocast_disabled
 from .ops.autograd import chunkwise
+from .ops.execution import is_exporting
 from .ops.naive import naive_step
 from .ops.overflow import raise_on_overflow
 from .ops.stabilization import LOG_EMPTY, divide_by_normalizer, segsum
-from .ops.types import Inputs, mLSTMState
+from .ops.types import Inputs, at_least_float32, mLSTMState
 
 __all__ = [
     "mLSTMState",
@@ -147,11 +148,14 @@ def mlstm_recurrent(
     check_recurrence_inputs("mlstm_recurrent", inputs, state, sequence=True)
     with autocast_disabled(q.device):
         inputs, state = _to_common_dtype(inputs, state)
-        outputs, last = [], state
-        for t in range(q.shape[2]):
-            h_t, last = naive_step(inputs.at(t), last)
-            outputs.append(h_t)
-        h = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(inputs.v)
+        if is_exporting():  # a graph has no loop over a variable number of steps
+            h, last = chunkwise(inputs, state, None)
+        else:
+            outputs, last = [], state
+            for t in range(q.shape[2]):
+                h_t, last = naive_step(inputs.at(t), last)
+                outputs.append(h_t)
+            h = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(inputs.v)
     return _checked_results("mlstm_recurrent", h.to(v.dtype), last, inputs, state)
 
 
@@ -288,9 +292,7 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
 
 def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, mLSTMState]:
     """Convert everything to one dtype, float32 or wider; replace None by an empty memory."""
-    dtype = torch.float32
-    for x in inputs if state is None else (*inputs, *state):
-        dtype = torch.promote_types(dtype, x.dtype)
+    dtype = at_least_float32(*(x.dtype for x in (*inputs, *(state or ()))))
     inputs = Inputs(*(x.to(dtype) for x in inputs))
     if state is not None:
         c, n, m = (x.to(dtype) for x in state)

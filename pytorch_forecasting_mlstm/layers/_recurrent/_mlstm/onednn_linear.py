@@ -23,7 +23,7 @@ class OneDNNLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``."""
-        if not _is_plain(input, self.weight):
+        if is_eager() and not _has_many_rows(input) or not _is_plain(input, self.weight):
             return F.linear(input, self.weight, self.bias)
         if is_compiling():
             rows: Tensor = _linear_op(input.flatten(0, -2), self.weight, self.bias)
@@ -118,8 +118,11 @@ def _is_plain(x: Tensor, weight: Tensor) -> bool:
 
 def _suits_onednn(x: Tensor) -> bool:
     """Whether oneDNN is available, and x large enough for it to pay off."""
-    has_many_rows = x.numel() >= _MIN_ROWS * x.shape[-1]
-    return has_many_rows and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+    return _has_many_rows(x) and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+
+
+def _has_many_rows(x: Tensor) -> bool:
+    return x.numel() >= _MIN_ROWS * x.shape[-1]
 
 
 @cache

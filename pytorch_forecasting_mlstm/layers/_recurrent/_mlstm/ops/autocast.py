@@ -21,6 +21,7 @@ def has_autocast(device: str) -> bool:
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[object]:
     """Return a context that disables autocast on this device."""
-    if has_autocast(device.type):
+    # If there is nothing to disable, an exported graph needs no region for it.
+    if has_autocast(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

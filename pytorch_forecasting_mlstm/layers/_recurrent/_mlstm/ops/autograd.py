@@ -13,6 +13,7 @@ Dimensions: B batch, NH heads, T time, L steps of a chunk, K key, V value, H = N
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from .autocast import autocast_disabled
 from .chunks import compiled_chunk_size, default_chunk_size
+from .chunkwise.causality import propagate_nans_causally
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
-from .execution import is_compiling, is_eager
+from .execution import is_compiling, is_eager, is_exporting, is_known
 from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
-from .naive import naive_chunkwise, naive_gated, rescale_state
+from .naive import naive_chunkwise, naive_gated, naive_span, rescale_state
 from .overflow import raise_on_overflow
 from .tiling import batch_tile_size, map_batch_tiles
 from .types import Inputs, OutputGrads, mLSTMState
@@ -33,7 +35,6 @@ from .types import Inputs, OutputGrads, mLSTMState
 __all__ = [
     "ChunkwiseFunction",
     "GatedFunction",
-    "TransformableChunkwiseFunction",
     "chunkwise",
     "chunkwise_op",
     "gated",
@@ -51,6 +52,8 @@ def chunkwise(
     inputs: Inputs, state: mLSTMState, chunk_size: int | None
 ) -> tuple[Tensor, mLSTMState]:
     """Return h (B, NH, T, V) and the last state, for inputs of one dtype and T of at least 1."""
+    if not (is_eager() or is_compiling()):
+        return _decomposed(inputs, state, chunk_size)
     backend = select_chunkwise(inputs, chunk_size)
     T, K = inputs.q.shape[2:]
     if is_compiling():
@@ -59,9 +62,24 @@ def chunkwise(
         return h[:, :, :T], mLSTMState(c, n, m)
     L = min(chunk_size or default_chunk_size(T, K), T)
     plan = backend.plan_chunkwise(inputs, L)
-    function = ChunkwiseFunction if is_eager() else TransformableChunkwiseFunction
-    h, c, n, m, *_ = function.apply(*inputs, *state, backend.NAME, L, plan)
+    h, c, n, m, *_ = ChunkwiseFunction.apply(*inputs, *state, backend.NAME, L, plan)
     return h, mLSTMState(c, n, m)
+
+
+def _decomposed(
+    inputs: Inputs, state: mLSTMState, chunk_size: int | None
+) -> tuple[Tensor, mLSTMState]:
+    """Compute the same with plain operations of torch: for exports, transforms and forward mode.
+
+    All derivatives of these are right, those of derivatives too, which an autograd Function does
+    not guarantee under transforms. An export has one span, so that its graph has one size for all
+    lengths.
+    """
+    T, K = inputs.q.shape[2:]
+    L = chunk_size or (default_chunk_size(T, K) if is_known(T) else compiled_chunk_size(K))
+    form = naive_span if is_exporting() else naive_chunkwise
+    h, last = propagate_nans_causally(partial(form, L=L), inputs, state)
+    return h, last
 
 
 def _pad(inputs: Inputs, steps: int) -> Inputs:
@@ -100,26 +118,6 @@ class ChunkwiseFunction(torch.autograd.Function):
                     inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
                 )
         return *gradients, None, None, None
-
-
-class TransformableChunkwiseFunction(ChunkwiseFunction):
-    """The same for ``torch.func``, which needs a separate ``setup_context``.
-
-    Eager mode does not use it: ``apply`` would spend more time on the signature of ``forward`` than
-    the kernel spends on a few steps.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        """Run the backend."""
-        return _run_chunkwise(*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep what the backward pass needs."""
-        _save_chunkwise(ctx, inputs, output)
 
 
 def _run_chunkwise(*args: Any) -> tuple[Tensor, ...]:

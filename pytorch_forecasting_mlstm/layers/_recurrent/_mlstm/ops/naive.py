@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..preactivations import apply_gate_activations, heads_first
 from .chunks import default_chunk_size, split_spans
+from .execution import is_known
 from .layer_norm import LayerNormParams, naive_layer_norm
 from .stabilization import LOG_EMPTY, divide_by_normalizer, segsum
 from .types import Inputs, mLSTMState
 
-__all__ = ["naive_chunkwise", "naive_gated", "naive_step", "rescale_state"]
+__all__ = ["naive_chunkwise", "naive_gated", "naive_span", "naive_step", "rescale_state"]
 
 
 def naive_step(inputs: Inputs, state: mLSTMState) -> tuple[Tensor, mLSTMState]:
@@ -48,13 +49,12 @@ def naive_gated(
     return (o * h).transpose(1, 2).flatten(-2), last
 
 
-def naive_chunkwise(
-    inputs: Inputs, state: mLSTMState, chunk_size: int
-) -> tuple[Tensor, mLSTMState]:
+def naive_chunkwise(inputs: Inputs, state: mLSTMState, L: int) -> tuple[Tensor, mLSTMState]:
     """Return h and the last state of the chunkwise form, for one dtype and T of at least 1."""
     outputs = []
-    for span in split_spans(inputs.q.shape[2], chunk_size):
-        h, state = _read_span(inputs.at(span.steps), state, chunk_size)
+    for span in split_spans(inputs.q.shape[2], L):
+        steps = inputs.at(span.steps)
+        h, state = naive_span(steps, state, min(L, steps.q.shape[2]))
         outputs.append(h)
     return torch.cat(outputs, dim=2), state
 
@@ -65,17 +65,17 @@ def rescale_state(state: mLSTMState, m: Tensor) -> mLSTMState:
     return mLSTMState(state.c * factor[..., None], state.n * factor, m)
 
 
-def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tensor, mLSTMState]:
+def naive_span(inputs: Inputs, state: mLSTMState, L: int) -> tuple[Tensor, mLSTMState]:
     """Return h and the last state of a span; one matrix carries the memory between its chunks."""
     q, k, v, log_i, log_f = inputs
     T, K, V = q.shape[2], q.shape[3], v.shape[3]
-    L = min(chunk_size, T)
-    N = -(-T // L)
+    # If T is a symbol, there is one chunk more, since a graph for one chunk is not one for several.
+    N = (T + L - 1) // L if is_known(T) else (T + 2 * L - 1) // L
     pad = N * L - T
     # Padding steps leave the state as it is.
-    q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (N, L)) for x in (q, k, v))
-    log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (N, L))
-    log_f = F.pad(log_f, (0, pad)).unflatten(2, (N, L))
+    q, k, v = (F.pad(x, (0, 0, 0, pad)).unflatten(2, (-1, L)) for x in (q, k, v))
+    log_i = F.pad(log_i, (0, pad), value=-torch.inf).unflatten(2, (-1, L))
+    log_f = F.pad(log_f, (0, pad)).unflatten(2, (-1, L))
     # With a column of ones, the normalizer comes out of the same products.
     v = F.pad(v, (0, 1), value=1.0)
 
@@ -106,5 +106,7 @@ def _read_span(inputs: Inputs, state: mLSTMState, chunk_size: int) -> tuple[Tens
     read = attention @ v
     read = read + (q * torch.exp(log_in - m_read)[..., None]) @ memory[:, :, :-1].mT
     h = divide_by_normalizer(read[..., :V], read[..., V], m_read)
-    h = h.flatten(2, 3)[:, :, :T]
+    h = h.flatten(2, 3)
+    # A tracer would make a graph for a slice that is whole, or for one that is not.
+    h = h[:, :, :T] if is_known(T) else h.index_select(2, torch.arange(T, device=h.device))
     return h, mLSTMState(memory[:, :, -1, :V], memory[:, :, -1, V], m_in[..., -1])

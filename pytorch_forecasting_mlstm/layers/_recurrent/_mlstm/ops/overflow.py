@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .execution import is_eager_on_cpu
+from .types import at_least_float32
 
 __all__ = ["all_finite", "raise_on_overflow"]
 
@@ -40,7 +41,7 @@ def raise_on_overflow(
         if x.numel() and not name.endswith(("log_i", "log_f", "state.m"))
     }
     name = max(sizes, key=sizes.__getitem__)
-    dtype = torch.promote_types(named_inputs[name].dtype, torch.float32)
+    dtype = at_least_float32(named_inputs[name].dtype)
     raise ValueError(
         f"{caller}: finite inputs overflow {dtype}, whose largest number is "
         f"{torch.finfo(dtype).max:.1e}: {name} has magnitudes up to {sizes[name]:.1e}; scale the "

@@ -2,9 +2,18 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-__all__ = ["Inputs", "OutputGrads", "mLSTMState"]
+__all__ = ["Inputs", "OutputGrads", "at_least_float32", "mLSTMState"]
+
+
+def at_least_float32(*dtypes: torch.dtype) -> torch.dtype:
+    """Return the dtype to compute in, for floating-point arguments of these dtypes.
+
+    This is ``torch.promote_types``, which an exported graph would contain as an operation.
+    """
+    return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
 class Inputs(NamedTuple):

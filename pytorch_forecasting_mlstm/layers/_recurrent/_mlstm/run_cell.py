@@ -1,0 +1,76 @@
+"""One cell over a whole sequence: batch first, as the recurrence reads it."""
+
+import torch
+from torch import Tensor
+
+from .cell import mLSTMCell
+from .functional import mLSTMState
+from .ops.autocast import autocast_disabled
+from .ops.autograd import chunkwise, gated, gated_compiled
+from .ops.execution import is_compiling, is_eager
+from .ops.types import Inputs
+from .preactivations import apply_gate_activations, heads_first
+
+__all__ = ["run_cell"]
+
+
+def run_cell(
+    cell: mLSTMCell, x: Tensor, state: tuple[Tensor, Tensor, Tensor], padding: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Run a cell.
+
+    Parameters
+    ----------
+    cell : mLSTMCell
+        The cell.
+    x : Tensor
+        Input, (B, T, input_size), with T of at least 1 and zeros at padding.
+    state : tuple of Tensor
+        h, c and n before the first step, as the cell has them.
+    padding : Tensor, optional
+        Steps that leave the state as it is, bool, (B, T, 1).
+
+    Returns
+    -------
+    hidden : Tensor
+        h of every step, (B, T, H); arbitrary at padding.
+    state : tuple of Tensor
+        h, c and n after the last valid step.
+    """
+    h, c, n = state
+    x = cell.dropout(x.contiguous())
+    hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
+    hidden = cell.dropout(hidden)
+    return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
+
+
+def _recurrence(
+    cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H), and the last state."""
+    # The fused forms have no place for a norm between the read-out and the output gate.
+    if not cell.has_head_norm and is_eager() and x.numel() > 0:
+        p, norms = cell.project_unnormalized(x)
+        return gated(p, state, padding, norms)
+    p = cell.preactivations(x)
+    if not cell.has_head_norm and is_compiling() and x.numel() > 0:
+        return gated_compiled(p, state, padding)
+    *inputs, o = heads_first(apply_gate_activations(p, cell.heads), padding)
+    if x.numel() > 0:
+        with autocast_disabled(x.device):
+            read, state = chunkwise(Inputs(*inputs), state, None)
+    else:
+        read = inputs[2]
+    h, o = (part.transpose(1, 2).flatten(-2) for part in (read, o))
+    return o * cell.norm_heads(h), state
+
+
+def _last_valid(hidden: Tensor, before: Tensor, padding: Tensor | None) -> Tensor:
+    """Select the last valid step of hidden (B, T, H), or ``before`` if there is none."""
+    if padding is None:
+        return hidden[:, -1]
+    B, T, _ = padding.shape
+    steps = torch.arange(1, T + 1, device=padding.device)
+    last = (~padding[..., 0] * steps).amax(1)  # counted from 1, 0 for none
+    selected = hidden[torch.arange(B, device=padding.device), (last - 1).clamp_min(0)]
+    return torch.where((last > 0)[:, None], selected, before)
