@@ -6,7 +6,6 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 __all__ = ["inference_view", "predict_outputs"]
 
@@ -51,15 +50,19 @@ def inference_view(module: Module) -> Module:
 
 
 @torch.no_grad()
-def predict_outputs(model: Any, loader: DataLoader[Any]) -> list[Tensor]:
-    """Compute the output of the network for all windows of a loader, without a Trainer.
+def predict_outputs(model: Any, dataset: Any, batch_size: int) -> list[Tensor]:
+    """Compute the output of the network for all windows of a dataset, without a Trainer.
+
+    There is no data loader either, which would draw a random number.
 
     Parameters
     ----------
     model : ForecastingModel
         The model, which checks every batch. It runs on the device that it is on.
-    loader : DataLoader
-        Loader of a dataset whose windows have horizons of equal length.
+    dataset : BatchedTimeSeriesDataSet
+        Dataset whose windows have horizons of equal length.
+    batch_size : int
+        Number of windows at a time.
 
     Returns
     -------
@@ -68,7 +71,9 @@ def predict_outputs(model: Any, loader: DataLoader[Any]) -> list[Tensor]:
     """
     view = inference_view(model)
     batches = []
-    for x, _ in loader:
+    for start in range(0, len(dataset), batch_size):
+        positions = range(start, min(start + batch_size, len(dataset)))
+        x, _ = dataset.__getitems__(positions).collate()
         view.check_inputs(x)
         output = view(move_data_to_device(x, model.device))
         batches.append([part.cpu() for part in to_list(output["prediction"])])

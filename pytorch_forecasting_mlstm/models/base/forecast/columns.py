@@ -107,7 +107,7 @@ def check_columns_finite(
             if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
                 continue
             series, step = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
-            time = int(history.last[schema.time].iloc[series]) + step + 1
+            time = int(history.last.times[series]) + step + 1
             raise ValueError(
                 f"{schema.caller}: a forecast must be finite, got {values[series, step]} as {name} "
                 f"of {target!r} for {format_series(schema.groups, history.names[series])} at "

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
-from ..errors import UPSTREAM_ERRORS
 from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
 from .columns import check_columns_finite, column_names, quantile_levels, read_columns
+from .dataset import make_dataset
 from .rows import History, build_future_rows, select_history
 from .schema import Schema
 
@@ -57,26 +57,15 @@ def forecast(
     levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
-    future_rows = build_future_rows(schema, history, future)
-    rows = pd.concat([history.rows, future_rows], ignore_index=True)
-    try:
-        dataset = BatchedTimeSeriesDataSet.from_parameters(
-            parameters, rows, predict=True, weight=None, min_prediction_idx=None
-        )
-    except UPSTREAM_ERRORS as error:
-        raise ValueError(
-            f"{caller}: no dataset can be made from data: {error}; correct or leave out such rows, "
-            f"or train with other lags, scalers or another target_normalizer."
-        ) from error
+    rows = history.rows.extend(build_future_rows(schema, history, future))
+    dataset = make_dataset(model, parameters, schema, rows)
     if trainer_kwargs is None:
-        outputs = predict_outputs(model, dataset.to_dataloader(train=False, batch_size=batch_size))
+        outputs = predict_outputs(model, dataset, batch_size)
     else:
         outputs = _predict_with_trainer(model, dataset, batch_size, trainer_kwargs)
-    windows = _window_of_series(schema, dataset, history)
     columns = read_columns(model, outputs, levels, batch_size)
-    by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
-    check_columns_finite(schema, history, by_series, model.loss)
-    return _to_long_frame(schema, history, by_series)
+    check_columns_finite(schema, history, columns, model.loss)
+    return _to_long_frame(schema, history, data, columns)
 
 
 def _predict_with_trainer(
@@ -105,22 +94,23 @@ def _predict_with_trainer(
 
 
 def _to_long_frame(
-    schema: Schema, history: History, columns: list[dict[str, np.ndarray]]
+    schema: Schema, history: History, data: pd.DataFrame, columns: list[dict[str, np.ndarray]]
 ) -> pd.DataFrame:
     """Stack the columns (series, steps) of each target: series by series, target by target."""
-    count, horizon = len(history.names), schema.horizon
-    series, steps = np.repeat(np.arange(count), horizon), np.tile(np.arange(1, horizon + 1), count)
-    index = history.last[[*schema.groups, schema.time]].iloc[series].reset_index(drop=True)
-    index[schema.time] += steps
-    index["step"] = steps
+    count, horizon = columns[0]["prediction"].shape
+    last = np.repeat(history.positions, horizon)
+    table: dict[str, Any] = {name: data[name].array.take(last) for name in schema.groups}
+    steps = np.tile(np.arange(1, horizon + 1), count)
+    table[schema.time] = np.repeat(history.last.times, horizon) + steps
+    table["step"] = steps
     tables = []
     for target, part in zip(schema.targets, columns, strict=True):
         label = {"target": target} if len(columns) > 1 else {}
         flat = {name: values.ravel() for name, values in part.items()}
-        tables.append(index.assign(**label, **flat))
+        tables.append(pd.DataFrame({**table, **label, **flat}))
     if len(tables) == 1:
         return tables[0]
-    order = np.argsort(np.tile(series, len(tables)), kind="stable")
+    order = np.argsort(np.tile(np.arange(count * horizon) // horizon, len(tables)), kind="stable")
     return pd.concat(tables, ignore_index=True).iloc[order].reset_index(drop=True)
 
 
@@ -136,16 +126,3 @@ def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
             f"{schema.caller}: group columns and the time index must not have the name of a column "
             f"of the forecast, got {duplicates}; make the dataset with other names."
         )
-
-
-def _window_of_series(
-    schema: Schema, dataset: BatchedTimeSeriesDataSet, history: History
-) -> np.ndarray:
-    """Return the window of every series: the dataset sorts them in an order of its own."""
-    codes = [
-        dataset.transform_values(name, history.last[name], group_id=True) for name in schema.groups
-    ]
-    first_rows = dataset.index["index_start"].to_numpy(copy=True)
-    windows = dataset.data["groups"][first_rows].tolist()
-    number = {tuple(code): window for window, code in enumerate(windows)}
-    return np.array([number[tuple(code)] for code in np.stack(codes, axis=1).tolist()])

@@ -42,6 +42,7 @@ from helpers.datasets import (
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm._messages import format_times
+from pytorch_forecasting_mlstm.data.rows import Labels, Rows, to_array
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
 from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
 
@@ -172,11 +173,12 @@ def test_forecast_does_not_depend_on_placeholders_for_the_future(
     future = known_of(dataset, ahead)
     forecasts = [model.forecast(history, future)]
 
-    def other_rows(*arguments: Any) -> pd.DataFrame:
+    def other_rows(*arguments: Any) -> Rows:
         rows = build_future_rows(*arguments)
-        rows["y"] += 1000.0
-        if "noise" in rows:
-            rows["noise"], rows["state"] = -77.0, "closed"
+        rows = rows.assign(y=to_array(rows.columns["y"]) + 1000.0)
+        if "noise" in rows.columns:
+            state = Labels.from_series(pd.Series(["closed"] * len(rows)))
+            rows = rows.assign(noise=np.full(len(rows), -77.0), state=state)
         return rows
 
     monkeypatch.setattr(forecast_module, "build_future_rows", other_rows)
