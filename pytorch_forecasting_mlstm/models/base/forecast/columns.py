@@ -10,16 +10,38 @@ from torch import Tensor
 
 from ...._messages import format_series
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
+from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
 from .rows import History
 from .schema import Schema
 
-__all__ = ["check_columns_finite", "column_names", "quantile_levels", "read_columns"]
+__all__ = [
+    "check_columns_finite",
+    "column_names",
+    "quantile_levels",
+    "read_columns",
+    "requested_levels",
+]
 
 
 def quantile_levels(loss: Any) -> list[float]:
     """Return the quantiles that a loss makes, if there is more than one."""
     levels = list(getattr(loss, "quantiles", None) or [])
     return levels if len(levels) > 1 else []
+
+
+def requested_levels(loss: Any, quantiles: Any, caller: str) -> list[float]:
+    """Return the quantiles that a user asks for, unless the target is categorical.
+
+    Raises
+    ------
+    ValueError
+        If the loss of the target cannot forecast them.
+    """
+    if isinstance(loss, CrossEntropy):
+        return []
+    levels = list(dict.fromkeys(float(level) for level in quantiles))
+    check_levels(loss, levels, caller)
+    return levels
 
 
 def column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
@@ -32,7 +54,11 @@ def column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
 
 @torch.no_grad()
 def read_columns(
-    model: Any, outputs: list[Tensor], levels: list[list[float]], batch_size: int
+    model: Any,
+    outputs: list[Tensor],
+    levels: list[list[float]],
+    batch_size: int,
+    are_requested: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """Compute the columns (windows, steps) of each target from the output of the network.
 
@@ -46,6 +72,8 @@ def read_columns(
         Quantiles of each target.
     batch_size : int
         Windows at a time.
+    are_requested : bool, default False
+        Whether the levels are others than those of the losses.
     """
     metrics = primary_metrics(model.loss)
     outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
@@ -54,7 +82,14 @@ def read_columns(
     for batch in zip(*(part.to(model.device).split(batch_size) for part in outputs), strict=True):
         out = {"prediction": list(batch) if several else batch[0]}
         points.append([part.cpu() for part in to_list(model.to_prediction(out))])
-        if any(levels):
+        if are_requested:
+            quantiles.append(
+                [
+                    exit_inference_mode(metric, _read_quantiles, metric, part, target_levels)
+                    for metric, part, target_levels in zip(metrics, batch, levels, strict=True)
+                ]
+            )
+        elif any(levels):
             quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
     columns = []
     for target, (metric, normalizer) in enumerate(
@@ -72,6 +107,13 @@ def read_columns(
             named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
         columns.append(named)
     return columns
+
+
+def _read_quantiles(loss: Any, output: Tensor, levels: list[float]) -> Tensor:
+    """Return the quantiles of one target, if there are any."""
+    if not levels:
+        return output[..., :0].cpu()
+    return quantile_forecast(loss, output, levels, "forecast").cpu()
 
 
 def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:

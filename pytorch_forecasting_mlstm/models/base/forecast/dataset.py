@@ -15,7 +15,7 @@ from ....data.rows import Rows
 from ..errors import UPSTREAM_ERRORS
 from .schema import Schema
 
-__all__ = ["make_dataset"]
+__all__ = ["make_datasets"]
 
 
 class _Template(NamedTuple):
@@ -29,9 +29,9 @@ _templates: WeakKeyDictionary[nn.Module, _Template] = WeakKeyDictionary()
 _lock = Lock()
 
 
-def make_dataset(
-    model: nn.Module, parameters: dict[str, Any], schema: Schema, rows: Rows
-) -> BatchedTimeSeriesDataSet:
+def make_datasets(
+    model: nn.Module, parameters: dict[str, Any], schema: Schema, rows: Rows, copies: int = 1
+) -> list[BatchedTimeSeriesDataSet]:
     """Make the dataset of the last window of every series.
 
     Any number of threads may call this for one model.
@@ -46,11 +46,14 @@ def make_dataset(
         Roles of the columns.
     rows : Rows
         History and horizon of every series.
+    copies : int, default 1
+        How often the rows contain each series, under the same name: first all series once, then all
+        of them again.
 
     Returns
     -------
-    BatchedTimeSeriesDataSet
-        Its windows are in the order of the series.
+    list of BatchedTimeSeriesDataSet
+        One dataset, or one for every copy. Their windows are in the order of the series.
 
     Raises
     ------
@@ -64,13 +67,15 @@ def make_dataset(
     if template is not None and is_current and template.dataset is not None:
         dataset = refill(template.dataset, rows)
         if dataset is not None:
-            return dataset
-    dataset = _build(parameters, schema, rows)
+            return [dataset]
+    count = len(np.unique(rows.series)) // copies
+    parts = [rows] if copies == 1 else [rows[rows.series // count == n] for n in range(copies)]
+    datasets = [_build(parameters, schema, part) for part in parts]
     if not is_current:
-        empty = empty_copy(dataset) if can_refill(dataset) else None
+        empty = empty_copy(datasets[0]) if can_refill(datasets[0]) else None
         with _lock:
             _templates[model] = _Template(empty, leaves)
-    return dataset
+    return datasets
 
 
 def _build(parameters: dict[str, Any], schema: Schema, rows: Rows) -> BatchedTimeSeriesDataSet:

@@ -1,19 +1,32 @@
 """Forecast the steps after the end of a table, and return them as a table."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
+from ....data.rows import Rows
 from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
-from .columns import check_columns_finite, column_names, quantile_levels, read_columns
-from .dataset import make_dataset
+from .beyond import Blocks, forecast_beyond
+from .columns import (
+    check_columns_finite,
+    column_names,
+    quantile_levels,
+    read_columns,
+    requested_levels,
+)
+from .dataset import make_datasets
 from .rows import History, build_future_rows, select_history
+from .sampling import fixed_seed
 from .schema import Schema
 
 __all__ = ["forecast"]
@@ -32,6 +45,10 @@ def forecast(
     data: pd.DataFrame,
     future: pd.DataFrame | None = None,
     *,
+    horizon: int | None = None,
+    quantiles: Sequence[float] | None = None,
+    num_paths: int = 100,
+    seed: int = 0,
     batch_size: int = 64,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -41,7 +58,7 @@ def forecast(
     ----------
     model : ForecastingModel
         Model that was made from a dataset.
-    data, future, batch_size, trainer_kwargs
+    data, future, horizon, quantiles, num_paths, seed, batch_size, trainer_kwargs
         As in :meth:`ForecastingModel.forecast`, which also documents results and errors.
     """
     caller = f"{type(model).__name__}.forecast"
@@ -52,20 +69,55 @@ def forecast(
             f"make it with {type(model).__name__}.from_dataset."
         )
     check_int(caller, "batch_size", batch_size)
+    check_int(caller, "num_paths", num_paths, minimum=2)
+    check_int(caller, "seed", seed, minimum=0)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
     schema = Schema.from_parameters(parameters, caller)
-    levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
+    steps = schema.horizon if horizon is None else horizon
+    _check_horizon(schema, steps)
+    metrics = primary_metrics(model.loss)
+    if quantiles is None:
+        levels = [quantile_levels(loss) for loss in metrics]
+    else:
+        levels = [requested_levels(loss, quantiles, caller) for loss in metrics]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
-    rows = history.rows.extend(build_future_rows(schema, history, future))
-    dataset = make_dataset(model, parameters, schema, rows)
-    if trainer_kwargs is None:
-        outputs = predict_outputs(model, dataset, batch_size)
-    else:
-        outputs = _predict_with_trainer(model, dataset, batch_size, trainer_kwargs)
-    columns = read_columns(model, outputs, levels, batch_size)
+    future_rows = build_future_rows(schema, history, future, steps)
+
+    def predict(rows: Rows, copies: int = 1) -> list[Tensor]:
+        parts = []
+        for dataset in make_datasets(model, parameters, schema, rows, copies):
+            if trainer_kwargs is None:
+                parts.append(predict_outputs(model, dataset, batch_size))
+            else:
+                parts.append(_predict_with_trainer(model, dataset, batch_size, trainer_kwargs))
+        return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+    step = future_rows.times - history.last.times[future_rows.series]
+    outputs = predict(history.rows.extend(future_rows[step <= schema.horizon]))
+    is_drawn = any(isinstance(loss, DistributionLoss) for loss in metrics)
+    with fixed_seed(seed, model.device) if is_drawn else nullcontext():
+        columns = read_columns(model, outputs, levels, batch_size, quantiles is not None)
+        if steps > schema.horizon:
+            blocks = Blocks(model, schema, levels, num_paths, batch_size, predict)
+            later = forecast_beyond(blocks, history, future_rows, outputs, seed)
+            columns = [
+                {name: np.concatenate([part[name], more[name]], axis=1) for name in part}
+                for part, more in zip(columns, later, strict=True)
+            ]
+    columns = [{name: part[name][:, :steps] for name in part} for part in columns]
     check_columns_finite(schema, history, columns, model.loss)
     return _to_long_frame(schema, history, data, columns)
+
+
+def _check_horizon(schema: Schema, steps: Any) -> None:
+    check_int(schema.caller, "horizon", steps)
+    if steps > schema.horizon and schema.unknown:
+        raise ValueError(
+            f"{schema.caller}: horizon must be at most {schema.horizon}, that of training, for a "
+            f"model that reads past covariates, got {steps} with {schema.unknown}, whose later "
+            f"values are not known; pass a smaller horizon, or train without these variables."
+        )
 
 
 def _predict_with_trainer(

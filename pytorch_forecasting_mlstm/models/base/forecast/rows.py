@@ -24,12 +24,15 @@ class History(NamedTuple):
         Values of the group columns for every series.
     positions : numpy.ndarray
         Position of the last row of every series in the user's table.
+    table : Table
+        All rows, also those that are not read.
     """
 
     rows: Rows
     last: Rows
     names: list[tuple]
     positions: np.ndarray
+    table: Table
 
 
 def select_history(schema: Schema, data: Any) -> History:
@@ -101,7 +104,7 @@ def trim_history(schema: Schema, table: Table) -> History:
         }
         new_times = np.where(moved, window_start[rows.series], rows.times)
         rows = Rows({**rows.columns, **columns}, rows.series, new_times)
-    return History(rows, last_rows, names, table.positions[last])
+    return History(rows, last_rows, names, table.positions[last], table)
 
 
 def build_future_rows(
