@@ -123,9 +123,10 @@ def group_norm(normalizer: Any, keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray
     ndarray
         Center and scale, shape ``(N, 2)``, or ``(1, 2)`` if the normalizer has no groups.
     """
-    norm, missing = normalizer.norm_, getattr(normalizer, "missing_", None)
+    norm = normalizer.norm_
     if not keys:
         return np.array([[norm["center"], norm["scale"]]], dtype=np.float64)
+    missing = normalizer.missing_
     if normalizer.scale_by_group:
         parts = [
             _lookup(norm[name], pd.Index(column), missing[name], fill=True)

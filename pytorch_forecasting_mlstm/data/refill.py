@@ -224,10 +224,10 @@ class _Encoder:
         """Scale a target, or a lag of one."""
         normalizer, values = self.normalizers[name], self.read(name, lag)
         if len(self.normalizers) > 1:  # pytorch-forecasting reads them as one array
-            dtypes = [self.rows.columns[other][:0] for other in self.normalizers]
-            real = all(isinstance(part, np.ndarray) for part in dtypes)
-            common = np.result_type(*(part.dtype for part in dtypes)) if real else np.float32
-            values = values.astype(common)
+            columns = [self.rows.columns[other] for other in self.normalizers]
+            dtypes = [column.dtype for column in columns if isinstance(column, np.ndarray)]
+            is_real = len(dtypes) == len(columns)
+            values = values.astype(np.result_type(*dtypes) if is_real else np.float32)
         if isinstance(normalizer, EncoderNormalizer):
             preprocessed = np.asarray(normalizer.preprocess(values.astype(float)))
             if not np.isfinite(preprocessed).all():

@@ -33,6 +33,9 @@ class Labels:
         codes, values = pd.factorize(column, use_na_sentinel=False)
         return cls(codes, np.asarray(values))
 
+    def __len__(self) -> int:
+        return len(self.codes)
+
     def __getitem__(self, rows: Any) -> "Labels":
         return Labels(self.codes[rows], self.values)
 

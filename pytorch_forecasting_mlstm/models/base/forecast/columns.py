@@ -1,5 +1,6 @@
 """The columns of a forecast, computed from the output of the network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ def read_columns(
             parts = outputs[target].softmax(-1).cpu()
         elif levels[target]:
             parts = torch.cat([part[target] for part in quantiles])
+            parts = _sort_columns(parts, levels[target])  # implicit quantiles may cross, too
         if parts is not None:
             names = column_names(metric, normalizer, levels[target])
             named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
@@ -124,8 +126,12 @@ def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
     """
     if not isinstance(loss, QuantileLoss):
         return output
-    rank = np.argsort(np.argsort(loss.quantiles, kind="stable"), kind="stable")
-    return output.sort(-1).values[..., rank.tolist()]
+    return _sort_columns(output, loss.quantiles)
+
+
+def _sort_columns(values: Tensor, levels: Sequence[float]) -> Tensor:
+    rank = np.argsort(np.argsort(levels, kind="stable"), kind="stable")
+    return values.sort(-1).values[..., rank.tolist()]
 
 
 def check_columns_finite(

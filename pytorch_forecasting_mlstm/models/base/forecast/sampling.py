@@ -6,7 +6,6 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from pytorch_forecasting.metrics import (
     CrossEntropy,
@@ -48,7 +47,7 @@ def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with _lock, torch.random.fork_rng(devices=devices):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
@@ -111,7 +110,7 @@ def draw(
     normalizer : TorchNormalizer or NaNLabelEncoder
         Normalizer of the target.
     generator : torch.Generator
-        Source of random numbers for classes.
+        Source of random numbers for classes and counts.
 
     Returns
     -------
@@ -129,8 +128,7 @@ def draw(
         transformation = getattr(normalizer, "transformation", None)
         values = sample_quantiles(output, list(loss.quantiles), flat, transformation)
     elif isinstance(loss, PoissonLoss):
-        rate = loss.to_prediction(output).detach().cpu().numpy()
-        values = torch.from_numpy(scipy.stats.poisson.ppf(flat.cpu().numpy(), rate)).to(output)
+        values = torch.poisson(loss.to_prediction(output).cpu(), generator=generator)
     else:
         values = exit_inference_mode(loss, _draw_from_distribution, loss, output, flat, levels)
     return values.reshape(levels.shape)
