@@ -12,7 +12,7 @@ __all__ = ["inference_view", "predict_outputs"]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def inference_view(module: Module) -> Module:
+def inference_view(module: Module, *, own_parameters: bool = False) -> Module:
     """Return a module in evaluation mode that shares the tensors of another one, and nothing else.
 
     Dropout reads the mode from an attribute of its module, and a Trainer attaches itself to the
@@ -24,6 +24,9 @@ def inference_view(module: Module) -> Module:
     ----------
     module : Module
         The module, which is left as it is.
+    own_parameters : bool, default False
+        Whether the view has parameters of its own, which share the memory of the weights. A Trainer
+        deletes the gradients of parameters, and moves them to its device and back.
 
     Examples
     --------
@@ -33,12 +36,19 @@ def inference_view(module: Module) -> Module:
     (False, True, True)
     """
     views: dict[int, nn.Module] = {}
+    parameters = {
+        id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) if own_parameters else p
+        for p in module.parameters()
+    }
     for part in module.modules():
         view = part.__class__.__new__(part.__class__)
         view.__dict__.update(part.__dict__)
         view.__dict__["training"] = False
         for registry in ("_parameters", "_buffers", "_modules"):
             view.__dict__[registry] = dict(part.__dict__[registry])
+        view._parameters.update(
+            {name: parameters[id(p)] for name, p in view._parameters.items() if p is not None}
+        )
         if "_compiled_call_impl" in view.__dict__:  # calls the module that was compiled
             view.__dict__["_compiled_call_impl"] = None
         views[id(part)] = view
