@@ -13,7 +13,7 @@ from ....data.rows import Column, Labels, Rows, to_array
 from ..losses.link import primary_metrics, target_normalizers
 from .columns import column_names, read_columns
 from .rows import History, trim_history
-from .sampling import can_sample, draw, draw_levels
+from .sampling import can_sample, draw, draw_levels, fixed_seed
 from .schema import Schema, Table
 
 __all__ = ["Blocks", "forecast_beyond"]
@@ -41,6 +41,8 @@ class Blocks(NamedTuple):
         Quantiles of each target.
     num_paths : int
         Number of sample paths of each series.
+    seed : int
+        Seed of the paths.
     batch_size : int
         Number of windows at a time.
     predict : callable
@@ -52,12 +54,13 @@ class Blocks(NamedTuple):
     schema: Schema
     levels: list[list[float]]
     num_paths: int
+    seed: int
     batch_size: int
     predict: Callable[[Rows, int], list[Tensor]]
 
 
 def forecast_beyond(
-    blocks: Blocks, history: History, future: Rows, outputs: list[Tensor], seed: int
+    blocks: Blocks, history: History, future: Rows, outputs: list[Tensor]
 ) -> Columns:
     """Forecast all blocks but the first.
 
@@ -74,8 +77,6 @@ def forecast_beyond(
         Rows of the whole horizon.
     outputs : list of Tensor
         Output of the network for the first block.
-    seed : int
-        Seed of the paths.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def forecast_beyond(
     parts = []
     for start in range(0, count, size):
         chosen = np.arange(start, min(start + size, count))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(blocks.seed)
         part = _Paths(blocks, history, future, chosen, paths, generator)
         if correlations is not None:
             part.correlations = [values[chosen] for values in correlations]
@@ -132,23 +133,31 @@ class _Paths:
         size = self.blocks.schema.horizon
         step = np.arange(len(self.future)) % (len(self.future) // self.count)
         blocks = [self.future[step // size == n] for n in range((int(step.max()) + 1) // size)]
-        values = self.draw([output.repeat(self.paths, 1, 1) for output in outputs])
-        for before, rows in pairwise(blocks):
+        values = self.draw([output.repeat(self.paths, 1, 1) for output in outputs], 0)
+        for number, (before, rows) in enumerate(pairwise(blocks), 1):
             self.feed_back(_copy(before, self.count, self.paths), values)
             extended = self.rows.extend(_copy(rows, self.count, self.paths))
             outputs = self.blocks.predict(extended, self.paths)
-            values = self.draw(outputs)
+            values = self.draw(outputs, number)
             yield self.read(outputs, values)
 
-    def draw(self, outputs: list[Tensor]) -> list[Tensor]:
+    def draw(self, outputs: list[Tensor], block: int) -> list[Tensor]:
         """Draw a value of each target for each step, (paths, series, steps)."""
-        values = []
-        for metric, output, normalizer, correlation in zip(
-            self.metrics, outputs, self.normalizers, self.correlations, strict=True
-        ):
-            levels = draw_levels(correlation, self.paths, output.shape[1], self.generator)
-            on_device = output.to(self.blocks.model.device)
-            values.append(draw(metric, on_device, levels, normalizer, self.generator).cpu())
+        values, device = [], self.blocks.model.device
+        with fixed_seed(self.metrics, self.blocks.seed + block, device):
+            for metric, output, normalizer, correlation in zip(
+                self.metrics, outputs, self.normalizers, self.correlations, strict=True
+            ):
+                levels = draw_levels(correlation, self.paths, output.shape[1], self.generator)
+                drawn = draw(metric, output.to(device), levels, normalizer, self.generator).cpu()
+                if not drawn.isfinite().all():
+                    raise ValueError(
+                        f"{self.blocks.schema.caller}: values that are fed back must be finite, "
+                        f"got others from {metric!r} in steps {block * levels.shape[2] + 1} to "
+                        f"{(block + 1) * levels.shape[2]}; forecast fewer steps, or train with a "
+                        f"smaller learning_rate."
+                    )
+                values.append(drawn)
         return values
 
     def feed_back(self, rows: Rows, values: list[Tensor]) -> None:
@@ -183,7 +192,7 @@ class _Paths:
             else:
                 mean = point["prediction"].reshape(*by_path, -1).mean(0)
                 median = isinstance(metric, QuantileLoss) and can_sample(metric)
-                named = {"prediction": drawn.median(0).values.numpy() if median else mean}
+                named = {"prediction": np.median(drawn.numpy(), axis=0) if median else mean}
                 if levels:
                     at = np.quantile(drawn.numpy(), levels, axis=0).astype(mean.dtype)
                     named |= dict(zip(names, at, strict=True))

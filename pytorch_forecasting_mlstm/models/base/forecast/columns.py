@@ -13,6 +13,7 @@ from ...._messages import format_series
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
 from .rows import History
+from .sampling import fixed_seed
 from .schema import Schema
 
 __all__ = [
@@ -60,6 +61,7 @@ def read_columns(
     levels: list[list[float]],
     batch_size: int,
     are_requested: bool = False,
+    seed: int = 0,
 ) -> list[dict[str, np.ndarray]]:
     """Compute the columns (windows, steps) of each target from the output of the network.
 
@@ -75,23 +77,28 @@ def read_columns(
         Windows at a time.
     are_requested : bool, default False
         Whether the levels are others than those of the losses.
+    seed : int, default 0
+        Seed of what distributions draw.
     """
     metrics = primary_metrics(model.loss)
     outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
     points, quantiles = [], []
     several = isinstance(model.loss, MultiLoss)
-    for batch in zip(*(part.to(model.device).split(batch_size) for part in outputs), strict=True):
-        out = {"prediction": list(batch) if several else batch[0]}
-        points.append([part.cpu() for part in to_list(model.to_prediction(out))])
-        if are_requested:
-            quantiles.append(
-                [
-                    exit_inference_mode(metric, _read_quantiles, metric, part, target_levels)
-                    for metric, part, target_levels in zip(metrics, batch, levels, strict=True)
-                ]
-            )
-        elif any(levels):
-            quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
+    with fixed_seed(metrics, seed, model.device):
+        for batch in zip(
+            *(part.to(model.device).split(batch_size) for part in outputs), strict=True
+        ):
+            out = {"prediction": list(batch) if several else batch[0]}
+            points.append([part.cpu() for part in to_list(model.to_prediction(out))])
+            if are_requested:
+                quantiles.append(
+                    [
+                        exit_inference_mode(metric, _read_quantiles, metric, part, target_levels)
+                        for metric, part, target_levels in zip(metrics, batch, levels, strict=True)
+                    ]
+                )
+            elif any(levels):
+                quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
     columns = []
     for target, (metric, normalizer) in enumerate(
         zip(metrics, target_normalizers(model.output_transformer), strict=True)

@@ -1,13 +1,11 @@
 """Forecast the steps after the end of a table, and return them as a table."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
@@ -26,7 +24,6 @@ from .columns import (
 )
 from .dataset import make_datasets
 from .rows import History, build_future_rows, select_history
-from .sampling import fixed_seed
 from .schema import Schema
 
 __all__ = ["forecast"]
@@ -95,16 +92,15 @@ def forecast(
 
     step = future_rows.times - history.last.times[future_rows.series]
     outputs = predict(history.rows.extend(future_rows[step <= schema.horizon]))
-    is_drawn = any(isinstance(loss, DistributionLoss) for loss in metrics)
-    with fixed_seed(seed, model.device) if is_drawn else nullcontext():
-        columns = read_columns(model, outputs, levels, batch_size, quantiles is not None)
-        if steps > schema.horizon:
-            blocks = Blocks(model, schema, levels, num_paths, batch_size, predict)
-            later = forecast_beyond(blocks, history, future_rows, outputs, seed)
-            columns = [
-                {name: np.concatenate([part[name], more[name]], axis=1) for name in part}
-                for part, more in zip(columns, later, strict=True)
-            ]
+    columns = read_columns(model, outputs, levels, batch_size, quantiles is not None, seed)
+    if steps > schema.horizon:
+        check_columns_finite(schema, history, columns, model.loss)
+        blocks = Blocks(model, schema, levels, num_paths, seed, batch_size, predict)
+        later = forecast_beyond(blocks, history, future_rows, outputs)
+        columns = [
+            {name: np.concatenate([part[name], more[name]], axis=1) for name in part}
+            for part, more in zip(columns, later, strict=True)
+        ]
     columns = [{name: part[name][:, :steps] for name in part} for part in columns]
     check_columns_finite(schema, history, columns, model.loss)
     return _to_long_frame(schema, history, data, columns)

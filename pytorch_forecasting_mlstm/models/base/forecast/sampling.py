@@ -1,6 +1,6 @@
 """Draw values from the forecast of a step, for sample paths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -32,19 +32,24 @@ _lock = RLock()
 
 
 @contextmanager
-def fixed_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, and restore their states afterwards.
+def fixed_seed(losses: Iterable[Any], seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators if a loss is a distribution, and restore their states.
 
-    One thread at a time runs the block, so that threads that forecast do not draw from each other's
-    numbers. Distributions of torch accept no generator of their own.
+    Distributions of torch accept no generator of their own. One thread at a time runs the block, so
+    that threads that forecast do not draw from each other's numbers.
 
     Parameters
     ----------
+    losses : iterable of Metric
+        Losses of the targets.
     seed : int
         Seed.
     device : torch.device
         Where numbers are drawn, besides the CPU.
     """
+    if not any(isinstance(loss, DistributionLoss) for loss in losses):
+        yield
+        return
     devices = [device] if device.type == "cuda" else []
     with _lock, torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)

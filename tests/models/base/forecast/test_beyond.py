@@ -1,5 +1,6 @@
 """Forecasts beyond the horizon of training, and quantiles on request."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -309,3 +310,23 @@ def test_short_series_go_beyond_the_horizon() -> None:
     table, model = history(), make_model(QUANTILES)
     forecast = model.forecast(table.groupby("series").tail(HISTORY), horizon=STEPS, num_paths=4)
     assert forecast["q0.9"].notna().all()
+
+
+def test_values_that_are_not_finite_are_not_fed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(*arguments: Any) -> torch.Tensor:
+        return torch.full_like(arguments[2], torch.inf)
+
+    monkeypatch.setattr(module, "draw", draw)
+    with pytest.raises(ValueError, match="fed back must be finite, got .*Quantile.* steps 1 to 4;"):
+        make_model(QUANTILES).forecast(history(), horizon=STEPS)
+
+
+@pytest.mark.parametrize("loss", [NormalDistributionLoss(), QUANTILES], ids=["normal", "quantiles"])
+def test_threads_draw_the_same_paths(loss: Any) -> None:
+    table, model = history(), make_model(loss)
+    expected = [model.forecast(table, horizon=STEPS, num_paths=8, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        seeds = list(range(4)) * 2
+        got = pool.map(lambda s: model.forecast(table, horizon=STEPS, num_paths=8, seed=s), seeds)
+        for seed, forecast in zip(seeds, got, strict=True):
+            pd.testing.assert_frame_equal(forecast, expected[seed], rtol=1e-4)
