@@ -108,10 +108,45 @@ def _group_parameters(
     return np.power(product, 1.0 / len(names))
 
 
+def group_norm(normalizer: Any, keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    """Compute `GroupNormalizer.get_norm` from arrays.
+
+    Parameters
+    ----------
+    normalizer : GroupNormalizer
+        Fitted normalizer.
+    keys : sequence of ndarray
+        Values of its groups, each of shape ``(N,)``.
+
+    Returns
+    -------
+    ndarray
+        Center and scale, shape ``(N, 2)``, or ``(1, 2)`` if the normalizer has no groups.
+    """
+    norm = normalizer.norm_
+    if not keys:
+        return np.array([[norm["center"], norm["scale"]]], dtype=np.float64)
+    missing = normalizer.missing_
+    if normalizer.scale_by_group:
+        parts = [
+            _lookup(norm[name], pd.Index(column), missing[name], fill=True)
+            for name, column in zip(normalizer._groups, keys, strict=True)
+        ]
+        return np.power(np.prod(parts, axis=0), 1.0 / len(parts))
+    multiple = isinstance(norm.index, pd.MultiIndex)
+    index = pd.MultiIndex.from_arrays(list(keys)) if multiple else pd.Index(keys[0])
+    return _lookup(norm, index, missing, fill=True)
+
+
 def _lookup(
-    norm: pd.DataFrame, keys: pd.Index, missing: dict[str, float]
+    norm: pd.DataFrame, keys: pd.Index, missing: dict[str, float], fill: bool = False
 ) -> npt.NDArray[np.float64]:
-    """Look up the rows of ``norm`` by key, with ``missing`` in place of unknown keys."""
+    """Look up the rows of ``norm`` by key, with ``missing`` in place of unknown keys.
+
+    With ``fill``, it also replaces scales that are NaN.
+    """
     positions = norm.index.get_indexer(keys)
     default = np.array([missing["center"], missing["scale"]])
-    return np.where((positions < 0)[:, None], default, norm.to_numpy()[positions])
+    found = norm.to_numpy()[positions]
+    unknown = (positions < 0)[:, None]
+    return np.where(unknown | np.isnan(found) if fill else unknown, default, found)

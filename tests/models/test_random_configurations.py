@@ -142,6 +142,9 @@ def forecast_ahead(case: Case, model: mLSTMTime) -> None:
     horizon = case.dataset["max_prediction_length"]
     future = pd.concat([last.assign(t=last["t"] + step) for step in range(1, horizon + 1)])
     forecasts = call_model(model.forecast, table, future, batch_size=3, trainer_kwargs={**QUIET})
+    # the second time, only the rows of the dataset are made anew
+    again = call_model(model.forecast, table, future, batch_size=3)
+    pd.testing.assert_frame_equal(again, forecasts, rtol=1e-4, atol=1e-6)
     targets = to_list(case.dataset["target"])
     assert len(forecasts) == len(last) * horizon * len(targets)
     for name in targets:

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -188,6 +189,10 @@ class ForecastingModel(
         data: pd.DataFrame,
         future: pd.DataFrame | None = None,
         *,
+        horizon: int | None = None,
+        quantiles: Sequence[float] | None = None,
+        num_paths: int = 100,
+        seed: int = 0,
         batch_size: int = 64,
         trainer_kwargs: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
@@ -214,6 +219,23 @@ class ForecastingModel(
             are taken from the last row of ``data``. In missing rows, variables with a
             ``constant_fill_strategy`` have that value. With ``allow_missing_timesteps``, a row that
             is missing before a later one repeats the row before it, as it does in the history.
+        horizon : int, optional
+            Number of steps to forecast. Default: ``max_prediction_length``. Fewer steps are the
+            first ones of that forecast. More are forecast in blocks of that length: values that are
+            drawn from the forecast of a block are fed back as history. This requires the known
+            variables of all steps, and a model without past covariates.
+        quantiles : sequence of float, optional
+            Quantiles to return, for example ``[0.05, 0.95]``. Default: those of the loss. A
+            distribution has all quantiles. Those of a quantile loss are interpolated linearly
+            between the levels that it was trained with, and rejected outside of these.
+        num_paths : int, default 100
+            Number of sample paths per series with which to forecast beyond
+            ``max_prediction_length``. The time grows with it; at most 2048 paths, or those of one
+            series, are in memory at a time. A loss that forecasts a point needs only one path.
+        seed : int, default 0
+            Seed of all numbers that are drawn: for the sample paths, and for the mean and the
+            quantiles of distributions that have no formula for them. The same arguments give the
+            same forecast, in any number of threads, and torch's global generator stays as it is.
         batch_size : int, default 64
             Number of series to forecast at a time.
         trainer_kwargs : dict, optional
@@ -224,12 +246,11 @@ class ForecastingModel(
         -------
         pandas.DataFrame
             One row per series and step, with series in the order of ``data``. Its columns are the
-            group columns; the time index, under its own name; ``step``, from 1 to
-            ``max_prediction_length``; for several targets ``target``, with one row for each;
-            ``prediction``, the point forecast in the unit of the data, or the most probable label
-            of a categorical target; for a loss with several quantiles one column for each, such as
-            ``q0.1``, which do not cross; and for a categorical target the probability of each
-            label, as ``p_label``.
+            group columns; the time index, under its own name; ``step``, from 1; for several targets
+            ``target``, with one row for each; ``prediction``, the point forecast in the unit of the
+            data, or the most probable label of a categorical target; for each quantile one column,
+            such as ``q0.1``, which do not cross; and for a categorical target the probability of
+            each label, as ``p_label``.
 
         Raises
         ------
@@ -237,9 +258,21 @@ class ForecastingModel(
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
             wrong type; if a value that is read is empty or infinite; if a label or series is
             unknown that the model has to know; if a series is too short; if a time index is
-            missing or duplicated; if a known variable has no value; or if a forecast is not finite.
+            missing or duplicated; if a known variable has no value; if the loss cannot forecast the
+            ``quantiles``; if ``horizon`` is longer than that of training, and the model reads past
+            covariates; or if a forecast is not finite.
         """
-        return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
+        return forecast(
+            self,
+            data,
+            future,
+            horizon=horizon,
+            quantiles=quantiles,
+            num_paths=num_paths,
+            seed=seed,
+            batch_size=batch_size,
+            trainer_kwargs=trainer_kwargs,
+        )
 
 
 def _embedding_sizes(

@@ -1,12 +1,13 @@
 """Plots of predictions in the cases where those of pytorch-forecasting mix up targets or fail."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import to_list
+
+from .inference import inference_view
+from .losses.factory import clone_loss
 
 __all__ = ["PlottingMixin"]
 
@@ -57,7 +58,8 @@ class PlottingMixin(BaseModelWithCovariates):
         """
         names, options = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
-            return super().plot_prediction(x, out, idx, *options, ax, **kwargs)
+            view = self._view_with_loss(self.loss)
+            return super(PlottingMixin, view).plot_prediction(x, out, idx, *options, ax, **kwargs)
         all_axes = [None] * len(names) if ax is None else list(to_list(ax))
         if len(all_axes) != len(names):
             raise ValueError(
@@ -67,15 +69,15 @@ class PlottingMixin(BaseModelWithCovariates):
         figures = []
         for number, (name, axes) in enumerate(zip(names, all_axes, strict=True)):
             histories = {key: x[key][number] for key in ("encoder_target", "decoder_target")}
-            with self._loss_of_target(number):
-                figure = super().plot_prediction(
-                    {**x, **histories},
-                    {**out, "prediction": out["prediction"][number]},
-                    idx,
-                    *options,
-                    axes,
-                    **kwargs,
-                )
+            view = self._view_with_loss(self.loss.metrics[number])
+            figure = super(PlottingMixin, view).plot_prediction(
+                {**x, **histories},
+                {**out, "prediction": out["prediction"][number]},
+                idx,
+                *options,
+                axes,
+                **kwargs,
+            )
             (figure.axes[0] if axes is None else axes).set_ylabel(name)
             figures.append(figure)
         return figures
@@ -113,12 +115,8 @@ class PlottingMixin(BaseModelWithCovariates):
             )
         return super().calculate_prediction_actual_by_variable(x, y_pred, *args, **kwargs)
 
-    @contextmanager
-    def _loss_of_target(self, number: int) -> Iterator[None]:
-        """Temporarily replace the model's loss by that of one target."""
-        loss = self.loss
-        self.loss = loss.metrics[number]
-        try:
-            yield
-        finally:
-            self.loss = loss
+    def _view_with_loss(self, loss: Any) -> "PlottingMixin":
+        """Return a view of the model with a loss whose state is its own: a plot changes it."""
+        view = inference_view(self)
+        view.loss = clone_loss(loss, type(self).__name__)
+        return view

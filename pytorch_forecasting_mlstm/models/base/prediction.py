@@ -25,6 +25,8 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from .inference import inference_view
+from .losses.gradients import explain_nonfinite_output
+from .losses.output import exit_inference_mode
 from .padding import valid_steps
 
 __all__ = ["Output", "PredictionMixin"]
@@ -39,6 +41,8 @@ class Output(OutputMixIn, namedtuple("output", ["prediction"])):
 class PredictionMixin(BaseModel):
     """A model of pytorch-forecasting whose predictions a :class:`PredictionCollector` collects."""
 
+    loss: Any
+
     def to_network_output(self, **results: Any) -> Any:
         """Name the fields of the network's output."""
         if results.keys() == {"prediction"}:
@@ -52,13 +56,18 @@ class PredictionMixin(BaseModel):
             _check_windows(self.trainer, type(self).__name__)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        """Return the output of the network, also in ``trainer.predict``."""
-        x, y = batch
-        kwargs = {}
+        """Return the output of the network, also in ``trainer.predict``.
+
+        pytorch-forecasting computes the loss, too, and adds it to the state of the metric, which
+        belongs to the model and all threads that predict with it.
+        """
+        x, _ = batch
+        kwargs: dict[str, Any] = {}
         for callback in self.trainer.callbacks:
             if isinstance(callback, PredictCallback):
                 kwargs = callback.predict_kwargs
-        return self.step(x, y, batch_idx, **kwargs)[1]
+        with explain_nonfinite_output(type(self).__name__):
+            return exit_inference_mode(self.loss, self, x, **kwargs)
 
     def predict(
         self,
@@ -120,7 +129,8 @@ class PredictionMixin(BaseModel):
         callbacks = [*to_list(trainer_kwargs.pop("callbacks", None) or []), collector]
         with _silence_device_logs():
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
-            trainer.predict(inference_view(self), data, return_predictions=False)
+            view = inference_view(self, own_parameters=True)
+            trainer.predict(view, data, return_predictions=False)
         return collector.result
 
 

@@ -1,5 +1,6 @@
 """The columns of a forecast, computed from the output of the network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,39 @@ from torch import Tensor
 
 from ...._messages import format_series
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
+from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
 from .rows import History
+from .sampling import fixed_seed
 from .schema import Schema
 
-__all__ = ["check_columns_finite", "column_names", "quantile_levels", "read_columns"]
+__all__ = [
+    "check_columns_finite",
+    "column_names",
+    "quantile_levels",
+    "read_columns",
+    "requested_levels",
+]
 
 
 def quantile_levels(loss: Any) -> list[float]:
     """Return the quantiles that a loss makes, if there is more than one."""
     levels = list(getattr(loss, "quantiles", None) or [])
     return levels if len(levels) > 1 else []
+
+
+def requested_levels(loss: Any, quantiles: Any, caller: str) -> list[float]:
+    """Return the quantiles that a user asks for, unless the target is categorical.
+
+    Raises
+    ------
+    ValueError
+        If the loss of the target cannot forecast them.
+    """
+    if isinstance(loss, CrossEntropy):
+        return []
+    levels = list(dict.fromkeys(float(level) for level in quantiles))
+    check_levels(loss, levels, caller)
+    return levels
 
 
 def column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
@@ -32,7 +56,12 @@ def column_names(loss: Any, normalizer: Any, levels: list[float]) -> list[str]:
 
 @torch.no_grad()
 def read_columns(
-    model: Any, outputs: list[Tensor], levels: list[list[float]], batch_size: int
+    model: Any,
+    outputs: list[Tensor],
+    levels: list[list[float]],
+    batch_size: int,
+    are_requested: bool = False,
+    seed: int = 0,
 ) -> list[dict[str, np.ndarray]]:
     """Compute the columns (windows, steps) of each target from the output of the network.
 
@@ -46,16 +75,30 @@ def read_columns(
         Quantiles of each target.
     batch_size : int
         Windows at a time.
+    are_requested : bool, default False
+        Whether the levels are others than those of the losses.
+    seed : int, default 0
+        Seed of what distributions draw.
     """
     metrics = primary_metrics(model.loss)
     outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
     points, quantiles = [], []
     several = isinstance(model.loss, MultiLoss)
-    for batch in zip(*(part.to(model.device).split(batch_size) for part in outputs), strict=True):
-        out = {"prediction": list(batch) if several else batch[0]}
-        points.append([part.cpu() for part in to_list(model.to_prediction(out))])
-        if any(levels):
-            quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
+    with fixed_seed(metrics, seed, model.device):
+        for batch in zip(
+            *(part.to(model.device).split(batch_size) for part in outputs), strict=True
+        ):
+            out = {"prediction": list(batch) if several else batch[0]}
+            points.append([part.cpu() for part in to_list(model.to_prediction(out))])
+            if are_requested:
+                quantiles.append(
+                    [
+                        exit_inference_mode(metric, _read_quantiles, metric, part, target_levels)
+                        for metric, part, target_levels in zip(metrics, batch, levels, strict=True)
+                    ]
+                )
+            elif any(levels):
+                quantiles.append([part.cpu() for part in to_list(model.to_quantiles(out))])
     columns = []
     for target, (metric, normalizer) in enumerate(
         zip(metrics, target_normalizers(model.output_transformer), strict=True)
@@ -67,11 +110,19 @@ def read_columns(
             parts = outputs[target].softmax(-1).cpu()
         elif levels[target]:
             parts = torch.cat([part[target] for part in quantiles])
+            parts = _sort_columns(parts, levels[target])  # implicit quantiles may cross, too
         if parts is not None:
             names = column_names(metric, normalizer, levels[target])
             named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
         columns.append(named)
     return columns
+
+
+def _read_quantiles(loss: Any, output: Tensor, levels: list[float]) -> Tensor:
+    """Return the quantiles of one target, if there are any."""
+    if not levels:
+        return output[..., :0].cpu()
+    return quantile_forecast(loss, output, levels, "forecast").cpu()
 
 
 def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
@@ -82,8 +133,12 @@ def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
     """
     if not isinstance(loss, QuantileLoss):
         return output
-    rank = np.argsort(np.argsort(loss.quantiles, kind="stable"), kind="stable")
-    return output.sort(-1).values[..., rank.tolist()]
+    return _sort_columns(output, loss.quantiles)
+
+
+def _sort_columns(values: Tensor, levels: Sequence[float]) -> Tensor:
+    rank = np.argsort(np.argsort(levels, kind="stable"), kind="stable")
+    return values.sort(-1).values[..., rank.tolist()]
 
 
 def check_columns_finite(
@@ -107,7 +162,7 @@ def check_columns_finite(
             if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
                 continue
             series, step = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
-            time = int(history.last[schema.time].iloc[series]) + step + 1
+            time = int(history.last.times[series]) + step + 1
             raise ValueError(
                 f"{schema.caller}: a forecast must be finite, got {values[series, step]} as {name} "
                 f"of {target!r} for {format_series(schema.groups, history.names[series])} at "

@@ -1,18 +1,28 @@
 """Forecast the steps after the end of a table, and return them as a table."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from ...._validation import check_int
 from ....data import BatchedTimeSeriesDataSet
-from ..errors import UPSTREAM_ERRORS
+from ....data.rows import Rows
 from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
-from .columns import check_columns_finite, column_names, quantile_levels, read_columns
+from .beyond import Blocks, forecast_beyond
+from .columns import (
+    check_columns_finite,
+    column_names,
+    quantile_levels,
+    read_columns,
+    requested_levels,
+)
+from .dataset import make_datasets
 from .rows import History, build_future_rows, select_history
 from .schema import Schema
 
@@ -32,6 +42,10 @@ def forecast(
     data: pd.DataFrame,
     future: pd.DataFrame | None = None,
     *,
+    horizon: int | None = None,
+    quantiles: Sequence[float] | None = None,
+    num_paths: int = 100,
+    seed: int = 0,
     batch_size: int = 64,
     trainer_kwargs: dict[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -41,7 +55,7 @@ def forecast(
     ----------
     model : ForecastingModel
         Model that was made from a dataset.
-    data, future, batch_size, trainer_kwargs
+    data, future, horizon, quantiles, num_paths, seed, batch_size, trainer_kwargs
         As in :meth:`ForecastingModel.forecast`, which also documents results and errors.
     """
     caller = f"{type(model).__name__}.forecast"
@@ -52,31 +66,54 @@ def forecast(
             f"make it with {type(model).__name__}.from_dataset."
         )
     check_int(caller, "batch_size", batch_size)
+    check_int(caller, "num_paths", num_paths, minimum=2)
+    check_int(caller, "seed", seed, minimum=0)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
     schema = Schema.from_parameters(parameters, caller)
-    levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
+    steps = schema.horizon if horizon is None else horizon
+    _check_horizon(schema, steps)
+    metrics = primary_metrics(model.loss)
+    if quantiles is None:
+        levels = [quantile_levels(loss) for loss in metrics]
+    else:
+        levels = [requested_levels(loss, quantiles, caller) for loss in metrics]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
-    future_rows = build_future_rows(schema, history, future)
-    rows = pd.concat([history.rows, future_rows], ignore_index=True)
-    try:
-        dataset = BatchedTimeSeriesDataSet.from_parameters(
-            parameters, rows, predict=True, weight=None, min_prediction_idx=None
-        )
-    except UPSTREAM_ERRORS as error:
+    future_rows = build_future_rows(schema, history, future, steps)
+
+    def predict(rows: Rows, copies: int = 1) -> list[Tensor]:
+        parts = []
+        for dataset in make_datasets(model, parameters, schema, rows, copies):
+            if trainer_kwargs is None:
+                parts.append(predict_outputs(model, dataset, batch_size))
+            else:
+                parts.append(_predict_with_trainer(model, dataset, batch_size, trainer_kwargs))
+        return [torch.cat(outputs) for outputs in zip(*parts, strict=True)]
+
+    step = future_rows.times - history.last.times[future_rows.series]
+    outputs = predict(history.rows.extend(future_rows[step <= schema.horizon]))
+    columns = read_columns(model, outputs, levels, batch_size, quantiles is not None, seed)
+    if steps > schema.horizon:
+        check_columns_finite(schema, history, columns, model.loss)
+        blocks = Blocks(model, schema, levels, num_paths, seed, batch_size, predict)
+        later = forecast_beyond(blocks, history, future_rows, outputs)
+        columns = [
+            {name: np.concatenate([part[name], more[name]], axis=1) for name in part}
+            for part, more in zip(columns, later, strict=True)
+        ]
+    columns = [{name: part[name][:, :steps] for name in part} for part in columns]
+    check_columns_finite(schema, history, columns, model.loss)
+    return _to_long_frame(schema, history, data, columns)
+
+
+def _check_horizon(schema: Schema, steps: Any) -> None:
+    check_int(schema.caller, "horizon", steps)
+    if steps > schema.horizon and schema.unknown:
         raise ValueError(
-            f"{caller}: no dataset can be made from data: {error}; correct or leave out such rows, "
-            f"or train with other lags, scalers or another target_normalizer."
-        ) from error
-    if trainer_kwargs is None:
-        outputs = predict_outputs(model, dataset.to_dataloader(train=False, batch_size=batch_size))
-    else:
-        outputs = _predict_with_trainer(model, dataset, batch_size, trainer_kwargs)
-    windows = _window_of_series(schema, dataset, history)
-    columns = read_columns(model, outputs, levels, batch_size)
-    by_series = [{name: values[windows] for name, values in part.items()} for part in columns]
-    check_columns_finite(schema, history, by_series, model.loss)
-    return _to_long_frame(schema, history, by_series)
+            f"{schema.caller}: horizon must be at most {schema.horizon}, that of training, for a "
+            f"model that reads past covariates, got {steps} with {schema.unknown}, whose later "
+            f"values are not known; pass a smaller horizon, or train without these variables."
+        )
 
 
 def _predict_with_trainer(
@@ -105,22 +142,23 @@ def _predict_with_trainer(
 
 
 def _to_long_frame(
-    schema: Schema, history: History, columns: list[dict[str, np.ndarray]]
+    schema: Schema, history: History, data: pd.DataFrame, columns: list[dict[str, np.ndarray]]
 ) -> pd.DataFrame:
     """Stack the columns (series, steps) of each target: series by series, target by target."""
-    count, horizon = len(history.names), schema.horizon
-    series, steps = np.repeat(np.arange(count), horizon), np.tile(np.arange(1, horizon + 1), count)
-    index = history.last[[*schema.groups, schema.time]].iloc[series].reset_index(drop=True)
-    index[schema.time] += steps
-    index["step"] = steps
+    count, horizon = columns[0]["prediction"].shape
+    last = np.repeat(history.positions, horizon)
+    table: dict[str, Any] = {name: data[name].array.take(last) for name in schema.groups}
+    steps = np.tile(np.arange(1, horizon + 1), count)
+    table[schema.time] = np.repeat(history.last.times, horizon) + steps
+    table["step"] = steps
     tables = []
     for target, part in zip(schema.targets, columns, strict=True):
         label = {"target": target} if len(columns) > 1 else {}
         flat = {name: values.ravel() for name, values in part.items()}
-        tables.append(index.assign(**label, **flat))
+        tables.append(pd.DataFrame({**table, **label, **flat}))
     if len(tables) == 1:
         return tables[0]
-    order = np.argsort(np.tile(series, len(tables)), kind="stable")
+    order = np.argsort(np.tile(np.arange(count * horizon) // horizon, len(tables)), kind="stable")
     return pd.concat(tables, ignore_index=True).iloc[order].reset_index(drop=True)
 
 
@@ -136,16 +174,3 @@ def _check_names(schema: Schema, model: Any, levels: list[list[float]]) -> None:
             f"{schema.caller}: group columns and the time index must not have the name of a column "
             f"of the forecast, got {duplicates}; make the dataset with other names."
         )
-
-
-def _window_of_series(
-    schema: Schema, dataset: BatchedTimeSeriesDataSet, history: History
-) -> np.ndarray:
-    """Return the window of every series: the dataset sorts them in an order of its own."""
-    codes = [
-        dataset.transform_values(name, history.last[name], group_id=True) for name in schema.groups
-    ]
-    first_rows = dataset.index["index_start"].to_numpy(copy=True)
-    windows = dataset.data["groups"][first_rows].tolist()
-    number = {tuple(code): window for window, code in enumerate(windows)}
-    return np.array([number[tuple(code)] for code in np.stack(codes, axis=1).tolist()])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,31 @@ from pytorch_forecasting.data import GroupNormalizer, MultiNormalizer, NaNLabelE
 from pytorch_forecasting.utils import to_list
 
 from ...._messages import and_more, format_series, format_times
+from ....data.rows import Column, Labels, Rows, to_array
 from ....data.table_checks import check_duplicates
 from ..losses.link import target_normalizers
 
-__all__ = ["Schema", "is_real"]
+__all__ = ["Schema", "Table", "is_real"]
 
 _MAX_TIME = 2**53  # pytorch-forecasting takes differences of time indices as 64-bit floats
+
+
+class Table(NamedTuple):
+    """Columns of a user's table, as arrays.
+
+    Attributes
+    ----------
+    rows : Rows
+        The rows, sorted by series and time.
+    names : list of tuple
+        Values of the group columns for every series, in the order of their first appearance.
+    positions : numpy.ndarray
+        Position of every row in the user's table.
+    """
+
+    rows: Rows
+    names: list[tuple]
+    positions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,8 @@ class Schema:
         Columns that identify a series, and columns to forecast.
     known : list of str
         Variables that must be known over the horizon, except those that the dataset computes.
+    unknown : list of str
+        Other variables that change with time, except the targets.
     reals : list of str
         Columns of numbers.
     encoders : dict of str to NaNLabelEncoder or None
@@ -41,6 +62,8 @@ class Schema:
         Columns of labels that pytorch-forecasting requires to be text.
     columns : list of str
         All columns that are read.
+    labels : frozenset of str
+        Those that are not read as numbers alone: labels, groups of series and of scalers.
     fill_values : dict
         ``constant_fill_strategy`` of the dataset.
     allow_gaps : bool
@@ -56,10 +79,12 @@ class Schema:
     groups: list[str]
     targets: list[str]
     known: list[str]
+    unknown: list[str]
     reals: list[str]
     encoders: dict[str, NaNLabelEncoder | None]
     text: list[str]
     columns: list[str]
+    labels: frozenset[str]
     fill_values: dict[str, Any]
     allow_gaps: bool
     min_history: int
@@ -121,10 +146,16 @@ class Schema:
             groups=groups,
             targets=targets,
             known=[name for name in (*known_reals, *known_labels) if name not in (time, *groups)],
+            unknown=[
+                name
+                for name in (*unknown_reals, *unknown_labels)
+                if name not in (time, *groups, *targets)
+            ],
             reals=reals,
             encoders=encoders,
             text=text,
             columns=list(dict.fromkeys(columns)),
+            labels=frozenset([*groups, *text, *encoders, *scaler_groups]),
             fill_values=parameters["constant_fill_strategy"] or {},
             allow_gaps=parameters["allow_missing_timesteps"],
             min_history=parameters["min_encoder_length"],
@@ -133,8 +164,8 @@ class Schema:
             max_lag=max((lag for steps in lags.values() for lag in steps), default=0),
         )
 
-    def select(self, table: Any, argument: str, columns: Iterable[str]) -> pd.DataFrame:
-        """Select columns of a table, with the time index as 64-bit integers.
+    def select(self, table: Any, argument: str, columns: Iterable[str]) -> Table:
+        """Select columns of a table, sorted by series and time.
 
         Parameters
         ----------
@@ -143,7 +174,7 @@ class Schema:
         argument : str
             Its name in error messages.
         columns : iterable of str
-            Columns to select.
+            Columns to select, with those of the groups and the time index.
 
         Raises
         ------
@@ -167,35 +198,66 @@ class Schema:
                 f"{self.caller}: {argument} must have the columns {columns}, got none named "
                 f"{missing}; {hint}."
             )
-        duplicates = [name for name in columns if isinstance(table[name], pd.DataFrame)]
+        duplicates = [
+            name
+            for name in (() if table.columns.is_unique else columns)
+            if isinstance(table[name], pd.DataFrame)
+        ]
         if duplicates:
             raise ValueError(
                 f"{self.caller}: {argument} must have every column once, got {duplicates} several "
                 f"times; rename or drop the others."
             )
-        table = table[columns].reset_index(drop=True)
-        for name in self.groups:
-            if table[name].isna().any():
-                raise ValueError(
-                    f"{self.caller}: {argument} must name the series of every row, got "
-                    f"{int(table[name].isna().sum())} rows without {name!r}; fill it in."
-                )
-        for name in [self.time, *(name for name in self.reals if name in columns)]:
-            is_time = name == self.time
-            if not (types.is_integer_dtype if is_time else is_real)(table[name]):
-                hint = "number the steps" if is_time else "convert it"
-                raise TypeError(
-                    f"{self.caller}: column {name!r} of {argument} must hold "
-                    f"{'integers' if is_time else 'numbers'}, got {table[name].dtype}; {hint}."
-                )
-            if not is_time and types.is_extension_array_dtype(table[name]):  # not read by torch
-                table[name] = table[name].to_numpy(float, na_value=np.nan)
-        if table[self.time].isna().any():  # possible with a nullable dtype
+        arrays = {
+            name: self._read(table[name], name, argument) for name in columns if name != self.time
+        }
+        times = self._read_times(table[self.time], argument)
+        series, names = self._number_series(arrays)
+        rows, positions = Rows(arrays, series, times), np.arange(len(times))
+        next_series, next_time = np.diff(series), np.diff(times)
+        if not ((next_series > 0) | ((next_series == 0) & (next_time > 0))).all():
+            positions = np.lexsort((times, series))
+            rows = rows[positions]
+            if ((np.diff(rows.series) == 0) & (np.diff(rows.times) == 0)).any():
+                keys = table[[*self.groups, self.time]]
+                check_duplicates(keys, self.groups, self.time, f"{self.caller}: {argument}")
+        return Table(rows, names, positions)
+
+    def _read(self, column: pd.Series, name: str, argument: str) -> Column:
+        """Read a column: as numbers if it is a real variable, else as labels."""
+        if name in self.groups and column.isna().any():
             raise ValueError(
-                f"{self.caller}: {argument} must have a time index in every row, got "
-                f"{int(table[self.time].isna().sum())} without {self.time!r}; fill it in."
+                f"{self.caller}: {argument} must name the series of every row, got "
+                f"{int(column.isna().sum())} rows without {name!r}; fill it in."
             )
-        ends = (int(table[self.time].min()), int(table[self.time].max())) if len(table) else ()
+        if name in self.reals and not is_real(column):
+            raise TypeError(
+                f"{self.caller}: column {name!r} of {argument} must hold numbers, got "
+                f"{column.dtype}; convert it."
+            )
+        if name in self.labels:
+            return Labels.from_series(column)
+        if types.is_extension_array_dtype(column):
+            return column.to_numpy(float, na_value=np.nan)
+        return column.to_numpy()
+
+    def _read_times(self, column: pd.Series, argument: str) -> np.ndarray:
+        """Read the time index as 64-bit integers."""
+        if not types.is_integer_dtype(column):
+            raise TypeError(
+                f"{self.caller}: column {self.time!r} of {argument} must hold integers, got "
+                f"{column.dtype}; number the steps."
+            )
+        if types.is_extension_array_dtype(column):  # a nullable dtype
+            if column.isna().any():
+                raise ValueError(
+                    f"{self.caller}: {argument} must have a time index in every row, got "
+                    f"{int(column.isna().sum())} without {self.time!r}; fill it in."
+                )
+            times = column.to_numpy(column.dtype.numpy_dtype)
+        else:
+            times = column.to_numpy()
+        ends = (int(times.min()), int(times.max())) if len(times) else ()
         out_of_range = [time for time in ends if abs(time) + self.horizon > _MAX_TIME]
         if out_of_range:
             raise ValueError(
@@ -203,59 +265,59 @@ class Schema:
                 f"-2**53 and 2**53, including the horizon, got {out_of_range[0]}; count from "
                 f"another start."
             )
-        table[self.time] = table[self.time].astype("int64")
-        check_duplicates(table, self.groups, self.time, f"{self.caller}: {argument}")
-        return table
+        return times.astype(np.int64)
 
-    def number_series(self, table: pd.DataFrame) -> tuple[np.ndarray, list[tuple]]:
+    def _number_series(self, columns: dict[str, Column]) -> tuple[np.ndarray, list[tuple]]:
         """Return the number of the series of each row, in order of appearance, and all names."""
-        names = table[self.groups].drop_duplicates()
-        # as objects, since text and categorical columns must match
-        rows = pd.MultiIndex.from_frame(table[self.groups].astype(object))
-        series = pd.MultiIndex.from_frame(names.astype(object)).get_indexer(rows)
-        return series, list(zip(*(names[name].tolist() for name in self.groups), strict=True))
+        groups = [columns[name] for name in self.groups]
+        series = np.zeros(0, dtype=np.int64)
+        for number, column in enumerate(groups):
+            assert isinstance(column, Labels)
+            series = (
+                pd.factorize(series * len(column.values) + column.codes)[0]
+                if number
+                else column.codes
+            )
+        first = np.flatnonzero(~pd.Series(series).duplicated().to_numpy())
+        values = (to_array(column[first]).tolist() for column in groups)
+        return series, list(zip(*values, strict=True))
 
     def check_values(
-        self,
-        table: pd.DataFrame,
-        argument: str,
-        columns: Iterable[str],
-        series: np.ndarray,
-        names: list[tuple],
+        self, rows: Rows, argument: str, columns: Iterable[str], names: list[tuple]
     ) -> None:
         """Raise if a value is empty or infinite, or if a label is unknown to the model.
 
         Parameters
         ----------
-        table : pandas.DataFrame
+        rows : Rows
             Rows that are read.
         argument : str
             Name of the user's table in error messages.
         columns : iterable of str
             Columns to check.
-        series : numpy.ndarray
-            Number of the series of each row.
         names : list of tuple
             Name of each series.
         """
         for name in columns:
-            values = table[name]
+            column = rows.columns[name]
             if name in self.reals:
-                invalid = ~np.isfinite(values.to_numpy(float, na_value=np.nan))
+                invalid = ~np.isfinite(to_array(column).astype(float))
                 expected, hint = "finite numbers", "fill them in"
                 if name in self.targets:
                     hint += ", or drop rows at the end: those to be forecast belong in future"
             else:
-                if name in self.text and _is_numeric(values):
+                assert isinstance(column, Labels)
+                if name in self.text and types.is_numeric_dtype(column.values.dtype):
                     raise TypeError(
                         f"{self.caller}: categorical variable {name!r} of {argument} must hold "
-                        f"text, got {values.dtype}; convert it, for example with .astype(str)."
+                        f"text, got {column.values.dtype}; convert it, for example with "
+                        f".astype(str)."
                     )
                 encoder = self.encoders.get(name)
                 if encoder is None or encoder.add_nan:  # it accepts every label
                     continue
-                unknown = [value for value in values.unique() if value not in encoder.classes_]
-                invalid = values.isin(unknown).to_numpy()
+                unknown = [value not in encoder.classes_ for value in column.values.tolist()]
+                invalid = np.array(unknown, dtype=bool)[column.codes]
                 expected = (
                     f"one of the {len(encoder.classes_)} labels that the model was trained with"
                 )
@@ -265,13 +327,13 @@ class Schema:
                 )
             if invalid.any():
                 first = int(invalid.argmax())
-                in_series = invalid & (series == series[first])
-                (value,) = values.iloc[[first]].tolist()
-                others = len(np.unique(series[invalid])) - 1
+                in_series = invalid & (rows.series == rows.series[first])
+                (value,) = to_array(column[[first]]).tolist()
+                others = len(np.unique(rows.series[invalid])) - 1
                 raise ValueError(
                     f"{self.caller}: column {name!r} of {argument} must hold {expected}, got "
-                    f"{value!r} for {format_series(self.groups, names[series[first]])} "
-                    f"at {self.time}={format_times(table.loc[in_series, self.time])}"
+                    f"{value!r} for {format_series(self.groups, names[rows.series[first]])} "
+                    f"at {self.time}={format_times(rows.times[in_series])}"
                     f"{and_more(others)}; {hint}."
                 )
 
@@ -279,9 +341,3 @@ class Schema:
 def is_real(values: pd.Series) -> bool:
     """Return whether a column holds numbers that are not complex."""
     return types.is_numeric_dtype(values) and not types.is_complex_dtype(values)
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.cat.categories
-    return types.is_numeric_dtype(values.dtype)

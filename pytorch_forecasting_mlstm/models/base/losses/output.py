@@ -21,6 +21,7 @@ from ..link import Link
 from .link import is_joint_over_horizon, link_of, primary_metrics, target_normalizers
 
 __all__ = [
+    "check_levels",
     "exit_inference_mode",
     "pack_targets",
     "point_forecast",
@@ -156,27 +157,11 @@ def quantile_forecast(
         the loss makes no quantiles.
     """
     levels = [float(level) for level in quantiles]
-    if not levels or not all(0 < level < 1 for level in levels):
-        raise ValueError(
-            f"{caller}: quantiles must be levels between 0 and 1, got {levels}; for example [0.1, "
-            f"0.9]."
-        )
+    check_levels(loss, levels, caller)
     if isinstance(loss, DistributionLoss | PoissonLoss):
         return loss.to_quantiles(prediction, quantiles=levels, **kwargs)
-    if not isinstance(loss, QuantileLoss):
-        raise ValueError(
-            f"{caller}: quantiles need a QuantileLoss or a distribution, got a model with "
-            f"{type(loss).__name__}, which forecasts a point; train with "
-            f"loss=QuantileLoss({levels})."
-        )
     order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
     trained = [float(loss.quantiles[index]) for index in order]
-    if not trained[0] <= min(levels) <= max(levels) <= trained[-1]:
-        raise ValueError(
-            f"{caller}: quantiles must be between the lowest and the highest that the model was "
-            f"trained with, {trained[0]:g} and {trained[-1]:g}, got {levels}; train with a "
-            f"QuantileLoss of these."
-        )
     known = prediction[..., order].sort(-1).values  # quantiles of a network may cross
     columns = []
     for level in levels:
@@ -186,6 +171,40 @@ def quantile_forecast(
         share = (level - trained[lower]) / span if span else 1.0
         columns.append(torch.lerp(known[..., lower], known[..., upper], share))
     return torch.stack(columns, dim=-1)
+
+
+def check_levels(loss: Any, levels: list[float], caller: str) -> None:
+    """Raise unless a loss can forecast these quantiles.
+
+    Parameters
+    ----------
+    loss : Metric
+        Primary metric of the target.
+    levels : list of float
+        Levels.
+    caller : str
+        Name to begin the message with.
+    """
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(
+            f"{caller}: quantiles must be levels between 0 and 1, got {levels}; for example [0.1, "
+            f"0.9]."
+        )
+    if isinstance(loss, DistributionLoss | PoissonLoss):
+        return
+    if not isinstance(loss, QuantileLoss):
+        raise ValueError(
+            f"{caller}: quantiles need a QuantileLoss or a distribution, got a model with "
+            f"{type(loss).__name__}, which forecasts a point; train with "
+            f"loss=QuantileLoss({levels})."
+        )
+    trained = sorted(map(float, loss.quantiles))
+    if not trained[0] <= min(levels) <= max(levels) <= trained[-1]:
+        raise ValueError(
+            f"{caller}: quantiles must be between the lowest and the highest that the model was "
+            f"trained with, {trained[0]:g} and {trained[-1]:g}, got {levels}; train with a "
+            f"QuantileLoss of these."
+        )
 
 
 def pack_targets(y: tuple[Any, Any], lengths: Tensor) -> tuple[Any, Any]:

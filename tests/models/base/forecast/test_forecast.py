@@ -42,6 +42,7 @@ from helpers.datasets import (
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm._messages import format_times
+from pytorch_forecasting_mlstm.data.rows import Labels, Rows, to_array
 from pytorch_forecasting_mlstm.models.base.forecast import forecast as forecast_module
 from pytorch_forecasting_mlstm.models.base.forecast.rows import build_future_rows
 
@@ -97,10 +98,11 @@ def oracle(
 ) -> dict[tuple, Any]:
     """Predict the last horizon of every series: arrays by the name of the series."""
     whole = TimeSeriesDataSet.from_dataset(dataset, rows, predict=True, stop_randomization=True)
-    torch.manual_seed(7)
-    predicted = model.predict(whole, mode=mode, return_index=True, trainer_kwargs=dict(QUIET))
+    predicted = model.predict(whole, mode="raw", return_index=True, trainer_kwargs=dict(QUIET))
     names = predicted.index[dataset.group_ids].itertuples(index=False, name=None)
-    outputs = to_list(predicted.output)
+    torch.manual_seed(0)  # the default seed of forecast
+    convert = model.to_prediction if mode == "prediction" else model.to_quantiles
+    outputs = to_list(convert(predicted.output))
     return {
         name: [output[number].numpy() for output in outputs] for number, name in enumerate(names)
     }
@@ -172,11 +174,12 @@ def test_forecast_does_not_depend_on_placeholders_for_the_future(
     future = known_of(dataset, ahead)
     forecasts = [model.forecast(history, future)]
 
-    def other_rows(*arguments: Any) -> pd.DataFrame:
+    def other_rows(*arguments: Any) -> Rows:
         rows = build_future_rows(*arguments)
-        rows["y"] += 1000.0
-        if "noise" in rows:
-            rows["noise"], rows["state"] = -77.0, "closed"
+        rows = rows.assign(y=to_array(rows.columns["y"]) + 1000.0)
+        if "noise" in rows.columns:
+            state = Labels.from_series(pd.Series(["closed"] * len(rows)))
+            rows = rows.assign(noise=np.full(len(rows), -77.0), state=state)
         return rows
 
     monkeypatch.setattr(forecast_module, "build_future_rows", other_rows)
@@ -213,7 +216,6 @@ def test_forecast_has_the_points_and_quantiles_of_the_loss(name: str) -> None:
     history, ahead = split(TABLE)
     dataset = make_dataset(history, **changes)
     model = make_model(dataset, loss=loss)
-    torch.manual_seed(7)  # some losses draw samples: in one batch, as in the oracle
     forecast = model.forecast(history, trainer_kwargs=QUIET)
     table = pd.concat([history, with_dummies(ahead)])
     points, quantiles = (
