@@ -10,9 +10,10 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 
-from .arguments import check_arguments
+from .arguments import argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
+from .checks.missing import find_missing_values
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
 from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
@@ -132,6 +133,9 @@ class ForecastingModel(
             "max_prediction_length": dataset.max_prediction_length,
             "embedding_sizes": _embedding_sizes(dataset, kwargs.pop("embedding_sizes", {}), caller),
         }
+        if "missing_values" in argument_names(cls):
+            requested = kwargs.pop("missing_values", None)
+            from_data["missing_values"] = find_missing_values(dataset, requested, caller)
         for name in ("target", "output_size"):
             if kwargs.get(name, from_data[name]) != from_data[name]:
                 raise ValueError(

@@ -10,7 +10,13 @@ from ..base.base_model import ForecastingModel
 from ..base.checks.dataset import check_batch
 from ..base.losses.factory import clone_logging_metrics, clone_loss
 from ._network import TargetForecast, mLSTMTimeNetwork
-from .adapter import embedding_tables, lagged_targets, network_inputs, target_specs
+from .adapter import (
+    embedding_tables,
+    lagged_targets,
+    missing_inputs,
+    network_inputs,
+    target_specs,
+)
 from .defaults import (
     SIZED_HPARAMS,
     check_sizes,
@@ -107,6 +113,10 @@ class mLSTMTime(ForecastingModel):
         Categorical variables whose class 0 is embedded as zeros.
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
+    missing_values : list of str
+        Names of targets and real variables that are missing (NaN) in the training data. The network
+        reads a mark of where. Others may be missing as well, but without a mark, and only in the
+        history.
     loss : Metric or nn.Module, optional
         Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
         ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
@@ -190,6 +200,7 @@ class mLSTMTime(ForecastingModel):
         embedding_labels: dict[str, list[str]] | None = None,
         embedding_paddings: list[str] | None = None,
         categorical_groups: dict[str, list[str]] | None = None,
+        missing_values: list[str] | None = None,
         loss: Any = None,
         logging_metrics: Any = None,
         **kwargs: Any,
@@ -215,6 +226,7 @@ class mLSTMTime(ForecastingModel):
         embedding_labels = embedding_labels or {}
         embedding_paddings = embedding_paddings or []
         categorical_groups = categorical_groups or {}
+        missing_values = missing_values or []
         targets = to_list(target)
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
         history_categoricals = [n for n in time_varying_categoricals_encoder if n not in targets]
@@ -268,6 +280,9 @@ class mLSTMTime(ForecastingModel):
             ),
             static_features=features(static_reals, static_categoricals),
             lagged_targets=lagged_targets(target, x_reals),
+            missing=missing_inputs(
+                missing_values, target, x_reals, history_reals, time_varying_reals_decoder
+            ),
         )
 
     @property

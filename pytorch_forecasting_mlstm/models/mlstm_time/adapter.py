@@ -6,12 +6,20 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size, to_list
 
+from ..base.checks.missing import is_lag
 from ..base.losses.link import link_of, primary_metrics, target_normalizers
 from ._network import NetworkInputs
+from .missing import MissingInputs
 from .submodules import EmbeddingTable
 from .targets import TargetSpec
 
-__all__ = ["embedding_tables", "lagged_targets", "network_inputs", "target_specs"]
+__all__ = [
+    "embedding_tables",
+    "lagged_targets",
+    "missing_inputs",
+    "network_inputs",
+    "target_specs",
+]
 
 
 def target_specs(
@@ -94,6 +102,37 @@ def lagged_targets(target: str | list[str] | None, x_reals: list[str]) -> dict[i
         for column, real in enumerate(x_reals)
         if real.startswith(f"{name}_lagged_by_")
     }
+
+
+def missing_inputs(
+    missing_values: list[str],
+    target: str | list[str] | None,
+    x_reals: list[str],
+    history_reals: list[str],
+    horizon_reals: list[str],
+) -> MissingInputs:
+    """Return which inputs may be missing.
+
+    Parameters
+    ----------
+    missing_values, target, x_reals
+        As in :class:`mLSTMTime`.
+    history_reals, horizon_reals : list of str
+        Real variables that are read in the history, without targets, and in the horizon.
+
+    >>> missing_inputs(["y", "price"], "y", ["y", "price"], ["price"], ["price"])
+    MissingInputs(targets=[0], history_reals=[1], horizon_reals=[1], lags=[])
+    """
+
+    def columns(names: list[str]) -> list[int]:
+        return [x_reals.index(name) for name in names]
+
+    return MissingInputs(
+        targets=[number for number, name in enumerate(to_list(target)) if name in missing_values],
+        history_reals=columns([name for name in history_reals if name in missing_values]),
+        horizon_reals=columns([name for name in horizon_reals if name in missing_values]),
+        lags=columns([name for name in horizon_reals if is_lag(name)]),
+    )
 
 
 def network_inputs(x: dict[str, Any]) -> NetworkInputs:

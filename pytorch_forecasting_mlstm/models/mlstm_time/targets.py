@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..base.link import Link
 from .instance_norm import InstanceStatistics, measure_instance
+from .missing import fill_missing
 from .submodules import DecompositionLinear
 
 __all__ = [
@@ -66,12 +67,15 @@ class EncodedTarget(NamedTuple):
         Trend, cycle and season of the forecast, (B, horizon, output_size, 3).
     flipped : Tensor, optional
         Whether the sign of a sample is flipped, bool, (B, 1, 1).
+    observed : Tensor, optional
+        Of a real target: steps that are neither missing nor padding, bool, (B, history).
     """
 
     features: Tensor
     statistics: InstanceStatistics | None
     components: Tensor
     flipped: Tensor | None = None
+    observed: Tensor | None = None
 
     def flip(self, mask: Tensor) -> "EncodedTarget":
         """Flip the sign of a real target in some samples, (B, 1, 1), except where it is constant.
@@ -125,20 +129,24 @@ class RealTargetEncoder(nn.Module):
         self.gain = nn.Parameter(gain)
 
     def forward(self, raw: Tensor, mask: Tensor, target_scale: Tensor) -> EncodedTarget:
-        """Encode a right-aligned history (B, T), in the units of the data, valid (B, T)."""
+        """Encode a right-aligned history (B, T), in the units of the data, valid (B, T).
+
+        Where it is missing, it is NaN.
+        """
+        observed = mask & ~raw.isnan()
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)
         y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
-        y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
-        statistics = measure_instance(y, raw, mask, target_scale, self.link, self.normalize)
+        y, raw = y.masked_fill(~observed, 0), raw.masked_fill(~observed, 0)
+        statistics = measure_instance(y, raw, observed, target_scale, self.link, self.normalize)
         if self.link is Link.LOG_RATE:
-            y, statistics = _to_log_space(raw, mask, statistics, self.normalize)
+            y, statistics = _to_log_space(raw, observed, statistics, self.normalize)
         else:
             y = statistics.normalize(y)
-        y = y.masked_fill(~mask, 0)
+        y = fill_missing(y, observed, mask).masked_fill(~mask, 0)
         components = self.linear(y, mask)[..., None, :] * self.gain[:, None]
-        return EncodedTarget(y[..., None], statistics, components)
+        return EncodedTarget(y[..., None], statistics, components, observed=observed)
 
 
 class CategoricalTargetEncoder(nn.Module):

@@ -13,6 +13,7 @@ from ....data.table_checks import check_duplicates, check_index
 from ..errors import UPSTREAM_ERRORS
 from ..forecast.schema import is_real
 from ..losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
+from .samples import collate_samples
 
 __all__ = [
     "check_batch",
@@ -306,7 +307,7 @@ def check_sample_construction(dataset: TimeSeriesDataSet, caller: str) -> None:
     lengths = dataset.index["sequence_length"].to_numpy()
     try:
         for number in (int(lengths.argmin()), int(lengths.argmax())):
-            dataset[number]
+            collate_samples(dataset, [number])
     except UPSTREAM_ERRORS as error:
         raise ValueError(
             f"{caller}: the dataset cannot make its samples: {_reason(error)}; make it with other "
