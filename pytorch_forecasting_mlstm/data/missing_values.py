@@ -250,7 +250,8 @@ class SeriesFallback:
                 else self._data["reals"][:, reals.index(name)]
             )
             own = _fit_column(normalizer, column[(groups == groups[row]).all(1)])
-            self._scales[key] = own if own is not None else _fit_column(normalizer, column)
+            scale = own if own is not None else _fit_column(normalizer, column)
+            self._scales[key] = column.new_full((2,), torch.nan) if scale is None else scale
         return self._scales[key]
 
 

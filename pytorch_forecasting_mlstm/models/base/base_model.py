@@ -177,7 +177,8 @@ class ForecastingModel(
         ----------
         data : pandas.DataFrame
             The history: rows with all columns that the dataset was made from, in any order. Other
-            columns, and the weight, are ignored.
+            columns, and the weight, are ignored. Targets and real variables that vary with time may
+            be missing, as NaN: they are masked.
         future : pandas.DataFrame, optional
             What is known of the horizon: the group columns, the time index and the known
             variables, with one row per series and step. Rows outside of the horizon are ignored.
@@ -207,7 +208,7 @@ class ForecastingModel(
         ------
         TypeError, ValueError
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
-            wrong type; if a value that is read is empty or infinite; if a label or series is
+            wrong type; if a value that is read is infinite, or missing where it may not be; if a label or series is
             unknown that the model has to know; if a series is too short; if a time index is
             missing or duplicated; if a known variable has no value; or if a forecast is not finite.
         """

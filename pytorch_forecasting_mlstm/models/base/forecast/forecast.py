@@ -53,7 +53,8 @@ def forecast(
         )
     check_int(caller, "batch_size", batch_size)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
-    schema = Schema.from_parameters(parameters, caller)
+    missing_values = getattr(model.hparams, "missing_values", None) or ()
+    schema = Schema.from_parameters(parameters, caller, missing_values)
     levels = [quantile_levels(loss) for loss in primary_metrics(model.loss)]
     _check_names(schema, model, levels)
     history = select_history(schema, data)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ...._messages import and_more, format_series, format_times
+from .missing import check_observed
 from .schema import Schema
 
 __all__ = ["History", "build_future_rows", "select_history"]
@@ -76,6 +77,7 @@ def select_history(schema: Schema, data: Any) -> History:
     _check_gaps(schema, times[used], series[used], names)
     rows, last_rows = table[used], table.iloc[last]
     schema.check_values(rows, "data", [*schema.reals, *schema.encoders], series[used], names)
+    check_observed(schema, rows, series[used], names)
     if fill.any():
         moved = np.zeros(len(table), dtype=bool)
         moved[first_used[fill]] = True
