@@ -130,8 +130,10 @@ class _ObservedFit:
         if missing.all() or not missing.any():
             return fit(self._normalizer, y) if X is None else fit(self._normalizer, y, X)
         observed = y[~missing]
-        return fit(self._normalizer, observed) if X is None else fit(
-            self._normalizer, observed, X[~missing]
+        return (
+            fit(self._normalizer, observed)
+            if X is None
+            else fit(self._normalizer, observed, X[~missing])
         )
 
 
@@ -171,7 +173,7 @@ def _raise_invalid(
     labels = [
         dataset.transform_values(
             group, tensors["groups"][row : row + 1, column].numpy(), inverse=True, group_id=True
-        )[0]
+        ).tolist()[0]
         for column, group in enumerate(dataset.group_ids)
     ]
     raise ValueError(

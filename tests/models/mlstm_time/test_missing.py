@@ -125,7 +125,10 @@ def test_mark_tells_a_missing_value_from_an_interpolated_one() -> None:
     dataset = make_dataset()
     x, _ = collate(pick_samples(dataset))
     hidden = hide(x, (0, 2))
-    line = {**x, "encoder_target": interpolate(x["encoder_target"], ~hidden["encoder_target"].isnan())}
+    line = {
+        **x,
+        "encoder_target": interpolate(x["encoder_target"], ~hidden["encoder_target"].isnan()),
+    }
     for names, same in (([], True), (["y"], False)):
         model = make_model(dataset, missing_values=names, instance_normalization=False)
         assert torch.allclose(forecast(model, hidden)[0], forecast(model, line)[0]) is same

@@ -116,9 +116,10 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
             f"{caller}: transformation {normalizer.transformation!r} must be defined for all "
             f"values of target {name!r}"
         )
-        if name in fills and not _transform_observed(
-            normalizer, torch.tensor(fills[name])
-        ).isfinite():
+        if (
+            name in fills
+            and not _transform_observed(normalizer, torch.tensor(fills[name])).isfinite()
+        ):
             raise ValueError(
                 f"{rule}, got {fills[name]:g}, which constant_fill_strategy puts into its gaps; "
                 f"leave {name!r} out of constant_fill_strategy, or {_NORMALIZER_HINT}."

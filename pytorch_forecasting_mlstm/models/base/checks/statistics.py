@@ -130,7 +130,10 @@ def _compare_groups(
         tables = [(name, norms)]
     elif first.scale_by_group:
         tables = [
-            (name, [_by_label(part.norm_[group], [group], parameters) for part, parameters in pairs])
+            (
+                name,
+                [_by_label(part.norm_[group], [group], parameters) for part, parameters in pairs],
+            )
             for group in groups
             for pairs in [((first, expected), (second, got))]
         ]
@@ -163,9 +166,7 @@ def _by_label(norm: pd.DataFrame, groups: list[str], parameters: dict[str, Any])
     return norm.set_axis(pd.Index(index, tupleize_cols=False), axis=0)
 
 
-def _first_difference(
-    name: str, key: str, first: np.ndarray, second: np.ndarray
-) -> Difference:
+def _first_difference(name: str, key: str, first: np.ndarray, second: np.ndarray) -> Difference:
     if first.shape != second.shape:
         return Difference(name, f"{key}, numbers", first.size, second.size)
     worst = int(np.argmax(np.abs(first - second)))

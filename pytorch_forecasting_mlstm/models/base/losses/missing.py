@@ -84,9 +84,7 @@ def observed_loss(
     target, weight = y if isinstance(y, tuple | list) else (y, None)
     if isinstance(loss, MultiLoss | CompositeMetric):
         several = isinstance(loss, MultiLoss)
-        parts, weights = (
-            (loss.metrics, loss.weights) if several else (loss._metrics, loss._weights)
-        )
+        parts, weights = (loss.metrics, loss.weights) if several else (loss._metrics, loss._weights)
         terms = [
             factor
             * observed_loss(

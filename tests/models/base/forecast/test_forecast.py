@@ -620,7 +620,10 @@ INVALID: dict[str, tuple[type[Exception], str, Any]] = {
     "rows to forecast": (
         ValueError,
         r"no target in the last 4 steps of series='s0' \(and 2 more series\).*; drop these rows",
-        lambda h, f: (h.assign(y=h["y"].where(h["t"] < h.groupby("series")["t"].transform("max") - 3)), f),
+        lambda h, f: (
+            h.assign(y=h["y"].where(h["t"] < h.groupby("series")["t"].transform("max") - 3)),
+            f,
+        ),
     ),
     "infinite": (
         ValueError,
