@@ -13,8 +13,8 @@ from pytorch_forecasting.utils import get_embedding_size
 from .arguments import argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
-from .checks.missing import find_missing_values
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
+from .checks.missing import find_missing_values
 from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
 from .forecast.forecast import forecast
@@ -208,9 +208,10 @@ class ForecastingModel(
         ------
         TypeError, ValueError
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
-            wrong type; if a value that is read is infinite, or missing where it may not be; if a label or series is
-            unknown that the model has to know; if a series is too short; if a time index is
-            missing or duplicated; if a known variable has no value; or if a forecast is not finite.
+            wrong type; if a value that is read is infinite, or missing where it may not be; if a
+            label or series is unknown that the model has to know; if a series is too short; if a
+            time index is missing or duplicated; if a known variable has no value; or if a forecast
+            is not finite.
         """
         return forecast(self, data, future, batch_size=batch_size, trainer_kwargs=trainer_kwargs)
 

@@ -292,7 +292,7 @@ class mLSTMTimeNetwork(nn.Module):
         parts = [target.features for target in targets]
         parts.append(self.history_features(reals, self.categorical_embedding(codes)))
         for number in self.missing.targets:
-            parts.append(mark_missing(targets[number].observed[..., None], [0], reals.dtype))
+            parts.append(targets[number].missing_mark(reals.dtype))
         if self.missing.history_reals:
             parts.append(mark_missing(observed, self.missing.history_reals, reals.dtype))
         return self.history_embedding(torch.cat(parts, dim=-1), valid)

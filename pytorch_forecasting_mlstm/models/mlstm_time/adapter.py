@@ -104,34 +104,26 @@ def lagged_targets(target: str | list[str] | None, x_reals: list[str]) -> dict[i
     }
 
 
-def missing_inputs(
-    missing_values: list[str],
-    target: str | list[str] | None,
-    x_reals: list[str],
-    history_reals: list[str],
-    horizon_reals: list[str],
-) -> MissingInputs:
+def missing_inputs(hparams: Any) -> MissingInputs:
     """Return which inputs may be missing.
 
     Parameters
     ----------
-    missing_values, target, x_reals
-        As in :class:`mLSTMTime`.
-    history_reals, horizon_reals : list of str
-        Real variables that are read in the history, without targets, and in the horizon.
-
-    >>> missing_inputs(["y", "price"], "y", ["y", "price"], ["price"], ["price"])
-    MissingInputs(targets=[0], history_reals=[1], horizon_reals=[1], lags=[])
+    hparams : AttributeDict
+        Hyper-parameters of :class:`mLSTMTime`.
     """
+    targets, marked = to_list(hparams.target), hparams.missing_values
 
     def columns(names: list[str]) -> list[int]:
-        return [x_reals.index(name) for name in names]
+        return [hparams.x_reals.index(name) for name in names]
 
+    history = [name for name in hparams.time_varying_reals_encoder if name not in targets]
+    horizon = hparams.time_varying_reals_decoder
     return MissingInputs(
-        targets=[number for number, name in enumerate(to_list(target)) if name in missing_values],
-        history_reals=columns([name for name in history_reals if name in missing_values]),
-        horizon_reals=columns([name for name in horizon_reals if name in missing_values]),
-        lags=columns([name for name in horizon_reals if is_lag(name)]),
+        targets=[number for number, name in enumerate(targets) if name in marked],
+        history_reals=columns([name for name in history if name in marked]),
+        horizon_reals=columns([name for name in horizon if name in marked]),
+        lags=columns([name for name in horizon if is_lag(name)]),
     )
 
 

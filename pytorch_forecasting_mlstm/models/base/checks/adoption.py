@@ -1,4 +1,4 @@
-"""The statistics that a model forecasts with are those of the dataset that it was last fitted to."""
+"""A model forecasts with the statistics of the dataset that it was last fitted to."""
 
 import warnings
 from copy import deepcopy

@@ -39,7 +39,9 @@ def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None
     """Raise if the model or its loss reads a number in a batch that is not finite.
 
     NaN stands for a missing value in targets and in real variables of the history, and in those of
-    the horizon that were missing in the training data as well. A finite batch costs one sum per tensor and one inspection of the result, which forces a
+    the horizon that were missing in the training data as well.
+
+    A finite batch costs one sum per tensor and one inspection of the result, which forces a
     synchronization if the batch is on an accelerator.
 
     Parameters

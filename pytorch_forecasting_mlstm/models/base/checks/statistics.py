@@ -52,8 +52,8 @@ def compare_scalers(expected: dict[str, Any], got: dict[str, Any]) -> list[Diffe
     differences: list[Difference] = []
     for name, scaler in expected["scalers"].items():
         if name in got["scalers"]:
-            pair = scaler, got["scalers"][name]
-            differences += _compare(f"variable {name!r}", *pair, expected, got)
+            other = got["scalers"][name]
+            differences += _compare(f"variable {name!r}", scaler, other, expected, got)
     fills = expected["constant_fill_strategy"] or {}, got["constant_fill_strategy"] or {}
     if expected["allow_missing_timesteps"] and got["allow_missing_timesteps"]:
         for name in sorted({*fills[0], *fills[1]}):
@@ -76,8 +76,8 @@ def compare_targets(expected: dict[str, Any], got: dict[str, Any]) -> list[Diffe
     normalizers = [target_normalizers(part["target_normalizer"]) for part in (expected, got)]
     return [
         difference
-        for name, *pair in zip(to_list(expected["target"]), *normalizers, strict=True)
-        for difference in _compare(f"target {name!r}", *pair, expected, got)
+        for name, first, second in zip(to_list(expected["target"]), *normalizers, strict=True)
+        for difference in _compare(f"target {name!r}", first, second, expected, got)
     ]
 
 

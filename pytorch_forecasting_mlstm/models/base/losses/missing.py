@@ -141,7 +141,7 @@ def _mase(loss: MASE, steps: Tensor, packed: tuple[Tensor, Any], scaling: Tensor
 
 
 def _mase_scaling(
-    values: Tensor, observed: Tensor, history: Tensor, history_lengths: Tensor
+    values: Tensor, observed: Tensor, history: Tensor, history_lengths: Any
 ) -> Tensor:
     """Return the mean absolute change of each window, over steps of which both ends are observed.
 
