@@ -1,12 +1,15 @@
 """Plots of predictions in the cases where those of pytorch-forecasting mix up targets or fail."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import to_list
+from torchmetrics import Metric
+
+from .losses.missing import has_missing, skip_missing
 
 __all__ = ["PlottingMixin"]
 
@@ -57,7 +60,8 @@ class PlottingMixin(BaseModelWithCovariates):
         """
         names, options = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
-            return super().plot_prediction(x, out, idx, *options, ax, **kwargs)
+            with self._skip_missing(x, add_loss_to_title):
+                return super().plot_prediction(x, out, idx, *options, ax, **kwargs)
         all_axes = [None] * len(names) if ax is None else list(to_list(ax))
         if len(all_axes) != len(names):
             raise ValueError(
@@ -67,7 +71,7 @@ class PlottingMixin(BaseModelWithCovariates):
         figures = []
         for number, (name, axes) in enumerate(zip(names, all_axes, strict=True)):
             histories = {key: x[key][number] for key in ("encoder_target", "decoder_target")}
-            with self._loss_of_target(number):
+            with self._loss_of_target(number), self._skip_missing(histories, add_loss_to_title):
                 figure = super().plot_prediction(
                     {**x, **histories},
                     {**out, "prediction": out["prediction"][number]},
@@ -102,7 +106,8 @@ class PlottingMixin(BaseModelWithCovariates):
         Raises
         ------
         ValueError
-            If there are several targets, or a categorical one, which has no averages.
+            If there are several targets, or a categorical one, which has no averages; or if a
+            value of the batch is missing.
         """
         target, normalizer = self.hparams.target, self.output_transformer
         if not isinstance(target, str) or isinstance(normalizer, NaNLabelEncoder):
@@ -111,7 +116,22 @@ class PlottingMixin(BaseModelWithCovariates):
                 f"{target!r} with {type(normalizer).__name__}; average the results of forecast() "
                 f"or predict() instead."
             )
+        values = x["decoder_target"], x["encoder_target"], x["encoder_cont"], x["decoder_cont"]
+        if has_missing(*values):
+            raise ValueError(
+                f"{type(self).__name__}: averages by variable need all values of a batch, got one "
+                f"with missing values (NaN); leave such windows out, or average the results of "
+                f"forecast() instead."
+            )
         return super().calculate_prediction_actual_by_variable(x, y_pred, *args, **kwargs)
+
+    def _skip_missing(self, x: dict[str, Any], add_loss_to_title: Any) -> Any:
+        """Let the loss in the title skip the steps at which the target is missing."""
+        if add_loss_to_title is not True and not isinstance(add_loss_to_title, Metric):
+            return nullcontext()
+        if not has_missing(x["encoder_target"], x["decoder_target"]):
+            return nullcontext()
+        return skip_missing([self.loss if add_loss_to_title is True else add_loss_to_title])
 
     @contextmanager
     def _loss_of_target(self, number: int) -> Iterator[None]:

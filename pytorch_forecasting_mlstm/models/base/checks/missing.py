@@ -7,7 +7,7 @@ from pytorch_forecasting import TimeSeriesDataSet
 
 from ....data.missing_values import missing_names
 
-__all__ = ["find_missing_values", "is_lag", "may_be_missing_in_horizon"]
+__all__ = ["find_missing_values", "is_lag", "masks_missing", "may_be_missing_in_horizon"]
 
 
 def is_lag(name: str) -> bool:
@@ -24,7 +24,12 @@ def may_be_missing_in_horizon(model: Any, name: str) -> bool:
 
     Lags come from the history, where everything may be missing.
     """
-    return is_lag(name) or name in (getattr(model.hparams, "missing_values", None) or [])
+    return masks_missing(model) and (is_lag(name) or name in model.hparams.missing_values)
+
+
+def masks_missing(model: Any) -> bool:
+    """Return whether a model masks missing values at all."""
+    return model.hparams.get("missing_values") is not None
 
 
 def find_missing_values(dataset: TimeSeriesDataSet, requested: Any, caller: str) -> list[str]:

@@ -148,6 +148,8 @@ def _mase_scaling(
     Without missing values it is that of pytorch-forecasting, which divides by one more than the
     number of changes. It is infinite if no change is observed: such a window counts nothing.
     """
+    if history_lengths is None:
+        history_lengths = torch.full((len(history),), history.shape[1], device=history.device)
     history_observed = valid_steps(history_lengths, history.shape[1]) & ~history.isnan()
     series = torch.cat([history, values.to(history.dtype)], dim=1)
     both = torch.cat([history_observed, observed], dim=1)
