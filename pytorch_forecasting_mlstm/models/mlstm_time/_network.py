@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
 from ..base.padding import align_right, pad_steps, valid_steps
-from .missing import MissingInputs, fill_columns, fill_missing, mark_missing
+from .missing import MissingInputs, fill_columns, fill_nan, mark_missing
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -285,16 +285,14 @@ class mLSTMTimeNetwork(nn.Module):
         lengths, steps = inputs.history_lengths, self.history_steps
         valid = valid_steps(lengths, steps, right=True)
         reals = align_right(inputs.history_reals, lengths, steps).to(self.position_embedding.dtype)
-        observed = valid[..., None] & ~reals.isnan()
+        marks = mark_missing(reals, self.missing.history_reals)
         if self.history_features.columns:
-            reals = self._normalize_lags(fill_missing(reals, observed, valid), targets)
+            reals = self._normalize_lags(fill_nan(reals, valid), targets)
         codes = align_right(inputs.history_categoricals, lengths, steps)
         parts = [target.features for target in targets]
         parts.append(self.history_features(reals, self.categorical_embedding(codes)))
-        for number in self.missing.targets:
-            parts.append(targets[number].missing_mark(reals.dtype))
-        if self.missing.history_reals:
-            parts.append(mark_missing(observed, self.missing.history_reals, reals.dtype))
+        parts += [targets[number].missing_mark(reals.dtype) for number in self.missing.targets]
+        parts.append(marks)
         return self.history_embedding(torch.cat(parts, dim=-1), valid)
 
     def _embed_horizon(
@@ -304,14 +302,11 @@ class mLSTMTimeNetwork(nn.Module):
         steps = self.horizon_steps
         valid = valid_steps(inputs.horizon_lengths, steps)
         reals = pad_steps(inputs.horizon_reals.to(self.position_embedding.dtype), steps)
-        observed = valid[..., None] & ~reals.isnan()
-        reals = fill_columns(reals, observed, valid, self.missing.in_horizon)
+        marks = mark_missing(reals, self.missing.horizon_reals)
+        reals = fill_columns(reals, valid, self.missing.in_horizon)
         reals = self._normalize_lags(reals, targets)
         embedded = self.categorical_embedding(pad_steps(inputs.horizon_categoricals, steps))
-        features = self.horizon_features(reals, embedded)
-        if self.missing.horizon_reals:
-            marks = mark_missing(observed, self.missing.horizon_reals, reals.dtype)
-            features = torch.cat([features, marks], dim=-1)
+        features = torch.cat([self.horizon_features(reals, embedded), marks], dim=-1)
         tokens, mask = self.horizon_embedding(features, valid)
         if self.static_projection is None:
             return tokens, mask, None

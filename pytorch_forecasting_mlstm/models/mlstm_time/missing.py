@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["MissingInputs", "fill_columns", "fill_missing", "mark_missing"]
+__all__ = ["MissingInputs", "fill_columns", "fill_missing", "fill_nan", "mark_missing"]
 
 
 class MissingInputs(NamedTuple):
@@ -80,20 +80,27 @@ def fill_missing(x: Tensor, observed: Tensor, valid: Tensor) -> Tensor:
     return torch.where(observed, x, torch.where(has_before | has_after, line, 0))
 
 
-def fill_columns(x: Tensor, observed: Tensor, valid: Tensor, columns: list[int]) -> Tensor:
-    """Interpolate some columns of x (B, T, F), as :func:`fill_missing` does; keep the others."""
+def fill_nan(x: Tensor, valid: Tensor) -> Tensor:
+    """Interpolate x (B, T, F) where it is NaN, as :func:`fill_missing` does."""
+    missing = x.isnan()
+    if _is_known_complete(missing):
+        return x
+    return fill_missing(x, valid[..., None] & ~missing, valid)
+
+
+def fill_columns(x: Tensor, valid: Tensor, columns: list[int]) -> Tensor:
+    """Interpolate some columns of x (B, T, F) where they are NaN; keep the others."""
     if not columns:
         return x
     parts = list(x.unbind(-1))
-    filled = fill_missing(x[..., columns], observed[..., columns], valid)
-    for column, part in zip(columns, filled.unbind(-1), strict=True):
+    for column, part in zip(columns, fill_nan(x[..., columns], valid).unbind(-1), strict=True):
         parts[column] = part
     return torch.stack(parts, dim=-1)
 
 
-def mark_missing(observed: Tensor, columns: list[int], dtype: torch.dtype) -> Tensor:
-    """Return marks (B, T, len(columns)) of the steps (B, T, F) at which columns are missing."""
-    return (~observed[..., columns]).to(dtype)
+def mark_missing(x: Tensor, columns: list[int]) -> Tensor:
+    """Return marks (B, T, len(columns)) of where columns of x (B, T, F) are NaN."""
+    return x[..., columns].isnan().to(x.dtype)
 
 
 def _is_known_complete(missing: Tensor) -> bool:

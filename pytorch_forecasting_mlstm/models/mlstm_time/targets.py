@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..base.link import Link
 from .instance_norm import InstanceStatistics, measure_instance
-from .missing import fill_missing, mark_missing
+from .missing import fill_missing
 from .submodules import DecompositionLinear
 
 __all__ = [
@@ -94,7 +94,7 @@ class EncodedTarget(NamedTuple):
     def missing_mark(self, dtype: torch.dtype) -> Tensor:
         """Return the mark of a real target, (B, history, 1): 1 where it is missing."""
         assert self.observed is not None, "classes have no mark"
-        return mark_missing(self.observed[..., None], [0], dtype)
+        return (~self.observed[..., None]).to(dtype)
 
 
 def flip_sign(x: Tensor, mask: Tensor) -> Tensor:

@@ -171,3 +171,23 @@ def test_from_dataset_marks_what_is_missing() -> None:
     assert mLSTMTime.from_dataset(make_dataset()).hparams.missing_values == []
     with pytest.raises(ValueError, match=r"^mLSTMTime: missing_values must name .* got \['z'\]"):
         mLSTMTime.from_dataset(dataset, missing_values=["z"])
+
+
+def test_masking_is_one_graph() -> None:
+    """No branch depends on the data, as compilers and exporters require."""
+    x = torch.randn(3, 9, 2).double()
+    x[0, 2:5, 0] = x[1, :4, 1] = x[2, :, 0] = torch.nan
+    valid = torch.ones(3, 9, dtype=torch.bool)
+
+    class Fill(torch.nn.Module):
+        def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+            return missing.fill_nan(x, valid)
+
+    expected = Fill()(x, valid)
+    assert expected.isfinite().all()
+    batch = torch.export.Dim.DYNAMIC
+    exported = torch.export.export(Fill(), (x, valid), dynamic_shapes=({0: batch}, {0: batch}))
+    torch.testing.assert_close(exported.module()(x, valid), expected)
+    complete = torch.randn(5, 9, 2).double()
+    ones = torch.ones(5, 9, dtype=torch.bool)
+    assert torch.equal(exported.module()(complete, ones), complete)
