@@ -67,7 +67,7 @@ def fill_missing(x: Tensor, observed: Tensor, valid: Tensor) -> Tensor:
     # the number of observed steps up to each step leads to its neighbors, without a scan by step
     count = observed.long().cumsum(1)
     order = torch.where(observed, count, 0)
-    time_of = x.new_zeros(len(x), steps + 1, *x.shape[2:], dtype=torch.long)
+    time_of = x.new_zeros(x.shape[0], steps + 1, *x.shape[2:], dtype=torch.long)
     time_of = time_of.scatter(1, order, time)
     before = time_of.gather(1, count)
     after = time_of.gather(1, (count + 1).clamp(max=steps))
