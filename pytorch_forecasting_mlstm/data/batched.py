@@ -16,6 +16,13 @@ from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
 from .label_encoding import distinct_label_encoders
 from .lazy_batch import LazyBatch
+from .missing_values import (
+    check_some_observed,
+    check_values,
+    fit_to_observed,
+    fix_data_properties,
+    nullable_to_float,
+)
 from .sample_index import build_sample_index
 from .scaling import encoder_normalizers
 from .table_checks import check_duplicates, check_index
@@ -29,10 +36,14 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     keys of a batch, their order, dtypes and values are the same. Variables that are scaled by an
     ``EncoderNormalizer`` are equal up to rounding; everything else is equal to the last bit.
 
-    The difference is speed. `TimeSeriesDataSet` slices, scales and stacks sample by sample in
-    Python; this class fetches a batch with a few gathers over the tensors of the dataset. It keeps
-    no samples, so it needs no more memory, and ``filter``, ``set_overwrite_values`` and changes of
-    the index take effect at once. It is also faster to build.
+    The differences are speed and missing values. Real targets, and real variables that vary with
+    time, may be missing, as NaN; batches carry the NaN, and normalizers and scalers are fitted to
+    what is there. Models of this package mask missing values; those of pytorch-forecasting do not.
+
+    `TimeSeriesDataSet` slices, scales and stacks sample by sample in Python; this class fetches a
+    batch with a few gathers over the tensors of the dataset. It keeps no samples, so it needs no
+    more memory, and ``filter``, ``set_overwrite_values`` and changes of the index take effect at
+    once. It is also faster to build.
 
     Parameters
     ----------
@@ -319,6 +330,12 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             tables[target] = SeriesScales(normalizer, groups, self.group_ids)
         return tables[target]
 
+    def _data_properties(self, data: pd.DataFrame) -> Any:
+        return fix_data_properties(super()._data_properties(data), data)
+
+    def _check_tensors(self, tensors: dict[str, Any]) -> None:
+        check_values(self, tensors)
+
     def _validate_data(self, data: pd.DataFrame) -> None:
         caller = "BatchedTimeSeriesDataSet: data"
         check_index(data, caller)
@@ -326,7 +343,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         check_duplicates(data, self.group_ids, self.time_idx, caller)
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
-        with distinct_label_encoders(self, data):
+        data = nullable_to_float(data, [*self.target_names, *self.reals])
+        check_some_observed(self, data)
+        with fit_to_observed(self), distinct_label_encoders(self, data):
             return super()._preprocess_data(data)
 
     def _construct_index(self, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
@@ -343,7 +362,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        excluded = ("_data_on_device", "_scale_tables")
+        excluded = ("_data_on_device", "_scale_tables", "_series_fallback")
         return {name: value for name, value in self.__dict__.items() if name not in excluded}
 
 

@@ -18,7 +18,9 @@ from .windows import IntArray, all_equal
 _MAX_QUANTILE_ELEMENTS = 2**24
 
 
-def encoder_scales(normalizer: Any, values: Tensor, lengths: IntArray) -> Tensor:
+def encoder_scales(
+    normalizer: Any, values: Tensor, lengths: IntArray, *, may_be_missing: bool = False
+) -> Tensor:
     """Fit a normalizer to each history of a batch.
 
     Parameters
@@ -29,11 +31,14 @@ def encoder_scales(normalizer: Any, values: Tensor, lengths: IntArray) -> Tensor
         Samples, shape ``(B, T)``: the history first, then steps that are not read.
     lengths : ndarray of int
         Length of each history, shape ``(B,)``.
+    may_be_missing : bool
+        Whether values may be missing (NaN): then they do not count.
 
     Returns
     -------
     Tensor
-        Center and scale, shape ``(B, 2)``.
+        Center and scale, shape ``(B, 2)``. With missing values they are NaN where none are left,
+        and the scale is where one is left.
     """
     if normalizer.method == "robust" and not lengths.all():
         raise RuntimeError(
@@ -42,7 +47,8 @@ def encoder_scales(normalizer: Any, values: Tensor, lengths: IntArray) -> Tensor
         )
     history = values[:, : int(lengths.max())]
     ends = None if all_equal(lengths) else torch.from_numpy(lengths).to(values.device)
-    scales = _fit(normalizer, history, ends)
+    observed = ~history.isnan() if may_be_missing else None
+    scales = _fit(normalizer, history, ends, observed)
     # Results on another device are not inspected: that would force a device sync.
     if scales.device.type == "cpu" and bool((scales[:, 1] < 1e-7).any()):
         warnings.warn(
@@ -68,8 +74,13 @@ def store_last_fit(normalizer: Any, scales: Tensor) -> None:
         normalizer.center_, normalizer.scale_ = scales[-1].clone().unbind()
 
 
-def _fit(normalizer: Any, history: Tensor, lengths: Tensor | None) -> Tensor:
-    """Compute center and scale of each history; ``lengths`` is None if all fill their row."""
+def _fit(
+    normalizer: Any, history: Tensor, lengths: Tensor | None, observed: Tensor | None
+) -> Tensor:
+    """Compute center and scale of each history.
+
+    ``lengths`` is None if all fill their row, ``observed`` if no value is missing.
+    """
     transformed = normalizer.preprocess(history)
     eps = torch.finfo(transformed.dtype).eps  # raises for integers, as pytorch-forecasting does
     if normalizer.method == "identity":
@@ -78,11 +89,11 @@ def _fit(normalizer: Any, history: Tensor, lengths: Tensor | None) -> Tensor:
     center_limit, scale_limit = (
         (limits, limits) if limits is None or isinstance(limits, int) else limits
     )
-    scale_steps = _LastSteps(transformed, lengths, scale_limit)
+    scale_steps = _LastSteps(transformed, lengths, scale_limit, observed)
     center_steps = (
         scale_steps
         if center_limit == scale_limit
-        else _LastSteps(transformed, lengths, center_limit)
+        else _LastSteps(transformed, lengths, center_limit, observed)
     )
     if normalizer.method == "standard":
         center = center_steps.mean()
@@ -94,6 +105,8 @@ def _fit(normalizer: Any, history: Tensor, lengths: Tensor | None) -> Tensor:
         if center_steps is not scale_steps:
             center = center_steps.quantiles(levels)[1]
         scale = (upper - lower) / 2.0
+        if observed is not None:  # a single value has no spread, as its standard deviation says
+            scale = scale.masked_fill(scale_steps.count() < 2, torch.nan)
     if not normalizer.center:
         center = torch.zeros_like(center)
     return torch.stack([center, scale + eps], dim=-1)
@@ -113,19 +126,34 @@ class _LastSteps:
         Length of each history, shape ``(B,)``; None if all have T steps.
     limit : int or None
         How many of the last steps count. None and 0 are no limit, as in a slice ``[-limit:]``.
+    observed : Tensor or None
+        Steps whose value is not missing, shape ``(B, T)``; None if all are.
     """
 
-    def __init__(self, history: Tensor, lengths: Tensor | None, limit: int | None):
+    def __init__(
+        self,
+        history: Tensor,
+        lengths: Tensor | None,
+        limit: int | None,
+        observed: Tensor | None = None,
+    ):
         self._counted = None
         self._values = history
         if lengths is None:
             self._values = history[:, -(limit or 0) :]
+            self._counted = None if observed is None else observed[:, -(limit or 0) :]
             return
         ends = lengths.unsqueeze(1)
         step = torch.arange(history.shape[1], device=history.device)
         self._counted = step < ends
         if limit:
             self._counted &= step >= ends - limit
+        if observed is not None:
+            self._counted = self._counted & observed
+
+    def count(self) -> Tensor | int:
+        """Return how many steps of each history count, shape ``(B,)``."""
+        return self._values.shape[1] if self._counted is None else self._counted.sum(1)
 
     def mean(self) -> Tensor:
         """Return the mean of each history, shape ``(B,)``."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .encoder_normalization import encoder_scales, store_last_fit
 from .gather import BatchValues
+from .missing_values import SeriesFallback
 from .steps import Steps
 from .windows import Windows
 
@@ -65,6 +66,7 @@ def scale_targets(
         For each target its center and scale, shape ``(B, 2)``.
     """
     names, reals = dataset.reals, values.reals
+    fallback = SeriesFallback.of(dataset)
     scales = []
     for position, (name, normalizer) in enumerate(
         zip(dataset.target_names, dataset.target_normalizers, strict=True)
@@ -74,7 +76,11 @@ def scale_targets(
             series_scales = dataset._series_scales(position, normalizer)
             scales.append(series_scales.lookup(windows.first_row).to(target.device))
             continue
-        scale = encoder_scales(normalizer, target, windows.encoder_length)
+        scale = encoder_scales(
+            normalizer, target, windows.encoder_length, may_be_missing=fallback is not None
+        )
+        if fallback is not None:
+            scale = fallback.fill(scale, normalizer, name, windows.first_row)
         store_last_fit(normalizer, scale)
         if name in names:
             reals.change(names.index(name), normalizer.transform(target, target_scale=scale))
@@ -114,6 +120,7 @@ def scale_covariates(
     if not history_normalizers:
         return
     names, lagged, reals = dataset.reals, dataset.lagged_variables, values.reals
+    fallback = SeriesFallback.of(dataset)
     covariates = {
         name: scaler for name, scaler in history_normalizers.items() if name not in lagged
     }
@@ -122,8 +129,16 @@ def scale_covariates(
         normalizer, columns = covariates[group[0]], [names.index(name) for name in group]
         stacked = torch.cat([reals.read(column) for column in columns])
         group_scales = encoder_scales(
-            normalizer, stacked, np.tile(windows.encoder_length, len(group))
+            normalizer,
+            stacked,
+            np.tile(windows.encoder_length, len(group)),
+            may_be_missing=fallback is not None,
         )
+        if fallback is not None:
+            parts = zip(group, group_scales.chunk(len(group)), strict=True)
+            group_scales = torch.cat(
+                [fallback.fill(part, normalizer, name, windows.first_row) for name, part in parts]
+            )
         scaled = normalizer.transform(stacked, target_scale=group_scales).chunk(len(group))
         scales.update(zip(group, group_scales.chunk(len(group)), strict=True))
         for column, covariate in zip(columns, scaled, strict=True):

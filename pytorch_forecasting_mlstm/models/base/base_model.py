@@ -12,10 +12,11 @@ from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor
 
-from .arguments import check_arguments
+from .arguments import argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
+from .checks.missing import find_missing_values
 from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
 from .export import ExportMixin
@@ -162,6 +163,9 @@ class ForecastingModel(
             "max_prediction_length": dataset.max_prediction_length,
             "embedding_sizes": _embedding_sizes(dataset, kwargs.pop("embedding_sizes", {}), caller),
         }
+        if "missing_values" in argument_names(cls):
+            requested = kwargs.pop("missing_values", None)
+            from_data["missing_values"] = find_missing_values(dataset, requested, caller)
         for name in ("target", "output_size"):
             if kwargs.get(name, from_data[name]) != from_data[name]:
                 raise ValueError(
@@ -210,7 +214,8 @@ class ForecastingModel(
         ----------
         data : pandas.DataFrame
             The history: rows with all columns that the dataset was made from, in any order. Other
-            columns, and the weight, are ignored.
+            columns, and the weight, are ignored. Targets and real variables that vary with time may
+            be missing, as NaN: they are masked.
         future : pandas.DataFrame, optional
             What is known of the horizon: the group columns, the time index and the known
             variables, with one row per series and step. Rows outside of the horizon are ignored.
@@ -256,11 +261,11 @@ class ForecastingModel(
         ------
         TypeError, ValueError
             If the model was not made by :meth:`from_dataset`; if a column is missing or of the
-            wrong type; if a value that is read is empty or infinite; if a label or series is
-            unknown that the model has to know; if a series is too short; if a time index is
-            missing or duplicated; if a known variable has no value; if the loss cannot forecast the
-            ``quantiles``; if ``horizon`` is longer than that of training, and the model reads past
-            covariates; or if a forecast is not finite.
+            wrong type; if a value that is read is infinite, or missing where it may not be; if a
+            label or series is unknown that the model has to know; if a series is too short; if a
+            time index is missing or duplicated; if a known variable has no value; if the loss
+            cannot forecast the ``quantiles``; if ``horizon`` is longer than that of training, and
+            the model reads past covariates; or if a forecast is not finite.
         """
         return forecast(
             self,

@@ -1,13 +1,16 @@
 """Plots of predictions in the cases where those of pytorch-forecasting mix up targets or fail."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import to_list
+from torchmetrics import Metric
 
 from .inference import inference_view
 from .losses.factory import clone_loss
+from .losses.missing import has_missing, skip_missing
 
 __all__ = ["PlottingMixin"]
 
@@ -59,7 +62,10 @@ class PlottingMixin(BaseModelWithCovariates):
         names, options = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
             view = self._view_with_loss(self.loss)
-            return super(PlottingMixin, view).plot_prediction(x, out, idx, *options, ax, **kwargs)
+            with view._skip_missing(x, add_loss_to_title):
+                return super(PlottingMixin, view).plot_prediction(
+                    x, out, idx, *options, ax, **kwargs
+                )
         all_axes = [None] * len(names) if ax is None else list(to_list(ax))
         if len(all_axes) != len(names):
             raise ValueError(
@@ -70,14 +76,15 @@ class PlottingMixin(BaseModelWithCovariates):
         for number, (name, axes) in enumerate(zip(names, all_axes, strict=True)):
             histories = {key: x[key][number] for key in ("encoder_target", "decoder_target")}
             view = self._view_with_loss(self.loss.metrics[number])
-            figure = super(PlottingMixin, view).plot_prediction(
-                {**x, **histories},
-                {**out, "prediction": out["prediction"][number]},
-                idx,
-                *options,
-                axes,
-                **kwargs,
-            )
+            with view._skip_missing(histories, add_loss_to_title):
+                figure = super(PlottingMixin, view).plot_prediction(
+                    {**x, **histories},
+                    {**out, "prediction": out["prediction"][number]},
+                    idx,
+                    *options,
+                    axes,
+                    **kwargs,
+                )
             (figure.axes[0] if axes is None else axes).set_ylabel(name)
             figures.append(figure)
         return figures
@@ -104,7 +111,8 @@ class PlottingMixin(BaseModelWithCovariates):
         Raises
         ------
         ValueError
-            If there are several targets, or a categorical one, which has no averages.
+            If there are several targets, or a categorical one, which has no averages; or if a
+            value of the batch is missing.
         """
         target, normalizer = self.hparams.target, self.output_transformer
         if not isinstance(target, str) or isinstance(normalizer, NaNLabelEncoder):
@@ -113,6 +121,13 @@ class PlottingMixin(BaseModelWithCovariates):
                 f"{target!r} with {type(normalizer).__name__}; average the results of forecast() "
                 f"or predict() instead."
             )
+        values = x["decoder_target"], x["encoder_target"], x["encoder_cont"], x["decoder_cont"]
+        if has_missing(*values):
+            raise ValueError(
+                f"{type(self).__name__}: averages by variable need all values of a batch, got one "
+                f"with missing values (NaN); leave such windows out, or average the results of "
+                f"forecast() instead."
+            )
         return super().calculate_prediction_actual_by_variable(x, y_pred, *args, **kwargs)
 
     def _view_with_loss(self, loss: Any) -> "PlottingMixin":
@@ -120,3 +135,11 @@ class PlottingMixin(BaseModelWithCovariates):
         view = inference_view(self)
         view.loss = clone_loss(loss, type(self).__name__)
         return view
+
+    def _skip_missing(self, x: dict[str, Any], add_loss_to_title: Any) -> Any:
+        """Let the loss in the title skip the steps at which the target is missing."""
+        if add_loss_to_title is not True and not isinstance(add_loss_to_title, Metric):
+            return nullcontext()
+        if not has_missing(x["encoder_target"], x["decoder_target"]):
+            return nullcontext()
+        return skip_missing([self.loss if add_loss_to_title is True else add_loss_to_title])

@@ -9,8 +9,8 @@ from ..._validation import check_bool
 from ..base.base_model import ForecastingModel
 from ..base.checks.dataset import check_batch
 from ..base.losses.factory import clone_logging_metrics, clone_loss
+from . import adapter
 from ._network import TargetForecast, mLSTMTimeNetwork
-from .adapter import embedding_tables, lagged_targets, network_inputs, target_specs
 from .defaults import (
     SIZED_HPARAMS,
     check_sizes,
@@ -107,6 +107,9 @@ class mLSTMTime(ForecastingModel):
         Categorical variables whose class 0 is embedded as zeros.
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
+    missing_values : list of str
+        Names of targets and real variables that are missing (NaN) in the training data: the network
+        reads marks of where. Others may be missing in the history only, without a mark.
     loss : Metric or nn.Module, optional
         Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
         ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
@@ -190,6 +193,7 @@ class mLSTMTime(ForecastingModel):
         embedding_labels: dict[str, list[str]] | None = None,
         embedding_paddings: list[str] | None = None,
         categorical_groups: dict[str, list[str]] | None = None,
+        missing_values: list[str] | None = None,
         loss: Any = None,
         logging_metrics: Any = None,
         **kwargs: Any,
@@ -203,18 +207,15 @@ class mLSTMTime(ForecastingModel):
         check_bool("mLSTMTime", "instance_normalization", instance_normalization)
         patch_length = resolve_patch_length(patch_length, max_encoder_length)
         moving_averages = resolve_moving_averages(moving_averages, max_encoder_length)
-        static_categoricals = static_categoricals or []
-        static_reals = static_reals or []
+        static_categoricals, static_reals = static_categoricals or [], static_reals or []
         time_varying_categoricals_encoder = time_varying_categoricals_encoder or []
         time_varying_categoricals_decoder = time_varying_categoricals_decoder or []
         time_varying_reals_encoder = time_varying_reals_encoder or []
         time_varying_reals_decoder = time_varying_reals_decoder or []
-        x_reals = x_reals or []
-        x_categoricals = x_categoricals or []
-        embedding_sizes = embedding_sizes or {}
-        embedding_labels = embedding_labels or {}
-        embedding_paddings = embedding_paddings or []
-        categorical_groups = categorical_groups or {}
+        x_reals, x_categoricals = x_reals or [], x_categoricals or []
+        embedding_sizes, embedding_labels = embedding_sizes or {}, embedding_labels or {}
+        embedding_paddings, categorical_groups = embedding_paddings or [], categorical_groups or {}
+        missing_values = missing_values or []
         targets = to_list(target)
         history_reals = [name for name in time_varying_reals_encoder if name not in targets]
         history_categoricals = [n for n in time_varying_categoricals_encoder if n not in targets]
@@ -244,7 +245,9 @@ class mLSTMTime(ForecastingModel):
             return Features([column_of[name] for name in reals], categoricals)
 
         self.network = mLSTMTimeNetwork(
-            target_specs(target, output_size, embedding_sizes, self.loss, self.output_transformer),
+            adapter.target_specs(
+                target, output_size, embedding_sizes, self.loss, self.output_transformer
+            ),
             history=max_encoder_length,
             horizon=max_prediction_length,
             hidden_size=hidden_size,
@@ -255,7 +258,7 @@ class mLSTMTime(ForecastingModel):
             moving_averages=moving_averages,
             amplitudes=amplitudes,
             instance_normalization=instance_normalization,
-            embeddings=embedding_tables(
+            embeddings=adapter.embedding_tables(
                 {*static_categoricals, *history_categoricals, *time_varying_categoricals_decoder},
                 embedding_sizes,
                 x_categoricals,
@@ -267,7 +270,8 @@ class mLSTMTime(ForecastingModel):
                 time_varying_reals_decoder, time_varying_categoricals_decoder
             ),
             static_features=features(static_reals, static_categoricals),
-            lagged_targets=lagged_targets(target, x_reals),
+            lagged_targets=adapter.lagged_targets(target, x_reals),
+            missing=adapter.missing_inputs(self.hparams),
         )
 
     @property
@@ -309,20 +313,14 @@ class mLSTMTime(ForecastingModel):
             If history or horizon is longer than the model was made for.
         """
         check_batch(self, x)
-        inputs = network_inputs(x, self.reference_scales(x))
+        inputs = adapter.network_inputs(x, self.reference_scales(x))
         flip = None
         if self.training and self.random_sign_flip:
             flip = sample_flip_mask(len(inputs.history_reals), inputs.history_reals.device)
         return self.to_network_output(prediction=self.rescale_forecasts(self.network(inputs, flip)))
 
     def rescale_forecasts(self, forecasts: list[TargetForecast]) -> Any:
-        """Bring forecasts of the network to the scale of the data.
-
-        Parameters
-        ----------
-        forecasts : list of TargetForecast
-            Forecast of each target.
-        """
+        """Bring the network's forecast of each target to the scale of the data."""
         outputs, scales = map(list, zip(*forecasts, strict=True))
         if isinstance(self.loss, MultiLoss):
             return self.transform_output(outputs, scales)
@@ -356,7 +354,6 @@ class mLSTMTime(ForecastingModel):
         --------
         >>> from pytorch_forecasting import TimeSeriesDataSet
         >>> from pytorch_forecasting.data.examples import generate_ar_data
-        >>> from pytorch_forecasting_mlstm import mLSTMTime
         >>> dataset = TimeSeriesDataSet(
         ...     generate_ar_data(timesteps=100, n_series=2, seed=42), time_idx="time_idx",
         ...     target="value", group_ids=["series"], time_varying_unknown_reals=["value"],

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...layers import mLSTMLayer
 from ..base.padding import align_right, pad_steps, valid_steps
 from ..base.scales.table import ReferenceScales
+from .missing import MissingInputs, fill_columns, fill_nan, mark_missing
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
@@ -28,7 +29,8 @@ class NetworkInputs(NamedTuple):
     Attributes
     ----------
     target_histories : list of Tensor
-        History of each target, (B, T), in the units of the data, or as codes of classes.
+        History of each target, (B, T), in the units of the data, NaN where it is missing; or as
+        codes of classes.
     target_scales : list of Tensor
         Center and scale of each real target, (B, 2), in the space of its ``transform``.
     reference_scales : list of ReferenceScales
@@ -36,7 +38,7 @@ class NetworkInputs(NamedTuple):
     history_lengths, horizon_lengths : Tensor
         Valid steps of each sample, (B,).
     history_reals, horizon_reals : Tensor
-        Real variables, (B, T, R) and (B, S, R).
+        Real variables, (B, T, R) and (B, S, R), NaN where they are missing.
     history_categoricals, horizon_categoricals : Tensor
         Codes of categorical variables, (B, T, C) and (B, S, C).
     """
@@ -138,6 +140,8 @@ class mLSTMTimeNetwork(nn.Module):
     lagged_targets : dict of int to int
         For each column of the reals that holds earlier values of a target, as the dataset
         normalizes them, the number of the target.
+    missing : MissingInputs
+        Which targets and variables may be missing, and which of them have a mark that says where.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class mLSTMTimeNetwork(nn.Module):
         horizon_features: Features,
         static_features: Features,
         lagged_targets: dict[int, int],
+        missing: MissingInputs,
     ) -> None:
         super().__init__()
         # whole patches: padding may precede the history, and follow the horizon
@@ -169,6 +174,7 @@ class mLSTMTimeNetwork(nn.Module):
         self.horizon_steps = horizon_tokens * horizon_patch
         self.output_sizes = [target.output_size for target in targets]
         self.lagged_targets = lagged_targets
+        self.missing = missing
 
         self.categorical_embedding = CategoricalEmbedding(embeddings)
         sizes = self.categorical_embedding.sizes
@@ -183,9 +189,10 @@ class mLSTMTimeNetwork(nn.Module):
         ]
         self.target_encoders = nn.ModuleList(encoders)
         step_size = sum(encoder.size for encoder in encoders) + self.history_features.size
+        step_size += len(missing.targets) + len(missing.history_reals)
         self.history_embedding = PatchEmbedding(step_size, patch_length, hidden_size)
         self.horizon_embedding = PatchEmbedding(
-            self.horizon_features.size, horizon_patch, hidden_size
+            self.horizon_features.size + len(missing.horizon_reals), horizon_patch, hidden_size
         )
         tokens = history_tokens + horizon_tokens
         self.position_embedding = nn.Parameter(0.5 * torch.randn(tokens, hidden_size))
@@ -284,24 +291,31 @@ class mLSTMTimeNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Embed the history as tokens (B, N, H), with a mask of the valid ones, (B, N)."""
         lengths, steps = inputs.history_lengths, self.history_steps
+        valid = valid_steps(lengths, steps, right=True)
         reals = align_right(inputs.history_reals, lengths, steps).to(self.position_embedding.dtype)
-        reals = self._normalize_lags(reals, targets)
+        marks = mark_missing(reals, self.missing.history_reals)
+        if self.history_features.columns:
+            reals = self._normalize_lags(fill_nan(reals, valid), targets)
         codes = align_right(inputs.history_categoricals, lengths, steps)
-        features = self.history_features(reals, self.categorical_embedding(codes))
-        features = torch.cat([*(target.features for target in targets), features], dim=-1)
-        return self.history_embedding(features, valid_steps(lengths, steps, right=True))
+        parts = [target.features for target in targets]
+        parts.append(self.history_features(reals, self.categorical_embedding(codes)))
+        parts += [targets[number].missing_mark(reals.dtype) for number in self.missing.targets]
+        parts.append(marks)
+        return self.history_embedding(torch.cat(parts, dim=-1), valid)
 
     def _embed_horizon(
         self, inputs: NetworkInputs, targets: list[EncodedTarget]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Embed the horizon as tokens, with their mask, and static variables as (B, H)."""
         steps = self.horizon_steps
+        valid = valid_steps(inputs.horizon_lengths, steps)
         reals = pad_steps(inputs.horizon_reals.to(self.position_embedding.dtype), steps)
+        marks = mark_missing(reals, self.missing.horizon_reals)
+        reals = fill_columns(reals, valid, self.missing.in_horizon)
         reals = self._normalize_lags(reals, targets)
         embedded = self.categorical_embedding(pad_steps(inputs.horizon_categoricals, steps))
-        tokens, mask = self.horizon_embedding(
-            self.horizon_features(reals, embedded), valid_steps(inputs.horizon_lengths, steps)
-        )
+        features = torch.cat([self.horizon_features(reals, embedded), marks], dim=-1)
+        tokens, mask = self.horizon_embedding(features, valid)
         if self.static_projection is None:
             return tokens, mask, None
         # the first step of the horizon is never padding, as that of the history may be

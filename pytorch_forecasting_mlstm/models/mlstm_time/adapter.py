@@ -6,13 +6,21 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from pytorch_forecasting.metrics import DistributionLoss
 from pytorch_forecasting.utils import get_embedding_size, to_list
 
+from ..base.checks.missing import is_lag
 from ..base.losses.link import link_of, primary_metrics, target_normalizers
 from ..base.scales.table import ReferenceScales
 from ._network import NetworkInputs
+from .missing import MissingInputs
 from .submodules import EmbeddingTable
 from .targets import TargetSpec
 
-__all__ = ["embedding_tables", "lagged_targets", "network_inputs", "target_specs"]
+__all__ = [
+    "embedding_tables",
+    "lagged_targets",
+    "missing_inputs",
+    "network_inputs",
+    "target_specs",
+]
 
 
 def target_specs(
@@ -95,6 +103,29 @@ def lagged_targets(target: str | list[str] | None, x_reals: list[str]) -> dict[i
         for column, real in enumerate(x_reals)
         if real.startswith(f"{name}_lagged_by_")
     }
+
+
+def missing_inputs(hparams: Any) -> MissingInputs:
+    """Return which inputs may be missing.
+
+    Parameters
+    ----------
+    hparams : AttributeDict
+        Hyper-parameters of :class:`mLSTMTime`.
+    """
+    targets, marked = to_list(hparams.target), hparams.missing_values
+
+    def columns(names: list[str]) -> list[int]:
+        return [hparams.x_reals.index(name) for name in names]
+
+    history = [name for name in hparams.time_varying_reals_encoder if name not in targets]
+    horizon = hparams.time_varying_reals_decoder
+    return MissingInputs(
+        targets=[number for number, name in enumerate(targets) if name in marked],
+        history_reals=columns([name for name in history if name in marked]),
+        horizon_reals=columns([name for name in horizon if name in marked]),
+        lags=columns([name for name in horizon if is_lag(name)]),
+    )
 
 
 def network_inputs(x: dict[str, Any], reference_scales: list[ReferenceScales]) -> NetworkInputs:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..base.link import Link
 from ..base.scales.table import ReferenceScales
 from .instance_norm import InstanceStatistics, TargetHistory, measure_instance
+from .missing import fill_missing
 from .submodules import DecompositionLinear
 
 __all__ = [
@@ -67,12 +68,15 @@ class EncodedTarget(NamedTuple):
         Trend, cycle and season of the forecast, (B, horizon, output_size, 3).
     flipped : Tensor, optional
         Whether the sign of a sample is flipped, bool, (B, 1, 1).
+    observed : Tensor, optional
+        Of a real target: steps that are neither missing nor padding, bool, (B, history).
     """
 
     features: Tensor
     statistics: InstanceStatistics | None
     components: Tensor
     flipped: Tensor | None = None
+    observed: Tensor | None = None
 
     def flip(self, mask: Tensor) -> "EncodedTarget":
         """Flip the sign of a real target in some samples, (B, 1, 1), except where it is constant.
@@ -87,6 +91,11 @@ class EncodedTarget(NamedTuple):
             components=flip_sign(self.components, mask[..., None]),
             flipped=mask,
         )
+
+    def missing_mark(self, dtype: torch.dtype) -> Tensor:
+        """Return the mark of a real target, (B, history, 1): 1 where it is missing."""
+        assert self.observed is not None, "classes have no mark"
+        return (~self.observed[..., None]).to(dtype)
 
 
 def flip_sign(x: Tensor, mask: Tensor) -> Tensor:
@@ -128,26 +137,30 @@ class RealTargetEncoder(nn.Module):
     def forward(
         self, raw: Tensor, mask: Tensor, target_scale: Tensor, reference: ReferenceScales
     ) -> EncodedTarget:
-        """Encode a right-aligned history (B, T), in the units of the data, valid (B, T)."""
+        """Encode a right-aligned history (B, T), in the units of the data, valid (B, T).
+
+        Where it is missing, it is NaN.
+        """
+        observed = mask & ~raw.isnan()
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)
         y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
-        y, raw = y.masked_fill(~mask, 0), raw.masked_fill(~mask, 0)
+        y, raw = y.masked_fill(~observed, 0), raw.masked_fill(~observed, 0)
         statistics = measure_instance(
-            TargetHistory(raw, transformed, mask),
+            TargetHistory(raw, transformed, observed),
             target_scale,
             reference.to(dtype),
             self.link,
             self.normalize,
         )
         if self.link is Link.LOG_RATE:
-            y, statistics = _to_log_space(raw, mask, statistics, self.normalize)
+            y, statistics = _to_log_space(raw, observed, statistics, self.normalize)
         else:
             y = statistics.normalize(y)
-        y = y.masked_fill(~mask, 0)
+        y = fill_missing(y, observed, mask).masked_fill(~mask, 0)
         components = self.linear(y, mask)[..., None, :] * self.gain[:, None]
-        return EncodedTarget(y[..., None], statistics, components)
+        return EncodedTarget(y[..., None], statistics, components, observed=observed)
 
 
 class CategoricalTargetEncoder(nn.Module):

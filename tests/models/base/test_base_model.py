@@ -70,6 +70,15 @@ def test_forecasting_model_trains_predicts_forecasts_and_reloads(tmp_path: Path)
     pd.testing.assert_frame_equal(reloaded, forecast, check_exact=True)
 
 
+def test_forecasting_model_without_masks_rejects_missing_values() -> None:
+    dataset = configured("known real")
+    model = Level.from_dataset(dataset, loss=MAE())
+    table = make_table()
+    table.loc[table["t"] == 20, "y"] = float("nan")
+    with pytest.raises(ValueError, match="^Level: target 'y' must be finite, got nan .* at t=20"):
+        model.predict(table, trainer_kwargs=dict(QUIET))
+
+
 class Stacked(Level):
     """Has a number of layers, but no weights of layers."""
 

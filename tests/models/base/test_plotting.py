@@ -1,9 +1,11 @@
 """Plots of predictions."""
 
+from typing import Any
+
 import pytest
 import torch
 from matplotlib.figure import Figure
-from pytorch_forecasting.metrics import QuantileLoss
+from pytorch_forecasting.metrics import MASE, QuantileLoss
 from pytorch_forecasting.utils import to_list
 
 from helpers.datasets import (
@@ -83,3 +85,16 @@ def test_averages_by_variable_are_plotted() -> None:
     figures = model.plot_prediction_actual_by_variable(averages)
     assert {"price", "region"} <= figures.keys()
     assert all(isinstance(figure, Figure) for figure in figures.values())
+
+
+@pytest.mark.parametrize("loss", [QuantileLoss([0.1, 0.5, 0.9]), MASE()])
+def test_plots_skip_missing_values(loss: Any) -> None:
+    dataset = configured("known real")
+    model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
+    x, _ = collate(pick_samples(dataset), torch.float32)
+    x["encoder_target"][1, 3] = x["decoder_target"][1, 2] = torch.nan
+    figure = model.plot_prediction(x, model(x), idx=1, add_loss_to_title=True)
+    value = figure.axes[0].get_title().removeprefix("Loss ")
+    assert 0 < float(value.removeprefix("tensor(").split(",")[0].rstrip(")")) < 100
+    with pytest.raises(ValueError, match="^mLSTMTime: averages by variable need all values"):
+        model.calculate_prediction_actual_by_variable(x, model.to_prediction(model(x)))

@@ -13,6 +13,7 @@ from ....data.table_checks import check_duplicates, check_index
 from ..errors import UPSTREAM_ERRORS
 from ..forecast.schema import is_real
 from ..losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
+from .samples import collate_samples
 
 __all__ = [
     "check_batch",
@@ -252,19 +253,32 @@ def _check_frame(data: pd.DataFrame, parameters: dict[str, Any], caller: str) ->
     check_duplicates(
         data, to_list(parameters["group_ids"]), time, f"{caller}: the table to predict"
     )
-    for name in targets:
-        empty = int(data[name].isna().sum())
-        if empty:
-            raise ValueError(
-                f"{caller}: the table to predict must have a value of target {name!r} in every "
-                f"row, got {empty} rows without one; to forecast these rows, pass the others to "
-                f"forecast(), and what is known of these as future=."
-            )
     if not types.is_integer_dtype(data[time]):
         raise TypeError(
             f"{caller}: column {time!r} of the table to predict must hold integers, got "
             f"{data[time].dtype}; number the steps."
         )
+    _check_horizon(data, parameters, caller)
+
+
+def _check_horizon(data: pd.DataFrame, parameters: dict[str, Any], caller: str) -> None:
+    """Raise if the target is missing in the whole horizon of a series: ``forecast`` needs no rows.
+
+    Elsewhere it may be missing: the model masks it.
+    """
+    groups, time = to_list(parameters["group_ids"]), parameters["time_idx"]
+    horizon = data.sort_values(time).groupby(groups, observed=True, sort=False)
+    for name in to_list(parameters["target"]):
+        last = horizon[name].tail(parameters["max_prediction_length"]).isna()
+        keys = [data.loc[last.index, group] for group in groups]
+        empty = last.groupby(keys, observed=True).transform("all")
+        if empty.any():
+            raise ValueError(
+                f"{caller}: the table to predict must have a value of target {name!r} in the "
+                f"horizon, the last steps of every series, got {int(empty.sum())} rows of horizons "
+                f"without one; to forecast these rows, pass the others to forecast(), and what is "
+                f"known of these as future=."
+            )
 
 
 def check_sample_construction(dataset: TimeSeriesDataSet, caller: str) -> None:
@@ -306,7 +320,7 @@ def check_sample_construction(dataset: TimeSeriesDataSet, caller: str) -> None:
     lengths = dataset.index["sequence_length"].to_numpy()
     try:
         for number in (int(lengths.argmin()), int(lengths.argmax())):
-            dataset[number]
+            collate_samples(dataset, [number])
     except UPSTREAM_ERRORS as error:
         raise ValueError(
             f"{caller}: the dataset cannot make its samples: {_reason(error)}; make it with other "

@@ -43,8 +43,10 @@ from ..losses.link import (
     per_target_losses,
     target_normalizers,
 )
+from ..losses.missing import WITHOUT_STEPS, has_missing, observed_loss
 from ..losses.output import pack_targets
 from .nonfinite import target_fill_values
+from .samples import collate_samples
 
 __all__ = ["check_logging_metrics", "check_losses", "dry_run_loss"]
 
@@ -60,10 +62,8 @@ _REQUIREMENTS: tuple[tuple[type, tuple[str | None, ...], bool | None], ...] = (
     (LogNormalDistributionLoss, ("log",), None),
     (BetaDistributionLoss, ("logit",), True),
 )
-#: Losses that average over a batch, or treat a forecast as one vector: they have no loss per step.
-_WITHOUT_STEPS = (AggregationMetric, MultivariateNormalDistributionLoss, MQF2DistributionLoss)
 #: Losses that cannot weight steps: they fail on weights, or misinterpret them.
-_WITHOUT_WEIGHTS = (*_WITHOUT_STEPS, MASE, TorchMetricWrapper)
+_WITHOUT_WEIGHTS = (*WITHOUT_STEPS, MASE, TorchMetricWrapper)
 #: Distributions whose samples are transformed: a target must be in the image of this map.
 _TRANSFORMED_DISTRIBUTIONS = (
     NormalDistributionLoss,
@@ -115,7 +115,8 @@ def check_losses(loss: Any, dataset: TimeSeriesDataSet, caller: str) -> None:
             for metric in component_metrics(part):
                 _check_metric(metric, normalizer)
                 _check_steps(metric, normalizer, dataset)
-                _check_values(metric, normalizer, name, target)
+                _check_observed(metric, name, target)
+                _check_values(metric, normalizer, name, target[~target.isnan()])
                 if name in fills:
                     _check_fill_value(metric, normalizer, name, fills[name])
 
@@ -260,12 +261,24 @@ def _check_steps(loss: Any, normalizer: Any, dataset: TimeSeriesDataSet) -> None
         return
     padding = torch.zeros(())  # pytorch-forecasting pads short horizons with 0
     clamped = isinstance(loss, LogNormalDistributionLoss | BetaDistributionLoss)
-    if isinstance(loss, _WITHOUT_STEPS) or not (clamped or _in_support(loss, normalizer, padding)):
+    if isinstance(loss, WITHOUT_STEPS) or not (clamped or _in_support(loss, normalizer, padding)):
         _raise_unsupported(
             loss,
             f"cannot leave out the padding of short horizons, got a dataset with "
             f"min_prediction_length={shortest} and max_prediction_length={longest}",
             "make these equal, or pass another loss",
+        )
+
+
+def _check_observed(loss: Any, name: str, values: Tensor) -> None:
+    """Raise if the target is missing in some rows, which the loss cannot skip."""
+    missing = int(values.isnan().sum())
+    if missing and isinstance(loss, WITHOUT_STEPS):
+        _raise_unsupported(
+            loss,
+            f"cannot skip missing values, got a target {name!r} that is NaN in {missing} of "
+            f"{len(values)} rows",
+            "fill them in, or pass a loss of single steps, for example NormalDistributionLoss()",
         )
 
 
@@ -340,8 +353,7 @@ def dry_run_loss(model: Any, dataset: TimeSeriesDataSet) -> None:
     training = model.training
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        samples = [dataset[int(lengths.argmin())], dataset[int(lengths.argmax())]]
-        x, y = TimeSeriesDataSet._collate_fn(samples)
+        x, y = collate_samples(dataset, [int(lengths.argmin()), int(lengths.argmax())])
         model.eval()
         try:
             value = _compute_loss(model, x, y)
@@ -363,10 +375,12 @@ def _compute_loss(model: Any, x: dict[str, Any], y: tuple[Any, Any]) -> Any:
     prediction = model(x).prediction
     loss: Metric = clone_loss(model.loss, type(model).__name__)
     y = pack_targets(y, x["decoder_lengths"])
+    history = {}
     if isinstance(loss, MASE | MultiLoss):
         history = {"encoder_target": x["encoder_target"], "encoder_lengths": x["encoder_lengths"]}
-        return loss(prediction, y, **history)
-    return loss(prediction, y)
+    if has_missing(y[0], x["encoder_target"]):
+        return observed_loss(loss, prediction, y, **history)
+    return loss(prediction, y, **history)
 
 
 def _untrainable_error(model: Any, dataset: TimeSeriesDataSet, problem: Any) -> ValueError:

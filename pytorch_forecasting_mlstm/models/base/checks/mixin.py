@@ -3,10 +3,14 @@
 from typing import Any
 
 import pandas as pd
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
+from torch.utils.data import Subset
 
+from .adoption import adopt_statistics, check_statistics
 from .dataset import check_dataset, dataset_from_frame, require_batch
 from .nonfinite import check_finite
 
@@ -21,31 +25,39 @@ class InputValidationMixin(BaseModel):
     """
 
     def on_train_start(self) -> None:
-        """Check the dataset to train on."""
+        """Check the dataset to train on, take over its statistics, and compare the others."""
         super().on_train_start()
-        self._check_datasets(self.trainer.train_dataloader)
+        for dataset in self._check_datasets(self.trainer.train_dataloader):
+            adopt_statistics(self, dataset)
+        for dataset in _datasets(self.trainer.val_dataloaders):
+            check_dataset(self, dataset)
+            check_statistics(self, dataset)
 
     def on_validation_start(self) -> None:
         """Check the datasets to validate on."""
         super().on_validation_start()
-        self._check_datasets(self.trainer.val_dataloaders)
+        datasets = self._check_datasets(self.trainer.val_dataloaders)
+        if self.trainer.state.fn != TrainerFn.FITTING:  # where the training dataset comes first
+            for dataset in datasets:
+                check_statistics(self, dataset)
 
     def on_test_start(self) -> None:
         """Check the datasets to test on."""
         super().on_test_start()
-        self._check_datasets(self.trainer.test_dataloaders)
+        for dataset in self._check_datasets(self.trainer.test_dataloaders):
+            check_statistics(self, dataset)
 
     def on_predict_start(self) -> None:
         """Check the datasets to predict."""
         super().on_predict_start()
-        self._check_datasets(self.trainer.predict_dataloaders)
+        for dataset in self._check_datasets(self.trainer.predict_dataloaders):
+            check_statistics(self, dataset)
 
-    def _check_datasets(self, loaders: Any) -> None:
-        loaders = list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
-        for loader in loaders:
-            dataset = getattr(loader, "dataset", None)
-            if isinstance(dataset, TimeSeriesDataSet):
-                check_dataset(self, dataset)
+    def _check_datasets(self, loaders: Any) -> list[TimeSeriesDataSet]:
+        datasets = _datasets(loaders)
+        for dataset in datasets:
+            check_dataset(self, dataset)
+        return datasets
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Check a batch for numbers that are not finite."""
@@ -99,3 +111,18 @@ class InputValidationMixin(BaseModel):
         if isinstance(data, pd.DataFrame):
             data = dataset_from_frame(self, data)
         return super().predict(data, *args, **kwargs)
+
+
+def _datasets(loaders: Any) -> list[TimeSeriesDataSet]:
+    """Return the datasets of loaders, also those of which a loader has a subset."""
+    if isinstance(loaders, CombinedLoader):
+        loaders = loaders.flattened
+    loaders = list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
+    datasets = []
+    for loader in loaders:
+        dataset = getattr(loader, "dataset", None)
+        while isinstance(dataset, Subset):
+            dataset = dataset.dataset
+        if isinstance(dataset, TimeSeriesDataSet):
+            datasets.append(dataset)
+    return datasets

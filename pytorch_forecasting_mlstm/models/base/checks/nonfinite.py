@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..losses.link import target_normalizers
 from ..padding import valid_steps
+from .missing import masks_missing, may_be_missing_in_horizon
 
 __all__ = ["check_centers", "check_finite", "check_transformations", "target_fill_values"]
 
@@ -31,10 +32,14 @@ class _BatchValues(NamedTuple):
     valid: Tensor
     start: Tensor
     hint: str
+    optional: bool = False  # whether NaN stands for a missing value, which may be
 
 
 def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None) -> None:
     """Raise if the model or its loss reads a number in a batch that is not finite.
+
+    NaN stands for a missing value in targets and in real variables of the history, and in those of
+    the horizon that were missing in the training data as well.
 
     A finite batch costs one sum per tensor and one inspection of the result, which forces a
     synchronization if the batch is on an accelerator.
@@ -57,18 +62,38 @@ def check_finite(model: Any, x: dict[str, Any], y: tuple[Any, Any] | None = None
     targets = [] if y is None else to_list(y[0])
     weights = [] if y is None or y[1] is None else [y[1]]
     normalizers = target_normalizers(model.output_transformer)
-    read = [x["encoder_cont"], x["decoder_cont"], *histories, *scales, *targets, *weights]
+    history, horizon_reals = [x["encoder_cont"], *histories], x["decoder_cont"]
+    optional, required = [horizon_reals, *targets], [*scales, *weights]
+    (optional if masks_missing(model) else required).extend(history)
+    required += [horizon_reals[..., column] for column in _required_columns(model)]
     for normalizer, history, scale in zip(normalizers, histories, scales, strict=True):
         if not isinstance(normalizer, NaNLabelEncoder):
-            read.append(scale[:, 1].reciprocal())
+            required.append(scale[:, 1].reciprocal())
             if _has_transformation(normalizer):
-                read.append(_transform(normalizer, history))
-    if torch.isfinite(sum(map(_float_sum, read), torch.zeros(()))):
-        return  # a sum with NaN or inf in it is not finite
+                required.append(_transform_observed(normalizer, history))
+    total = sum(map(_float_sum, required), torch.zeros(()))
+    # a sum with NaN or inf in it is not finite; without missing values, a plain sum is the fastest
+    if torch.isfinite(sum(map(_float_sum, optional), total)):
+        return
+    if torch.isfinite(sum(map(_observed_sum, optional), total)):
+        return
     for checked in _checked_values(model, x, targets, weights):
-        nonfinite = checked.valid & ~torch.isfinite(checked.values)
+        finite = ~checked.values.isinf() if checked.optional else torch.isfinite(checked.values)
+        nonfinite = checked.valid & ~finite
         if nonfinite.any():
             _raise_nonfinite(model, x, checked, nonfinite)
+
+
+def _required_columns(model: Any) -> list[int]:
+    """Return the columns of the horizon in which no value may be missing."""
+    hparams = model.hparams
+    read = {
+        name
+        for name in hparams.time_varying_reals_decoder
+        if not may_be_missing_in_horizon(model, name)
+    }
+    read.update(hparams.static_reals)
+    return [column for column, name in enumerate(hparams.x_reals) if name in read]
 
 
 def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
@@ -96,12 +121,15 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
             f"{caller}: transformation {normalizer.transformation!r} must be defined for all "
             f"values of target {name!r}"
         )
-        if name in fills and not _transform(normalizer, torch.tensor(fills[name])).isfinite():
+        if (
+            name in fills
+            and not _transform_observed(normalizer, torch.tensor(fills[name])).isfinite()
+        ):
             raise ValueError(
                 f"{rule}, got {fills[name]:g}, which constant_fill_strategy puts into its gaps; "
                 f"leave {name!r} out of constant_fill_strategy, or {_NORMALIZER_HINT}."
             )
-        undefined = ~torch.isfinite(_transform(normalizer, values))
+        undefined = ~torch.isfinite(_transform_observed(normalizer, values))
         if undefined.any():
             first = int(undefined.int().argmax())
             codes = dataset.data["groups"][first]
@@ -168,6 +196,14 @@ def _float_sum(values: Tensor) -> Tensor:
     return values.new_zeros((), dtype=torch.float32)
 
 
+def _observed_sum(values: Tensor) -> Tensor:
+    """Sum as :func:`_float_sum`, without missing values."""
+    if values.is_floating_point():
+        wide = torch.promote_types(values.dtype, torch.float32)
+        return values.detach().nansum(dtype=wide)
+    return values.new_zeros((), dtype=torch.float32)
+
+
 def _has_transformation(normalizer: Any) -> bool:
     return (
         not isinstance(normalizer, NaNLabelEncoder)
@@ -191,6 +227,11 @@ def _transform(normalizer: Any, values: Tensor) -> Tensor:
     return transformed
 
 
+def _transform_observed(normalizer: Any, values: Tensor) -> Tensor:
+    """Transform a target, and return 0 where it is missing."""
+    return _transform(normalizer, values).masked_fill(values.isnan(), 0)
+
+
 def _checked_values(
     model: Any, x: dict[str, Any], targets: list[Tensor], weights: list[Tensor]
 ) -> Iterator[_BatchValues]:
@@ -203,16 +244,18 @@ def _checked_values(
     names = to_list(hparams.target)
     normalizers = target_normalizers(model.output_transformer)
     for name, history in zip(names, to_list(x["encoder_target"]), strict=True):
-        yield _BatchValues(f"target {name!r}", history, *history_steps, _TABLE_HINT)
+        yield _BatchValues(
+            f"target {name!r}", history, *history_steps, _TABLE_HINT, masks_missing(model)
+        )
     for name, target in zip(names, targets, strict=False):
-        yield _BatchValues(f"target {name!r}", target, *horizon_steps, _TABLE_HINT)
+        yield _BatchValues(f"target {name!r}", target, *horizon_steps, _TABLE_HINT, True)
     for name, normalizer, history in zip(
         names, normalizers, to_list(x["encoder_target"]), strict=True
     ):
         if _has_transformation(normalizer):
             label = f"transformation {normalizer.transformation!r} of target {name!r}"
             yield _BatchValues(
-                label, _transform(normalizer, history), *history_steps, _NORMALIZER_HINT
+                label, _transform_observed(normalizer, history), *history_steps, _NORMALIZER_HINT
             )
     for name, normalizer, scale in zip(names, normalizers, to_list(x["target_scale"]), strict=True):
         if not isinstance(normalizer, NaNLabelEncoder):
@@ -231,9 +274,22 @@ def _checked_values(
     ):
         for column, name in enumerate(hparams.x_reals):
             if name in read:
-                yield _BatchValues(f"variable {name!r}", x[key][..., column], *steps, _SCALER_HINT)
+                optional = masks_missing(model) and (
+                    key == "encoder_cont"
+                    or name not in hparams.static_reals
+                    and may_be_missing_in_horizon(model, name)
+                )
+                hint = _SCALER_HINT if optional else _known_hint(name, hparams)
+                values = x[key][..., column]
+                yield _BatchValues(f"variable {name!r}", values, *steps, hint, optional)
     for weight in weights:
         yield _BatchValues("weight", weight, *horizon_steps, _TABLE_HINT)
+
+
+def _known_hint(name: str, hparams: Any) -> str:
+    if name in hparams.static_reals:
+        return _SCALER_HINT
+    return f"{_SCALER_HINT}, or make the model with missing_values=[{name!r}], which masks NaN"
 
 
 def _raise_nonfinite(

@@ -69,7 +69,8 @@ def forecast(
     check_int(caller, "num_paths", num_paths, minimum=2)
     check_int(caller, "seed", seed, minimum=0)
     batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
-    schema = Schema.from_parameters(parameters, caller)
+    missing_values = getattr(model.hparams, "missing_values", None) or ()
+    schema = Schema.from_parameters(parameters, caller, missing_values)
     steps = schema.horizon if horizon is None else horizon
     _check_horizon(schema, steps)
     metrics = primary_metrics(model.loss)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...._messages import and_more, format_series, format_times
 from ....data.rows import Column, Labels, Rows, to_array
+from .missing import check_observed
 from .schema import Schema, Table
 
 __all__ = ["History", "build_future_rows", "select_history", "trim_history"]
@@ -96,6 +97,7 @@ def trim_history(schema: Schema, table: Table) -> History:
     rows, last_rows = table.rows[used], table.rows[last]
     _check_gaps(schema, rows, names)
     schema.check_values(rows, "data", [*schema.reals, *schema.encoders], names)
+    check_observed(schema, rows, names)
     if fill.any():
         moved = np.isin(used, first_used[fill])
         columns = {

@@ -72,6 +72,10 @@ class Schema:
         Numbers of steps.
     max_lag : int
         Largest lag, which is the number of rows needed before the history.
+    optional : list of str
+        Columns of numbers that may be missing (NaN) in the history.
+    optional_ahead : list of str
+        Known variables that may be missing in the horizon.
     """
 
     caller: str
@@ -91,10 +95,24 @@ class Schema:
     max_history: int
     horizon: int
     max_lag: int
+    optional: list[str]
+    optional_ahead: list[str]
 
     @classmethod
-    def from_parameters(cls, parameters: dict[str, Any], caller: str) -> "Schema":
-        """Make the schema of a dataset from its ``get_parameters()``."""
+    def from_parameters(
+        cls, parameters: dict[str, Any], caller: str, missing_values: Iterable[str] = ()
+    ) -> "Schema":
+        """Make the schema of a dataset from its ``get_parameters()``.
+
+        Parameters
+        ----------
+        parameters : dict
+            The parameters.
+        caller : str
+            Name to begin error messages with.
+        missing_values : iterable of str
+            Variables that were missing in the training data, too.
+        """
         time, groups = parameters["time_idx"], to_list(parameters["group_ids"])
         targets = to_list(parameters["target"])
         lags = parameters["lags"] or {}
@@ -162,6 +180,8 @@ class Schema:
             max_history=parameters["max_encoder_length"],
             horizon=parameters["max_prediction_length"],
             max_lag=max((lag for steps in lags.values() for lag in steps), default=0),
+            optional=[name for name in reals if name not in static_reals],
+            optional_ahead=[name for name in known_reals if name in missing_values],
         )
 
     def select(self, table: Any, argument: str, columns: Iterable[str]) -> Table:
@@ -285,7 +305,7 @@ class Schema:
     def check_values(
         self, rows: Rows, argument: str, columns: Iterable[str], names: list[tuple]
     ) -> None:
-        """Raise if a value is empty or infinite, or if a label is unknown to the model.
+        """Raise if a value is infinite, or missing where it may not be, or an unknown label.
 
         Parameters
         ----------
@@ -301,10 +321,12 @@ class Schema:
         for name in columns:
             column = rows.columns[name]
             if name in self.reals:
-                invalid = ~np.isfinite(to_array(column).astype(float))
+                numbers = to_array(column).astype(float)
+                optional = self.optional if argument == "data" else self.optional_ahead
+                invalid = np.isinf(numbers) if name in optional else ~np.isfinite(numbers)
                 expected, hint = "finite numbers", "fill them in"
-                if name in self.targets:
-                    hint += ", or drop rows at the end: those to be forecast belong in future"
+                if name in self.optional and name not in optional:
+                    hint += f", or make the model with missing_values=[{name!r}]"
             else:
                 assert isinstance(column, Labels)
                 if name in self.text and types.is_numeric_dtype(column.values.dtype):

@@ -1,8 +1,10 @@
 """A mixin that makes losses work in cases where pytorch-forecasting fails."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from pytorch_forecasting.metrics import MultiLoss
+from pytorch_forecasting.metrics import MASE, MultiLoss
 from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
@@ -14,7 +16,13 @@ from .gradients import (
     explain_nonfinite_output,
     zero_nan_gradients,
 )
-from .link import primary_metrics, target_normalizers
+from .link import (
+    component_metrics,
+    per_target_losses,
+    primary_metrics,
+    target_normalizers,
+)
+from .missing import has_missing, observed_share, skip_missing
 from .output import (
     exit_inference_mode,
     pack_targets,
@@ -76,7 +84,7 @@ class LossMixin(BaseModel):
     def step(
         self, x: dict[str, Any], y: tuple[Any, Any], batch_idx: int, **kwargs: Any
     ) -> tuple[dict[str, Any], Any]:
-        """Compute the loss of a batch.
+        """Compute the loss of a batch, over the steps at which the target is not missing.
 
         Parameters
         ----------
@@ -98,7 +106,7 @@ class LossMixin(BaseModel):
             If the loss of a training step is not finite.
         """
         caller = type(self).__name__
-        with explain_nonfinite_output(caller):
+        with explain_nonfinite_output(caller), self._without_missing(x, y, [self.loss]):
             log, out = exit_inference_mode(self.loss, super().step, x, y, batch_idx, **kwargs)
         if self.training:
             check_loss_finite(log["loss"], caller)
@@ -114,7 +122,34 @@ class LossMixin(BaseModel):
             Arguments of Lightning's ``log``.
         """
         kwargs.setdefault("sync_dist", not self.training)
+        if self._observed_share is not None and "batch_size" in kwargs:
+            # a batch counts in the mean of an epoch as much as it has observed steps
+            kwargs["batch_size"] *= max(self._observed_share, 1e-9)
         super().log(*args, **kwargs)
+
+    #: Share of the steps of the batch at which the target is observed; None if none is missing.
+    _observed_share: float | None = None
+
+    @contextmanager
+    def _without_missing(self, x: dict[str, Any], y: Any, metrics: Iterable[Any]) -> Iterator[None]:
+        """Let metrics skip the steps of a batch at which a target is missing."""
+        targets = [y[0]]
+        if any(isinstance(part, MASE) for part in self._all_metrics(metrics)):
+            targets.append(x["encoder_target"])
+        if self.predicting or not has_missing(*targets):
+            yield
+            return
+        self._observed_share = observed_share(pack_targets(y, x["decoder_lengths"])[0])
+        try:
+            with skip_missing(metrics):
+                yield
+        finally:
+            self._observed_share = None
+
+    @staticmethod
+    def _all_metrics(metrics: Iterable[Any]) -> list[Any]:
+        losses = [loss for metric in metrics for loss in per_target_losses(metric)]
+        return [part for loss in losses for part in component_metrics(loss)]
 
     def log_metrics(self, x: dict[str, Any], y: Any, out: Any, **kwargs: Any) -> None:
         """Log the metrics of a step without its padding, which pytorch-forecasting includes.
@@ -128,7 +163,8 @@ class LossMixin(BaseModel):
         **kwargs
             ``prediction_kwargs``, for :meth:`to_prediction`.
         """
-        super().log_metrics(x, pack_targets(y, x["decoder_lengths"]), out, **kwargs)
+        with self._without_missing(x, y, self.logging_metrics):
+            super().log_metrics(x, pack_targets(y, x["decoder_lengths"]), out, **kwargs)
 
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of an output of the network.

@@ -85,22 +85,24 @@ def stages(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Callable[[
 @pytest.mark.parametrize("cls", [TimeSeriesDataSet, BatchedTimeSeriesDataSet])
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("name", "what", "value"),
     [
-        ("y", "target 'y'"),
-        ("price", "variable 'price'"),
-        ("noise", "variable 'noise'"),
-        ("size", "variable 'size'"),
+        ("y", "target 'y'", torch.inf),
+        ("price", "variable 'price'", torch.nan),
+        ("noise", "variable 'noise'", torch.inf),
+        ("size", "variable 'size'", torch.nan),
     ],
 )
-def test_check_finite_names_the_number(cls: type, stage: str, name: str, what: str) -> None:
+def test_check_finite_names_the_number(
+    cls: type, stage: str, name: str, what: str, value: float
+) -> None:
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
     if cls is BatchedTimeSeriesDataSet:
         dataset = BatchedTimeSeriesDataSet.wrap(dataset)
-    corrupt(dataset, name, torch.nan)
+    corrupt(dataset, name, value)
     with pytest.raises(
-        ValueError, match=f"^mLSTMTime: {what} must be .*nan for series='s1' at t=9"
+        ValueError, match=f"^mLSTMTime: {what} must be .*{value} for series='s1' at t=9"
     ):
         stages(model, dataset)[stage]()
 

@@ -609,10 +609,23 @@ INVALID: dict[str, tuple[type[Exception], str, Any]] = {
         r"data must have one row .* series='s0' at t=3 \(and 1 more such rows\)",
         lambda h, f: (pd.concat([h, h[h["t"].isin([3, 4]) & (h["series"] == "s0")]]), f),
     ),
-    "target missing": (
+    "static variable missing": (
         ValueError,
-        "'y' of data must hold finite numbers, got nan for series='s1' at t=17, 18; .* in future",
-        lambda h, f: (at(at(h, "s1", 17, y=NAN), "s1", 18, y=NAN), f),
+        "'size' of data must hold finite numbers, got nan for series='s1' at t=17, 18; fill",
+        lambda h, f: (at(at(h, "s1", 17, size=NAN), "s1", 18, size=NAN), f),
+    ),
+    "target missing in the history": (
+        ValueError,
+        r"value of target 'y' in its last 8 steps, got none for series='s1'; fill some in",
+        lambda h, f: (h.assign(y=h["y"].where((h["series"] != "s1") | (h["t"] < 10))), f),
+    ),
+    "rows to forecast": (
+        ValueError,
+        r"no target in the last 4 steps of series='s0' \(and 2 more series\).*; drop these rows",
+        lambda h, f: (
+            h.assign(y=h["y"].where(h["t"] < h.groupby("series")["t"].transform("max") - 3)),
+            f,
+        ),
     ),
     "infinite": (
         ValueError,

@@ -1,0 +1,94 @@
+"""A model forecasts with the statistics of the dataset that it was last fitted to."""
+
+import warnings
+from copy import deepcopy
+from typing import Any
+
+from pytorch_forecasting import TimeSeriesDataSet
+
+from .loss import check_losses
+from .statistics import compare_scalers, compare_targets, describe
+
+__all__ = ["adopt_statistics", "check_statistics"]
+
+#: What a model takes over. Lengths, lags and columns stay those that it was made for.
+_ADOPTED = (
+    "scalers",
+    "target_normalizer",
+    "categorical_encoders",
+    "constant_fill_strategy",
+)
+
+
+def adopt_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Take over the statistics of the dataset that a model is going to be fitted to.
+
+    ``forecast``, ``predict`` of a table and checkpoints use them from then on.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model. One that was not made from a dataset is left as it is.
+    dataset : TimeSeriesDataSet
+        A dataset with the columns, labels and transformations of the model.
+
+    Raises
+    ------
+    ValueError
+        If the loss of the model does not suit the dataset.
+    """
+    expected = getattr(model, "dataset_parameters", None)
+    if expected is None:
+        return
+    got = dataset.get_parameters()
+    if not compare_scalers(expected, got) and not compare_targets(expected, got):
+        return
+    check_losses(model.loss, dataset, type(model).__name__)
+    taken = {name: deepcopy(got[name]) for name in _ADOPTED}
+    model.dataset_parameters = {**expected, **taken}
+    model.output_transformer = model.dataset_parameters["target_normalizer"]
+    for name in ("dataset_parameters", "output_transformer"):
+        if name in model.hparams:
+            model.hparams[name] = getattr(model, name)
+
+
+def check_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Raise if a dataset scales its covariates otherwise than the dataset of the model.
+
+    Targets come with their scale, so that forecasts are in the units of the dataset: if theirs
+    differs, a warning says so; without instance normalization, it is an error, too.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model. One that was not made from a dataset has nothing to compare.
+    dataset : TimeSeriesDataSet
+        A dataset with the columns of the model, to validate, test or predict.
+
+    Raises
+    ------
+    ValueError
+        With the numbers that differ.
+    """
+    expected = getattr(model, "dataset_parameters", None)
+    if expected is None:
+        return
+    caller, got = type(model).__name__, dataset.get_parameters()
+    hint = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, table)"
+    scalers = compare_scalers(expected, got)
+    if scalers:
+        raise ValueError(
+            f"{caller}: the dataset must scale as that of the model, {describe(scalers)}; {hint}."
+        )
+    targets = compare_targets(expected, got)
+    if not targets:
+        return
+    message = f"{caller}: the dataset must normalize as that of the model, {describe(targets)}"
+    if not model.hparams.get("instance_normalization", False):
+        raise ValueError(f"{message}; {hint}.")
+    warnings.warn(
+        f"{message}; its forecasts are in its own units, but not quite those of the model's "
+        f"dataset: {hint}.",
+        UserWarning,
+        stacklevel=2,
+    )
