@@ -33,6 +33,7 @@ from helpers.datasets import (
     CONFIGURATIONS,
     HORIZON,
     collate,
+    fit,
     make_table,
     pick_samples,
     shared_dataset,
@@ -291,3 +292,24 @@ def test_implicit_quantiles_skip_missing_targets() -> None:
     log["loss"].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert isinstance(dataset, TimeSeriesDataSet) and log["loss"] > 0
+
+
+def test_training_and_validation_log_finite_means() -> None:
+    """With a series without any target, and a validation batch without any."""
+    table = make_table()
+    table["y"] = table["y"].mask((table["series"] == "s2") | (table["t"] % 4 == 0))
+    dataset = BatchedTimeSeriesDataSet.from_parameters(
+        shared_dataset(**_Y, min_encoder_length=3).get_parameters(), table
+    )
+    model = mLSTMTime.from_dataset(
+        dataset, loss=QuantileLoss([0.1, 0.5]), logging_metrics=[RMSE(), MASE()], **SMALL
+    )
+    trainer = fit(model, dataset, batch_size=8, limit_val_batches=20)
+    assert {
+        "train_loss_epoch",
+        "val_loss",
+        "val_RMSE",
+        "val_MASE",
+    } <= trainer.callback_metrics.keys()
+    assert all(value.isfinite() and value > 0 for value in trainer.callback_metrics.values())
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
