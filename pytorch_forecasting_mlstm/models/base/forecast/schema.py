@@ -257,9 +257,10 @@ class Schema:
             )
         if name in self.labels:
             return Labels.from_series(column)
-        if types.is_extension_array_dtype(column):
-            return column.to_numpy(float, na_value=np.nan)
-        return column.to_numpy()
+        if types.is_float_dtype(column) and not types.is_extension_array_dtype(column):
+            return column.to_numpy()
+        # an EncoderNormalizer cannot scale integers, and torch reads no nullable numbers
+        return column.to_numpy(float, na_value=np.nan)
 
     def _read_times(self, column: pd.Series, argument: str) -> np.ndarray:
         """Read the time index as 64-bit integers."""

@@ -386,6 +386,16 @@ def test_forecast_accepts_other_types_of_the_same_columns() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["int64", "int8", "Int32", "bool"])
+def test_forecast_reads_whole_numbers(plain: tuple[mLSTMTime, pd.DataFrame], kind: str) -> None:
+    """An ``EncoderNormalizer`` of pytorch-forecasting fails on integers."""
+    model, history = plain
+    values = history["y"] > 7 if kind == "bool" else history["y"].round()
+    whole = history.assign(y=values.astype(kind))
+    expected = model.forecast(whole.astype({"y": float}))
+    pd.testing.assert_frame_equal(model.forecast(whole), expected)
+
+
 def test_forecast_changes_and_writes_nothing(
     plain: tuple[mLSTMTime, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
