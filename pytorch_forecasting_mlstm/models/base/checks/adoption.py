@@ -6,8 +6,9 @@ from typing import Any
 
 from pytorch_forecasting import TimeSeriesDataSet
 
+from ..scales.measure import adopt_scales
 from .loss import check_losses
-from .statistics import compare_scalers, compare_targets, describe
+from .statistics import compare_scalers, compare_series, compare_targets, describe
 
 __all__ = ["adopt_statistics", "check_statistics"]
 
@@ -40,8 +41,11 @@ def adopt_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
     expected = getattr(model, "dataset_parameters", None)
     if expected is None:
         return
+    adopt_scales(model, dataset)
     got = dataset.get_parameters()
-    if not compare_scalers(expected, got) and not compare_targets(expected, got):
+    if not any(
+        compare(expected, got) for compare in (compare_scalers, compare_targets, compare_series)
+    ):
         return
     check_losses(model.loss, dataset, type(model).__name__)
     taken = {name: deepcopy(got[name]) for name in _ADOPTED}
@@ -82,6 +86,7 @@ def check_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
         )
     targets = compare_targets(expected, got)
     if not targets:
+        _warn_of_other_codes(caller, expected, got, hint)
         return
     message = f"{caller}: the dataset must normalize as that of the model, {describe(targets)}"
     if not model.hparams.get("instance_normalization", False):
@@ -92,3 +97,16 @@ def check_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
         UserWarning,
         stacklevel=2,
     )
+
+
+def _warn_of_other_codes(
+    caller: str, expected: dict[str, Any], got: dict[str, Any], hint: str
+) -> None:
+    codes = compare_series(expected, got)
+    if codes:
+        warnings.warn(
+            f"{caller}: the dataset must number series as that of the model, {describe(codes)}; "
+            f"constant histories get the scale of another series: {hint}.",
+            UserWarning,
+            stacklevel=3,
+        )

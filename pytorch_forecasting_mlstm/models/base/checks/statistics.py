@@ -10,7 +10,7 @@ from pytorch_forecasting.utils import to_list
 
 from ..losses.link import target_normalizers
 
-__all__ = ["Difference", "compare_scalers", "compare_targets", "describe"]
+__all__ = ["Difference", "compare_scalers", "compare_series", "compare_targets", "describe"]
 
 #: Share of a number, or of the scale beside it, by which two fits to the same data may differ.
 _TOLERANCE = 1e-5
@@ -79,6 +79,29 @@ def compare_targets(expected: dict[str, Any], got: dict[str, Any]) -> list[Diffe
         for name, first, second in zip(to_list(expected["target"]), *normalizers, strict=True)
         for difference in _compare(f"target {name!r}", first, second, expected, got)
     ]
+
+
+def compare_series(expected: dict[str, Any], got: dict[str, Any]) -> list[Difference]:
+    """Compare which codes two datasets have for the same series.
+
+    The codes lead to the scales of series, see :class:`~..scales.table.ScaleTable`.
+
+    Parameters
+    ----------
+    expected, got : dict
+        ``get_parameters()`` of the datasets, which have the same groups.
+    """
+    differences: list[Difference] = []
+    for name in to_list(expected["group_ids"]):
+        first, second = (
+            part["categorical_encoders"][f"__group_id__{name}"].classes_ for part in (expected, got)
+        )
+        moved = (label for label in first if second.get(label, first[label]) != first[label])
+        differences += [
+            Difference(f"group {name}={label!r}", "code", first[label], second[label])
+            for label in moved
+        ]
+    return differences
 
 
 def _compare(

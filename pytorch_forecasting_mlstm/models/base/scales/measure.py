@@ -1,6 +1,7 @@
 """Measure the typical scale of every series of a dataset, and which histories have none."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,10 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from torch import Tensor
 
 from ..link import Link
-from ..losses.link import target_normalizers
+from ..losses.link import link_of, primary_metrics, target_normalizers
 from .table import SeriesScales
 
-__all__ = ["measure_series_scales"]
+__all__ = ["adopt_scales", "measure_series_scales", "series_starts"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -51,6 +52,22 @@ def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> 
             length = dataset.max_encoder_length + dataset.max_prediction_length
             scales[:, column] = _window_spreads(numbers, first_rows, length)
     return SeriesScales(groups[torch.from_numpy(first_rows)], torch.from_numpy(scales).float())
+
+
+def adopt_scales(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Let a model scale constant histories by the series of another dataset.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model.
+    dataset : TimeSeriesDataSet
+        Dataset that it is going to be fitted to.
+    """
+    links = [link_of(metric) for metric in primary_metrics(model.loss)]
+    scales = measure_series_scales(dataset, links)
+    model.scale_table.replace(scales)
+    model.hparams["series_scales"] = scales._asdict()
 
 
 def series_starts(groups: Tensor) -> IntArray:

@@ -83,6 +83,8 @@ class ScaleTable(nn.Module):
             New scales.
         """
         groups, scales = series_scales
+        if hasattr(self, "scales"):  # on the device and in the precision of the model
+            groups, scales = groups.to(self.keys.device), scales.to(self.scales)
         sizes = groups.amax(0) + 2  # the largest code of each group stands for unknown ones
         strides = sizes.cumprod(0) // sizes
         keys, order = (groups * strides).sum(1).sort()

@@ -29,6 +29,7 @@ from sklearn.preprocessing import (
 from helpers.datasets import CONFIGURATIONS, QUIET, fit, make_dataset, make_table
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.models.base.checks.adoption import adopt_statistics
 from pytorch_forecasting_mlstm.models.base.checks.statistics import (
     compare_scalers,
     compare_targets,
@@ -178,6 +179,34 @@ def test_a_model_takes_over_another_normalizer_of_its_target() -> None:
     assert type(model.output_transformer) is TorchNormalizer
     assert type(model.dataset_parameters["target_normalizer"]) is TorchNormalizer
     assert np.isfinite(model.forecast(make_table())["prediction"]).all()
+
+
+def test_scales_and_codes_of_series_are_taken_over() -> None:
+    """A normalizer of windows has no statistics that differ, but series have other codes."""
+    table = make_table(4)
+    table.loc[table["series"] == "s2", "y"] *= 100
+    first, second = (
+        make_dataset(table[table["series"].isin(names)], target_normalizer=EncoderNormalizer())
+        for names in (["s0", "s1", "s2"], ["s2", "s3"])
+    )
+    model = mLSTMTime.from_dataset(first, **SMALL)
+    before = model.reference_scales({"groups": torch.tensor([[2]])})[0].series.item()
+    adopt_statistics(model, second)
+    encoders = model.dataset_parameters["categorical_encoders"]
+    assert encoders["__group_id__series"].classes_ == {"s2": 0, "s3": 1}
+    reference = model.reference_scales({"groups": torch.tensor([[0], [2]])})[0]
+    assert reference.series.flatten().tolist() == [pytest.approx(before), 0]
+    assert torch.equal(model.hparams["series_scales"]["scales"], model.scale_table.scales)
+
+
+def test_other_codes_of_series_are_named() -> None:
+    table = make_table(4)
+    settings: dict[str, Any] = {"target_normalizer": EncoderNormalizer()}
+    model = mLSTMTime.from_dataset(make_dataset(table, **settings), **SMALL)
+    other = make_dataset(table[table["series"] > "s1"], **settings)
+    message = r"^mLSTMTime: .* group series='s2' with code 2, got 0; group series='s3' .* constant"
+    with pytest.warns(UserWarning, match=message):
+        model.predict(other, trainer_kwargs=dict(QUIET))
 
 
 def test_labels_are_not_taken_over() -> None:
