@@ -46,7 +46,7 @@ def check_int(caller: str, name: str, value: object, minimum: int = 1) -> None:
 
 def _is_traced_size(value: object) -> bool:
     """Whether ``value`` is a size in ``torch.jit.trace``, which records sizes as tensors."""
-    return torch._C._is_tracing() and isinstance(value, Tensor) and not value.is_floating_point()
+    return isinstance(value, Tensor) and not value.is_floating_point() and torch._C._is_tracing()
 
 
 def check_bool(caller: str, name: str, value: bool) -> None:

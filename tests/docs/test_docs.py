@@ -50,6 +50,7 @@ FIRST_PAGES = [ROOT / "README.md", ROOT / "docs/index.md"]
 
 
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # torch's own use
 @pytest.mark.parametrize(
     "page",
     [

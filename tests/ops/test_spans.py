@@ -65,7 +65,7 @@ def run_naive(T: int) -> Callable[[], None]:
     problem = make_problem(T, B=1, dtype=torch.float32)
 
     def run() -> None:
-        naive_chunkwise(Inputs(*problem[:5]), problem.state, chunk_size=4)
+        naive_chunkwise(Inputs(*problem[:5]), problem.state, L=4)
 
     return run
 

@@ -26,7 +26,7 @@ def is_exporting() -> bool:
     This is the case in ``torch.export``, and in ``torch.jit.trace`` and the ONNX exporter on it.
     """
     exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
-    return exporting or torch._C._is_tracing()
+    return exporting or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def is_forward_mode() -> bool:
