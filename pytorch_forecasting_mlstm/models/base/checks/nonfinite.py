@@ -18,6 +18,12 @@ __all__ = ["check_centers", "check_finite", "check_transformations", "target_fil
 _TABLE_HINT = "correct the table, or what was changed after the dataset was made from it"
 _SCALER_HINT = "correct the table, or give the dataset another scaler for it"
 _NORMALIZER_HINT = "make the dataset with another target_normalizer"
+_OTHER_TRANSFORMATIONS = {
+    "log": "with transformation 'log1p' for zeros, or without transformation for negative values",
+    "logit": "without transformation, or scale the target to values between 0 and 1",
+}
+#: Their inverses return no negative values, although they take them.
+_WITHOUT_NEGATIVES = ("relu", "count")
 _GROUP_HINT = (
     "a GroupNormalizer needs at least two rows of each group: drop groups with fewer, or make the "
     "dataset with another target_normalizer"
@@ -97,7 +103,7 @@ def _required_columns(model: Any) -> list[int]:
 
 
 def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
-    """Raise if the transformation of a normalizer is not defined for all values of its target.
+    """Raise if the transformation of a normalizer does not support all values of its target.
 
     Among these is the value that pytorch-forecasting fills gaps with.
 
@@ -118,8 +124,8 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
         if not _has_transformation(normalizer):
             continue
         rule = (
-            f"{caller}: transformation {normalizer.transformation!r} must be defined for all "
-            f"values of target {name!r}"
+            f"{caller}: transformation {normalizer.transformation!r} must support all values of "
+            f"target {name!r}"
         )
         if (
             name in fills
@@ -134,11 +140,12 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
             first = int(undefined.int().argmax())
             codes = dataset.data["groups"][first]
             time = f"{dataset.time_idx}={int(dataset.data['time'][first])}"
+            hint = _OTHER_TRANSFORMATIONS.get(normalizer.transformation, "without transformation")
             raise ValueError(
                 f"{rule}, got {values[first].item():g} for "
                 f"{_format_series(dataset.get_parameters(), codes)} at {time} "
-                f"({int(undefined.sum())} of {len(values)} values); {_NORMALIZER_HINT}, for "
-                f"example 'log1p' instead of 'log'."
+                f"({int(undefined.sum())} of {len(values)} values); {_NORMALIZER_HINT}, "
+                f"{hint}."
             )
 
 
@@ -212,7 +219,7 @@ def _has_transformation(normalizer: Any) -> bool:
 
 
 def _transform(normalizer: Any, values: Tensor) -> Tensor:
-    """Transform a target like pytorch-forecasting, but to inf or NaN where it is undefined.
+    """Transform a target like pytorch-forecasting, but to inf or NaN where it is not supported.
 
     For the logarithm of 0, pytorch-forecasting returns -8388608, which leads to a scale in the
     millions and to its exponential. Outside of 0 to 1, it returns the logit of the nearer end.
@@ -224,6 +231,8 @@ def _transform(normalizer: Any, values: Tensor) -> Tensor:
         transformed = transformed.masked_fill(values == 0, -torch.inf)
     if normalizer.transformation == "logit":
         transformed = transformed.masked_fill((values < 0) | (values > 1), torch.nan)
+    if normalizer.transformation in _WITHOUT_NEGATIVES:
+        transformed = transformed.masked_fill(values < 0, torch.nan)
     return transformed
 
 

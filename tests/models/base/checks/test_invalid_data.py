@@ -164,9 +164,19 @@ def test_check_finite_explains_half_precision_that_overflows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transformation", "value"), [("log", 0.0), ("sqrt", -2.0), ("logit", 1.5)]
+    ("transformation", "value", "hint"),
+    [
+        ("log", 0.0, "'log1p' for zeros"),
+        ("sqrt", -2.0, "without transformation"),
+        ("logit", 1.5, "between 0 and 1"),
+        ("relu", -2.0, "without transformation"),
+        ("count", -2.0, "without transformation"),
+    ],
 )
-def test_check_transformations_rejects_undefined_values(transformation: str, value: float) -> None:
+def test_check_transformations_rejects_values_without_support(
+    transformation: str, value: float, hint: str
+) -> None:
+    """A forecast by "relu" or "count" is never negative."""
     table = make_table()
     table["y"] = table["share"]  # within 0 and 1
     table.loc[30, "y"] = value
@@ -178,7 +188,8 @@ def test_check_transformations_rejects_undefined_values(transformation: str, val
             target_normalizer=EncoderNormalizer(transformation=transformation),
         )
     with pytest.raises(
-        ValueError, match=f"transformation '{transformation}' .*'y', got {value:g} for series='s1'"
+        ValueError,
+        match=f"transformation '{transformation}' .*'y', got {value:g} for series='s1'.*{hint}",
     ):
         make_model(dataset)
 
