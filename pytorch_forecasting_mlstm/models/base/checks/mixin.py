@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 
 from .adoption import adopt_statistics, check_statistics
 from .dataset import check_dataset, dataset_from_frame, require_batch
+from .history_scales import check_history_scales
 from .nonfinite import check_finite
 
 __all__ = ["InputValidationMixin"]
@@ -65,6 +66,7 @@ class InputValidationMixin(BaseModel):
             x, y = batch
             require_batch(x, type(self).__name__)
             check_finite(self, x, None if self.predicting else y)
+            check_history_scales(self, x)
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def check_inputs(self, x: dict[str, Any]) -> None:
@@ -76,6 +78,7 @@ class InputValidationMixin(BaseModel):
             Batch of a dataset.
         """
         check_finite(self, x)
+        check_history_scales(self, x)
 
     def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Predict, also in cases where ``BaseModel.predict`` fails.

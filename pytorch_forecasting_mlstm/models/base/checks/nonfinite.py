@@ -13,7 +13,13 @@ from ..losses.link import target_normalizers
 from ..padding import valid_steps
 from .missing import masks_missing, may_be_missing_in_horizon
 
-__all__ = ["check_centers", "check_finite", "check_transformations", "target_fill_values"]
+__all__ = [
+    "check_centers",
+    "check_finite",
+    "check_transformations",
+    "format_series",
+    "target_fill_values",
+]
 
 _TABLE_HINT = "correct the table, or what was changed after the dataset was made from it"
 _SCALER_HINT = "correct the table, or give the dataset another scaler for it"
@@ -143,7 +149,7 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
             hint = _OTHER_TRANSFORMATIONS.get(normalizer.transformation, "without transformation")
             raise ValueError(
                 f"{rule}, got {values[first].item():g} for "
-                f"{_format_series(dataset.get_parameters(), codes)} at {time} "
+                f"{format_series(dataset.get_parameters(), codes)} at {time} "
                 f"({int(undefined.sum())} of {len(values)} values); {_NORMALIZER_HINT}, "
                 f"{hint}."
             )
@@ -307,7 +313,7 @@ def _raise_nonfinite(
     parameters = getattr(model, "dataset_parameters", None) or {}
     sample, step = (int(index) for index in nonfinite.nonzero()[0])
     time = f"{parameters.get('time_idx', 'time index')}={int(checked.start[sample]) + step}"
-    series = _format_series(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
+    series = format_series(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
     value = checked.values[sample, step].item()
     hint = checked.hint
     if checked.values.dtype in (torch.float16, torch.bfloat16):
@@ -319,8 +325,16 @@ def _raise_nonfinite(
     )
 
 
-def _format_series(parameters: dict[str, Any], codes: Tensor) -> str:
-    """Name a series by the labels of its groups."""
+def format_series(parameters: dict[str, Any], codes: Tensor) -> str:
+    """Name a series by the labels of its groups.
+
+    Parameters
+    ----------
+    parameters : dict
+        Parameters of its dataset.
+    codes : Tensor
+        Codes of its groups.
+    """
     encoders = parameters["categorical_encoders"]
     labels = []
     for name, code in zip(parameters["group_ids"], codes.tolist(), strict=True):
