@@ -39,7 +39,7 @@ def test_covariate_without_a_scale_in_its_history_is_named(
     message = r"^mLSTMTime: variable 'promo' must vary .* for series='s\d' at t=\d+; leave 'promo'"
     with pytest.raises(ValueError, match=message):
         if stage == "fit":
-            fit(model, dataset, batch_size=100)
+            fit(model.train(), dataset, batch_size=100)
         elif stage == "predict":
             loader = dataset.to_dataloader(train=False, batch_size=100)
             model.predict(loader, trainer_kwargs=dict(QUIET))
