@@ -6,6 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from helpers.command_line import QUANTILES, Forecast
+from helpers.datasets import ignore_flat_histories
 from helpers.tables import daily, noisy_season, stores
 
 
@@ -45,6 +46,7 @@ def test_run_forecast_series_that_end_at_different_times(forecast: Forecast) -> 
     ],
     ids=["integers", "booleans", "constant", "large", "far from 0", "small"],
 )
+@ignore_flat_histories
 def test_run_forecast_stays_in_the_range_of_the_target(
     forecast: Forecast, sales: np.ndarray
 ) -> None:

@@ -19,8 +19,8 @@ from helpers.gated import gated_function, naive_gated
 from helpers.problems import Problem, make_problem, with_gradients
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMLayer
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm import layer as layer_module
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm import onednn_linear
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import run_cell as run_cell_module
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_recurrent,
@@ -142,7 +142,7 @@ def test_fused_layer_matches_the_composed_layer(
     inputs, run = layer_problem(T, norm, masked)
     expected = run()
     calls = []
-    monkeypatch.setattr(layer_module, "is_eager", lambda: calls.append(True))
+    monkeypatch.setattr(run_cell_module, "is_eager", lambda: calls.append(True))
     assert_close(run(), expected)
     assert calls
 
@@ -169,7 +169,7 @@ def test_layer_gradients_if_the_loss_uses_one_result(
 ) -> None:
     inputs, run = layer_problem(33, norm=False, masked=False, unused=unused)
     expected = run()
-    monkeypatch.setattr(layer_module, "is_eager", lambda: False)
+    monkeypatch.setattr(run_cell_module, "is_eager", lambda: False)
     assert_close(run(), expected)
 
 

@@ -86,9 +86,12 @@ def test_statistics_skip_missing_values() -> None:
     dataset = make_dataset()
     model = make_model(dataset)
     x, _ = collate(pick_samples(dataset))
-    inputs = network_inputs(hide(x, (0, 0), (0, 3), (1, 7), (2, 6)))
+    hidden = hide(x, (0, 0), (0, 3), (1, 7), (2, 6))
+    inputs = network_inputs(hidden, model.reference_scales(hidden))
     (history,), (scale,) = inputs.target_histories, inputs.target_scales
-    encoded = model.network.target_encoders[0](history, torch.ones_like(history).bool(), scale)
+    encoded = model.network.target_encoders[0](
+        history, torch.ones_like(history).bool(), scale, inputs.reference_scales[0]
+    )
     y = ((history - scale[:, :1]) / scale[:, 1:]).numpy()
     center, spread = np.nanmean(y, 1, keepdims=True), np.nanstd(y, 1, keepdims=True)
     torch.testing.assert_close(encoded.statistics.center, torch.from_numpy(center))
@@ -154,7 +157,7 @@ def test_history_of_nothing_but_nan_is_an_empty_one() -> None:
     unknown = {**x, "encoder_target": torch.full_like(x["encoder_target"], torch.nan)}
     prediction, scale = forecast(model, unknown)[0], x["target_scale"]
     assert prediction.isfinite().all()
-    inputs = network_inputs(unknown)
+    inputs = network_inputs(unknown, model.reference_scales(unknown))
     with torch.no_grad():
         (part,) = model.network(inputs)
     assert torch.equal(part.target_scale, scale)  # those of the series
