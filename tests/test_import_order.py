@@ -28,6 +28,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "base_model",
         "checks",
         {"export", "forecast", "plotting", "prediction"},
+        "finite_outputs",
         {"checkpoint", "scales"},
         "losses",
         {"arguments", "errors", "inference", "link", "padding"},

@@ -24,6 +24,7 @@ from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
+from .finite_outputs import check_outputs_finite
 from .inference import inference_view
 from .losses.gradients import explain_nonfinite_output
 from .losses.output import exit_inference_mode
@@ -198,11 +199,12 @@ class PredictionCollector(PredictCallback):
     ) -> None:
         """Collect a batch, or write it."""
         x, y = batch
-        results = {"output": self._select_output(pl_module, outputs, x["decoder_lengths"])}
+        dataset = trainer.predict_dataloaders.dataset
+        results = {"output": self._select_output(pl_module, outputs, x, dataset)}
         if self.return_x:
             results["x"] = x
         if self.return_index:
-            results["index"] = trainer.predict_dataloaders.dataset.x_to_index(x)
+            results["index"] = dataset.x_to_index(x)
         if self.return_decoder_lengths:
             results["decoder_lengths"] = x["decoder_lengths"]
         if self.return_y:
@@ -215,8 +217,9 @@ class PredictionCollector(PredictCallback):
             if trainer.world_size > 1:
                 self._window_numbers.extend(trainer.predict_loop.current_batch_indices)
 
-    def _select_output(self, model: Any, out: Any, lengths: Tensor) -> Any:
+    def _select_output(self, model: Any, out: Any, x: dict[str, Any], dataset: Any) -> Any:
         """Return the output for the mode: raw, point forecasts or quantiles."""
+        check_outputs_finite(model, dataset, x, out["prediction"])
         if isinstance(self.mode, tuple | list):
             if self.mode[1] not in out.keys():  # a named tuple: its keys are its fields
                 raise _unknown_mode(self.mode, out.keys(), type(model).__name__)
@@ -225,6 +228,8 @@ class PredictionCollector(PredictCallback):
             return out
         convert = model.to_prediction if self.mode == "prediction" else model.to_quantiles
         values = convert(out, **self.mode_kwargs)
+        check_outputs_finite(model, dataset, x, values)
+        lengths = x["decoder_lengths"]
         masked = [_mask_padding(target_values, lengths) for target_values in to_list(values)]
         return masked if isinstance(values, list | tuple) else masked[0]
 
