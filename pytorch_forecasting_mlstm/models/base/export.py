@@ -59,6 +59,7 @@ def example_batch(model: Any, size: int = _EXAMPLE_SIZE) -> dict[str, Any]:
     batch: dict[str, Any] = {
         "encoder_target": targets if several else targets[0],
         "target_scale": scales if several else scales[0],
+        "groups": torch.zeros(size, model.scale_table.groups, dtype=torch.int64, device=device),
     }
     for part, steps in (("encoder", history), ("decoder", horizon)):
         shape, reals = (size, steps), len(hparams.x_reals)
@@ -80,8 +81,8 @@ class ExportMixin:
         The graph maps a dictionary of tensors, as in a batch of the dataset, to the ``prediction``
         of :meth:`forward`, in evaluation mode. It reads ``encoder_cont``, ``encoder_cat``,
         ``encoder_target``, ``encoder_lengths``, ``decoder_cont``, ``decoder_cat``,
-        ``decoder_lengths`` and ``target_scale``. History and horizon have the lengths of the
-        sample; shorter ones are padded at their end.
+        ``decoder_lengths``, ``target_scale`` and ``groups``. History and horizon have the lengths
+        of the sample; shorter ones are padded at their end.
 
         Parameters
         ----------

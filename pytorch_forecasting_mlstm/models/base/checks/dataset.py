@@ -27,6 +27,7 @@ __all__ = [
 _BATCH_KEYS = (
     *(f"{part}_{kind}" for part in ("encoder", "decoder") for kind in ("cat", "cont", "lengths")),
     "encoder_target",
+    "groups",
     "target_scale",
 )
 _HINT = "make the dataset with TimeSeriesDataSet.from_dataset(training_dataset, ...)"
