@@ -59,8 +59,7 @@ def example_batch(model: Any, size: int = _EXAMPLE_SIZE) -> dict[str, Any]:
     batch: dict[str, Any] = {
         "encoder_target": targets if several else targets[0],
         "target_scale": scales if several else scales[0],
-        # an unknown series: the model knows the scales of those that it was trained with
-        "groups": torch.full((size, model.scale_table.strides.numel()), -1, device=device),
+        "groups": torch.zeros(size, model.scale_table.groups, dtype=torch.int64, device=device),
     }
     for part, steps in (("encoder", history), ("decoder", horizon)):
         shape, reals = (size, steps), len(hparams.x_reals)

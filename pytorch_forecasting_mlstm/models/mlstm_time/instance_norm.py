@@ -25,6 +25,8 @@ __all__ = ["InstanceStatistics", "TargetHistory", "measure_instance"]
 _MIN_SHARE = 0.1
 #: Scales of a normalizer below this are the epsilon that pytorch-forecasting adds to 0.
 _EPSILON = 1e-6
+#: Scale of a constant history that float32 may compute by rounding, as a share of its level.
+_ROUNDING = 1e-5
 
 
 class TargetHistory(NamedTuple):
@@ -88,7 +90,7 @@ def measure_instance(
         How the loss maps the output of the network to the data.
     normalize : bool
         Whether to normalize at all; if not, ``target_scale`` is left as it is, unless its scale is
-        an epsilon.
+        an epsilon, or less than a tenth of that of the series.
     """
     raw, transformed, mask = history
     data_center, data_scale = target_scale[:, :1], target_scale[:, 1:]
@@ -122,10 +124,21 @@ def measure_instance(
     is_empty = ~mask.any(1, keepdim=True) & (data_scale > _EPSILON)
     scale = torch.where(is_empty, one, scale)  # its level is unknown, too: that of the dataset
     if not normalize:
-        is_constant_series = reference.known & (reference.series == 0) & ~varies
-        scale = torch.where((data_scale < _EPSILON) | is_constant_series, scale, one)
+        smallest = _smallest_scale(level)
+        smallest = torch.maximum(smallest, _MIN_SHARE * reference.series)
+        is_constant_series = reference.known & (reference.series == 0)
+        use_borrowed = (data_scale < _EPSILON) | (
+            ~varies & ((data_scale < smallest) | is_constant_series)
+        )
+        own = (_MIN_SHARE * reference.series / data_scale).clamp_min(1)
+        scale = torch.where(use_borrowed, scale, own)
     folded = torch.cat([data_center + data_scale * center, data_scale * scale], dim=1)
     return InstanceStatistics(center, scale, folded, varies)
+
+
+def _smallest_scale(level: Tensor) -> Tensor:
+    """Return the scale, (B, 1), below which a normalizer has found none in a constant history."""
+    return (_ROUNDING * level.abs()).clamp_min(_EPSILON)
 
 
 def _borrowed_scale(level: Tensor, data_scale: Tensor, reference: ReferenceScales) -> Tensor:
@@ -138,6 +151,6 @@ def _borrowed_scale(level: Tensor, data_scale: Tensor, reference: ReferenceScale
     others = torch.where(
         level == 0, reference.smallest, torch.minimum(level.abs(), reference.median)
     )
-    use_normalizer = ~reference.known & (data_scale > _EPSILON)
+    use_normalizer = ~reference.known & (data_scale > _smallest_scale(level))
     borrowed = torch.where(use_normalizer, data_scale, others)
     return torch.where(reference.series > 0, reference.series, borrowed)

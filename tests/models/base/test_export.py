@@ -111,6 +111,20 @@ def test_onnx_file_forecasts_batches_of_every_size(tmp_path: Path) -> None:
             assert_close(torch.from_numpy(forecast), model.eval()(x)["prediction"], 1e-4)
 
 
+@pytest.mark.slow
+def test_graph_scales_a_constant_history_by_its_series() -> None:
+    dataset = make_dataset()
+    model = mLSTMTime.from_dataset(dataset, hidden_size=8).eval()
+    program = model.to_exported_program()
+    x = draw_batch(dataset, program.example_inputs[0][0], 3)
+    x["encoder_target"] = torch.ones_like(x["encoder_target"])
+    x["groups"] = torch.tensor([[0], [2], [99]])  # the last one is a new series
+    with torch.no_grad():
+        expected = model(x)["prediction"]
+    assert_close(program.module()(x), expected)
+    assert not torch.equal(expected[0], expected[1])
+
+
 def test_what_cannot_be_exported_is_refused() -> None:
     dataset = make_dataset()
     model = mLSTMTime.from_dataset(dataset, hidden_size=8)

@@ -172,3 +172,26 @@ def test_robust_scale_of_zero_is_replaced_without_instance_normalization() -> No
     y = torch.tensor([[0.0] * 9 + [4.0]], dtype=torch.float64)
     statistics = statistics_of(y, references([1.0]), scale=1.2e-7, normalize=False)
     assert_close(statistics.target_scale[0, 1], y.std(correction=0))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("series", "expected"), [(2e4, 2e4), (None, 7.0)])
+def test_scale_that_is_rounding_is_replaced(
+    series: float | None, expected: float, normalize: bool
+) -> None:
+    """In float32, twenty equal values of 651234.5 have a standard deviation of 0.06."""
+    y = torch.full((1, 20), 651234.5, dtype=torch.float64)
+    reference = references([series], median=7.0)
+    statistics = statistics_of(y, reference, scale=0.06, center=651234.5, normalize=normalize)
+    assert_close(statistics.target_scale[0, 1], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_scale_has_at_least_a_tenth_of_its_series_without_instance_normalization() -> None:
+    """A robust normalizer adds an epsilon of 1e-3 to the quartiles' distance, which may be zero."""
+    y = torch.tensor([[0.0] * 9 + [4.0]], dtype=torch.float64)
+    small, large = (
+        statistics_of(y, references([5.0]), scale=scale, normalize=False).target_scale[0, 1].item()
+        for scale in (9.8e-4, 3.0)
+    )
+    assert small == pytest.approx(0.5)
+    assert large == 3

@@ -1,6 +1,7 @@
 """The columns of a forecast, computed from the output of the network."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,16 @@ def requested_levels(loss: Any, quantiles: Any, caller: str) -> list[float]:
 
     Raises
     ------
-    ValueError
-        If the loss of the target cannot forecast them.
+    TypeError, ValueError
+        If they are not numbers, or the loss of the target cannot forecast them.
     """
+    if isinstance(quantiles, str) or not all(
+        isinstance(level, Real) for level in (quantiles if np.iterable(quantiles) else [None])
+    ):
+        raise TypeError(
+            f"{caller}: quantiles must be a list of levels between 0 and 1, got {quantiles!r}; for "
+            f"example [0.1, 0.9]."
+        )
     if isinstance(loss, CrossEntropy):
         return []
     levels = list(dict.fromkeys(float(level) for level in quantiles))

@@ -185,7 +185,18 @@ class LossMixin(BaseModel):
         -------
         Tensor or list of Tensor
             Point forecast (B, steps), for each target.
+
+        Raises
+        ------
+        ValueError
+            If ``kwargs`` ask for quantiles, which a point forecast does not have.
         """
+        if kwargs.get("quantiles") is not None:
+            raise ValueError(
+                f"{type(self).__name__}: quantiles must be asked of the quantiles, got "
+                f"{kwargs['quantiles']} for the point forecast; pass mode='quantiles' to predict, "
+                f"or call to_quantiles."
+            )
         if not use_metric:
             return super().to_prediction(out, use_metric=False, **kwargs)
         with explain_nonfinite_output(type(self).__name__):

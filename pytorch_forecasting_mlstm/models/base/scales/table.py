@@ -98,6 +98,11 @@ class ScaleTable(nn.Module):
         }.items():
             self.register_buffer(name, values, persistent=False)
 
+    @property
+    def groups(self) -> int:
+        """Number of the columns that identify a series."""
+        return len(self.sizes)
+
     def forward(self, groups: Tensor) -> list[ReferenceScales]:
         """Look up the scales of samples, for each target.
 
@@ -107,7 +112,10 @@ class ScaleTable(nn.Module):
             Codes of the groups of every sample, (B, G).
         """
         wanted = (torch.minimum(groups, self.sizes - 1) * self.strides).sum(1)
-        row = torch.searchsorted(self.keys, wanted).clamp_max(len(self.keys) - 1)
+        if torch.compiler.is_compiling():  # a graph of ONNX has no binary search
+            row = (self.keys == wanted[:, None]).long().argmax(1)
+        else:
+            row = torch.searchsorted(self.keys, wanted).clamp_max(len(self.keys) - 1)
         known = (self.keys[row] == wanted)[:, None]
         scales = torch.where(known, self.scales[row], 0)
         return [

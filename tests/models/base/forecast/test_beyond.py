@@ -250,6 +250,12 @@ def test_requested_quantiles_are_interpolated() -> None:
     assert (beyond["q0.3"] <= beyond["q0.8"]).all()
 
 
+@pytest.mark.parametrize("quantiles", [0.5, "0.5", ["0.5"], [None]])
+def test_requested_quantiles_must_be_numbers(quantiles: Any) -> None:
+    with pytest.raises(TypeError, match=r"^mLSTMTime.forecast: quantiles must be a list of levels"):
+        make_model(QUANTILES).forecast(history(), quantiles=quantiles)
+
+
 def test_requested_quantiles_of_several_targets() -> None:
     table = history()
     model = make_model(

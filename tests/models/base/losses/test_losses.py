@@ -302,6 +302,13 @@ def test_impossible_quantiles_are_rejected(loss: Any, quantiles: list[float], me
         )
 
 
+def test_quantiles_are_not_asked_of_a_point_forecast() -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]), **SMALL)
+    with pytest.raises(ValueError, match="^mLSTMTime: quantiles .*mode='quantiles'"):
+        model.predict(dataset, mode_kwargs={"quantiles": [0.25]}, trainer_kwargs={**QUIET})
+
+
 # Losses of torch
 
 
