@@ -16,6 +16,7 @@ from .arguments import argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
+from .checks.mase import check_mase
 from .checks.missing import find_missing_values
 from .checks.mixin import InputValidationMixin
 from .checks.nonfinite import check_centers, check_transformations
@@ -185,6 +186,7 @@ class ForecastingModel(
             dataset, allowed_encoder_known_variable_names, loss=loss, **{**from_data, **kwargs}
         )
         check_logging_metrics(model.logging_metrics, dataset, caller)
+        check_mase(model.loss, model.logging_metrics, dataset, caller)
         dry_run_loss(model, dataset)
         return model
 

@@ -4,6 +4,7 @@ These are horizons of different lengths, callbacks in ``trainer_kwargs``, ``trai
 are used twice, raw output written to disk, double precision, and several processes.
 """
 
+import inspect
 import logging
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
@@ -90,6 +91,12 @@ class PredictionMixin(BaseModel):
         """Predict, see :meth:`InputValidationMixin.predict`."""
         caller = type(self).__name__
         _check_mode(mode, caller)
+        unknown = sorted(set(kwargs) - set(inspect.signature(self.forward).parameters))
+        if unknown:
+            raise TypeError(
+                f"{caller}.predict: there is no argument {unknown[0]!r}; see help() for its "
+                f"arguments. forecast() takes a horizon, quantiles and a seed."
+            )
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
                 f"{caller}: cannot predict or forecast while a Trainer is running, because "

@@ -240,3 +240,9 @@ def test_predict_rejects_a_model_in_training_which_continues() -> None:
     fit(model, dataset, callbacks=[PredictInTraining()])
     assert rejected
     predict(model, dataset)  # afterwards
+
+
+def test_predict_names_an_argument_that_it_does_not_have() -> None:
+    dataset = configured("no covariates")
+    with pytest.raises(TypeError, match=r"^mLSTMTime.predict: there is no argument 'horizon'; "):
+        small_model("no covariates").predict(dataset, horizon=3)

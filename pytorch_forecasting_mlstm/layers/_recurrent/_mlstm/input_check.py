@@ -20,7 +20,8 @@ def check_input(
     if isinstance(x, PackedSequence):
         raise TypeError(
             f"{caller}: x must be a tensor of shape {layout}, got a PackedSequence; unpack it with "
-            f"torch.nn.utils.rnn.pad_packed_sequence, and pass mask=, True at the valid steps."
+            f"torch.nn.utils.rnn.pad_packed_sequence, and pass mask=, True at the valid steps, or "
+            f"its lengths as lengths=."
         )
     if not isinstance(x, Tensor):
         raise TypeError(f"{caller}: x must be a tensor of shape {layout}, got {type(x).__name__}.")

@@ -47,8 +47,8 @@ def check_observed(schema: Schema, rows: Rows, names: list[tuple]) -> None:
                 f"{schema.caller}: every series must have a value of target {name!r} in its last "
                 f"{schema.max_history} steps, got none for "
                 f"{format_series(schema.groups, names[first])}"
-                f"{and_more(int((count == 0).sum()) - 1)}; fill some in, leave the series out, or "
-                f"train with min_encoder_length=0."
+                f"{and_more(int((count == 0).sum()) - 1)}; fill some in, drop rows that are to "
+                f"be forecast, or train with min_encoder_length=0."
             )
     if len(targets) == len(schema.targets):
         _check_end(schema, times, end, series, names, np.any(list(observed.values()), axis=0))

@@ -9,7 +9,7 @@ from pytorch_forecasting.data import NaNLabelEncoder
 from ..losses.link import target_normalizers
 from .measure import IntArray, series_starts
 
-__all__ = ["count_flat_histories", "warn_of_flat_histories"]
+__all__ = ["count_flat_histories", "count_flat_windows", "warn_of_flat_histories"]
 
 
 def warn_of_flat_histories(dataset: TimeSeriesDataSet, caller: str) -> None:
@@ -48,7 +48,7 @@ def count_flat_histories(dataset: TimeSeriesDataSet) -> dict[str, int]:
     dataset : TimeSeriesDataSet
         Dataset to train on.
     """
-    index, groups = dataset.index, dataset.data["groups"]
+    index = dataset.index
     first = index["index_start"].to_numpy().astype(np.int64)
     horizon = np.minimum(
         dataset.max_prediction_length,
@@ -56,6 +56,25 @@ def count_flat_histories(dataset: TimeSeriesDataSet) -> dict[str, int]:
     )
     last = index["index_end"].to_numpy() - horizon
     first, last = first[last > first], last[last > first]  # a single step is always constant
+    return _count_constant(dataset, first, last)
+
+
+def count_flat_windows(dataset: TimeSeriesDataSet) -> dict[str, int]:
+    """Count the samples in which neither history nor horizon changes, for each real target.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Dataset to train on.
+    """
+    rows = (
+        dataset.index[name].to_numpy().astype(np.int64) for name in ("index_start", "index_end")
+    )
+    return _count_constant(dataset, *rows)
+
+
+def _count_constant(dataset: TimeSeriesDataSet, first: IntArray, last: IntArray) -> dict[str, int]:
+    """Count the pairs of first and last rows between which a target does not change."""
     counts = {}
     for name, normalizer, values in zip(
         dataset.target_names,
@@ -64,7 +83,7 @@ def count_flat_histories(dataset: TimeSeriesDataSet) -> dict[str, int]:
         strict=True,
     ):
         if not isinstance(normalizer, NaNLabelEncoder):
-            run_start = _run_starts(values.numpy(), series_starts(groups))
+            run_start = _run_starts(values.numpy(), series_starts(dataset.data["groups"]))
             counts[name] = int((run_start[last] <= first).sum())
     return counts
 

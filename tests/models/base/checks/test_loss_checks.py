@@ -28,6 +28,7 @@ from torch import nn
 from helpers.datasets import (
     CONFIGURATIONS,
     configured,
+    ignore_flat_histories,
     make_dataset,
     make_table,
     with_target,
@@ -248,3 +249,30 @@ def test_values_without_a_probability_are_counted(
     )
     with pytest.raises(ValueError, match=message):
         mLSTMTime.from_dataset(dataset, loss=loss)
+
+
+@ignore_flat_histories
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": MASE()},
+        {"logging_metrics": [MASE()]},
+        {"loss": MAE(), "logging_metrics": [MAE(), MASE()]},
+    ],
+    ids=["loss", "metric", "one of several metrics"],
+)
+def test_mase_of_windows_that_do_not_change_is_refused(settings: dict[str, Any]) -> None:
+    """Windows of 12 steps; the first twenty steps of one of three series are constant."""
+    table = make_table()
+    table.loc[(table["series"] == "s1") & (table["t"] < 20), "y"] = 7.0
+    dataset = make_dataset(table)
+    with pytest.raises(ValueError, match=r"^mLSTMTime: MASE\(\) .* got 9 of 45 windows .* 'y'"):
+        mLSTMTime.from_dataset(dataset, **settings)
+
+
+@ignore_flat_histories
+def test_mase_of_windows_that_change_in_the_horizon_is_accepted() -> None:
+    table = make_table()
+    table["y"] = (table["t"] >= 20) * 1.0
+    dataset = make_dataset(table[table["t"] >= 12].reset_index(drop=True))
+    mLSTMTime.from_dataset(dataset, loss=MASE())
