@@ -15,13 +15,12 @@ JOBS ?= 2
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# One stamp per extra: `make demo` installs only what it needs, and nothing is installed twice. Python
-# compiles what it imports; compiling all modules of all packages would take minutes.
+# One stamp per extra: `make demo` installs only what it needs, and nothing is installed twice.
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.stamp-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
 venv: $(VENV)/.stamp-dev ## create .venv with everything for development
