@@ -13,6 +13,19 @@ from torch import Tensor
 from .windows import IntArray
 
 
+def series_starts(groups: Tensor) -> IntArray:
+    """Return the first row of every series.
+
+    Parameters
+    ----------
+    groups : Tensor
+        Encoded group ids of every row of the data, shape ``(N, G)``. The rows of a series are
+        adjacent.
+    """
+    changes = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
+    return np.concatenate([[0], changes.numpy()])
+
+
 class SeriesScales:
     """Center and scale of each series, looked up by any row of the series.
 
@@ -29,8 +42,7 @@ class SeriesScales:
 
     def __init__(self, normalizer: Any, groups: Tensor, group_names: Sequence[str]):
         self._source = _identity(normalizer, groups)
-        starts = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
-        self._first_rows: IntArray = np.concatenate([[0], starts.numpy()])
+        self._first_rows = series_starts(groups)
         self._scales = _scales(normalizer, groups[self._first_rows], group_names)
 
     def is_current(self, normalizer: Any, groups: Tensor) -> bool:

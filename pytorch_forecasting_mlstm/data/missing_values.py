@@ -251,8 +251,9 @@ class SeriesFallback:
                 if name in targets
                 else self._data["reals"][:, reals.index(name)]
             )
-            own = _fit_column(normalizer, column[(groups == groups[row]).all(1)])
-            scale = own if own is not None else _fit_column(normalizer, column)
+            scale = _fit_column(normalizer, column[(groups == groups[row]).all(1)])
+            if scale is None:
+                scale = _fit_column(normalizer, column)
             self._scales[key] = column.new_full((2,), torch.nan) if scale is None else scale
         return self._scales[key]
 

@@ -30,7 +30,7 @@ from .plotting import PlottingMixin
 from .prediction import PredictionMixin
 from .scales.flat import warn_of_flat_histories
 from .scales.measure import measure_series_scales
-from .scales.table import ReferenceScales, ScaleTable, SeriesScales
+from .scales.table import ReferenceScales, ScaleTable, TypicalScales
 
 __all__ = ["ForecastingModel"]
 
@@ -61,7 +61,7 @@ class ForecastingModel(
     logging_metrics : ModuleList
         Metrics of the point forecast to log.
     series_scales : dict of str to Tensor, optional
-        Typical scales of the training series, see :class:`~.scales.table.SeriesScales`.
+        Typical scales of the training series, see :class:`~.scales.table.TypicalScales`.
     **kwargs
         Arguments of :class:`~pytorch_forecasting.models.base.BaseModel`.
     """
@@ -77,7 +77,7 @@ class ForecastingModel(
         super().__init__(loss=loss, logging_metrics=logging_metrics, **kwargs)
         set_transformations(self.loss, self.output_transformer)
         self.scale_table = ScaleTable(
-            None if series_scales is None else SeriesScales(**series_scales),
+            None if series_scales is None else TypicalScales(**series_scales),
             targets=len(primary_metrics(self.loss)),
         )
 

@@ -12,13 +12,13 @@ from torch.utils._pytree import tree_map
 from .inference import inference_view
 from .losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
 
-__all__ = ["ExportMixin", "Forecaster", "example_batch"]
+__all__ = ["ExportMixin", "ForecastGraph", "example_batch"]
 
 _EXAMPLE_SIZE = 2  # of a batch; a tracer takes a batch of one for a constant
 _HINT = "export with to_exported_program() or to_onnx(file_path)"
 
 
-class Forecaster(nn.Module):
+class ForecastGraph(nn.Module):
     """What is exported of a model: from the tensors of a batch to its forecast.
 
     Parameters
@@ -121,7 +121,7 @@ class ExportMixin:
         sample = _select_inputs(self, input_sample, caller)
         batch = torch.export.Dim("batch", min=1)
         return torch.export.export(
-            Forecaster(self), (sample,), dynamic_shapes=(tree_map(lambda _: {0: batch}, sample),)
+            ForecastGraph(self), (sample,), dynamic_shapes=(tree_map(lambda _: {0: batch}, sample),)
         )
 
     @torch.no_grad()

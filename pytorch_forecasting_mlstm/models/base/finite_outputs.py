@@ -10,7 +10,11 @@ from ..._messages import format_series
 from .losses.link import per_target_losses
 from .padding import valid_steps
 
-__all__ = ["check_outputs_finite"]
+__all__ = ["NONFINITE_HINT", "check_outputs_finite"]
+
+NONFINITE_HINT = (
+    "train with a smaller learning_rate, or with a loss or target_normalizer for data of this scale"
+)
 
 
 def check_outputs_finite(
@@ -47,7 +51,6 @@ def check_outputs_finite(
             raise ValueError(
                 f"{type(model).__name__}.predict: a forecast must be finite, got "
                 f"{values[position].item()} of {name!r} for {series} at "
-                f"{dataset.time_idx}={row[dataset.time_idx] + step} from {loss!r}; train with a "
-                f"smaller learning_rate, or with a loss or target_normalizer for data of this "
-                f"scale."
+                f"{dataset.time_idx}={row[dataset.time_idx] + step} from {loss!r}; "
+                f"{NONFINITE_HINT}."
             )

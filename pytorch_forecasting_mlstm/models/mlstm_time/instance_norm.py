@@ -118,9 +118,9 @@ def measure_instance(
         scale = torch.where(varies, spread, one) if normalize else one
         return InstanceStatistics(center, scale, torch.cat([log_rate, one], dim=1), varies)
 
-    own = torch.maximum(spread, _MIN_SHARE * reference.series / data_scale)
+    window_scale = torch.maximum(spread, _MIN_SHARE * reference.series / data_scale)
     borrowed = _borrowed_scale(level, data_scale, reference) / data_scale
-    scale = torch.where(varies, own, borrowed)
+    scale = torch.where(varies, window_scale, borrowed)
     is_empty = ~mask.any(1, keepdim=True) & (data_scale > _EPSILON)
     scale = torch.where(is_empty, one, scale)  # its level is unknown, too: that of the dataset
     if not normalize:
@@ -130,8 +130,8 @@ def measure_instance(
         use_borrowed = (data_scale < _EPSILON) | (
             ~varies & ((data_scale < smallest) | is_constant_series)
         )
-        own = (_MIN_SHARE * reference.series / data_scale).clamp_min(1)
-        scale = torch.where(use_borrowed, scale, own)
+        least = (_MIN_SHARE * reference.series / data_scale).clamp_min(1)
+        scale = torch.where(use_borrowed, scale, least)
     folded = torch.cat([data_center + data_scale * center, data_scale * scale], dim=1)
     return InstanceStatistics(center, scale, folded, varies)
 

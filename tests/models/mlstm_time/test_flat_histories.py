@@ -80,7 +80,7 @@ def test_loss_of_no_window_drowns_the_others(series: Any, loss: Any, normalizer:
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
 def test_forecast_of_a_constant_history_does_not_depend_on_the_normalizer(normalizer: Any) -> None:
-    dataset, reference = (flat_dataset(rare_counts, each) for each in (normalizer, None))
+    dataset, reference = (flat_dataset(rare_counts, choice) for choice in (normalizer, None))
     model, reference_model = (
         make_model(data, loss=NormalDistributionLoss()) for data in (dataset, reference)
     )

@@ -5,7 +5,8 @@ from typing import Any
 from pytorch_forecasting.data import EncoderNormalizer
 from pytorch_forecasting.utils import to_list
 
-from .nonfinite import format_series
+from .missing import lag_source
+from .nonfinite import format_codes
 
 __all__ = ["check_history_scales"]
 
@@ -33,18 +34,19 @@ def check_history_scales(model: Any, x: dict[str, Any]) -> None:
     """
     for name in _scaled_by_history(model):
         column = model.hparams.x_reals.index(name)
-        for key, sign in (("encoder_cont", -1), ("decoder_cont", 1)):
+        for key in ("encoder_cont", "decoder_cont"):
             values = x[key][..., column]
             absurd = values.abs() > _MAX_SCALED
             if absurd.any():
                 sample, step = absurd.nonzero()[0].tolist()
-                start = int(x["decoder_time_idx"][sample, 0])
-                time = start + step - (int(x["encoder_lengths"][sample]) if sign < 0 else 0)
+                time = int(x["decoder_time_idx"][sample, 0]) + step
+                if key == "encoder_cont":
+                    time -= int(x["encoder_lengths"][sample])
                 parameters = model.dataset_parameters
                 raise ValueError(
                     f"{type(model).__name__}: variable {name!r} must vary in every history, since "
                     f"its EncoderNormalizer scales it by that, got {values[sample, step]:.3g} once "
-                    f"scaled for {format_series(parameters, x['groups'][sample])} at "
+                    f"scaled for {format_codes(parameters, x['groups'][sample])} at "
                     f"{parameters['time_idx']}={time}; leave {name!r} out of scalers, so that all "
                     f"windows share a scale."
                 )
@@ -65,8 +67,4 @@ def _scaled_by_history(model: Any) -> list[str]:
         *model.hparams.time_varying_reals_decoder,
         *model.hparams.static_reals,
     }
-    return [name for name in model.hparams.x_reals if name in read and _origin(name) in scaled]
-
-
-def _origin(name: str) -> str:
-    return name.split("_lagged_by_")[0]
+    return [name for name in model.hparams.x_reals if name in read and lag_source(name) in scaled]

@@ -7,7 +7,22 @@ from pytorch_forecasting import TimeSeriesDataSet
 
 from ....data.missing_values import missing_names
 
-__all__ = ["find_missing_values", "is_lag", "masks_missing", "may_be_missing_in_horizon"]
+__all__ = [
+    "find_missing_values",
+    "is_lag",
+    "lag_source",
+    "masks_missing",
+    "may_be_missing_in_horizon",
+]
+
+
+def lag_source(name: str) -> str:
+    """Return the variable whose earlier values a variable holds; its own name if it is no lag.
+
+    >>> lag_source("price_lagged_by_7"), lag_source("price")
+    ('price', 'price')
+    """
+    return re.sub(r"_lagged_by_\d+$", "", name)
 
 
 def is_lag(name: str) -> bool:
@@ -16,7 +31,7 @@ def is_lag(name: str) -> bool:
     >>> is_lag("price_lagged_by_7"), is_lag("price")
     (True, False)
     """
-    return re.search(r"_lagged_by_\d+$", name) is not None
+    return lag_source(name) != name
 
 
 def may_be_missing_in_horizon(model: Any, name: str) -> bool:

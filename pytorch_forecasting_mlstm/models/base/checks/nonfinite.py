@@ -9,6 +9,7 @@ from pytorch_forecasting.data import GroupNormalizer, NaNLabelEncoder
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
+from ...._messages import format_series
 from ..losses.link import target_normalizers
 from ..padding import valid_steps
 from .missing import masks_missing, may_be_missing_in_horizon
@@ -17,7 +18,7 @@ __all__ = [
     "check_centers",
     "check_finite",
     "check_transformations",
-    "format_series",
+    "format_codes",
     "target_fill_values",
 ]
 
@@ -149,7 +150,7 @@ def check_transformations(dataset: TimeSeriesDataSet, caller: str) -> None:
             hint = _OTHER_TRANSFORMATIONS.get(normalizer.transformation, "without transformation")
             raise ValueError(
                 f"{rule}, got {values[first].item():g} for "
-                f"{format_series(dataset.get_parameters(), codes)} at {time} "
+                f"{format_codes(dataset.get_parameters(), codes)} at {time} "
                 f"({int(undefined.sum())} of {len(values)} values); {_NORMALIZER_HINT}, "
                 f"{hint}."
             )
@@ -313,7 +314,7 @@ def _raise_nonfinite(
     parameters = getattr(model, "dataset_parameters", None) or {}
     sample, step = (int(index) for index in nonfinite.nonzero()[0])
     time = f"{parameters.get('time_idx', 'time index')}={int(checked.start[sample]) + step}"
-    series = format_series(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
+    series = format_codes(parameters, x["groups"][sample]) if parameters else f"sample {sample}"
     value = checked.values[sample, step].item()
     hint = checked.hint
     if checked.values.dtype in (torch.float16, torch.bfloat16):
@@ -325,7 +326,7 @@ def _raise_nonfinite(
     )
 
 
-def format_series(parameters: dict[str, Any], codes: Tensor) -> str:
+def format_codes(parameters: dict[str, Any], codes: Tensor) -> str:
     """Name a series by the labels of its groups.
 
     Parameters
@@ -339,6 +340,5 @@ def format_series(parameters: dict[str, Any], codes: Tensor) -> str:
     labels = []
     for name, code in zip(parameters["group_ids"], codes.tolist(), strict=True):
         classes = getattr(encoders.get(f"__group_id__{name}"), "classes_", {})
-        label = next((label for label, number in classes.items() if number == code), code)
-        labels.append(f"{name}={label!r}")
-    return ", ".join(labels)
+        labels.append(next((label for label, number in classes.items() if number == code), code))
+    return format_series(parameters["group_ids"], labels)

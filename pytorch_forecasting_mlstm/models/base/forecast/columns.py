@@ -11,6 +11,7 @@ from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
 from ...._messages import format_series
+from ..finite_outputs import NONFINITE_HINT
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
 from .rows import History
@@ -174,6 +175,5 @@ def check_columns_finite(
             raise ValueError(
                 f"{schema.caller}: a forecast must be finite, got {values[series, step]} as {name} "
                 f"of {target!r} for {format_series(schema.groups, history.names[series])} at "
-                f"{schema.time}={time} from {metric!r}; train with a smaller learning_rate, or "
-                f"with a loss or target_normalizer for data of this scale."
+                f"{schema.time}={time} from {metric!r}; {NONFINITE_HINT}."
             )

@@ -6,8 +6,9 @@ import numpy as np
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
 
+from ....data.group_normalization import series_starts
+from ....data.windows import IntArray
 from ..losses.link import target_normalizers
-from .measure import IntArray, series_starts
 
 __all__ = ["count_flat_histories", "count_flat_windows", "warn_of_flat_histories"]
 

@@ -10,17 +10,18 @@ from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
 from torch import Tensor
 
+from ....data.group_normalization import series_starts
 from ..link import Link
 from ..losses.link import link_of, primary_metrics, target_normalizers
-from .table import SeriesScales
+from .table import TypicalScales
 
-__all__ = ["adopt_scales", "measure_series_scales", "series_starts"]
+__all__ = ["adopt_scales", "measure_series_scales"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> SeriesScales:
+def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> TypicalScales:
     """Measure the typical scale of every target in every series.
 
     Where the loss has a center, that is the root mean square of the standard deviations of all
@@ -51,7 +52,7 @@ def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> 
         else:
             length = dataset.max_encoder_length + dataset.max_prediction_length
             scales[:, column] = _window_spreads(numbers, first_rows, length)
-    return SeriesScales(groups[torch.from_numpy(first_rows)], torch.from_numpy(scales).float())
+    return TypicalScales(groups[torch.from_numpy(first_rows)], torch.from_numpy(scales).float())
 
 
 def adopt_scales(model: Any, dataset: TimeSeriesDataSet) -> None:
@@ -68,12 +69,6 @@ def adopt_scales(model: Any, dataset: TimeSeriesDataSet) -> None:
     scales = measure_series_scales(dataset, links)
     model.scale_table.replace(scales)
     model.hparams["series_scales"] = scales._asdict()
-
-
-def series_starts(groups: Tensor) -> IntArray:
-    """Return the first row of every series, given the codes (N, G) of all rows."""
-    changes = (groups[1:] != groups[:-1]).any(1).nonzero().squeeze(1) + 1
-    return np.concatenate([[0], changes.numpy()])
 
 
 def _mean_magnitudes(values: FloatArray, first_rows: IntArray) -> FloatArray:

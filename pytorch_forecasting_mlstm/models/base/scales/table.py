@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ReferenceScales", "ScaleTable", "SeriesScales"]
+__all__ = ["ReferenceScales", "ScaleTable", "TypicalScales"]
 
 
-class SeriesScales(NamedTuple):
+class TypicalScales(NamedTuple):
     """The typical scale of every series of a dataset, in the space of its transformation.
 
     Attributes
@@ -55,7 +55,7 @@ class ScaleTable(nn.Module):
 
     Parameters
     ----------
-    series_scales : SeriesScales or None
+    series_scales : TypicalScales or None
         Scales of the training series. If None, every series is unknown.
     targets : int
         Number of targets.
@@ -67,19 +67,19 @@ class ScaleTable(nn.Module):
     scales: Tensor
     summary: Tensor
 
-    def __init__(self, series_scales: SeriesScales | None, targets: int) -> None:
+    def __init__(self, series_scales: TypicalScales | None, targets: int) -> None:
         super().__init__()
         if series_scales is None:  # one series, with a code that no sample has
             groups = torch.full((1, 1), -1, device="cpu")
-            series_scales = SeriesScales(groups, torch.zeros(1, targets, device="cpu"))
+            series_scales = TypicalScales(groups, torch.zeros(1, targets, device="cpu"))
         self.replace(series_scales)
 
-    def replace(self, series_scales: SeriesScales) -> None:
+    def replace(self, series_scales: TypicalScales) -> None:
         """Replace the scales by those of another dataset.
 
         Parameters
         ----------
-        series_scales : SeriesScales
+        series_scales : TypicalScales
             New scales.
         """
         groups, scales = series_scales

@@ -165,11 +165,11 @@ def test_a_model_takes_over_the_dataset_that_it_is_fitted_to(tmp_path: Path) -> 
     expected = model.predict(last, trainer_kwargs=dict(QUIET)).flatten()
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     loaded = mLSTMTime.load_from_checkpoint(tmp_path / "model.ckpt")
-    for one in (model, loaded, deepcopy(model)):
-        forecast = one.forecast(table[table["t"] < 22], table[table["t"] >= 22])["prediction"]
+    for copied in (model, loaded, deepcopy(model)):
+        forecast = copied.forecast(table[table["t"] < 22], table[table["t"] >= 22])["prediction"]
         np.testing.assert_allclose(forecast, expected, rtol=1e-6)
         torch.testing.assert_close(
-            one.predict(table, trainer_kwargs=dict(QUIET)).flatten(), expected
+            copied.predict(table, trainer_kwargs=dict(QUIET)).flatten(), expected
         )
 
 
