@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from .errors import InputError, quoted
 from .panel import Panel
-from .quantiles import MEDIAN, QUANTILE_NAMES
+from .time_format import TimeFormat
 
 
-def check_column_names(panel: Panel) -> None:
-    """Reject column names that the forecast uses.
-
-    Raises
-    ------
-    InputError
-        If a group or time column has the name of a column of the forecast.
-    """
-    reserved = {"step", "prediction", *QUANTILE_NAMES}
-    for name in [*panel.groups.columns, panel.time]:
-        if name in reserved:
-            raise InputError(
-                f"column {quoted(name)} is also a column of the forecast: rename yours"
-            )
-
-
-def forecast_frame(panel: Panel, quantiles: np.ndarray) -> pd.DataFrame:
-    """Return group columns, time, step, prediction and quantiles, one row per series and step.
+def forecast_frame(
+    panel: Panel, quantiles: np.ndarray, levels: Sequence[float], time_format: TimeFormat
+) -> pd.DataFrame:
+    """Return group columns, time, prediction and quantiles, one row per series and step.
 
     Parameters
     ----------
@@ -35,20 +23,25 @@ def forecast_frame(panel: Panel, quantiles: np.ndarray) -> pd.DataFrame:
         The series that were forecast.
     quantiles : numpy.ndarray
         (series, h, Q), in the unit and order of the panel.
+    levels : sequence of float
+        The quantiles, 0.5 among them.
+    time_format : TimeFormat
+        How to write the times.
     """
     quantiles = _round_to_float32(quantiles)
     n_series, horizon, _ = quantiles.shape
-    steps = np.arange(1, horizon + 1)
-    positions = (panel.starts + panel.lengths - 1)[:, None] + steps
-    columns = {
-        name: np.repeat(panel.groups[name].to_numpy(), horizon) for name in panel.groups.columns
-    }
-    columns[panel.time] = panel.axis.at(positions.ravel())
-    columns["step"] = np.tile(steps, n_series)
-    columns["prediction"] = quantiles[..., MEDIAN].ravel()
-    for k, name in enumerate(QUANTILE_NAMES):
-        columns[name] = quantiles[..., k].ravel()
-    return pd.DataFrame(columns)
+    positions = panel.ends[:, None] + np.arange(horizon)
+    table: dict[str, Any] = {}
+    for name in panel.groups.columns:
+        table[name] = panel.groups[name].repeat(horizon).reset_index(drop=True)
+    times = pd.Series(panel.axis.at(positions.ravel()))
+    table[panel.roles.time] = time_format.write(times)
+    table["prediction"] = quantiles[..., list(levels).index(0.5)].ravel()
+    for k, level in enumerate(levels):
+        table[f"q{level:g}"] = quantiles[..., k].ravel()
+    # The target's name, if there are several, follows the time.
+    order = [*panel.roles.group, panel.roles.time, *panel.roles.series_columns]
+    return pd.DataFrame({name: table[name] for name in dict.fromkeys([*order, *table])})
 
 
 def _round_to_float32(values: np.ndarray) -> np.ndarray:

@@ -1,165 +1,312 @@
-"""A panel: one or several series of one quantity, checked, sorted and placed on one time axis."""
+"""A panel: series on one evenly spaced time axis, without gaps between their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
-from .._messages import printable
-from .errors import Argument, InputError, format_rows, quoted
-from .frequency import infer_frequency
-from .panel_columns import check_targets, read_groups, read_known, read_numbers
+from .errors import InputError, quoted
+from .labels import label_series
+from .missing import fill_missing
+from .records import Records
+from .roles import TARGET_COLUMN, Roles
+from .suspicious import Suspicion, find_suspicious, mask_outliers
 from .time_axis import TimeAxis
-from .timestamps import read_times
+
+_MAX_TARGET = 1e300  # sums and differences of such numbers are still finite
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One or several series of one quantity, evenly spaced in time.
+    """Series of one quantity or several, one row per step of a common axis.
+
+    Several targets become series of their own. A series runs from its first to its last observed
+    target, and goes on as far as its known covariates do. Steps without a row have one here.
 
     Attributes
     ----------
-    time, target
-        Names of these columns.
-    axis
+    roles : Roles
+        The columns.
+    axis : TimeAxis
         The times.
-    groups
-        The group columns: row s describes series s; no columns for a single series.
-    values
-        The target of each series, oldest first.
-    starts
-        Position of each series' first value on the axis.
-    known
-        The columns known in advance, per series, over its values and the horizon after them.
+    groups : pandas.DataFrame
+        (S, ...): group columns of each series and, with several targets, the target's name.
+    begins : numpy.ndarray
+        (S + 1,): first row of each series.
+    starts : numpy.ndarray
+        (S,): position of that row on the axis.
+    lengths : numpy.ndarray
+        (S,): rows up to the last observed target.
+    target : numpy.ndarray
+        (N,): the numbers to forecast, NaN where there is none.
+    covariates : pandas.DataFrame
+        (N, ...): known and past covariates, float64 or text.
+    statics : pandas.DataFrame
+        (S, ...): static covariates.
     """
 
-    time: str
-    target: str
+    roles: Roles
     axis: TimeAxis
     groups: pd.DataFrame
-    values: list[np.ndarray]
+    begins: np.ndarray
     starts: np.ndarray
-    known: list[pd.DataFrame] | None = None
+    lengths: np.ndarray
+    target: np.ndarray
+    covariates: pd.DataFrame
+    statics: pd.DataFrame
+
+    def __len__(self) -> int:
+        """Return the number of series."""
+        return len(self.lengths)
 
     def label(self, series: int) -> str:
         """Name one series."""
-        return _label(self.groups, series)
+        return label_series(self.groups, series)
+
+    @cached_property
+    def values(self) -> list[np.ndarray]:
+        """The targets of each series, oldest first, up to the last observed one."""
+        return [
+            self.target[begin : begin + length]
+            for begin, length in zip(self.begins, self.lengths, strict=False)
+        ]
 
     @property
-    def lengths(self) -> np.ndarray:
-        """Observed steps of each series."""
-        return np.array([len(values) for values in self.values])
+    def series(self) -> np.ndarray:
+        """(N,): number of the series of each row."""
+        return np.repeat(np.arange(len(self)), np.diff(self.begins))
 
-    def unseen_categories(self, horizon: int) -> list[str]:
-        """List categories, as "column=value", that appear over the horizon for the first time."""
-        if self.known is None:
-            return []
-        unseen = []
-        for name in self.known[0].columns:
-            if not types.is_numeric_dtype(self.known[0][name].dtype):
-                past = {value for frame in self.known for value in frame[name].iloc[:-horizon]}
-                ahead = {value for frame in self.known for value in frame[name].iloc[-horizon:]}
-                unseen += [f"{printable(name)}={printable(v)}" for v in sorted(ahead - past)]
-        return unseen
+    @property
+    def steps(self) -> np.ndarray:
+        """(N,): number of each row within its series, from 0."""
+        return np.arange(self.begins[-1]) - self.begins[self.series]
 
+    @property
+    def ends(self) -> np.ndarray:
+        """(S,): position on the axis of the first step after the last observed target."""
+        return self.starts + self.lengths
+
+    @property
     def lower_bound(self) -> float:
-        """Return 0 for quantities that cannot be negative, else minus infinity.
+        """0 for quantities that cannot be negative, else minus infinity.
 
         A target is assumed to be such a quantity if it has no negative value, and contains an exact
         0 or consists of whole numbers.
         """
-        values = np.concatenate(self.values)
+        values = self.target[np.isfinite(self.target)]
         if values.min() < 0:
             return -np.inf
         return 0.0 if values.min() == 0 or (values == values.round()).all() else -np.inf
 
+    def until(self, position: int) -> Panel:
+        """Return the panel as it was known at a time: without targets from `position` on.
+
+        Series without a target before that time are left out. Known covariates stay.
+        """
+        seen = self.starts[self.series] + self.steps < position
+        target = np.where(seen, self.target, np.nan)
+        past = self.covariates.columns.difference(self.roles.known, sort=False)
+        covariates = self.covariates.copy()
+        for name in past:
+            covariates[name] = covariates[name].where(seen)
+        return _select_observed(self, target, covariates)
+
 
 def make_panel(
-    data: pd.DataFrame,
-    *,
-    time: str,
-    target: str,
-    group: Sequence[str] = (),
-    known: Sequence[str] = (),
-    horizon: int,
-    source: str = "data",
+    records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray, *, missing: Any
 ) -> Panel:
-    """Check a table and arrange it in series.
+    """Place records on an axis, one row per step of every series.
 
     Parameters
     ----------
-    data : pandas.DataFrame
-        One row per time and series, in any order.
-    time, target : str
-        Columns of the times and of the numbers to forecast.
-    group : sequence of str
-        Columns that identify the series; empty for a single series.
-    known : sequence of str
-        Columns known in advance. Each series then ends with `horizon` rows without a target.
-    horizon : int
-        Steps to forecast.
-    source : str, default "data"
-        Name of the table in messages.
+    records : Records
+        The rows.
+    roles : Roles
+        Their columns.
+    axis : TimeAxis
+        The times.
+    positions : numpy.ndarray
+        (rows of `records`,): their positions on it.
+    missing : str or float
+        How to fill missing targets, as in `fill_missing`.
 
     Raises
     ------
     InputError
-        If the table cannot be forecast. The message says why, and how to fix it.
+        If a series has no target, or a column is empty throughout a series.
     """
-    data = data.reset_index(drop=True)
-    groups, series = read_groups(data, list(group))
+    n_groups = len(records.groups)
+    firsts = np.searchsorted(records.series, np.arange(n_groups + 1))
+    starts, ends = positions[firsts[:-1]], positions[firsts[1:] - 1]
+    begins = np.concatenate([[0], np.cumsum(ends - starts + 1)])
+    source = np.full(begins[-1], -1)
+    source[begins[records.series] + positions - starts[records.series]] = np.arange(len(positions))
+    series = np.repeat(np.arange(n_groups), np.diff(begins))
+    covariates = _lay_out_covariates(records, roles, source, series)
+    statics = _read_statics(records, roles, firsts)
+    columns = records.columns
+    targets = {
+        name: np.where(source < 0, np.nan, columns[name].to_numpy(float)[source])
+        for name in roles.targets
+    }
+    groups = records.groups
+    count = len(roles.targets)
+    if count > 1:  # one series per target: the targets of a group follow one another
+        groups = groups.loc[groups.index.repeat(count)].reset_index(drop=True)
+        groups[TARGET_COLUMN] = np.tile(roles.targets, n_groups)
+        statics = statics.loc[statics.index.repeat(count)].reset_index(drop=True)
+        rows = np.concatenate(
+            [np.tile(np.arange(a, b), count) for a, b in zip(begins, begins[1:], strict=False)]
+        )
+        covariates = covariates.iloc[rows].reset_index(drop=True)
+        lengths = np.repeat(np.diff(begins), count)
+        target = np.concatenate(
+            [
+                targets[name][a:b]
+                for a, b in zip(begins, begins[1:], strict=False)
+                for name in roles.targets
+            ]
+        )
+        begins, starts = np.concatenate([[0], np.cumsum(lengths)]), np.repeat(starts, count)
+    else:
+        target = targets[roles.targets[0]]
+    draft = Panel(
+        roles, axis, groups, begins, starts, np.diff(begins), target, covariates, statics
+    )
+    _check_targets(draft)
+    panel = _select_observed(draft, target, covariates)
+    if missing == "mask":
+        return panel
+    filled = panel.target.copy()
+    for begin, values in zip(panel.begins, panel.values, strict=False):
+        filled[begin : begin + len(values)] = fill_missing(values, missing)
+    return _replace_target(panel, filled)
 
-    def label(number: int) -> str:
-        return f"{source}, {_label(groups, number)}" if group else source
 
-    times = read_times(data[time])
-    values = read_numbers(data[target], f"{source}, column {quoted(target)}")
-    order = pd.DataFrame({"series": series, "time": times}).sort_values(["series", "time"]).index
-    times, series = times.loc[order], series[order]
-    _check_duplicates(times, series, label, bool(group))
-    axis, positions = infer_frequency(times.reset_index(drop=True), series, label)
-    if not known:  # with known columns, the table itself covers the horizon
-        axis.check(int(positions.max()) + horizon)
+def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
+    """Find rows that look like faults, and mask those that are outliers.
 
-    borders = np.flatnonzero(np.diff(series)) + 1
-    rows = np.split(order.to_numpy(), borders)  # of the table, in time order, per series
-    ahead = horizon if known else 0
-    for number, rows_of_series in enumerate(rows):
-        check_targets(values[rows_of_series], rows_of_series, target, ahead, label(number))
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    horizon : int
+        Steps to forecast: a constant stretch must be longer.
+    """
+    season = max(panel.axis.seasons.values(), default=1)
+    suspicions = find_suspicious(panel.values, horizon, season)
+    target = panel.target.copy()
+    for begin, values, mask in zip(
+        panel.begins, panel.values, mask_outliers(panel.values, suspicions), strict=False
+    ):
+        target[begin : begin + len(values)][mask] = np.nan
+    return _select_observed(panel, target, panel.covariates), suspicions
+
+
+def _replace_target(panel: Panel, target: np.ndarray) -> Panel:
     return Panel(
-        time=time,
-        target=target,
-        axis=axis,
-        groups=groups,
-        values=[values[rows_of_series[: len(rows_of_series) - ahead]] for rows_of_series in rows],
-        starts=positions[np.concatenate([[0], borders])],
-        known=read_known(data, known, rows, source) if known else None,
+        panel.roles,
+        panel.axis,
+        panel.groups,
+        panel.begins,
+        panel.starts,
+        panel.lengths,
+        target,
+        panel.covariates,
+        panel.statics,
     )
 
 
-def _label(groups: pd.DataFrame, series: int) -> str:
-    if groups.columns.empty:
-        return "the series"
-    names = groups.iloc[series].items()
-    return ", ".join(f"{printable(name)}={printable(value)}" for name, value in names)
-
-
-def _check_duplicates(
-    times: pd.Series, series: np.ndarray, label: Callable[[int], str], grouped: bool
-) -> None:
-    values = times.to_numpy()
-    repeated = np.append(False, (values[1:] == values[:-1]) & (series[1:] == series[:-1]))
-    if not repeated.any():
-        return
-    first = repeated.nonzero()[0][0]
-    same = (values == values[first]) & (series == series[first])
-    more = f" and {repeated.sum() - 1} more" if repeated.sum() > 1 else ""
-    raise InputError(
-        f"{label(series[first])}: {format_rows(times.index[same].tolist())} have the same time "
-        f"{times.iloc[first]}{more}: add such rows up",
-        *(() if grouped else (", or tell the series apart by ", Argument("group"))),
+def _select_observed(panel: Panel, target: np.ndarray, covariates: pd.DataFrame) -> Panel:
+    """Start every series at its first observed target; leave out series without one."""
+    observed = np.flatnonzero(np.isfinite(target))
+    series = panel.series[observed]
+    kept, first = np.unique(series, return_index=True)
+    last = np.append(first[1:], len(series)) - 1
+    begin, end = observed[first], observed[last] + 1
+    ahead = panel.begins[kept + 1]
+    sizes = ahead - begin
+    begins = np.concatenate([[0], np.cumsum(sizes)])
+    rows = np.repeat(begin - begins[:-1], sizes) + np.arange(begins[-1])
+    return Panel(
+        roles=panel.roles,
+        axis=panel.axis,
+        groups=panel.groups.iloc[kept].reset_index(drop=True),
+        begins=begins,
+        starts=panel.starts[kept] + begin - panel.begins[kept],
+        lengths=end - begin,
+        target=target[rows],
+        covariates=covariates.iloc[rows].reset_index(drop=True),
+        statics=panel.statics.iloc[kept].reset_index(drop=True),
     )
+
+
+def _lay_out_covariates(
+    records: Records, roles: Roles, source: np.ndarray, series: np.ndarray
+) -> pd.DataFrame:
+    """Give every step its covariates; known ones and classes keep their last value in gaps."""
+    laid_out = {}
+    for name in (*roles.known, *roles.past):
+        column = records.columns[name].reindex(source)
+        column.index = pd.RangeIndex(len(source))
+        if name in roles.known or not records.real[name]:
+            by_series = column.groupby(series)
+            column = by_series.ffill()
+            column = column.fillna(column.groupby(series).bfill())
+            if column.isna().any():
+                number = int(series[column.isna().to_numpy().argmax()])
+                raise InputError(
+                    f"{label_series(records.groups, number)}: column {quoted(name)} is empty in "
+                    "all rows: fill it in, or leave it out"
+                )
+        laid_out[name] = column
+    return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source)))
+
+
+def _read_statics(records: Records, roles: Roles, firsts: np.ndarray) -> pd.DataFrame:
+    """Return the static covariates of each series, which must not change."""
+    statics = {}
+    for name in roles.static:
+        column = records.columns[name]
+        filled = column.groupby(records.series).transform("first")
+        changed = (column != filled) & column.notna()
+        if changed.any():
+            row = int(changed.to_numpy().argmax())
+            raise InputError(
+                f"{label_series(records.groups, int(records.series[row]))}: column {quoted(name)} "
+                f"must not change within a series, got {quoted(filled[row])} and "
+                f"{quoted(column[row])}: name it as known or past instead"
+            )
+        values = filled.iloc[firsts[:-1]].reset_index(drop=True)
+        if values.isna().any():
+            number = int(values.isna().to_numpy().argmax())
+            raise InputError(
+                f"{label_series(records.groups, number)}: column {quoted(name)} is empty in all "
+                "rows: fill it in, or leave it out"
+            )
+        statics[name] = values
+    return pd.DataFrame(statics, index=pd.RangeIndex(len(records.groups)))
+
+
+def _check_targets(panel: Panel) -> None:
+    observed = np.isfinite(panel.target)
+    counts = np.bincount(panel.series[observed], minlength=len(panel))
+    if (counts == 0).any():
+        number = int((counts == 0).argmax())
+        more = int((counts == 0).sum()) - 1
+        others = f" (and {more} more series)" if more else ""
+        raise InputError(
+            f"{panel.label(number)}{others}: has no value of {quoted(panel.roles.targets[0])}: "
+            "add rows with values, or drop the series"
+        )
+    large = np.flatnonzero(np.abs(np.where(observed, panel.target, 0)) > _MAX_TARGET)
+    if len(large):
+        number = int(panel.series[large[0]])
+        raise InputError(
+            f"{panel.label(number)}: holds {panel.target[large[0]]:g}, too large to add up: use a "
+            f"unit in which values stay below {_MAX_TARGET:g}"
+        )

@@ -1,95 +1,93 @@
-"""Quantile forecasts of a fitted model, in the unit of the panel."""
+"""Quantile forecasts of a fitted model, in units of the series' spread."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ..models import mLSTMTime
-from .datasets import ModelFrame
-from .quantiles import QUANTILE_NAMES
-from .training import BATCH_SIZE, TRAINER_OPTIONS
+from .layout import SERIES, TIME
+from .lightning_output import quiet_lightning
+
+_BATCH_SIZE = 256
+_TRAINER_KWARGS: dict[str, Any] = {
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+}
 
 
 @dataclass(frozen=True)
 class WindowForecasts:
-    """Quantile forecasts of windows.
+    """Forecasts of held-out windows, and the truth.
 
     Attributes
     ----------
+    actual : numpy.ndarray
+        (W, h): scaled targets, NaN where there is none.
     quantiles : numpy.ndarray
-        (W, h, Q): in the unit of the panel, not decreasing along Q.
-    series, origins : numpy.ndarray
-        (W,): series and first forecast step of each window, counted as in `Split`.
+        (W, h, Q): scaled, not decreasing along Q.
     """
 
+    actual: np.ndarray
     quantiles: np.ndarray
-    series: np.ndarray
-    origins: np.ndarray
 
 
-def predict_windows(
-    model: mLSTMTime, windows: TimeSeriesDataSet, frame: ModelFrame, lower_bound: float
-) -> WindowForecasts:
-    """Forecast all windows of a dataset.
+def predict_windows(model: mLSTMTime, windows: TimeSeriesDataSet) -> WindowForecasts:
+    """Forecast all windows of a dataset."""
+    with quiet_lightning():
+        prediction = model.predict(
+            windows,
+            mode="quantiles",
+            return_y=True,
+            batch_size=_BATCH_SIZE,
+            trainer_kwargs=dict(_TRAINER_KWARGS),
+        )
+    quantiles = prediction.output.cpu().double().numpy()
+    return WindowForecasts(
+        actual=prediction.y[0].cpu().double().numpy(),
+        # A network's quantiles may cross; sorting them cannot make the forecast worse.
+        quantiles=np.sort(quantiles, axis=-1),
+    )
+
+
+def predict_future(
+    model: mLSTMTime, frame: pd.DataFrame, end: int, horizon: int, levels: list[float]
+) -> np.ndarray:
+    """Forecast the steps after the end of each series.
 
     Parameters
     ----------
     model : mLSTMTime
         The fitted model.
-    windows : TimeSeriesDataSet
-        Windows with the full horizon.
-    frame : ModelFrame
-        The table of the windows, which has the scale of each series.
-    lower_bound : float
-        Forecasts below it are raised to it.
-    """
-    prediction = model.predict(
-        windows,
-        mode="quantiles",
-        return_index=True,
-        batch_size=4 * BATCH_SIZE,
-        trainer_kwargs=dict(TRAINER_OPTIONS),
-    )
-    series = prediction.index["series"].astype(int).to_numpy()
-    scaled = prediction.output.cpu().double().numpy()
-    return WindowForecasts(
-        quantiles=_unscale(scaled, series, frame, lower_bound),
-        series=series,
-        origins=prediction.index["time_idx"].to_numpy(),
-    )
-
-
-def predict_future(model: mLSTMTime, frame: ModelFrame, lower_bound: float) -> np.ndarray:
-    """Forecast the steps after the end of each series.
-
-    Parameters
-    ----------
-    model, frame, lower_bound
-        As in `predict_windows`.
+    frame : pandas.DataFrame
+        From `Layout.frame`: the rows of each series, and what is known of its horizon.
+    end : int
+        Time index of the first step to forecast.
+    horizon : int
+        Steps to forecast; beyond those of training, forecasts are fed back.
+    levels : list of float
+        The quantiles of the model.
 
     Returns
     -------
     numpy.ndarray
-        (series, h, Q), in the unit of the panel, not decreasing along Q.
+        (series, h, Q): scaled, not decreasing along Q, in the order of the rows.
     """
+    ahead = frame[TIME] >= end
+    future = frame[ahead & (frame[TIME] < end + horizon)]
     forecast = model.forecast(
-        frame.rows,
-        frame.future,
-        batch_size=4 * BATCH_SIZE,
-        trainer_kwargs=dict(TRAINER_OPTIONS),
+        frame[~ahead],
+        future if len(future) else None,
+        horizon=horizon,
+        batch_size=_BATCH_SIZE,
     )
-    scaled = forecast[list(QUANTILE_NAMES)].to_numpy(float)
-    scaled = scaled.reshape(len(frame.center), -1, len(QUANTILE_NAMES))
-    return _unscale(scaled, forecast["series"].unique().astype(int), frame, lower_bound)
-
-
-def _unscale(
-    scaled: np.ndarray, series: np.ndarray, frame: ModelFrame, lower_bound: float
-) -> np.ndarray:
-    """Convert quantiles (W, h, Q) of `series`, (W,), to the unit of the panel, and sort them."""
-    center, spread = (scale[series][:, None, None] for scale in (frame.center, frame.spread))
-    # A network's quantiles may cross; sorting them cannot make the forecast worse.
-    return np.sort(np.maximum(center + spread * scaled, lower_bound), axis=-1)
+    columns = [f"q{level:g}" for level in levels]
+    count = frame[SERIES].nunique()
+    return forecast[columns].to_numpy(float).reshape(count, horizon, len(levels))

@@ -1,13 +1,13 @@
-"""Fit mLSTMTime with a fixed recipe, and keep the epoch with the lowest validation loss."""
+"""Fit mLSTMTime once, and keep the epoch with the lowest validation loss."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,19 +17,10 @@ from pytorch_forecasting.metrics import QuantileLoss
 from torch.utils.data import RandomSampler
 
 from ..models import mLSTMTime
-from .quantiles import QUANTILES
+from .lightning_output import quiet_lightning
+from .recipe import Recipe
 
-BATCH_SIZE = 64
-TRAINER_OPTIONS: dict[str, Any] = {
-    "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_model_summary": False,
-}
-
-_BATCHES_PER_EPOCH = 30  # windows are sampled, so that an epoch takes equally long for any table
-_LEARNING_RATE = 5e-3
-_PATIENCE = 15  # epochs: enough to reach the small learning rates, which improve most
+_PREDICTION_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class TrainingResult:
     """A fitted model, ready to predict.
 
     Attributes
@@ -68,28 +59,35 @@ class FitResult:
         With the weights of `epoch`.
     epoch : int
         The selected epoch, counted from 1.
-    out_of_time : bool
-        Whether training ended because of its time limit.
+    validation_loss : float
+        Its validation loss; NaN without validation windows.
+    interrupted : bool
+        Whether Ctrl-C ended the training.
     """
 
     model: mLSTMTime
     epoch: int
-    out_of_time: bool = False
+    validation_loss: float
+    interrupted: bool = False
 
 
 OnEpoch = Callable[[EpochResult], None]
 
 
-def fit(
+def train(
     training: TimeSeriesDataSet,
     validation: TimeSeriesDataSet | None,
+    recipe: Recipe,
+    quantiles: Sequence[float],
     *,
-    epochs: int,
     seed: int,
-    max_seconds: float | None = None,
+    trainer_kwargs: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch | None = None,
-) -> FitResult:
+    model: mLSTMTime | None = None,
+) -> TrainingResult:
     """Fit mLSTMTime.
+
+    Weights, dropout and batches are drawn from torch's global generator, which the caller seeds.
 
     Parameters
     ----------
@@ -97,46 +95,61 @@ def fit(
         Windows to learn from.
     validation : TimeSeriesDataSet or None
         Windows that select the epoch; None keeps the last one.
-    epochs : int
-        Maximum number of epochs; training stops early when validation no longer improves.
+    recipe : Recipe
+        Settings of the training.
+    quantiles : sequence of float
+        Quantiles to forecast.
     seed : int
-        Seed of the sampled windows. Weights and dropout use torch's global generator, which the
-        caller seeds.
-    max_seconds : float, optional
-        Start no epoch after this time. Without a limit, equal seeds give equal models.
+        Seed of the sampled windows.
+    trainer_kwargs : mapping, optional
+        Arguments of the Trainer, which replace those chosen here; callbacks are added to them.
     on_epoch : callable, optional
         Called with an `EpochResult` after each epoch.
+    model : mLSTMTime, optional
+        A model to go on with. Default: a new one.
     """
-    model = mLSTMTime.from_dataset(
-        training,
-        loss=QuantileLoss(list(QUANTILES)),
-        learning_rate=_learning_rates(epochs),
-        optimizer="adamw",
-        weight_decay=1e-2,
-    )
-    loaders = [_training_loader(training, seed)]
-    limit = None if max_seconds is None else timedelta(seconds=max_seconds)
-    timer = pl.callbacks.Timer(limit, interval="epoch", verbose=False)
-    history = _BestEpoch(on_epoch)
-    callbacks: list[pl.Callback] = [history, timer]
+    rates = learning_rates(recipe.learning_rate, recipe.epochs)
+    if model is None:
+        options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
+        model = mLSTMTime.from_dataset(
+            training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
+        )
+    else:
+        model.hparams.learning_rate = rates
+    best = _BestEpoch(on_epoch)
+    callbacks: list[pl.Callback] = [best]
+    loaders = [_training_loader(training, recipe, seed)]
     if validation is not None:
-        loaders.append(validation.to_dataloader(train=False, batch_size=4 * BATCH_SIZE))
-        callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=_PATIENCE))
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        callbacks=callbacks,
-        gradient_clip_val=1.0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,  # `on_epoch` reports: an epoch takes seconds
-        num_sanity_val_steps=0,
-        **TRAINER_OPTIONS,
-    )
-    trainer.fit(model, *loaders)
-    out_of_time = max_seconds is not None and timer.time_elapsed() >= max_seconds
-    if validation is None:
-        return FitResult(model, epochs, out_of_time)
-    model.load_state_dict(history.weights)
-    return FitResult(model, history.epoch, out_of_time)
+        loaders.append(validation.to_dataloader(train=False, batch_size=_PREDICTION_BATCH_SIZE))
+        callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=recipe.patience))
+    given = dict(trainer_kwargs or {})
+    options = {
+        "max_epochs": recipe.epochs,
+        "gradient_clip_val": 1.0,
+        "accelerator": "auto",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,  # `on_epoch` reports: an epoch takes seconds
+        "num_sanity_val_steps": 0,
+        **given,
+        "callbacks": [*callbacks, *_as_list(given.get("callbacks"))],
+    }
+    with quiet_lightning(), _catch_exit() as interruption:
+        trainer = pl.Trainer(**options)
+        trainer.fit(model, *loaders)
+    interrupted = interruption.happened or trainer.interrupted
+    if interrupted and not best.epoch:
+        raise KeyboardInterrupt
+    if best.weights:
+        model.load_state_dict(best.weights)
+    return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
+
+
+def learning_rates(first: float, epochs: int) -> list[float]:
+    """Return one rate per epoch, falling to near zero along half a cosine."""
+    return [first * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1))) for epoch in range(epochs)]
 
 
 class _BestEpoch(pl.Callback):
@@ -145,7 +158,7 @@ class _BestEpoch(pl.Callback):
     def __init__(self, on_epoch: OnEpoch | None) -> None:
         self.on_epoch = on_epoch
         self.started = time.monotonic()
-        self.loss = math.inf
+        self.loss = math.nan
         self.epoch = 0
         self.weights: dict[str, Any] = {}
 
@@ -153,10 +166,11 @@ class _BestEpoch(pl.Callback):
         metrics = trainer.callback_metrics
         epoch = trainer.current_epoch + 1
         loss = float(metrics["val_loss"]) if "val_loss" in metrics else None
-        is_best = loss is not None and loss < self.loss
-        if loss is not None and (is_best or not self.epoch):  # the first epoch in any case
-            self.epoch, self.weights = epoch, deepcopy(pl_module.state_dict())
-            self.loss = loss if is_best else math.inf
+        is_best = loss is not None and not loss >= self.loss
+        if loss is None:
+            self.epoch = epoch
+        elif is_best:
+            self.epoch, self.weights, self.loss = epoch, deepcopy(pl_module.state_dict()), loss
         if self.on_epoch is not None:
             self.on_epoch(
                 EpochResult(
@@ -170,18 +184,41 @@ class _BestEpoch(pl.Callback):
             )
 
 
-def _training_loader(training: TimeSeriesDataSet, seed: int) -> Any:
+@dataclass
+class _Interruption:
+    happened: bool = False
+
+
+@contextmanager
+def _catch_exit() -> Any:
+    """Note a Ctrl-C, after which Lightning exits, and restore the handler that it replaces."""
+    import signal
+    from contextlib import suppress
+
+    handler = signal.getsignal(signal.SIGINT)
+    interruption = _Interruption()
+    try:
+        yield interruption
+    except (SystemExit, KeyboardInterrupt):
+        interruption.happened = True
+    finally:
+        if handler is not None:  # None: it was not installed from Python
+            with suppress(ValueError):  # only the main thread can set handlers
+                signal.signal(signal.SIGINT, handler)
+
+
+def _training_loader(training: TimeSeriesDataSet, recipe: Recipe, seed: int) -> Any:
     sampler = RandomSampler(
         training,
-        num_samples=BATCH_SIZE * _BATCHES_PER_EPOCH,
+        num_samples=recipe.batch_size * recipe.batches_per_epoch,
         generator=torch.Generator().manual_seed(seed),
     )
-    return training.to_dataloader(train=True, batch_size=BATCH_SIZE, sampler=sampler, shuffle=False)
+    return training.to_dataloader(
+        train=True, batch_size=recipe.batch_size, sampler=sampler, shuffle=False
+    )
 
 
-def _learning_rates(epochs: int) -> list[float]:
-    """Return one rate per epoch, falling to near zero along half a cosine."""
-    return [
-        _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1)))
-        for epoch in range(epochs)
-    ]
+def _as_list(callbacks: Any) -> list[pl.Callback]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]

@@ -1,47 +1,75 @@
-"""Held-out windows: the series and start of each, its history, and its actual values."""
+"""Cut the rows that a forecast reads: the end of every series, and its horizon."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
+from .errors import Argument, InputError
 from .panel import Panel
-from .splits import Split
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Windows of all series, at the same origins in each.
+def cut_last_windows(panel: Panel, history: int, min_history: int, horizon: int) -> Panel:
+    """Keep the last rows of every series, and exactly `horizon` rows after them.
 
-    Attributes
+    Series that are shorter than `min_history` begin with rows without a target.
+
+    Parameters
     ----------
-    series : numpy.ndarray
-        (W,): number of the series.
-    origins : numpy.ndarray
-        (W,): first forecast step, counted as in `Split`.
-    actual : numpy.ndarray
-        (W, h): the true values.
-    history : list of numpy.ndarray
-        All values before each window.
+    panel : Panel
+        The series. Rows beyond the known covariates repeat the last ones.
+    history, min_history, horizon : int
+        Steps.
     """
+    past = np.clip(panel.lengths, min_history, history)
+    sizes = past + horizon
+    begins = np.concatenate([[0], np.cumsum(sizes)])
+    series = np.repeat(np.arange(len(panel)), sizes)
+    step = np.arange(begins[-1]) - begins[series] - past[series] + panel.lengths[series]
+    last = np.diff(panel.begins) - 1
+    source = panel.begins[series] + np.clip(step, 0, last[series])
+    observed = (step >= 0) & (step < panel.lengths[series])
+    return replace(
+        panel,
+        begins=begins,
+        starts=panel.ends - past,
+        lengths=past,
+        target=np.where(observed, panel.target[source], np.nan),
+        covariates=panel.covariates.iloc[source].reset_index(drop=True),
+    )
 
-    series: np.ndarray
-    origins: np.ndarray
-    actual: np.ndarray
-    history: list[np.ndarray]
+
+def check_future(panel: Panel, horizon: int, source: str) -> None:
+    """Raise an InputError unless the known covariates of all series cover the horizon."""
+    ahead = np.diff(panel.begins) - panel.lengths
+    if not panel.roles.known or (ahead >= horizon).all():
+        return
+    number = int((ahead < horizon).argmax())
+    more = int((ahead < horizon).sum()) - 1
+    others = f" (and {more} more series)" if more else ""
+    first = panel.axis.at(panel.ends[number : number + 1] + max(0, int(ahead[number])))[0]
+    raise InputError(
+        f"{source}: {panel.label(number)}{others}: holds {max(0, int(ahead[number]))} of the "
+        f"{horizon} steps to forecast, up to before {first}: pass the ",
+        Argument("known"),
+        " columns of all of them, or choose a smaller ",
+        Argument("horizon"),
+    )
 
 
-def cut_windows(panel: Panel, split: Split, origins: np.ndarray) -> Windows:
-    """Cut the windows that begin at `origins` from every series."""
-    series = np.repeat(np.arange(len(panel.values)), len(origins))
-    origins = np.tile(origins, len(panel.values))
-    begins = origins - (split.end - panel.lengths[series])
-    return Windows(
-        series=series,
-        origins=origins,
-        actual=np.stack(
-            [panel.values[s][b : b + split.horizon] for s, b in zip(series, begins, strict=True)]
-        ),
-        history=[panel.values[s][:b] for s, b in zip(series, begins, strict=True)],
+def match_series(known: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
+    """Return the number of each series among the known ones; new ones get the numbers after them.
+
+    Parameters
+    ----------
+    known, groups : pandas.DataFrame
+        One row per series, with the same columns.
+    """
+    if known.columns.empty:
+        return np.arange(len(groups))
+    keys = {key: number for number, key in enumerate(known.itertuples(index=False, name=None))}
+    return np.array(
+        [keys.setdefault(key, len(keys)) for key in groups.itertuples(index=False, name=None)]
     )

@@ -1,0 +1,101 @@
+"""Checks of the arguments of `Forecaster` that name no columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from ..models import mLSTMTime
+from ..models.base.arguments import argument_names
+from .errors import Argument, InputError
+from .missing import check_missing
+
+_MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
+_MAX_SEED = 2**32 - 1  # for NumPy
+#: What follows from the other arguments.
+_OWN_TRAINER_ARGUMENTS = {
+    "max_epochs": "epochs",
+    "min_epochs": "epochs",
+    "max_steps": "epochs",
+    "enable_checkpointing": None,
+    "inference_mode": None,
+}
+_OWN_MODEL_ARGUMENTS = {"learning_rate": "learning_rate", "loss": "quantiles"}
+
+
+def check_arguments(parameters: Mapping[str, Any]) -> None:
+    """Check everything but the names of columns.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a `Forecaster`.
+
+    Raises
+    ------
+    InputError
+        With the argument, its value, and what it must be.
+    """
+    check_integer("horizon", parameters["horizon"])
+    for name, largest in (("history", None), ("epochs", _MAX_EPOCHS)):
+        if parameters[name] is not None:
+            check_integer(name, parameters[name], largest=largest)
+    check_integer("seed", parameters["seed"], least=0, largest=_MAX_SEED)
+    rate = parameters["learning_rate"]
+    if rate is not None and not (_is_real(rate) and 0 < rate < 1000):
+        raise InputError(
+            Argument("learning_rate"), f" must be a positive number, got {rate!r}: try 0.005"
+        )
+    minimum = parameters["minimum"]
+    if minimum is not None and minimum != "auto" and not _is_real(minimum):
+        raise InputError(
+            Argument("minimum"), f' must be "auto", a number or None, got {minimum!r}: try "auto"'
+        )
+    if parameters["outliers"] not in ("mask", "keep"):
+        raise InputError(
+            Argument("outliers"), f' must be "mask" or "keep", got {parameters["outliers"]!r}'
+        )
+    for name in ("calibrate", "verbose"):
+        if not isinstance(parameters[name], bool):
+            raise InputError(Argument(name), f" must be True or False, got {parameters[name]!r}")
+    check_missing(parameters["missing"])
+    read_quantiles(parameters["quantiles"])
+    _check_options("model_kwargs", parameters["model_kwargs"], _OWN_MODEL_ARGUMENTS)
+    _check_options("trainer_kwargs", parameters["trainer_kwargs"], _OWN_TRAINER_ARGUMENTS)
+
+
+def check_integer(name: str, value: Any, *, least: int = 1, largest: int | None = None) -> int:
+    """Return a whole number, or raise an InputError."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or value < least or (largest is not None and value > largest):
+        limit = f"at least {least}" if largest is None else f"from {least} to {largest}"
+        raise InputError(Argument(name), f" must be a whole number, {limit}, got {value!r}")
+    return int(value)
+
+
+def read_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Return the quantiles in order, with the median among them."""
+    is_sequence = isinstance(quantiles, Sequence) and not isinstance(quantiles, str)
+    levels = list(quantiles) if is_sequence or hasattr(quantiles, "__iter__") else [quantiles]
+    if not levels or not all(_is_real(level) and 0 < level < 1 for level in levels):
+        raise InputError(
+            Argument("quantiles"),
+            f" must be numbers between 0 and 1, got {quantiles!r}: try (0.1, 0.5, 0.9)",
+        )
+    return tuple(sorted({0.5, *map(float, levels)}))
+
+
+def _check_options(name: str, options: Any, own: Mapping[str, str | None]) -> None:
+    if options is None:
+        return
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        raise InputError(Argument(name), f" must be a dictionary of arguments, got {options!r}")
+    for key, instead in own.items():
+        if key in options:
+            hint = f"use {instead}" if instead else "leave it out"
+            raise InputError(Argument(name), f" must not hold {key!r}: {hint}")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) == value

@@ -1,0 +1,256 @@
+"""The whole fit: choose the history and the epoch on held-out rows, calibrate, fit to all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities.seed import isolate_rng
+from pytorch_forecasting import TimeSeriesDataSet
+
+from ..models import mLSTMTime
+from .calibration import Calibration
+from .datasets import training_set, validation_set
+from .history import candidate_histories, choose_history
+from .layout import Layout
+from .panel import Panel
+from .prediction import predict_windows
+from .recipe import TRIAL_EPOCHS, Recipe
+from .scaling import Scaling
+from .splits import Split, split_panel
+from .training import EpochResult, TrainingResult, train
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, and what is needed to forecast with it.
+
+    Attributes
+    ----------
+    model : mLSTMTime
+        The model.
+    dataset : TimeSeriesDataSet
+        The windows that it was fitted to.
+    layout : Layout
+        Columns of the dataset.
+    scaling : Scaling
+        Scales of the series.
+    calibration : Calibration
+        Shifts of the quantiles.
+    lower_bound : float
+        Forecasts below it are raised to it.
+    history : int
+        Steps that the model looks back.
+    epochs : int
+        Epochs of the training.
+    validation_loss : float
+        Its quantile loss on the held-out rows, in units of the series' spread; NaN without them.
+    trials : dict of int to float
+        The validation loss of each history that was tried.
+    """
+
+    model: mLSTMTime
+    dataset: TimeSeriesDataSet
+    layout: Layout
+    scaling: Scaling
+    calibration: Calibration
+    lower_bound: float
+    history: int
+    epochs: int
+    validation_loss: float
+    trials: dict[int, float]
+
+
+#: Called with the part of the fit, such as "history 48", "fit" or "refit", and one of its epochs.
+OnProgress = Callable[[str, EpochResult], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during the fit; `fitted` is the best model so far."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__()
+        self.fitted = fitted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose; None leaves the choice to `fit_panel`."""
+
+    horizon: int
+    quantiles: Sequence[float]
+    history: int | None
+    minimum: Any
+    calibrate: bool
+    recipe: Recipe
+    seed: int
+    trainer_kwargs: Mapping[str, Any]
+
+
+def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
+    """Fit a model to a panel.
+
+    1. Short trainings with several lengths of the history; the best on the validation part is kept.
+    2. A training that stops at the best epoch of validation.
+    3. The intervals are calibrated with its forecasts of the validation part.
+    4. A training on all rows, for as many epochs.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series.
+    settings : Settings
+        What is given.
+    on_progress : callable, optional
+        Called after each epoch.
+
+    Raises
+    ------
+    InputError
+        If the series are too short.
+    Interrupted
+        After Ctrl-C, if there is a model already.
+    """
+    split = split_panel(panel, settings.horizon)
+    held_out = split.end - split.validation
+    scaling = Scaling.fit(panel, held_out)
+    layout = Layout.fit(panel, past=split.validation)
+    frame = layout.frame(panel, scaling, np.arange(len(panel)), split.end)
+    job = _Job(panel, settings, split, scaling, layout, frame, on_progress)
+    with isolate_rng():
+        return job.run()
+
+
+class _Job:
+    def __init__(
+        self,
+        panel: Panel,
+        settings: Settings,
+        split: Split,
+        scaling: Scaling,
+        layout: Layout,
+        frame: Any,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.panel, self.settings, self.split = panel, settings, split
+        self.scaling, self.layout, self.frame = scaling, layout, frame
+        self.on_progress = on_progress
+        self.trials: dict[int, float] = {}
+
+    def run(self) -> Fitted:
+        settings, recipe = self.settings, self.settings.recipe
+        history = self.choose_history() if settings.history is None else settings.history
+        split = self.split.with_history(self.panel, history)
+        training = training_set(self.frame, self.layout, split, split.validation)
+        validation = self.validation_set(training, split)
+        result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
+        calibration = Calibration.none(split.horizon, np.array(settings.quantiles))
+        if validation is not None and settings.calibrate:
+            windows = predict_windows(result.model, validation)
+            calibration = Calibration.fit(
+                windows.actual, windows.quantiles, np.array(settings.quantiles)
+            )
+        fitted = self.fitted(result, training, split, calibration, result)
+        if result.interrupted:
+            raise Interrupted(fitted)
+        if validation is None:
+            return fitted
+        everything = training_set(self.frame, self.layout, split, split.end)
+        try:
+            refitted = self.train(
+                "refit",
+                everything,
+                None,
+                replace(recipe, epochs=result.epoch),
+                _without_callbacks(settings.trainer_kwargs),
+            )
+        except KeyboardInterrupt as interruption:
+            raise Interrupted(fitted) from interruption
+        if refitted.interrupted:  # fewer epochs than are best, without a falling learning rate
+            raise Interrupted(fitted)
+        return self.fitted(refitted, everything, split, calibration, result)
+
+    def lower_bound(self) -> float:
+        minimum = self.settings.minimum
+        if minimum is None:
+            return -np.inf
+        return self.panel.lower_bound if minimum == "auto" else float(minimum)
+
+    def choose_history(self) -> int:
+        candidates = candidate_histories(self.panel, self.split)
+        if len(candidates) == 1 or not self.split.has_validation:
+            return candidates[-1]
+        recipe = replace(self.settings.recipe, epochs=TRIAL_EPOCHS)
+        for steps in candidates:
+            split = self.split.with_history(self.panel, steps)
+            training = training_set(self.frame, self.layout, split, split.validation)
+            validation = self.validation_set(training, split)
+            result = self.train(
+                f"history {steps}",
+                training,
+                validation,
+                recipe,
+                _without_callbacks(self.settings.trainer_kwargs),
+            )
+            if result.interrupted:
+                raise KeyboardInterrupt
+            self.trials[steps] = result.validation_loss
+        return choose_history(self.trials)
+
+    def validation_set(self, training: Any, split: Split) -> Any:
+        if not split.has_validation:
+            return None
+        return validation_set(training, self.frame, split.origins, split.horizon)
+
+    def train(
+        self,
+        name: str,
+        training: Any,
+        validation: Any,
+        recipe: Recipe,
+        trainer_kwargs: Mapping[str, Any],
+    ) -> TrainingResult:
+        seed_everything(self.settings.seed, verbose=False)
+
+        def report(result: EpochResult) -> None:
+            if self.on_progress is not None:
+                self.on_progress(name, result)
+
+        return train(
+            training,
+            validation,
+            recipe,
+            self.settings.quantiles,
+            seed=self.settings.seed,
+            trainer_kwargs=trainer_kwargs,
+            on_epoch=report,
+        )
+
+    def fitted(
+        self,
+        result: TrainingResult,
+        dataset: Any,
+        split: Split,
+        calibration: Calibration,
+        selected: TrainingResult,
+    ) -> Fitted:
+        return Fitted(
+            model=result.model,
+            dataset=dataset,
+            layout=self.layout,
+            scaling=self.scaling,
+            calibration=calibration,
+            lower_bound=self.lower_bound(),
+            history=split.history,
+            epochs=selected.epoch,
+            validation_loss=selected.validation_loss,
+            trials=self.trials,
+        )
+
+
+def _without_callbacks(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what observes a training: it follows the one that validates."""
+    return {k: v for k, v in trainer_kwargs.items() if k not in ("callbacks", "logger")}
