@@ -10,9 +10,10 @@ import pandas as pd
 from pandas.api import types
 
 from .._messages import printable
+from .columns import read_numbers
 from .errors import Argument, InputError, format_rows, quoted
 from .frequency import infer_frequency
-from .panel_columns import check_targets, read_groups, read_known, read_numbers
+from .panel_columns import check_targets, read_groups, read_known
 from .time_axis import TimeAxis
 from .timestamps import read_times
 

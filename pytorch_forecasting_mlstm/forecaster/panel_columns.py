@@ -1,4 +1,4 @@
-"""Convert and check the columns of a panel: groups, targets, and columns known in advance."""
+"""Check the columns of a panel: groups, targets, and columns known in advance."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from .columns import is_name
 from .errors import Argument, InputError, format_rows, quoted
 
-_NOT_NAMES = (bytes, list, dict, np.ndarray)  # a Parquet file may contain them
 _MAX_TARGET = 1e300  # of a target: sums and differences of such numbers are still finite
 
 
@@ -27,7 +27,7 @@ def read_groups(data: pd.DataFrame, group: list[str]) -> tuple[pd.DataFrame, np.
     if not group:
         return pd.DataFrame(index=[0]), np.zeros(len(data), dtype=int)
     for name in group:
-        unusable = data[name].map(lambda value: isinstance(value, _NOT_NAMES)).to_numpy(bool)
+        unusable = data[name].map(lambda value: not is_name(value)).to_numpy(bool)
         if unusable.any():
             rows = unusable.nonzero()[0].tolist()
             raise InputError(
@@ -42,36 +42,8 @@ def read_groups(data: pd.DataFrame, group: list[str]) -> tuple[pd.DataFrame, np.
                 "rows"
             )
     series = data.groupby(group, sort=False, observed=True).ngroup().to_numpy()
-    return data[group].drop_duplicates().reset_index(drop=True), series
-
-
-def read_numbers(column: pd.Series, where: str) -> np.ndarray:
-    """Convert a column to float64, with NaN where it is empty."""
-    for is_kind, kind in (
-        (types.is_datetime64_any_dtype, "dates"),
-        (types.is_timedelta64_dtype, "durations"),
-        (types.is_complex_dtype, "complex numbers"),
-    ):
-        if is_kind(column.dtype):
-            raise InputError(f"{where}: holds {kind}, a target must be a number")
-    if types.is_numeric_dtype(column.dtype):
-        return column.to_numpy(dtype=float, na_value=np.nan)
-    numbers = pd.to_numeric(column, errors="coerce")
-    is_text = (numbers.isna() & column.notna()).to_numpy()
-    if is_text.any():
-        texts = column.loc[is_text]
-        if texts.map(lambda value: str(value).count(",") == 1).all():
-            numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
-            if (numbers.notna() | column.isna()).all():
-                raise InputError(
-                    f"{where}: {quoted(texts.iloc[0])} may have a decimal comma or a thousands "
-                    "separator: write decimals with a point"
-                )
-        raise InputError(
-            f"{where}: holds text such as {quoted(texts.iloc[0])} in "
-            f"{format_rows(is_text.nonzero()[0].tolist())}: a target must be a number"
-        )
-    return numbers.to_numpy(dtype=float, na_value=np.nan)
+    first = np.unique(series, return_index=True)[1]
+    return data[group].iloc[first].reset_index(drop=True), series
 
 
 def check_targets(

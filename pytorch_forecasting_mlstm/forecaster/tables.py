@@ -102,7 +102,9 @@ def _convert(table: Any, name: str) -> tuple[pd.DataFrame, TableKind]:
         return frame, TableKind("polars", lazy, dict(native.schema))
     if library == "pyarrow":
         schema = native.schema
-        return frame, TableKind("pyarrow", dtypes=dict(zip(schema.names, schema.types, strict=True)))
+        return frame, TableKind(
+            "pyarrow", dtypes=dict(zip(schema.names, schema.types, strict=True))
+        )
     return frame, TableKind("pandas", dtypes=frame.dtypes.to_dict())
 
 
