@@ -287,7 +287,7 @@ def is_name(value: object) -> bool:
 
 
 def _class_text(value: Any) -> str:
-    if isinstance(value, float | np.floating | Decimal) and value % 1 == 0:
+    if isinstance(value, float | np.floating | Decimal) and float(value).is_integer():
         return str(int(value))
     text = str(value)
     return text if text.strip() else MISSING
