@@ -1,7 +1,8 @@
 """Arithmetic of evenly spaced times: the number of steps to a time, and the time of a step.
 
 Times are int64: integers, or microseconds or nanoseconds since 1970. The times between the first
-and the last, which may be a billion steps apart, are never enumerated.
+and the last, which may be a billion steps apart, are never enumerated. Positions before the start
+are negative.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import pandas as pd
 from pandas.tseries import offsets
 
 MAX_POSITION = 2**62  # with a horizon added, it still fits into 64 bits
+OFF_AXIS = np.iinfo(np.int64).min  # the position of a time between two steps
 PER_DAY = {"us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 
-_LAST_DAY = np.datetime64("9999-12-31")
-_LAST_MONTH = 12 * (9999 - 1970) + 11  # since January 1970
+_FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
+_FIRST_MONTH, _LAST_MONTH = 12 * (1 - 1970), 12 * (9999 - 1970) + 11  # since January 1970
 _STEPS_UNTIL_DAYS_SETTLE = 120  # the shortest month has appeared by then
 _OPENS, _HOURS_OPEN = 9, 8  # of pandas' business hours
 _QUARTERLY = (
@@ -35,7 +37,7 @@ class Stepper(ABC):
 
     @abstractmethod
     def positions(self, times: np.ndarray) -> np.ndarray:
-        """Count the steps from the start to `times`, none of them earlier; -1 between two steps.
+        """Count the steps from the start to `times`; `OFF_AXIS` between two steps.
 
         Raises
         ------
@@ -54,7 +56,9 @@ class Stepper(ABC):
         """
 
 
-def stepper(start: int, step: Any, unit: str) -> Stepper:
+def stepper(
+    start: int, step: Any, unit: str, calendar: np.busdaycalendar | None = None
+) -> Stepper:
     """Choose the arithmetic for a spacing.
 
     Parameters
@@ -65,11 +69,27 @@ def stepper(start: int, step: Any, unit: str) -> Stepper:
         The distance between two times.
     unit : str
         Unit of `start`: "us" or "ns"; not used if `step` is an integer.
+    calendar : numpy.busdaycalendar, optional
+        The days that have times. Default: all days, or Monday to Friday for business days.
     """
     if isinstance(step, offsets.BusinessHour | offsets.BusinessDay):
-        return _Business(start, step, unit)
+        return _OpenDays(start, step, unit, calendar or np.busdaycalendar())
+    if calendar is not None:
+        return _OpenDays(start, step, unit, calendar)
     width = fixed_width(step, unit)
     return _Monthly(start, step, unit) if width is None else _Even(start, width)
+
+
+def slots_per_day(step: Any) -> tuple[int, int]:
+    """Return the slots of an open day and the slots of a step; a longer step has one slot a day."""
+    if isinstance(step, offsets.BusinessHour):
+        return _HOURS_OPEN, int(step.n)
+    if isinstance(step, offsets.BusinessDay):
+        return 1, int(step.n)
+    width = fixed_width(step, "ns")
+    if width is None or max(width, PER_DAY["ns"]) % min(width, PER_DAY["ns"]):
+        raise ValueError("days can be left out of steps that divide a day or are whole days only")
+    return max(1, PER_DAY["ns"] // width), max(1, width // PER_DAY["ns"])
 
 
 def fixed_width(step: Any, unit: str) -> int | None:
@@ -93,12 +113,17 @@ class _Even(Stepper):
     width: int
 
     def positions(self, times: np.ndarray) -> np.ndarray:
+        start = np.array(self.start).view(np.uint64)
+        times = np.ascontiguousarray(times)
+        earlier = times < self.start
         # The difference of two int64 always fits into uint64.
-        distance = times.view(np.uint64) - np.array(self.start).view(np.uint64)
+        distance = times.view(np.uint64) - start
+        distance = np.where(earlier, np.uint64(0) - distance, distance)
         count, remainder = np.divmod(distance, np.uint64(self.width))
         if len(count) and count.max() > MAX_POSITION:
             raise OverflowError
-        return np.where(remainder == 0, count.astype(np.int64), -1)
+        steps = np.where(earlier, -1, 1) * count.astype(np.int64)
+        return np.where(remainder == 0, steps, OFF_AXIS)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
         bounds = np.iinfo(np.int64)
@@ -129,30 +154,34 @@ class _Monthly(Stepper):
         months = times.view(f"datetime64[{self.unit}]").astype("datetime64[M]").astype(np.int64)
         count, remainder = np.divmod(months - self.month, self.months)
         count[remainder != 0] = 0
-        return np.where((remainder == 0) & (self.times(count) == times), count, -1)
+        return np.where((remainder == 0) & (self.times(count) == times), count, OFF_AXIS)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
         count, inverse = np.unique(positions, return_inverse=True)
-        if len(count) and self.month + int(count[-1]) * self.months > _LAST_MONTH:
-            raise OverflowError
-        begins = (self.month + count * self.months).astype("datetime64[M]").astype("datetime64[D]")
+        for position in (count[0], count[-1]) if len(count) else ():
+            if not _FIRST_MONTH <= self.month + int(position) * self.months <= _LAST_MONTH:
+                raise OverflowError
+        months = self.month + count * self.months
+        begins = months.astype("datetime64[M]").astype("datetime64[D]")
         if self.rule is None:
-            days = begins + self.days[np.minimum(count, len(self.days) - 1)] - 1
+            day = self.days[np.clip(count, 0, len(self.days) - 1)]
+            # Before the start, the 31st is the last day of shorter months.
+            days = begins + np.minimum(day, _days_in(months)) - 1
         else:
             dates = [self.rule.rollforward(pd.Timestamp(begin)) for begin in begins]
             days = np.array(dates).astype("datetime64[D]")
         return _in_units(days.astype(np.int64), self.clock.astype(np.int64), self.unit)[inverse]
 
 
-class _Business(Stepper):
-    """Days from Monday to Friday, or the hours from 9 to 17 of these days."""
+class _OpenDays(Stepper):
+    """Whole days, or times of day, on the open days of a calendar."""
 
-    def __init__(self, start: int, step: Any, unit: str) -> None:
-        hourly = isinstance(step, offsets.BusinessHour)
+    def __init__(self, start: int, step: Any, unit: str, calendar: np.busdaycalendar) -> None:
         self.unit = unit
-        self.n = step.n
-        self.slot_length = PER_DAY[unit] // (24 if hourly else 1)
-        self.slots = _HOURS_OPEN if hourly else 1  # of a day
+        self.calendar = calendar
+        self.slots, self.n = slots_per_day(step)
+        hourly = isinstance(step, offsets.BusinessHour)
+        self.slot_length = PER_DAY[unit] // (24 if hourly else self.slots)
         self.opens = _OPENS * self.slot_length if hourly else 0
         day, clock = divmod(start, PER_DAY[unit])
         self.first = np.datetime64(day, "D")
@@ -162,17 +191,24 @@ class _Business(Stepper):
         day, clock = np.divmod(times, PER_DAY[self.unit])
         slot, within_slot = np.divmod(clock - self.opens, self.slot_length)
         days = day.astype("datetime64[D]")
-        count = np.busday_count(self.first, days) * self.slots + slot - self.slot
-        steps, remainder = np.divmod(count, self.n)
-        is_open = np.is_busday(days) & (slot >= 0) & (slot < self.slots)
-        return np.where(is_open & (within_slot == self.within_slot) & (remainder == 0), steps, -1)
+        is_open = np.is_busday(days, busdaycal=self.calendar)
+        # Counts between open days are the same in both directions.
+        days = np.where(is_open, days, self.first)
+        open_days = np.busday_count(self.first, days, busdaycal=self.calendar)
+        steps, remainder = np.divmod(open_days * self.slots + slot - self.slot, self.n)
+        in_hours = (slot >= 0) & (slot < self.slots) & (within_slot == self.within_slot)
+        return np.where(is_open & in_hours & (remainder == 0), steps, OFF_AXIS)
 
     def times(self, positions: np.ndarray) -> np.ndarray:
-        last = int(np.busday_count(self.first, _LAST_DAY)) * self.slots
-        if len(positions) and int(positions.max()) * self.n + self.slot > last:
-            raise OverflowError
+        earliest, latest = (
+            int(np.busday_count(self.first, day, busdaycal=self.calendar)) * self.slots
+            for day in (_FIRST_DAY, _LAST_DAY)
+        )
+        for position in (positions.min(), positions.max()) if len(positions) else ():
+            if not earliest <= int(position) * self.n + self.slot <= latest:
+                raise OverflowError
         count, slot = np.divmod(positions * self.n + self.slot, self.slots)
-        days = np.busday_offset(self.first, count).astype(np.int64)
+        days = np.busday_offset(self.first, count, busdaycal=self.calendar).astype(np.int64)
         return _in_units(days, self.opens + slot * self.slot_length + self.within_slot, self.unit)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries import offsets
 
 from .errors import Argument, InputError
-from .steps import PER_DAY, Stepper, fixed_width, stepper
+from .spacing import describe, spacing_from_dict, spacing_to_dict
+from .steps import OFF_AXIS, PER_DAY, Stepper, fixed_width, stepper
 
 _TYPICAL = 100  # steps; their median length is the typical one
 _FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
+_EVERY_DAY, _MONDAY_TO_FRIDAY = "1111111", "1111100"
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,40 @@ class TimeAxis:
     Attributes
     ----------
     start
-        Time 0: an integer or a timestamp.
+        Time 0: an integer or a timestamp without a zone.
     step
         The distance between two times: an integer, or a Timedelta or DateOffset of pandas.
+    holidays
+        Days without times, as ISO dates, sorted.
+    week
+        The days that have times, as seven digits from Monday, such as "1111100". None, the default,
+        stands for all days, or for Monday to Friday if the step is a number of business days.
     name
         The spacing in words, such as "daily" or "30 minutes".
     seasons
         Steps per season, by name, longest first; empty if no season is expected.
+
+    Examples
+    --------
+    >>> axis = TimeAxis(pd.Timestamp("2024-12-23"), pd.offsets.BusinessDay(), ("2024-12-25",))
+    >>> axis.at(np.array([0, 1, 2])).day.tolist(), axis.name
+    ([23, 24, 26], 'business days without holidays')
+    >>> axis.place(pd.Series(pd.to_datetime(["2024-12-27", "2024-12-20"]))).tolist()
+    [3, -1]
     """
 
     start: Any
     step: Any
+    holidays: tuple[str, ...] = ()
+    week: str | None = None
     name: str = field(init=False)
     seasons: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        name, seasons = _describe(self)
+        week = self.week or (
+            _MONDAY_TO_FRIDAY if isinstance(self.step, pd.offsets.BusinessDay) else _EVERY_DAY
+        )
+        name, seasons = describe(self.step, self.spacing, self.unit, week, bool(self.holidays))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "seasons", seasons)
 
@@ -68,7 +87,7 @@ class TimeAxis:
         """
         first, last = self._bounds
         try:
-            times = self._stepper.times(positions)
+            times = self._stepper.times(np.asarray(positions))
         except OverflowError:
             times = None
         if times is None or (len(times) and not first <= times.min() <= times.max() <= last):
@@ -80,8 +99,7 @@ class TimeAxis:
             )
         if self.is_integer:
             return pd.Index(times)
-        dates = pd.DatetimeIndex(times.view(f"datetime64[{self.unit}]"))
-        return dates if self.start.tz is None else dates.tz_localize("UTC")
+        return pd.DatetimeIndex(times.view(f"datetime64[{self.unit}]"))
 
     def check(self, position: int) -> None:
         """Raise an InputError unless there is a time at `position`, an integer of any size."""
@@ -95,31 +113,108 @@ class TimeAxis:
         OverflowError
             If there are more steps than 64 bits can count.
         """
-        values = as_integers(times, self.unit)
-        start = self._first
-        return np.where(values < start, -1, self._stepper.positions(np.maximum(values, start)))
+        return np.maximum(self._count(times), -1)
+
+    def place(self, times: pd.Series) -> np.ndarray:
+        """Count the steps from the start to the times of another table.
+
+        Parameters
+        ----------
+        times : pandas.Series
+            Times from `read_times`, indexed by row from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows,) int64; negative before the start.
+
+        Raises
+        ------
+        InputError
+            If a time is not on the axis, or of another kind. The message names the row.
+        """
+        if (times.dtype.kind == "i") != self.is_integer:
+            kinds = ["dates", "whole numbers"]
+            raise InputError(
+                f"column {times.name!r}: the times are {kinds[not self.is_integer]}, but were "
+                f"{kinds[self.is_integer]} in the fitted table: write them as before"
+            )
+        try:
+            positions = self._count(times)
+        except OverflowError as error:
+            raise InputError(
+                f"column {times.name!r}: the times are too far from {self.start}, the first time "
+                "of the fitted table, to be counted: correct them"
+            ) from error
+        off_axis = np.flatnonzero(positions == OFF_AXIS)
+        if len(off_axis):
+            first = off_axis[0]
+            more = f"; {len(off_axis)} such rows" if len(off_axis) > 1 else ""
+            raise InputError(
+                f"column {times.name!r}: {times.iloc[first]} in row {times.index[first] + 1} does "
+                f"not fit the spacing of the fitted table ({self.name}, from {self.start}){more}: "
+                "correct or remove such rows"
+            )
+        return positions
 
     @property
     def spacing(self) -> int:
         """The typical length of a step, in units of time."""
         width = fixed_width(self.step, self.unit)
-        if width is not None:
-            return width
+        return int(np.median(self._lengths)) if width is None else width
+
+    @property
+    def mean_spacing(self) -> float:
+        """The mean length of a step, in units of time; days that are left out count."""
+        if fixed_width(self.step, self.unit) is not None and self._calendar is None:
+            return float(self.spacing)
+        return float(np.mean(self._lengths))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the axis as plain values for JSON."""
+        return {
+            "start": self.start if self.is_integer else self.start.isoformat(),
+            "step": spacing_to_dict(self.step),
+            "holidays": list(self.holidays),
+            "week": self.week,
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> TimeAxis:
+        """Rebuild the axis from the result of `to_dict`."""
+        step = spacing_from_dict(state["step"])
+        start = state["start"]
+        if not isinstance(step, int):
+            start = pd.Timestamp(start)
+        return cls(start, step, tuple(state["holidays"]), state["week"])
+
+    @property
+    def _lengths(self) -> np.ndarray:
         for steps in (_TYPICAL, 2):  # two must suffice near the end of the calendar
             with suppress(OverflowError):
-                return int(np.median(np.diff(self._stepper.times(np.arange(steps)))))
-        return PER_DAY[self.unit]
+                return np.diff(self._stepper.times(np.arange(steps)))
+        return np.array([PER_DAY[self.unit]])
+
+    def _count(self, times: pd.Series) -> np.ndarray:
+        return self._stepper.positions(as_integers(times, self.unit))
 
     @property
     def _first(self) -> int:
         if self.is_integer:
             return int(self.start)
-        start = self.start.tz_localize(None).to_datetime64()
-        return int(start.astype(f"datetime64[{self.unit}]").astype(np.int64))
+        return int(self.start.to_datetime64().astype(f"datetime64[{self.unit}]").astype(np.int64))
+
+    @property
+    def _calendar(self) -> np.busdaycalendar | None:
+        if not self.holidays and self.week is None:
+            return None
+        is_business = isinstance(self.step, pd.offsets.BusinessDay | pd.offsets.BusinessHour)
+        week = self.week or (_MONDAY_TO_FRIDAY if is_business else _EVERY_DAY)
+        return np.busdaycalendar(week, np.array(self.holidays, dtype="datetime64[D]"))
 
     @property
     def _stepper(self) -> Stepper:
-        return stepper(self._first, self.step, self.unit)
+        return stepper(self._first, self.step, self.unit, self._calendar)
 
     @property
     def _bounds(self) -> tuple[int, int]:
@@ -142,36 +237,4 @@ def as_integers(times: pd.Series, unit: str) -> np.ndarray:
     """Return times as int64: integers unchanged, timestamps in units since 1970."""
     if times.dtype.kind == "i":
         return times.to_numpy(np.int64)
-    if getattr(times.dtype, "tz", None) is not None:
-        times = times.dt.tz_localize(None)
     return times.dt.as_unit(unit).to_numpy().view(np.int64)
-
-
-def _describe(axis: TimeAxis) -> tuple[str, dict[str, int]]:
-    """Name the spacing, and the seasons to expect at it."""
-    if axis.is_integer:
-        return "1 step" if axis.step == 1 else f"{axis.step} steps", {}
-    spacing, day = axis.spacing, PER_DAY[axis.unit]
-    if spacing < day:
-        seasons = {
-            name: length // spacing
-            for name, length in (("1 week", 7 * day), ("1 day", day))
-            if length % spacing == 0
-        }
-        minutes = spacing / (day // 1440)
-        if minutes == 60:
-            return "hourly", seasons
-        return (f"{minutes:g} minutes" if minutes < 60 else f"{minutes / 60:g} hours"), seasons
-    days = spacing / day
-    if isinstance(axis.step, offsets.BusinessDay):
-        return "business days", {"52 weeks": 260, "1 week": 5}
-    for name, shortest, longest, seasons in (
-        ("daily", 1, 1, {"52 weeks": 364, "1 week": 7}),
-        ("weekly", 7, 7, {"52 weeks": 52}),
-        ("monthly", 28, 31, {"1 year": 12}),
-        ("quarterly", 89, 92, {"1 year": 4}),
-        ("yearly", 365, 366, {}),
-    ):
-        if shortest <= days <= longest:
-            return name, seasons
-    return f"{days:g} days", {"1 week": int(7 / days)} if 7 % days == 0 else {}
