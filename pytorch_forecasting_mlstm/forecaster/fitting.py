@@ -14,6 +14,7 @@ from pytorch_forecasting import TimeSeriesDataSet
 from ..models import mLSTMTime
 from .calibration import Calibration
 from .datasets import training_set, validation_set
+from .errors import Argument, InputError
 from .history import candidate_histories, choose_history
 from .layout import Layout
 from .panel import Panel
@@ -114,35 +115,42 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     Interrupted
         After Ctrl-C, if there is a model already.
     """
-    split = split_panel(panel, settings.horizon)
-    held_out = split.end - split.validation
-    scaling = Scaling.fit(panel, held_out)
-    layout = Layout.fit(panel, past=split.validation)
-    frame = layout.frame(panel, scaling, np.arange(len(panel)), split.end)
-    job = _Job(panel, settings, split, scaling, layout, frame, on_progress)
     with isolate_rng():
-        return job.run()
+        return _Fit(panel, settings, on_progress).run()
 
 
-class _Job:
-    def __init__(
-        self,
-        panel: Panel,
-        settings: Settings,
-        split: Split,
-        scaling: Scaling,
-        layout: Layout,
-        frame: Any,
-        on_progress: OnProgress | None,
-    ) -> None:
-        self.panel, self.settings, self.split = panel, settings, split
-        self.scaling, self.layout, self.frame = scaling, layout, frame
-        self.on_progress = on_progress
+def measure_validation_loss(
+    panel: Panel, settings: Settings, on_progress: OnProgress | None = None
+) -> float:
+    """Train once with the given history, and return the lowest loss on the validation part.
+
+    Parameters
+    ----------
+    panel, settings, on_progress
+        As in `fit_panel`.
+    """
+    with isolate_rng():
+        fit = _Fit(panel, settings, on_progress)
+        result = fit.try_history("trial", settings.history or 1, settings.recipe)
+    return result.validation_loss
+
+
+class _Fit:
+    """The trainings of one fit, which share panel, split, scales and columns."""
+
+    def __init__(self, panel: Panel, settings: Settings, on_progress: OnProgress | None) -> None:
+        self.panel, self.settings, self.on_progress = panel, settings, on_progress
+        self.split = split_panel(panel, settings.horizon)
+        self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
+        self.layout = Layout.fit(panel, past=self.split.validation)
+        self.frame = self.layout.frame(
+            panel, self.scaling, np.arange(len(panel)), self.split.end
+        )
         self.trials: dict[int, float] = {}
 
     def run(self) -> Fitted:
         settings, recipe = self.settings, self.settings.recipe
-        history = self.choose_history() if settings.history is None else settings.history
+        history = self.choose_history() if settings.history is None else self.given_history()
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
         validation = self.validation_set(training, split)
@@ -165,13 +173,23 @@ class _Job:
                 everything,
                 None,
                 replace(recipe, epochs=result.epoch),
-                _without_callbacks(settings.trainer_kwargs),
+                without_callbacks(settings.trainer_kwargs),
             )
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted) from interruption
         if refitted.interrupted:  # fewer epochs than are best, without a falling learning rate
             raise Interrupted(fitted)
         return self.fitted(refitted, everything, split, calibration, result)
+
+    def given_history(self) -> int:
+        history, longest = self.settings.history or 1, self.split.longest_history
+        if history > longest:
+            raise InputError(
+                Argument("history"),
+                f" {history} is longer than the {longest} steps that the longest series has before "
+                f"its training targets: choose at most {longest}",
+            )
+        return history
 
     def lower_bound(self) -> float:
         minimum = self.settings.minimum
@@ -185,20 +203,19 @@ class _Job:
             return candidates[-1]
         recipe = replace(self.settings.recipe, epochs=TRIAL_EPOCHS)
         for steps in candidates:
-            split = self.split.with_history(self.panel, steps)
-            training = training_set(self.frame, self.layout, split, split.validation)
-            validation = self.validation_set(training, split)
-            result = self.train(
-                f"history {steps}",
-                training,
-                validation,
-                recipe,
-                _without_callbacks(self.settings.trainer_kwargs),
-            )
-            if result.interrupted:
-                raise KeyboardInterrupt
+            result = self.try_history(f"history {steps}", steps, recipe)
             self.trials[steps] = result.validation_loss
         return choose_history(self.trials)
+
+    def try_history(self, name: str, history: int, recipe: Recipe) -> TrainingResult:
+        split = self.split.with_history(self.panel, history)
+        training = training_set(self.frame, self.layout, split, split.validation)
+        validation = self.validation_set(training, split)
+        trainer_kwargs = without_callbacks(self.settings.trainer_kwargs)
+        result = self.train(name, training, validation, recipe, trainer_kwargs)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return result
 
     def validation_set(self, training: Any, split: Split) -> Any:
         if not split.has_validation:
@@ -251,6 +268,6 @@ class _Job:
         )
 
 
-def _without_callbacks(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def without_callbacks(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what observes a training: it follows the one that validates."""
     return {k: v for k, v in trainer_kwargs.items() if k not in ("callbacks", "logger")}

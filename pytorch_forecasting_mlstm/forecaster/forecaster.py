@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
 from .arguments import check_arguments, check_integer, read_quantiles
+from .backtest_result import BacktestResult
+from .backtesting import backtest_panel, choose_cutoffs, history_frame
 from .errors import InputError
-from .fitting import Interrupted, Settings, fit_panel
+from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
+from .panel import Panel
+from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
-from .records import check_known_ahead, read_records
-from .roles import read_roles
+from .records import Records, check_known_ahead, read_records
+from .roles import Roles, read_roles
+from .saving import load_state, save_state
 from .state import State, forecast_panel, panel_of
-from .suspicious import describe_all
+from .suspicion_words import describe_all
+from .suspicious import Suspicion
+from .table_kind import TableKind
 from .tables import to_pandas
+from .time_axis import TimeAxis
+from .tuning import parameters_of, tune_panel
+from .updating import UPDATE_EPOCHS, update_fit
 from .windows import check_future
 
 __all__ = ["Forecaster"]
+
+
+class _Read(NamedTuple):
+    """A table to learn from."""
+
+    roles: Roles
+    levels: tuple[float, ...]
+    kind: TableKind
+    records: Records
+    axis: TimeAxis
+    panel: Panel
+    suspicions: list[Suspicion]
 
 
 class Forecaster(BaseEstimator):
@@ -206,44 +229,23 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of rows that look like faults.
         """
-        parameters = self.get_params()
-        check_arguments(parameters)
-        levels = read_quantiles(self.quantiles)
-        roles = read_roles(
-            time=self.time,
-            target=self.target,
-            group=self.group,
-            known=self.known,
-            past=self.past,
-            static=self.static,
-            quantiles=levels,
-        )
-        frame, kind = to_pandas(table)
-        records = read_records(frame, roles, timezone=self.timezone)
-        axis, _ = infer_frequency(
-            records.times,
-            records.series,
-            lambda number: label_series(records.groups, number),
-            frequency=self.frequency,
-            holidays=self.holidays,
-        )
-        panel, suspicions = panel_of(
-            records,
-            roles,
-            axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
-        if suspicions:
-            warnings.warn(describe_all(suspicions, panel, self.outliers), UserWarning, stacklevel=2)
+        read = self._read(table)
+        self._warn_of_faults(read, stacklevel=3)
 
-        def state(fitted: Any) -> State:
-            return State(roles, records, axis, panel.groups, kind, fitted, levels)
+        def state(fitted: Fitted) -> State:
+            return State(
+                roles=read.roles,
+                records=read.records,
+                axis=read.axis,
+                groups=read.panel.groups,
+                kind=read.kind,
+                fitted=fitted,
+                levels=read.levels,
+            )
 
         try:
             with ProgressBar() as bar:
-                fitted = fit_panel(panel, self._settings(levels), bar if self.verbose else None)
+                fitted = self._fit_panel(read.panel, read.levels, bar)
         except Interrupted as interruption:
             self._state = state(interruption.fitted)
             raise KeyboardInterrupt from None
@@ -296,6 +298,256 @@ class Forecaster(BaseEstimator):
                 future=True,
             )
             records = records.extend(plan, replace=False)
+        panel = self._panel(records, state)
+        check_future(panel, steps, "table" if future is None else "future")
+        quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
+        forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
+        return kind.restore(forecast)
+
+    def backtest(
+        self, table: Any, cutoffs: int = 1, step: int | None = None, refit: bool = False
+    ) -> BacktestResult:
+        """Forecast the last parts of a table from what was known before, and compare.
+
+        Models are fitted with the settings of this forecaster, which stays as it is.
+
+        Parameters
+        ----------
+        table : table
+            As for ``fit``.
+        cutoffs : int, default 1
+            Number of times to forecast from. The last one is `horizon` steps before the end.
+        step : int, optional
+            Steps between them. Default: `horizon`.
+        refit : bool, default False
+            Whether to fit a model at each cutoff, which takes as many times as long, or one before
+            the first.
+
+        Returns
+        -------
+        BacktestResult
+            ``forecasts`` beside the truth, tables of ``errors`` beside those of the seasonal naive
+            forecast, and of AutoETS where statsforecast is installed, and ``plot``.
+
+        Raises
+        ------
+        InputError
+            If an argument or the table cannot be used, or the table is too short.
+        """
+        count = check_integer("cutoffs", cutoffs)
+        distance = check_integer("step", self.horizon if step is None else step)
+        read = self._read(table)
+        self._warn_of_faults(read, stacklevel=3)
+        positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
+        with ProgressBar() as bar:
+            return backtest_panel(
+                read.panel,
+                positions,
+                int(self.horizon),
+                read.levels,
+                read.records.time_format,
+                lambda panel: self._fit_panel(panel, read.levels, bar),
+                refit=bool(refit),
+            )
+
+    def update(self, table: Any, epochs: int = UPDATE_EPOCHS) -> Forecaster:
+        """Go on training with new rows, or new series.
+
+        This takes a fraction of the time of a new fit. Encoders, scales of known series, the length
+        of the history and the calibration stay as they were: fit anew after a change of the data.
+
+        Parameters
+        ----------
+        table : table
+            New rows; earlier ones may be repeated. They replace those of the same series and time.
+        epochs : int, default 5
+            Epochs of the training, at a fifth of the learning rate.
+
+        Returns
+        -------
+        Forecaster
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If the table cannot be used.
+        KeyboardInterrupt
+            After Ctrl-C; the forecaster is then as it was.
+        """
+        state = self._fitted_state("update")
+        check_integer("epochs", epochs)
+        frame, kind = to_pandas(table)
+        new = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
+        records = state.records.extend(new, replace=True)
+        panel = self._panel(records, state)
+        settings = self._settings(state.levels)
+        with ProgressBar() as bar:
+            fitted, groups = update_fit(
+                state.fitted, state.groups, panel, settings, epochs, bar if self.verbose else None
+            )
+        self._state = replace(state, records=records, groups=groups, kind=kind, fitted=fitted)
+        return self
+
+    def tune(
+        self,
+        table: Any,
+        trials: int = 20,
+        minutes: float | None = None,
+        storage: Any = None,
+    ) -> Forecaster:
+        """Search settings with Optuna, and set the best; call ``fit`` afterwards.
+
+        It searches the history, ``hidden_size``, ``num_layers``, ``dropout``, ``weight_decay`` and
+        the learning rate. Each trial trains on all but the last rows and is measured on these;
+        bad ones are stopped early. The first trial is the default.
+
+        Parameters
+        ----------
+        table : table
+            As for ``fit``.
+        trials : int, default 20
+            Trials in all, those in `storage` included.
+        minutes : float, optional
+            Start no trial after this time.
+        storage : str or Path, optional
+            File that keeps the trials: a search that was stopped goes on from there.
+
+        Returns
+        -------
+        Forecaster
+            Itself, with ``history``, ``learning_rate`` and ``model_kwargs`` set. ``study_`` is
+            Optuna's study.
+
+        Raises
+        ------
+        InputError
+            If Optuna is not installed, or an argument or the table cannot be used.
+        """
+        check_integer("trials", trials)
+        read = self._read(table)
+        study = tune_panel(
+            read.panel,
+            self._settings(read.levels),
+            trials=int(trials),
+            minutes=minutes,
+            storage=None if storage is None else Path(storage),
+            verbose=self.verbose,
+        )
+        self.study_ = study
+        return self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+
+    def save(self, path: Any) -> None:
+        """Save the fitted forecaster in one file, which runs no code when it is loaded.
+
+        The file is also a checkpoint of the model, for ``mLSTMTime.load_from_checkpoint``.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. An old one is replaced once the new one is complete.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+
+        Warns
+        -----
+        UserWarning
+            Of parameters that are no plain data, such as callbacks, and are left out.
+        """
+        save_state(Path(path), self.get_params(), self._fitted_state("save"))
+
+    @classmethod
+    def load(cls, path: Any) -> Forecaster:
+        """Load a forecaster that ``save`` has written.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it is damaged or of another kind.
+        """
+        parameters, state = load_state(Path(path))
+        forecaster = cls(**parameters)
+        forecaster._state = state
+        return forecaster
+
+    def plot(self, forecast: Any = None, actual: Any = None, series: Any = None) -> Any:
+        """Draw the history, the forecast and its intervals.
+
+        Parameters
+        ----------
+        forecast : table, optional
+            From ``predict``. Default: the forecast of the fitted table.
+        actual : table, optional
+            Rows with the truth over the horizon, to draw it.
+        series : optional
+            Series to draw: a value of the group column, or a tuple of values of several, or a list
+            of these. Default: the first six.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Save it with ``savefig``.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed, or there is no such series.
+        """
+        state = self._fitted_state("plot")
+        forecast = self.predict() if forecast is None else forecast
+        frame, _ = to_pandas(forecast, "forecast")
+        truth = None if actual is None else to_pandas(actual, "actual")[0]
+        return plot_forecast(
+            history_frame(self._panel(state.records, state), state.records.time_format),
+            frame,
+            time=state.roles.time,
+            target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
+            group=state.roles.group,
+            actual=truth,
+            series=series,
+        )
+
+    def _read(self, table: Any) -> _Read:
+        """Check the parameters, and read a table to learn from."""
+        check_arguments(self.get_params())
+        levels = read_quantiles(self.quantiles)
+        roles = read_roles(
+            time=self.time,
+            target=self.target,
+            group=self.group,
+            known=self.known,
+            past=self.past,
+            static=self.static,
+            quantiles=levels,
+        )
+        frame, kind = to_pandas(table)
+        records = read_records(frame, roles, timezone=self.timezone)
+        axis, _ = infer_frequency(
+            records.times,
+            records.series,
+            lambda number: label_series(records.groups, number),
+            frequency=self.frequency,
+            holidays=self.holidays,
+        )
+        panel, suspicions = panel_of(
+            records,
+            roles,
+            axis,
+            missing=self.missing,
+            outliers=self.outliers,
+            horizon=int(self.horizon),
+        )
+        return _Read(roles, levels, kind, records, axis, panel, suspicions)
+
+    def _panel(self, records: Records, state: State) -> Panel:
         panel, _ = panel_of(
             records,
             state.roles,
@@ -304,10 +556,15 @@ class Forecaster(BaseEstimator):
             outliers=self.outliers,
             horizon=int(self.horizon),
         )
-        check_future(panel, steps, "table" if future is None else "future")
-        quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
-        forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
-        return kind.restore(forecast)
+        return panel
+
+    def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
+        return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
+
+    def _warn_of_faults(self, read: _Read, stacklevel: int) -> None:
+        if read.suspicions:
+            message = describe_all(read.suspicions, read.panel, self.outliers)
+            warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
     def _settings(self, levels: tuple[float, ...]) -> Settings:
         recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .columns import Covariate, read_static
 from .errors import InputError, quoted
 from .labels import label_series
 from .missing import fill_missing
 from .records import Records
 from .roles import TARGET_COLUMN, Roles
-from .suspicious import Suspicion, find_suspicious, mask_outliers
+from .suspicious import Suspicion, find_suspicious, is_outlier
 from .time_axis import TimeAxis
 
 _MAX_TARGET = 1e300  # sums and differences of such numbers are still finite
@@ -103,17 +104,31 @@ class Panel:
         return 0.0 if values.min() == 0 or (values == values.round()).all() else -np.inf
 
     def until(self, position: int) -> Panel:
-        """Return the panel as it was known at a time: without targets from `position` on.
+        """Return the panel as it was known at a time, without what happened from `position` on.
 
-        Series without a target before that time are left out. Known covariates stay.
+        Known covariates stay. Series without a target before that time are left out.
         """
         seen = self.starts[self.series] + self.steps < position
         target = np.where(seen, self.target, np.nan)
-        past = self.covariates.columns.difference(self.roles.known, sort=False)
         covariates = self.covariates.copy()
-        for name in past:
+        for name in self.roles.past:
             covariates[name] = covariates[name].where(seen)
-        return _select_observed(self, target, covariates)
+        return _select_observed(replace(self, target=target, covariates=covariates))
+
+    def at_cutoff(self, position: int, horizon: int) -> Panel:
+        """Return what was known at a time of the series that can be compared over the horizon.
+
+        All series then end at `position`, where those whose last values are missing have gaps.
+        """
+        place = self.starts[self.series] + self.steps
+        within = np.isfinite(self.target) & (place >= position) & (place < position + horizon)
+        compared = np.bincount(self.series[within], minlength=len(self)) > 0
+        seen = self.take(np.flatnonzero(compared & (self.starts < position))).until(position)
+        return replace(seen, lengths=position - seen.starts)
+
+    def take(self, numbers: np.ndarray) -> Panel:
+        """Return some of the series."""
+        return _take_rows(self, numbers, self.begins[numbers], self.begins[numbers + 1])
 
 
 def make_panel(
@@ -147,7 +162,7 @@ def make_panel(
     source[begins[records.series] + positions - starts[records.series]] = np.arange(len(positions))
     series = np.repeat(np.arange(n_groups), np.diff(begins))
     covariates = _lay_out_covariates(records, roles, source, series)
-    statics = _read_statics(records, roles, firsts)
+    statics = _read_statics(records, roles)
     columns = records.columns
     targets = {
         name: np.where(source < 0, np.nan, columns[name].to_numpy(float)[source])
@@ -178,13 +193,13 @@ def make_panel(
         roles, axis, groups, begins, starts, np.diff(begins), target, covariates, statics
     )
     _check_targets(draft)
-    panel = _select_observed(draft, target, covariates)
+    panel = _select_observed(draft)
     if missing == "mask":
         return panel
     filled = panel.target.copy()
     for begin, values in zip(panel.begins, panel.values, strict=False):
         filled[begin : begin + len(values)] = fill_missing(values, missing)
-    return _replace_target(panel, filled)
+    return replace(panel, target=filled)
 
 
 def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
@@ -201,47 +216,36 @@ def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
     suspicions = find_suspicious(panel.values, horizon, season)
     target = panel.target.copy()
     for begin, values, mask in zip(
-        panel.begins, panel.values, mask_outliers(panel.values, suspicions), strict=False
+        panel.begins, panel.values, is_outlier(suspicions, panel.lengths.tolist()), strict=False
     ):
         target[begin : begin + len(values)][mask] = np.nan
-    return _select_observed(panel, target, panel.covariates), suspicions
+    return _select_observed(replace(panel, target=target)), suspicions
 
 
-def _replace_target(panel: Panel, target: np.ndarray) -> Panel:
-    return Panel(
-        panel.roles,
-        panel.axis,
-        panel.groups,
-        panel.begins,
-        panel.starts,
-        panel.lengths,
-        target,
-        panel.covariates,
-        panel.statics,
-    )
-
-
-def _select_observed(panel: Panel, target: np.ndarray, covariates: pd.DataFrame) -> Panel:
+def _select_observed(panel: Panel) -> Panel:
     """Start every series at its first observed target; leave out series without one."""
-    observed = np.flatnonzero(np.isfinite(target))
-    series = panel.series[observed]
-    kept, first = np.unique(series, return_index=True)
-    last = np.append(first[1:], len(series)) - 1
-    begin, end = observed[first], observed[last] + 1
-    ahead = panel.begins[kept + 1]
-    sizes = ahead - begin
+    observed = np.flatnonzero(np.isfinite(panel.target))
+    kept, first = np.unique(panel.series[observed], return_index=True)
+    last = np.append(first[1:], len(observed)) - 1
+    chosen = _take_rows(panel, kept, observed[first], panel.begins[kept + 1])
+    return replace(chosen, lengths=observed[last] + 1 - observed[first])
+
+
+def _take_rows(panel: Panel, numbers: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Panel:
+    """Return the series `numbers`, each from row `begin` up to row `end` of the panel."""
+    sizes = end - begin
     begins = np.concatenate([[0], np.cumsum(sizes)])
     rows = np.repeat(begin - begins[:-1], sizes) + np.arange(begins[-1])
-    return Panel(
-        roles=panel.roles,
-        axis=panel.axis,
-        groups=panel.groups.iloc[kept].reset_index(drop=True),
+    cut = begin - panel.begins[numbers]
+    return replace(
+        panel,
+        groups=panel.groups.iloc[numbers].reset_index(drop=True),
         begins=begins,
-        starts=panel.starts[kept] + begin - panel.begins[kept],
-        lengths=end - begin,
-        target=target[rows],
-        covariates=covariates.iloc[rows].reset_index(drop=True),
-        statics=panel.statics.iloc[kept].reset_index(drop=True),
+        starts=panel.starts[numbers] + cut,
+        lengths=panel.lengths[numbers] - cut,
+        target=panel.target[rows],
+        covariates=panel.covariates.iloc[rows].reset_index(drop=True),
+        statics=panel.statics.iloc[numbers].reset_index(drop=True),
     )
 
 
@@ -267,23 +271,16 @@ def _lay_out_covariates(
     return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source)))
 
 
-def _read_statics(records: Records, roles: Roles, firsts: np.ndarray) -> pd.DataFrame:
-    """Return the static covariates of each series, which must not change."""
+def _read_statics(records: Records, roles: Roles) -> pd.DataFrame:
+    """Return the static covariates of each series."""
     statics = {}
     for name in roles.static:
-        column = records.columns[name]
-        filled = column.groupby(records.series).transform("first")
-        changed = (column != filled) & column.notna()
-        if changed.any():
-            row = int(changed.to_numpy().argmax())
-            raise InputError(
-                f"{label_series(records.groups, int(records.series[row]))}: column {quoted(name)} "
-                f"must not change within a series, got {quoted(filled[row])} and "
-                f"{quoted(column[row])}: name it as known or past instead"
-            )
-        values = filled.iloc[firsts[:-1]].reset_index(drop=True)
-        if values.isna().any():
-            number = int(values.isna().to_numpy().argmax())
+        column = Covariate(records.columns[name].to_numpy(), records.real[name])
+        values = read_static(
+            column, records.series, name, lambda k: label_series(records.groups, k)
+        ).values
+        if column.is_real and np.isnan(values).any():
+            number = int(np.isnan(values).argmax())
             raise InputError(
                 f"{label_series(records.groups, number)}: column {quoted(name)} is empty in all "
                 "rows: fill it in, or leave it out"

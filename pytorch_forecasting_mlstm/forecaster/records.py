@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import read_covariate, read_groups, read_numbers
+from .columns import MISSING, read_covariate, read_numbers, read_static
 from .errors import Argument, InputError, format_rows, quoted
+from .groups import read_groups
 from .labels import label_series
 from .roles import Roles
-from .time_format import TimeFormat, read_times
+from .time_format import TimeFormat
+from .timestamps import read_times
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Records:
         series = np.concatenate([self.series, numbers[other.series]])
         times = pd.concat([self.times, other.times], ignore_index=True)
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
+        for name in columns.columns.difference(other.columns.columns):
+            if not self.real.get(name, True):
+                columns[name] = columns[name].fillna(MISSING)
         key = pd.DataFrame({"series": series, "time": times})
         kept = ~key.duplicated(keep="last" if replace else "first")
         order = key[kept].sort_values(["series", "time"]).index
@@ -64,7 +69,7 @@ class Records:
             series=series[order],
             times=times.loc[order].reset_index(drop=True),
             columns=columns.loc[order].reset_index(drop=True),
-            real=self.real,
+            real={**other.real, **self.real},
             time_format=other.time_format if replace else self.time_format,
         )
 
@@ -119,16 +124,17 @@ def read_records(
     _check_kind_of_times(times, like, roles.time, source)
     columns: dict[str, Any] = {}
     for name in () if future else roles.targets:
-        columns[name] = _read_target(table[name], f"{source}, column {quoted(name)}")
+        columns[name] = read_numbers(table[name], f"{source}, column {quoted(name)}")
     real = {}
     covariates = [("known", roles.known)]
     covariates += [] if future else [("past", roles.past), ("static", roles.static)]
     for role, names in covariates:
         for name in names:
-            values, real[name] = read_covariate(table[name], name, role)
-            columns[name] = _like_before(values, real[name], name, like, source)
-            if like is not None:
-                real[name] = like.real[name]
+            was_real = None if like is None else like.real[name]
+            covariate = read_covariate(table[name], name, role, was_real)
+            if role == "static":  # raises an error if it changes
+                read_static(covariate, series, name, lambda k: label_series(groups, k))
+            columns[name], real[name] = covariate.values, covariate.is_real
     key = pd.DataFrame({"series": series, "time": times}).sort_values(["series", "time"])
     order = key.index.to_numpy()
     _check_duplicates(key, groups, roles, source)
@@ -175,31 +181,6 @@ def check_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:
             )
     if table.empty:
         raise InputError(f"{source}: has no rows; pass the rows to forecast from")
-
-
-def _read_target(column: pd.Series, where: str) -> np.ndarray:
-    values = read_numbers(column, where)
-    bad = np.flatnonzero(np.isinf(values))
-    if len(bad):
-        raise InputError(
-            f"{where}: is infinite in {format_rows(bad.tolist())}: fill in a number, or leave it "
-            "empty"
-        )
-    return values
-
-
-def _like_before(
-    values: np.ndarray, is_real: bool, name: str, like: Records | None, source: str
-) -> np.ndarray:
-    """Convert a covariate to the kind that it had in training."""
-    if like is None or like.real[name] == is_real:
-        return values
-    if like.real[name]:
-        raise InputError(
-            f"{source}: column {quoted(name)} holds text such as {quoted(values[0])}, but held "
-            "numbers in training: pass numbers"
-        )
-    return np.array([f"{value:g}" for value in values], dtype=object)
 
 
 def _check_kind_of_times(

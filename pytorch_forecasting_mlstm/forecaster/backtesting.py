@@ -1,0 +1,192 @@
+"""Forecast from past cutoffs, and compare with what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .backtest_result import BacktestResult
+from .auto_ets import ets_forecast, has_statsforecast
+from .errors import Argument, InputError
+from .fitting import Fitted
+from .forecast_frame import forecast_frame
+from .metrics import seasonal_scale
+from .naive_baseline import choose_season, naive_forecast
+from .panel import Panel
+from .state import forecast_panel
+from .time_format import TimeFormat
+
+MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
+
+
+def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[int]:
+    """Return the positions of the first forecast steps, oldest first.
+
+    The last cutoff is the latest one after which at least half of the series have a value at the
+    end of the horizon.
+
+    Raises
+    ------
+    InputError
+        If the table is too short for so many cutoffs.
+    """
+    ends = np.sort(panel.ends)
+    last = int(ends[len(ends) // 2]) - horizon if len(ends) > 1 else int(ends[0]) - horizon
+    positions = [last - step * k for k in range(cutoffs)][::-1]
+    first_possible = int(panel.starts.min()) + horizon + 2
+    if positions[0] < first_possible:
+        possible = max(0, (last - first_possible) // step + 1)
+        hint = f"choose at most {possible}" if possible else "pass more rows"
+        raise InputError(
+            Argument("cutoffs"),
+            f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: {hint}, "
+            "or choose a smaller ",
+            Argument("step"),
+            " or ",
+            Argument("horizon"),
+        )
+    return positions
+
+
+def backtest_panel(
+    panel: Panel,
+    positions: Sequence[int],
+    horizon: int,
+    levels: tuple[float, ...],
+    time_format: TimeFormat,
+    fit: Callable[[Panel], Fitted],
+    *,
+    refit: bool,
+    baselines: bool = True,
+) -> BacktestResult:
+    """Forecast from each cutoff what was then known.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series, with what happened.
+    positions : sequence of int
+        First forecast steps, oldest first.
+    horizon : int
+        Steps to forecast.
+    levels : tuple of float
+        Quantiles.
+    time_format : TimeFormat
+        How to write times.
+    fit : callable
+        Fits a model to a panel.
+    refit : bool
+        Whether to fit a new model at each cutoff, or one before the first.
+    baselines : bool, default True
+        Whether to compare with the seasonal naive forecast, and with AutoETS where statsforecast
+        is installed.
+    """
+    forecasts, scales = [], []
+    fitted: Fitted | None = None
+    known = panel.groups
+    for position in positions:
+        past = panel.until(position)
+        if fitted is None or refit:
+            fitted, known = fit(past), past.groups
+        seen = panel.at_cutoff(position, horizon)
+        quantiles = forecast_panel(fitted, known, levels, seen, horizon)
+        actual = _actual(panel, seen, position, horizon)
+        tables = [_table(seen, quantiles, levels, time_format, actual, MODEL)]
+        scales.append(_scales(seen, horizon, time_format))
+        if baselines:
+            lower = fitted.lower_bound
+            tables += _baselines(seen, levels, time_format, actual, lower)
+        forecasts += tables
+    return BacktestResult(
+        forecasts=pd.concat(forecasts, ignore_index=True),
+        history=history_frame(panel, time_format),
+        scales=pd.concat(scales, ignore_index=True),
+        time=panel.roles.time,
+        target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
+        group=panel.roles.group,
+    )
+
+
+def history_frame(panel: Panel, time_format: TimeFormat) -> pd.DataFrame:
+    """Return the observed rows as a tidy table: group columns, time and value."""
+    rows = panel.steps < panel.lengths[panel.series]
+    series = panel.series[rows]
+    table: dict[str, Any] = {
+        name: panel.groups[name].iloc[series].reset_index(drop=True) for name in panel.groups
+    }
+    positions = panel.starts[series] + panel.steps[rows]
+    table[panel.roles.time] = time_format.write(pd.Series(panel.axis.at(positions)))
+    name = panel.roles.targets[0] if len(panel.roles.targets) == 1 else "value"
+    table[name] = panel.target[rows]
+    return pd.DataFrame(table)
+
+
+def _actual(panel: Panel, seen: Panel, position: int, horizon: int) -> np.ndarray:
+    """Return what happened, (series of `seen`, h)."""
+    keys = {key: k for k, key in enumerate(panel.groups.itertuples(index=False, name=None))}
+    actual = np.full((len(seen), horizon), np.nan)
+    for row, key in enumerate(seen.groups.itertuples(index=False, name=None)):
+        number = keys[key]
+        values = panel.values[number][position - panel.starts[number] :][:horizon]
+        actual[row, : len(values)] = values
+    return actual
+
+
+def _table(
+    seen: Panel,
+    quantiles: np.ndarray,
+    levels: Sequence[float],
+    time_format: TimeFormat,
+    actual: np.ndarray,
+    model: str,
+) -> pd.DataFrame:
+    table = forecast_frame(seen, quantiles, levels, time_format)
+    count, horizon = actual.shape
+    cutoff = time_format.write(pd.Series(seen.axis.at(seen.ends - 1)))
+    place = table.columns.get_loc("prediction")
+    table.insert(place, "cutoff", cutoff.repeat(horizon).reset_index(drop=True))
+    table.insert(place + 1, "step", np.tile(np.arange(1, horizon + 1), count))
+    table.insert(place + 2, "model", model)
+    table.insert(place + 3, "actual", actual.ravel())
+    return table
+
+
+def _scales(seen: Panel, horizon: int, time_format: TimeFormat) -> pd.DataFrame:
+    """Return what MASE divides by: the error of the seasonal naive forecast before the cutoff."""
+    seasons = _seasons(seen)
+    table = seen.groups.copy()
+    table["cutoff"] = time_format.write(pd.Series(seen.axis.at(seen.ends - 1)))
+    table["scale"] = [
+        seasonal_scale(values, choose_season(values, horizon, seasons)) for values in seen.values
+    ]
+    return table
+
+
+def _baselines(
+    seen: Panel,
+    levels: Sequence[float],
+    time_format: TimeFormat,
+    actual: np.ndarray,
+    lower_bound: float,
+) -> list[pd.DataFrame]:
+    methods = {NAIVE: naive_forecast}
+    if has_statsforecast():
+        methods[ETS] = ets_forecast
+    horizon, seasons = actual.shape[1], _seasons(seen)
+    tables = []
+    for name, method in methods.items():
+        forecasts = [method(values, horizon, seasons, levels) for values in seen.values]
+        quantiles = np.maximum(np.stack([quantiles for _, quantiles in forecasts]), lower_bound)
+        table = _table(seen, quantiles, levels, time_format, actual, name)
+        table["prediction"] = np.maximum(
+            np.concatenate([point for point, _ in forecasts]), lower_bound
+        )
+        tables.append(table)
+    return tables
+
+
+def _seasons(panel: Panel) -> list[int]:
+    return [*panel.axis.seasons.values(), 1]
