@@ -116,12 +116,13 @@ def make_panel(
     def label(number: int) -> str:
         return f"{source}, {_label(groups, number)}" if group else source
 
-    times = read_times(data[time])
+    times, _ = read_times(data[time], series=series)
     values = read_numbers(data[target], f"{source}, column {quoted(target)}")
     order = pd.DataFrame({"series": series, "time": times}).sort_values(["series", "time"]).index
     times, series = times.loc[order], series[order]
     _check_duplicates(times, series, label, bool(group))
     axis, positions = infer_frequency(times.reset_index(drop=True), series, label)
+    _check_gaps(axis, positions, series, label)
     if not known:  # with known columns, the table itself covers the horizon
         axis.check(int(positions.max()) + horizon)
 
@@ -162,4 +163,24 @@ def _check_duplicates(
         f"{label(series[first])}: {format_rows(times.index[same].tolist())} have the same time "
         f"{times.iloc[first]}{more}: add such rows up",
         *(() if grouped else (", or tell the series apart by ", Argument("group"))),
+    )
+
+
+def _check_gaps(
+    axis: TimeAxis, positions: np.ndarray, series: np.ndarray, label: Callable[[int], str]
+) -> None:
+    gaps = (series[1:] == series[:-1]) & (np.diff(positions) != 1)
+    if not gaps.any():
+        return
+    first = gaps.nonzero()[0][0]
+    missing = int(positions[first + 1] - positions[first] - 1)
+    begin, end = axis.at(positions[first : first + 2] + [1, -1])
+    groups = len(np.unique(series[1:][gaps]))
+    total = int((np.diff(positions)[gaps] - 1).sum())
+    times = f"{begin}" if missing == 1 else f"{begin} to {end} ({missing} times)"
+    totals = f"; {total} missing in all" if total > missing else ""
+    totals += f", in {groups} groups" if groups > 1 else ""
+    raise InputError(
+        f"{label(series[first])}: no row for {times}{totals} (spacing: {axis.name}): add the "
+        "missing rows, for example with the value 0 or the one before"
     )
