@@ -27,8 +27,10 @@ CODES = (-999.0, -9999.0, -99999.0, -999999.0)
 #: A part in another unit has at least this many rows: fewer may be chance.
 MIN_UNIT_ROWS = 8
 #: The medians of the parts differ by a power of ten times at most this factor, which their noise
-#: explains. Sales that double, or fall by 95 %, are not near a power of ten.
-UNIT_TOLERANCE = 1.2
+#: explains: the first for 10 and 1/10, which true changes come near to, the second for the others.
+UNIT_TOLERANCES = (1.2, 2.0)
+#: No value lies between the parts within this many powers of ten. It follows from the other limits.
+MIN_UNIT_GAP = 0.3
 #: The values of both parts spread alike, up to this factor, since only the unit differs. A true
 #: change of the level usually changes the spread, too.
 SPREAD_TOLERANCE = 2.0
@@ -68,46 +70,49 @@ def find_outliers(values: np.ndarray) -> np.ndarray:
     numpy.ndarray
         (N,) of bool: a few rows, or more if all have one value.
     """
-    codes = np.isin(values, CODES)
-    others = values[~codes]
-    if not len(others) or others.min() < 0 or codes.mean() > MAX_CODE_SHARE:
-        codes, others = np.zeros(len(values), dtype=bool), values
+    codes, others = np.zeros(len(values), dtype=bool), values
+    if values.min() in CODES:
+        is_code = np.isin(values, CODES)
+        rest = values[~is_code]
+        if is_code.mean() <= MAX_CODE_SHARE and rest.min() >= 0:
+            codes, others = is_code, rest
     ordered = np.sort(others[others != 0])
     if len(ordered) < MIN_NONZERO:
         return codes
-    few = min(MAX_OUTLIERS, len(ordered) // ROWS_PER_OUTLIER + 1)
-    most = MAX_CODE_SHARE * len(ordered)
-    ends = [
-        np.searchsorted(ordered, ordered[0], side="right"),
-        len(ordered) - np.searchsorted(ordered, ordered[-1], side="left"),
-    ]
-    below, above = (max(few, int(rows)) if rows <= most else few for rows in ends)
-    low, high = _range_of_rest(ordered, below, above, has_zeros=len(ordered) < len(others))
+    low, high = _range_of_rest(ordered, has_zeros=len(ordered) < len(others))
     return codes | ((values != 0) & ((values < low) | (values > high)))
 
 
-def _range_of_rest(
-    ordered: np.ndarray, below: int, above: int, has_zeros: bool
-) -> tuple[float, float]:
+def _range_of_rest(ordered: np.ndarray, has_zeros: bool) -> tuple[float, float]:
     """Extend the bulk of the values to the next ones until these are too far away."""
-    stop = len(ordered) - above
-    bulk = ordered[below:stop]
-    median = float(np.median(bulk))
-    steady = (bulk == median).mean() > 0.5
-    low, high = float(bulk[0]), float(bulk[-1])
+    count = len(ordered)
+    few = min(MAX_OUTLIERS, count // ROWS_PER_OUTLIER + 1)
+    ends = (
+        int(ordered.searchsorted(ordered[0], side="right")),
+        count - int(ordered.searchsorted(ordered[-1])),
+    )
+    start, above = (max(few, rows) if rows <= MAX_CODE_SHARE * count else few for rows in ends)
+    stop = count - above
+    median = ordered[(start + stop) // 2]
+    same = int(ordered.searchsorted(median, side="right") - ordered.searchsorted(median))
+    steady = same > (stop - start) / 2
+    low, high = float(ordered[start]), float(ordered[stop - 1])
     if has_zeros:
         low, high = min(low, 0.0), max(high, 0.0)
-    down = [float(value) for value in ordered[:below][::-1] if value < low]
-    up = [float(value) for value in ordered[stop:] if value > high]
+    down = [value for value in ordered[:start][::-1].tolist() if value < low]
+    up = [value for value in ordered[stop:].tolist() if value > high]
+    few_seen = 1 + MIN_OBSERVATIONS / count  # a short series has shown less of its range
     while down or up:
         largest = max(abs(low), abs(high))
         # An outlier at least doubles the largest value: a steady series may change a little.
-        margin = OUTLIER_RATIO * largest if steady else max(OUTLIER_RANGES * (high - low), largest)
+        margin = few_seen * max(OUTLIER_RANGES * (high - low), largest)
+        if steady:
+            margin = OUTLIER_RATIO * largest
         near = [
             (distance, value)
             for value in (*down[:1], *up[:1])
             for distance in [max(low - value, value - high)]
-            if distance <= margin or _in_tail(value, median, low, high)
+            if distance <= margin or _in_tail(value, float(median), low, high, few_seen)
         ]
         if not near:
             break
@@ -118,13 +123,15 @@ def _range_of_rest(
     return low, high
 
 
-def _in_tail(value: float, median: float, low: float, high: float) -> bool:
+def _in_tail(value: float, median: float, low: float, high: float, power: float) -> bool:
     """Tell whether a value continues a long tail, as those of insurance claims.
 
-    It does if it exceeds the largest value by no greater factor than that exceeds the median.
+    It does if it exceeds the largest by no greater factor than the largest exceeds the median.
     """
-    one_sign = low * high >= 0 and value * median > 0
-    return one_sign and value * median <= max(low**2, high**2)
+    if low * high < 0 or value * median <= 0:  # both signs, which have no tail towards 0
+        return False
+    largest = max(abs(low), abs(high))
+    return abs(value) / largest <= (largest / abs(median)) ** power
 
 
 def find_unit_change(values: np.ndarray, season: int) -> Part | None:
@@ -139,22 +146,26 @@ def find_unit_change(values: np.ndarray, season: int) -> Part | None:
     logs = np.log10(np.abs(values[nonzero]))
     ordered = np.sort(logs)
     gaps = np.diff(ordered)[min_rows - 1 : len(ordered) - min_rows]
-    below = min_rows - 1 + int(gaps.argmax())  # the last value below the largest gap
-    is_large = logs > ordered[below]
+    widest = int(gaps.argmax())
+    if gaps[widest] < MIN_UNIT_GAP:
+        return None
+    is_large = logs > ordered[min_rows - 1 + widest]
     changes = np.flatnonzero(is_large[1:] != is_large[:-1]) + 1
     if len(changes) not in (1, 2):
         return None
     start, stop = int(changes[0]), int(changes[1]) if len(changes) == 2 else len(logs)
     part, rest = logs[start:stop], np.append(logs[:start], logs[stop:])
     shift = float(np.median(part) - np.median(rest))
-    if round(shift) == 0 or abs(shift - round(shift)) > np.log10(UNIT_TOLERANCE):
+    power = round(shift)
+    tolerance = np.log10(UNIT_TOLERANCES[0 if abs(power) == 1 else 1])
+    if power == 0 or abs(shift - power) > tolerance:
         return None
     spreads = [float(np.diff(np.percentile(side, [5, 95]))[0]) for side in (part, rest)]
     # The parts must be farther apart than their own values are: else the series grows or swings.
     if gaps.max() < max(spreads) or max(spreads) > SPREAD_TOLERANCE * min(spreads):
         return None
     end = int(nonzero[stop - 1]) + 1 if len(changes) == 2 else len(values)
-    return Part(int(nonzero[start]), end, 10.0 ** round(shift))
+    return Part(int(nonzero[start]), end, 10.0**power)
 
 
 def find_constant_stretch(values: np.ndarray, horizon: int, season: int) -> Part | None:
