@@ -1,0 +1,99 @@
+"""Choose series of tidy tables by the values of their group columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._messages import printable
+from .errors import Argument, InputError, quoted
+
+MAX_PANELS = 6  # without a choice
+_MAX_CHOSEN = 60  # panels: a larger image could not be written
+_MAX_NAMED = 5  # series in a message
+
+
+def choose_series(
+    table: pd.DataFrame, group: Sequence[str], series: Any = None
+) -> tuple[list[tuple], int]:
+    """Return the keys of the chosen series, and the number of series in the table.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A tidy table.
+    group : sequence of str
+        Columns that identify a series.
+    series : optional
+        One key or several: a value of the group column, or a tuple of values for several columns.
+        Default: the first six series.
+
+    Raises
+    ------
+    InputError
+        If the table has no rows or no such series.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"store": ["a", "a", "b"], "item": [1, 2, 1]})
+    >>> choose_series(table, ["store", "item"], ("a", 2)), choose_series(table, ["store"], "b")
+    (([('a', 2)], 3), ([('b',)], 2))
+    """
+    if not len(table):
+        raise InputError("there is no forecast to draw: forecast at least one series first")
+    keys = list(dict.fromkeys(table[list(group)].itertuples(index=False, name=None))) or [()]
+    if series is None:
+        return keys[:MAX_PANELS], len(keys)
+    if not group:
+        raise InputError(
+            Argument("series"), f" is {quoted(series)}, but there is one series only: leave it out"
+        )
+    chosen = [_as_key(key) for key in _as_list(series, len(group))]
+    for key in chosen:
+        if key not in keys:
+            known = ", ".join(quoted(_shown(known)) for known in keys[:_MAX_NAMED])
+            more = ", ..." if len(keys) > _MAX_NAMED else ""
+            raise InputError(
+                f"no series {quoted(_shown(key))} in the forecast: choose ",
+                Argument("series"),
+                f" from {known}{more}",
+            )
+    if not 1 <= len(chosen) <= _MAX_CHOSEN:
+        raise InputError(
+            f"{len(chosen)} series to draw: choose between 1 and {_MAX_CHOSEN} with ",
+            Argument("series"),
+        )
+    return list(dict.fromkeys(chosen)), len(keys)
+
+
+def rows_of(table: pd.DataFrame, group: Sequence[str], key: tuple) -> pd.DataFrame:
+    """Return the rows of one series."""
+    is_chosen = np.ones(len(table), dtype=bool)
+    for name, value in zip(group, key, strict=True):
+        is_chosen &= (table[name] == value).to_numpy(dtype=bool, na_value=False)
+    return table[is_chosen]
+
+
+def label_of(group: Sequence[str], key: tuple) -> str:
+    """Name a series, such as "store=north, item=7"."""
+    pairs = zip(group, key, strict=True)
+    return ", ".join(f"{printable(name)}={printable(value)}" for name, value in pairs)
+
+
+def _as_list(series: Any, columns: int) -> list[Any]:
+    if isinstance(series, str) or not isinstance(series, Sequence | np.ndarray | pd.Series):
+        return [series]
+    values = list(series)
+    is_key = isinstance(series, tuple) and len(values) == columns > 1
+    return [series] if is_key and not any(isinstance(value, tuple) for value in values) else values
+
+
+def _as_key(key: Any) -> tuple:
+    return tuple(key) if isinstance(key, tuple | list) else (key,)
+
+
+def _shown(key: tuple) -> object:
+    return key[0] if len(key) == 1 else key
