@@ -77,10 +77,33 @@ def rows_of(table: pd.DataFrame, group: Sequence[str], key: tuple) -> pd.DataFra
     return table[is_chosen]
 
 
-def label_of(group: Sequence[str], key: tuple) -> str:
-    """Name a series, such as "store=north, item=7"."""
-    pairs = zip(group, key, strict=True)
-    return ", ".join(f"{printable(name)}={printable(value)}" for name, value in pairs)
+def label_of(group: Sequence[str], key: tuple, max_length: int = 100) -> str:
+    """Name a series; a long name loses its columns first, then the middle of its values.
+
+    Examples
+    --------
+    >>> label_of(["store", "item"], ("north", 7)), label_of(["store", "item"], ("north", 7), 12)
+    ('store=north, item=7', 'north, 7')
+    >>> label_of(["store"], ("the shop at Main Street 12",), 16)
+    'the sho...eet 12'
+    """
+    values = [printable(value) for value in key]
+    pairs = zip(group, values, strict=True)
+    label = ", ".join(f"{printable(name)}={value}" for name, value in pairs)
+    if len(label) > max_length:
+        label = ", ".join(values)
+    if len(label) > max_length:
+        longest = max(7, (max_length - 2 * len(values) + 2) // len(values))
+        label = ", ".join(_shorten(value, longest) for value in values)
+    return label
+
+
+def _shorten(text: str, max_length: int) -> str:
+    """Cut the middle of a text: names often differ at the end."""
+    if len(text) <= max_length:
+        return text
+    end = (max_length - 3) // 2
+    return f"{text[: max_length - 3 - end]}...{text[-end:]}"
 
 
 def _as_list(series: Any, columns: int) -> list[Any]:

@@ -16,6 +16,7 @@ from .error_tables import quantile_columns, symmetric_intervals
 BLUE = "#0072B2"
 CUTOFF_COLORS = (BLUE, "#009E73", "#CC79A7", "#56B4E9")
 HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
+TRUTH_LINE = {"label": "actual", "color": "black", "linewidth": 0.9, "zorder": 2.5}
 TRUTH = {
     "label": "actual",
     "color": "black",
@@ -161,7 +162,8 @@ def format_values(axes: Any) -> None:
     def format_tick(value: float, _: int | None = None) -> str:
         ticks = axes.yaxis.get_majorticklocs()
         step = float(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(value) or 1.0
-        return format_number(value, step, float(np.abs(ticks).max()) if len(ticks) else 1.0)
+        largest = float(np.abs(ticks).max()) if len(ticks) else abs(value)
+        return format_number(value, step, largest or 1.0).replace("-", "\N{MINUS SIGN}")
 
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(format_tick))
 
@@ -178,15 +180,17 @@ def format_number(value: float, step: float, largest: float) -> str:
     """
     if abs(value) < step / 1e6:
         return "0"
-    digits = math.floor(math.log10(largest)) - math.floor(math.log10(step))
-    if (largest >= 1e6 and digits < 4) or largest < 1e-3:
-        for precision in range(digits + 3):
-            mantissa, exponent = f"{value:.{precision}e}".split("e")
-            if abs(float(f"{mantissa}e{exponent}") - value) < step / 100:
-                break
-        return f"{mantissa}e{int(exponent)}"
-    decimals = max(0, -math.floor(math.log10(step)))
-    if round(step * 10**decimals, 6) % 1:  # such as 0.25
+    exponent = math.floor(math.log10(largest))
+    digits = exponent - math.floor(math.log10(step))
+    if (exponent >= 6 and digits < 4) or exponent < -3:
+        unit = 10.0**exponent
+        return f"{_format_decimals(value / unit, step / unit)}e{exponent}"
+    return _format_decimals(value, step)
+
+
+def _format_decimals(value: float, step: float) -> str:
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if abs(step * 10**decimals % 1 - 0.5) < 1e-6:  # such as 2.5 or 0.25
         decimals += 1
     return f"{value:,.{decimals}f}"
 

@@ -17,6 +17,7 @@ _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d\d)", re.IGNORECASE)
 _MONTH = re.compile(r"\d{4}-\d\d")
 _MAX_DRAWN_INTEGER = 10**9  # longer ones do not fit below the axis
+_FEW_POINTS = 15
 _FIRST_DAY, _LAST_DAY = -719162.0, 2932896.0  # years 1 and 9999, in days since 1970
 
 
@@ -55,8 +56,12 @@ class DrawnTimes:
         from matplotlib import dates, ticker
 
         points = np.unique(drawn)
-        margin = 0.015 * (points[-1] - points[0]) or 1.0
-        first, last = points[0] - margin, points[-1] + margin
+        span = points[-1] - points[0]
+        margin = 0.015 * span or 1.0
+        end = margin
+        if 1 < len(points) <= _FEW_POINTS:  # room for the band of a single step
+            end = max(margin, 0.4 * (points[-1] - points[-2]))
+        first, last = points[0] - margin, points[-1] + end
         if not self.is_date:
             axes.set_xlim(first, last)
             digits = len(f"{max(abs(points[0]), abs(points[-1])):.0f}")
@@ -66,15 +71,25 @@ class DrawnTimes:
             return
         axes.set_xlim(max(first, _FIRST_DAY), min(last, _LAST_DAY))
         if self.texts:
-            shown = points[:: -(-len(points) // max_ticks)]
+            shown = points[:: -(-len(points) // max(3, max_ticks * 2 // 3))]
             axes.set_xticks(shown, [self.texts[point] for point in shown.tolist()])
             return
-        if len(points) <= max_ticks:  # few enough for one tick each: no hours between days
-            locator: Any = ticker.FixedLocator(points)
-        else:
-            locator = dates.AutoDateLocator(tz=self.zone, minticks=3, maxticks=max_ticks)
+        locator = self._date_locator(points, max_ticks)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=self.zone))
+
+    def _date_locator(self, points: np.ndarray, max_ticks: int) -> Any:
+        from matplotlib import dates, ticker
+
+        if len(points) <= max_ticks:  # few enough for one tick each: no hours between days
+            return ticker.FixedLocator(points)
+        hours = 24 * (points[-1] - points[0])
+        if np.diff(points).min() < 1 and max_ticks <= hours <= 12 * max_ticks:
+            every = next(step for step in (1, 2, 3, 4, 6, 12) if hours <= step * max_ticks)
+            return dates.HourLocator(range(0, 24, every), tz=self.zone)
+        fewest = max(2, (max_ticks - 1) // 2)  # with more, it would find no interval for some spans
+        most = max(max_ticks, 2 * fewest + 1)
+        return dates.AutoDateLocator(tz=self.zone, minticks=fewest, maxticks=most)
 
 
 def drawn_times(times: pd.Series, origin: int = -1) -> DrawnTimes:
