@@ -31,12 +31,13 @@ from .plot_panels import (
     draw_panels,
     history_length,
     name_targets,
+    panel_columns,
     sort_values,
     stack_targets,
 )
 
 _DEFAULT_CUTOFFS = 4  # the number of colors
-_MAX_DOTS = 100  # of the truth; it is a line alone if it has more
+_MAX_DOTS = 60  # of the truth, in all panels side by side; it is a line alone if it has more
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def plot_backtest(
     def draw(axes: Any, key: tuple) -> tuple[DrawnTimes, np.ndarray]:
         times, x, y = panel_times[key]
         begins = origins[key]
-        x, y = _draw_truth(axes, x, y, begins)
+        x, y = _draw_truth(axes, x, y, begins, _MAX_DOTS // panel_columns(len(keys)))
         for number, origin in enumerate(begins):
             color = CUTOFF_COLORS[number % len(CUTOFF_COLORS)] if overlap else BLUE
             text = plain(origin.cutoff if is_common else f"cutoff {number + 1}", 30)
@@ -129,7 +130,7 @@ def plot_backtest(
                         ahead,
                         rows,
                         origin.begin,
-                        label=f"{name} after {text}" if overlap else name,
+                        label=f"forecast after {text}" if overlap else name,
                         color=color,
                         transparent=overlap,
                     )
@@ -140,7 +141,7 @@ def plot_backtest(
         drawn = [ahead for origin in begins for ahead, _ in origin.forecasts.values()]
         return times, np.concatenate([x, *drawn])
 
-    figure = draw_panels(keys, group, time, target, draw, total)
+    figure = draw_panels(keys, group, time, target, draw)
     if title is None:
         title = f"Backtest of {name_targets(target)}"
         title += _count_cutoffs(max(map(len, origins.values())), forecasts, group)
@@ -188,11 +189,13 @@ def _origins(
 
 
 def _overlap(origins: list[_Origin]) -> bool:
-    return any(later.begin < earlier.last for earlier, later in zip(origins, origins[1:]))
+    return any(
+        later.begin < earlier.last for earlier, later in zip(origins[:-1], origins[1:], strict=True)
+    )
 
 
 def _draw_truth(
-    axes: Any, x: np.ndarray, y: np.ndarray, origins: list[_Origin]
+    axes: Any, x: np.ndarray, y: np.ndarray, origins: list[_Origin], max_dots: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the history up to the first cutoff, and the truth after it."""
     first, last = origins[0], max(origin.last for origin in origins)
@@ -206,7 +209,7 @@ def _draw_truth(
     if is_past.any():  # joined with the history
         is_truth[is_past.sum() - 1] = True
     if (~np.isnan(y[~is_past])).any():
-        few = (~is_past).sum() <= _MAX_DOTS
+        few = (~is_past).sum() <= max_dots
         style = {**TRUTH, **TRUTH_LINE, "linestyle": "-"} if few else TRUTH_LINE
         dots = {"markevery": slice(int(is_past.any()), None)} if few else {}
         axes.plot(x[is_truth], y[is_truth], **style, **dots)

@@ -161,7 +161,7 @@ class BacktestResult:
             sentences.append(sentence)
         if not sentences:
             return None
-        return "; ".join(sentences) + ": its errors are over the other values, so compare by series"
+        return "; ".join(sentences) + ": errors are over the other values, so compare by series"
 
     def __repr__(self) -> str:
         return "\n".join([self._heading(), "", self._shown().to_string(), "", *self._notes()])
@@ -201,7 +201,10 @@ class BacktestResult:
     def _notes(self) -> list[str]:
         notes = [self.coverage_warning(), self.missing_warning()]
         sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes if note]
-        return [*sentences, "Tables: forecasts, errors_by_series, errors_by_cutoff, errors_by_step."]
+        return [
+            *sentences,
+            "Tables: forecasts, errors_by_series, errors_by_cutoff, errors_by_step.",
+        ]
 
 
 def _count(number: int, noun: str) -> str:

@@ -93,8 +93,11 @@ def label_of(group: Sequence[str], key: tuple, max_length: int = 100) -> str:
     if len(label) > max_length:
         label = ", ".join(values)
     if len(label) > max_length:
-        longest = max(7, (max_length - 2 * len(values) + 2) // len(values))
-        label = ", ".join(_shorten(value, longest) for value in values)
+        room = max_length - 2 * (len(values) - 1)
+        for waiting, k in enumerate(sorted(range(len(values)), key=lambda k: len(values[k]))):
+            values[k] = _shorten(values[k], max(7, room // (len(values) - waiting)))
+            room -= len(values[k])  # what short values leave is for the longer ones
+        label = ", ".join(values)
     return label
 
 

@@ -16,7 +16,7 @@ from .error_tables import quantile_columns, symmetric_intervals
 BLUE = "#0072B2"
 CUTOFF_COLORS = (BLUE, "#009E73", "#CC79A7", "#56B4E9")
 HISTORY = {"label": "history", "color": "#555555", "linewidth": 1.4}
-TRUTH_LINE = {"label": "actual", "color": "black", "linewidth": 0.9, "zorder": 2.5}
+TRUTH_LINE = {"label": "actual", "color": "black", "linewidth": 0.9, "zorder": 3.5}
 TRUTH = {
     "label": "actual",
     "color": "black",
@@ -35,7 +35,7 @@ BASELINES = (
 BANDS = ("#D3E9F6", "#A9D3EC", "#68AFDA")  # widest to narrowest
 _BEGIN = {"color": "#555555", "linewidth": 0.8, "linestyle": ":"}
 _SINGLE_STEP = 0.3  # half the width of the band of a single step, in steps
-_LEGEND_COLUMNS = 6
+_LEGEND_WIDTH, _LEGEND_HANDLE = 124, 8  # characters
 
 
 def make_figure(rows: int, columns: int) -> tuple[Any, list[Any]]:
@@ -60,25 +60,49 @@ def finish_figure(figure: Any, title: str) -> None:
         if axes.get_visible():
             format_values(axes)
             handles, labels = axes.get_legend_handles_labels()
-            entries = {**dict(zip(labels, handles, strict=True)), **entries}
+            for label, handle in zip(labels, handles, strict=True):
+                entries.setdefault(label, handle)
+    first = [name for name in (HISTORY["label"], TRUTH["label"]) if name in entries]
+    labels = [*first, *(name for name in entries if name not in first)]
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.legend(
-        list(entries.values()),
-        list(entries),
+        [entries[name] for name in labels],
+        labels,
         loc="outside lower left",
-        ncols=min(len(entries), _LEGEND_COLUMNS),
+        ncols=_legend_columns(labels),
         frameon=False,
     )
 
 
+def _legend_columns(labels: list[str]) -> int:
+    """Return how many columns of labels fit side by side, for rows of about equal length."""
+    lengths = np.array([len(label) for label in labels])
+    for columns in range(len(labels), 1, -1):
+        columns = -(-len(labels) // -(-len(labels) // columns))
+        # matplotlib fills the legend by column, the first ones with one label more
+        widths = [part.max() + _LEGEND_HANDLE for part in np.array_split(lengths, columns)]
+        if sum(widths) <= _LEGEND_WIDTH:
+            return columns
+    return 1
+
+
 def draw_line(axes: Any, x: np.ndarray, y: np.ndarray, style: dict[str, Any]) -> None:
     """Draw a line, with a dot for each value that has no neighbor to be connected with."""
-    axes.plot(x, y, **style)
     known = np.append(np.append(False, np.isfinite(y)), False)
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
+    dots = {
+        "color": style["color"],
+        "zorder": style.get("zorder", 2),
+        "linestyle": "none",
+        "marker": "o",
+        "markersize": 4,
+    }
+    if alone.any() and alone.sum() == known.sum():  # nothing but dots
+        axes.plot(x[alone], y[alone], **dots, label=style.get("label"))
+        return
+    axes.plot(x, y, **style)
     if alone.any():
-        dots = {"color": style["color"], "zorder": style.get("zorder", 2)}
-        axes.plot(x[alone], y[alone], linestyle="none", marker="o", markersize=4, **dots)
+        axes.plot(x[alone], y[alone], **dots)
 
 
 def draw_forecast(

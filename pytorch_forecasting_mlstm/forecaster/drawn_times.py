@@ -17,7 +17,7 @@ _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d\d)", re.IGNORECASE)
 _MONTH = re.compile(r"\d{4}-\d\d")
 _MAX_DRAWN_INTEGER = 10**9  # longer ones do not fit below the axis
-_FEW_POINTS = 15
+_FEW_POINTS = 40
 _FIRST_DAY, _LAST_DAY = -719162.0, 2932896.0  # years 1 and 9999, in days since 1970
 
 
@@ -71,7 +71,11 @@ class DrawnTimes:
             return
         axes.set_xlim(max(first, _FIRST_DAY), min(last, _LAST_DAY))
         if self.texts:
-            shown = points[:: -(-len(points) // max(3, max_ticks * 2 // 3))]
+            every = 1  # a power of two, since a year has four quarters
+            while len(points) > every * max(3, max_ticks * 2 // 3):
+                every *= 2
+            ones = [k for k, point in enumerate(points.tolist()) if self.texts[point][-1] == "1"]
+            shown = points[ones[0] % every if ones else 0 :: every]
             axes.set_xticks(shown, [self.texts[point] for point in shown.tolist()])
             return
         locator = self._date_locator(points, max_ticks)

@@ -27,14 +27,13 @@ def draw_panels(
     time: str,
     target: str | Sequence[str],
     draw: Callable[[Any, tuple], tuple[DrawnTimes, np.ndarray]],
-    total: int,
 ) -> Any:
     """Draw one panel per series, with its name and axes.
 
     `draw` draws the series of a key, and returns the times and which of their numbers it drew.
     """
     count = len(keys)
-    columns = 1 if count == 1 else 2 if count <= 4 else 3
+    columns = panel_columns(count)
     figure, panels = make_figure(-(-count // columns), columns)
     for number, axes in enumerate(panels):
         if number >= count:
@@ -55,6 +54,11 @@ def draw_panels(
     return figure
 
 
+def panel_columns(count: int) -> int:
+    """Return how many panels stand side by side."""
+    return 1 if count == 1 else 2 if count <= 4 else 3
+
+
 def stack_targets(
     table: pd.DataFrame, time: str, target: str | Sequence[str], group: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str], str]:
@@ -67,9 +71,7 @@ def stack_targets(
     stacked = [*group, MELTED_TARGET]
     if MELTED_TARGET in table.columns and MELTED_VALUE in table.columns:
         return table, stacked, MELTED_VALUE
-    long = table.melt(
-        [*group, time], list(target), var_name=MELTED_TARGET, value_name=MELTED_VALUE
-    )
+    long = table.melt([*group, time], list(target), var_name=MELTED_TARGET, value_name=MELTED_VALUE)
     return long, stacked, MELTED_VALUE
 
 

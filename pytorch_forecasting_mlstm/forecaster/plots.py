@@ -112,9 +112,7 @@ def plot_forecast(
         return times, np.append(past, x_ahead)
 
     label = name_forecast(forecast)
-    figure = draw_panels(
-        keys, group, time, target, lambda axes, key: draw(axes, key, label), total
-    )
+    figure = draw_panels(keys, group, time, target, lambda axes, key: draw(axes, key, label))
     steps = "1 step" if longest == 1 else f"{longest} steps"
     name = f"Forecast of {name_targets(target)}, {steps} ahead" if title is None else plain(title)
     finish_figure(figure, name + count_series(len(keys), total, chosen=series is not None))
