@@ -71,14 +71,14 @@ def seasonal_scale(values: np.ndarray, season: int) -> float:
     Parameters
     ----------
     values : numpy.ndarray
-        The training part of one series.
+        (N,): the training part of one series; pairs with a NaN are left out.
     season : int
         :math:`m`, in steps; 1 is used if the series is not longer than it.
 
     Returns
     -------
     float
-        NaN for a series that repeats exactly.
+        NaN for a series that repeats exactly, or that has no two values a season apart.
 
     Examples
     --------
@@ -86,7 +86,9 @@ def seasonal_scale(values: np.ndarray, season: int) -> float:
     1.5
     """
     season = season if len(values) > season else 1
-    scale = float(np.abs(values[season:] - values[:-season]).mean())
+    changes = np.abs(values[season:] - values[:-season])
+    changes = changes[~np.isnan(changes)]
+    scale = float(changes.mean()) if changes.size else np.nan
     return scale if scale > 0 else np.nan
 
 
