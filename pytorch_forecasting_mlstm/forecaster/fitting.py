@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities.seed import isolate_rng
 from pytorch_forecasting import TimeSeriesDataSet
@@ -70,16 +71,19 @@ OnProgress = Callable[[str, EpochResult], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during the fit; `fitted` is the best model so far."""
+    """Ctrl-C during the fit; `fitted` is the best model so far, and `groups` are its series."""
 
-    def __init__(self, fitted: Fitted) -> None:
+    def __init__(self, fitted: Fitted, groups: pd.DataFrame) -> None:
         super().__init__()
-        self.fitted = fitted
+        self.fitted, self.groups = fitted, groups
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose; None leaves the choice to `fit_panel`."""
+    """What the user chose; None leaves the choice to `fit_panel`.
+
+    `learn_all` is whether the model of a fit learns the held-out rows, too.
+    """
 
     horizon: int
     quantiles: Sequence[float]
@@ -89,6 +93,7 @@ class Settings:
     recipe: Recipe
     seed: int
     trainer_kwargs: Mapping[str, Any]
+    learn_all: bool = True
 
 
 def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
@@ -119,6 +124,27 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
         return _Fit(panel, settings, on_progress).run()
 
 
+def refit_panel(
+    panel: Panel, settings: Settings, chosen: Fitted, on_progress: OnProgress | None = None
+) -> Fitted:
+    """Fit a model to all rows of a panel, with what an earlier fit has chosen.
+
+    Parameters
+    ----------
+    panel, settings, on_progress
+        As in `fit_panel`.
+    chosen : Fitted
+        Fit to an earlier part of the panel. Its history, epochs and calibration are used.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C.
+    """
+    with isolate_rng():
+        return _Fit(panel, settings, on_progress, validate=False).refit(chosen)
+
+
 def measure_validation_loss(
     panel: Panel, settings: Settings, on_progress: OnProgress | None = None
 ) -> float:
@@ -138,9 +164,16 @@ def measure_validation_loss(
 class _Fit:
     """The trainings of one fit, which share panel, split, scales and columns."""
 
-    def __init__(self, panel: Panel, settings: Settings, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        settings: Settings,
+        on_progress: OnProgress | None,
+        *,
+        validate: bool = True,
+    ) -> None:
         self.panel, self.settings, self.on_progress = panel, settings, on_progress
-        self.split = split_panel(panel, settings.horizon)
+        self.split = split_panel(panel, settings.horizon, validate=validate)
         self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
         self.layout = Layout.fit(panel, past=self.split.validation)
         self.frame = self.layout.frame(
@@ -163,8 +196,8 @@ class _Fit:
             )
         fitted = self.fitted(result, training, split, calibration, result)
         if result.interrupted:
-            raise Interrupted(fitted)
-        if validation is None:
+            raise Interrupted(fitted, self.panel.groups)
+        if validation is None or not settings.learn_all:
             return fitted
         everything = training_set(self.frame, self.layout, split, split.end)
         try:
@@ -176,10 +209,30 @@ class _Fit:
                 without_callbacks(settings.trainer_kwargs),
             )
         except KeyboardInterrupt as interruption:
-            raise Interrupted(fitted) from interruption
+            raise Interrupted(fitted, self.panel.groups) from interruption
         if refitted.interrupted:  # fewer epochs than are best, without a falling learning rate
-            raise Interrupted(fitted)
+            raise Interrupted(fitted, self.panel.groups)
         return self.fitted(refitted, everything, split, calibration, result)
+
+    def refit(self, chosen: Fitted) -> Fitted:
+        settings = self.settings
+        split = self.split.with_history(self.panel, chosen.history)
+        training = training_set(self.frame, self.layout, split, split.end)
+        recipe = replace(settings.recipe, epochs=chosen.epochs)
+        result = self.train(
+            "refit", training, None, recipe, without_callbacks(settings.trainer_kwargs)
+        )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return replace(
+            chosen,
+            model=result.model,
+            dataset=training,
+            layout=self.layout,
+            scaling=self.scaling,
+            lower_bound=self.lower_bound(),
+            history=split.history,
+        )
 
     def given_history(self) -> int:
         history, longest = self.settings.history or 1, self.split.longest_history

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
@@ -27,11 +28,13 @@ from .recipe import Recipe
 from .records import Records, check_known_ahead, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
+from .splits import split_panel
 from .state import State, forecast_panel, panel_of
 from .suspicion_words import describe_all
 from .suspicious import Suspicion
 from .table_kind import TableKind
 from .tables import to_pandas
+from .tested_fit import choose_test_cutoffs, fit_and_test
 from .time_axis import TimeAxis
 from .tuning import parameters_of, tune_panel
 from .updating import UPDATE_EPOCHS, update_fit
@@ -122,6 +125,8 @@ class Forecaster(BaseEstimator):
         Steps that the model looks back.
     epochs_ : int
         Epochs of the training.
+    backtest_ : BacktestResult or None
+        The test of ``fit(table, cutoffs=...)``. It is not saved.
 
     Examples
     --------
@@ -203,13 +208,43 @@ class Forecaster(BaseEstimator):
         """Epochs of the training."""
         return self._fitted_state("epochs_").fitted.epochs
 
-    def fit(self, table: Any) -> Forecaster:
+    def check(self, table: Any, future: Any = None) -> Forecaster:
+        """Check all that ``fit`` and ``predict`` need, in seconds, before a long training.
+
+        Parameters
+        ----------
+        table, future : table
+            As for ``fit`` and ``predict``.
+
+        Returns
+        -------
+        Forecaster
+            Itself, as it was.
+
+        Raises
+        ------
+        InputError
+            If an argument or a table cannot be used.
+        """
+        read = self._read(table)
+        self._warn_of_faults(read, stacklevel=3)
+        split_panel(read.panel, int(self.horizon))
+        self._panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
+        return self
+
+    def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
         """Fit the model to a table.
 
         Parameters
         ----------
         table : pandas.DataFrame, polars.DataFrame, pyarrow.Table or another table
             One row per series and time, in any order, with the columns that were named.
+        cutoffs : int or "auto", optional
+            Number of times, one horizon apart, to forecast the last rows from, as a test whose
+            result is ``backtest_``. It needs no further training: history, epochs and calibration
+            are chosen on the rows before these, which therefore have to be long enough, and the
+            model is trained on all rows as without a test. "auto" tests a tenth of the typical
+            series, or nothing if the table is too short. Default: no test.
 
         Returns
         -------
@@ -229,27 +264,44 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of rows that look like faults.
         """
+        if cutoffs is not None and cutoffs != "auto":
+            check_integer("cutoffs", cutoffs)
         read = self._read(table)
         self._warn_of_faults(read, stacklevel=3)
+        positions = []
+        if cutoffs is not None:
+            positions = choose_test_cutoffs(read.panel, int(self.horizon), cutoffs)
 
-        def state(fitted: Fitted) -> State:
+        def state(fitted: Fitted, groups: pd.DataFrame) -> State:
             return State(
                 roles=read.roles,
                 records=read.records,
                 axis=read.axis,
-                groups=read.panel.groups,
+                groups=groups,
                 kind=read.kind,
                 fitted=fitted,
                 levels=read.levels,
             )
 
+        report = None
         try:
             with ProgressBar() as bar:
-                fitted = self._fit_panel(read.panel, read.levels, bar)
+                if positions:
+                    fitted, report = fit_and_test(
+                        read.panel,
+                        self._settings(read.levels),
+                        positions,
+                        read.records.time_format,
+                        bar if self.verbose else None,
+                    )
+                else:
+                    fitted = self._fit_panel(read.panel, read.levels, bar)
         except Interrupted as interruption:
-            self._state = state(interruption.fitted)
+            self._state = state(interruption.fitted, interruption.groups)
+            self.backtest_ = None
             raise KeyboardInterrupt from None
-        self._state = state(fitted)
+        self._state = state(fitted, read.panel.groups)
+        self.backtest_ = report
         return self
 
     def predict(self, table: Any = None, future: Any = None, horizon: int | None = None) -> Any:
@@ -286,20 +338,7 @@ class Forecaster(BaseEstimator):
             records = read_records(
                 frame, state.roles, timezone=self.timezone, like=state.records
             )
-        check_known_ahead(records, state.roles, "table")
-        if future is not None:
-            frame, _ = to_pandas(future, "future")
-            plan = read_records(
-                frame,
-                state.roles,
-                timezone=self.timezone,
-                like=state.records,
-                source="future",
-                future=True,
-            )
-            records = records.extend(plan, replace=False)
-        panel = self._panel(records, state)
-        check_future(panel, steps, "table" if future is None else "future")
+        panel = self._panel_ahead(records, state.roles, state.axis, future, steps)
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
         forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
         return kind.restore(forecast)
@@ -380,7 +419,7 @@ class Forecaster(BaseEstimator):
         frame, kind = to_pandas(table)
         new = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
         records = state.records.extend(new, replace=True)
-        panel = self._panel(records, state)
+        panel = self._panel(records, state.roles, state.axis)
         settings = self._settings(state.levels)
         with ProgressBar() as bar:
             fitted, groups = update_fit(
@@ -506,7 +545,7 @@ class Forecaster(BaseEstimator):
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
         return plot_forecast(
-            history_frame(self._panel(state.records, state), state.records.time_format),
+            history_frame(self._panel(state.records, state.roles, state.axis), state.records.time_format),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -547,11 +586,31 @@ class Forecaster(BaseEstimator):
         )
         return _Read(roles, levels, kind, records, axis, panel, suspicions)
 
-    def _panel(self, records: Records, state: State) -> Panel:
+    def _panel_ahead(
+        self, records: Records, roles: Roles, axis: TimeAxis, future: Any, steps: int
+    ) -> Panel:
+        """Return the series, with all that must be known of their next steps."""
+        check_known_ahead(records, roles, "table")
+        if future is not None:
+            frame, _ = to_pandas(future, "future")
+            plan = read_records(
+                frame,
+                roles,
+                timezone=self.timezone,
+                like=records,
+                source="future",
+                future=True,
+            )
+            records = records.extend(plan, replace=False)
+        panel = self._panel(records, roles, axis)
+        check_future(panel, steps, "table" if future is None else "future")
+        return panel
+
+    def _panel(self, records: Records, roles: Roles, axis: TimeAxis) -> Panel:
         panel, _ = panel_of(
             records,
-            state.roles,
-            state.axis,
+            roles,
+            axis,
             missing=self.missing,
             outliers=self.outliers,
             horizon=int(self.horizon),
