@@ -23,11 +23,13 @@ from .windows import match_series
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
 
 
-def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[int]:
+def choose_cutoffs(
+    panel: Panel, horizon: int, cutoffs: int, step: int | None = None
+) -> list[int]:
     """Return the positions of the first forecast steps, oldest first.
 
     The last cutoff is the latest one after which at least half of the series have a value at the
-    end of the horizon.
+    end of the horizon. Without `step`, they are one horizon apart.
 
     Raises
     ------
@@ -35,6 +37,8 @@ def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[
         If the table is too short for so many cutoffs.
     """
     ends = np.sort(panel.ends)
+    smaller = () if step is None else (Argument("step"), " or ")
+    step = horizon if step is None else step
     last = int(ends[len(ends) // 2]) - horizon if len(ends) > 1 else int(ends[0]) - horizon
     positions = [last - step * k for k in range(cutoffs)][::-1]
     first_possible = int(panel.starts.min()) + horizon + 2
@@ -45,8 +49,7 @@ def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[
             Argument("cutoffs"),
             f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: {hint}, "
             "or choose a smaller ",
-            Argument("step"),
-            " or ",
+            *smaller,
             Argument("horizon"),
         )
     return positions

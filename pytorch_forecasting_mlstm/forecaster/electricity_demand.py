@@ -1,28 +1,25 @@
-"""The data of the demo, as a panel."""
+"""The data of the demo, as a table."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from .panel import Panel
-from .time_axis import TimeAxis
 
-
-def electricity_demand() -> Panel:
+def electricity_demand() -> pd.DataFrame:
     """Half-hourly electricity demand of England and Wales, 5 June to 27 August 2000, in MW.
 
     Included in pmdarima, so nothing is downloaded. Discussed in J. W. Taylor, "Short-term
     electricity demand forecasting using double seasonal exponential smoothing", Journal of the
     Operational Research Society 54 (2003).
+
+    Returns
+    -------
+    pandas.DataFrame
+        4,032 rows with the columns "time" and "demand (MW)".
     """
     from pmdarima.datasets import load_taylor
 
-    return Panel(
-        time="time",
-        target="demand (MW)",
-        axis=TimeAxis(pd.Timestamp("2000-06-05 00:00"), pd.tseries.frequencies.to_offset("30min")),
-        groups=pd.DataFrame(index=[0]),
-        values=[np.asarray(load_taylor(), dtype=float)],
-        starts=np.array([0]),
-    )
+    demand = np.asarray(load_taylor(), dtype=float)
+    times = pd.date_range("2000-06-05", periods=len(demand), freq="30min")
+    return pd.DataFrame({"time": times, "demand (MW)": demand})

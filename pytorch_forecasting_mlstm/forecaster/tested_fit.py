@@ -87,12 +87,12 @@ def choose_test_cutoffs(panel: Panel, horizon: int, cutoffs: int | str) -> list[
         If "auto" finds no room for a test.
     """
     if cutoffs != "auto":
-        return choose_cutoffs(panel, horizon, int(cutoffs), horizon)
+        return choose_cutoffs(panel, horizon, int(cutoffs))
     count = max(1, round(_TEST_SHARE * float(np.median(panel.lengths)) / horizon))
     needed = min_rows(horizon) + horizon
     while count:
         try:
-            positions = choose_cutoffs(panel, horizon, count, horizon)
+            positions = choose_cutoffs(panel, horizon, count)
         except InputError:
             positions = []
         if positions and panel.until(positions[0]).lengths.max(initial=0) >= needed:
