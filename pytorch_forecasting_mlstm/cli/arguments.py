@@ -24,55 +24,25 @@ examples:
   python -m pytorch_forecasting_mlstm sales.csv --time date --target sales \\
       --group store --horizon 28 --save sales.model
   python -m pytorch_forecasting_mlstm newer.csv --model sales.model
-Both write forecast.csv and forecast.png; the second trains nothing."""
+Both write forecast.csv and forecast.png. The second trains nothing."""
 
-#: Options that describe a forecaster, and are its parameters.
+#: Options that are parameters of the forecaster.
 PARAMETERS = (
-    "time",
-    "target",
-    "group",
-    "known",
-    "past",
-    "static",
-    "horizon",
-    "history",
-    "quantiles",
-    "missing",
-    "timezone",
-    "frequency",
-    "holidays",
-    "minimum",
-    "epochs",
-    "seed",
+    *("time", "target", "group", "known", "past", "static", "timezone", "frequency", "holidays"),
+    *("missing", "horizon", "history", "quantiles", "minimum", "epochs", "seed"),
 )
 _REQUIRED = ("time", "target", "horizon")
+#: Other options that need a table or a saved model.
+_OTHERS = ("decimal", "cutoffs", "future", "save")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The parsed command line.
+    """The parsed command line: `parameters` holds those of `PARAMETERS` that were given."""
 
-    Attributes
-    ----------
-    table, future : Path or None
-        Files to read. Without a table: the demo, unless there is a model.
-    parameters : dict
-        Those of `PARAMETERS` that were given.
-    decimal : str or None
-        The decimal mark of numbers in text.
-    cutoffs : int or None
-        Cutoffs of the test.
-    save, model : Path or None
-        Files to save the forecaster in, and to load it from.
-    output : Path
-        Folder of the results.
-    quote_formulas : bool
-        Whether to quote text that a spreadsheet would run.
-    """
-
+    parameters: dict[str, Any]
     table: Path | None
     future: Path | None
-    parameters: dict[str, Any]
     decimal: str | None
     cutoffs: int | None
     save: Path | None
@@ -90,14 +60,10 @@ class _Once(argparse.Action):
     """Store the value of an option, which is refused a second time."""
 
     def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
     ) -> None:
-        if getattr(namespace, self.dest) is not None:
-            first = getattr(namespace, self.dest)
+        first = getattr(namespace, self.dest)
+        if first is not None:
             parser.error(
                 f"{option_string} is given twice, as {printable(first)} and {printable(values)}: "
                 "keep one of them"
@@ -131,22 +97,11 @@ def _levels(text: str) -> list[float]:
         ) from error
 
 
-def _missing(text: str) -> str | float:
+def _number_or_word(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
         return text  # checked by the forecaster
-
-
-def _minimum(text: str) -> str | float | None:
-    if text in ("auto", "none"):
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be a number, none or auto, not {printable(text)}"
-        ) from error
 
 
 def _parser() -> _Parser:
@@ -157,146 +112,64 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "table",
-        nargs="?",
-        type=Path,
-        help=".csv, .tsv (also .gz), .xlsx or .parquet file, one row per time and group",
-    )
-    _add_columns(parser.add_argument_group("columns of the table (repeat for several)"))
-    _add_times(parser.add_argument_group("times and numbers"))
-    _add_model(parser.add_argument_group("forecast"))
-    _add_files(parser.add_argument_group("files"))
-    return parser
+    files = ".csv, .tsv (also .gz), .xlsx or .parquet file"
+    parser.add_argument("table", nargs="?", type=Path, help=f"{files}, one row per time and group")
+    group = parser.add_argument_group("columns of the table")
 
+    def add(name: str, metavar: str, text: str, **options: Any) -> None:
+        action = {} if "action" in options else {"action": _Once}
+        group.add_argument(name, metavar=metavar, help=text, **action, **options)
 
-def _add_columns(group: argparse._ArgumentGroup) -> None:
+    several: dict[str, Any] = {"action": "append"}
+    add("--time", "COLUMN", "dates, times, months, quarters, weeks or whole numbers")
+    add("--target", "COLUMN", "the numbers to forecast; repeat for several columns", **several)
+    add("--group", "COLUMN", "name of the series that a row belongs to; likewise", **several)
+    known = "known in advance (price, promotion); likewise. The table must go on over the horizon, "
+    add("--known", "COLUMN", known + "with an empty target, or --future must be given", **several)
+    add("--past", "COLUMN", "known up to the present only (weather); likewise", **several)
+    add("--static", "COLUMN", "constant within a series (type of a store); likewise", **several)
+
+    group = parser.add_argument_group("times and numbers")
+    add("--timezone", "ZONE", "zone of local times, such as Europe/Berlin: settles summer time")
+    spacings = "such as D, B (business days), W-SUN, MS, h or 15min"
+    add("--frequency", "SPACING", f"{spacings} (default: inferred)")
+    days = "days that the series skip: a file with one date per line, or the code of a country or "
+    add("--holidays", "FILE|CODE", days + "an exchange, such as US or NYSE")
+    fills = "fill missing rows and targets with 0 or another number, previous or interpolate "
+    fills += "(default: mask, which hides them from the model)"
     group.add_argument(
-        "--time",
-        action=_Once,
-        metavar="COLUMN",
-        help="dates, times, months, quarters, weeks or whole numbers (one column)",
+        "--missing", "--fill", action=_Once, type=_number_or_word, metavar="HOW", help=fills
     )
-    for name, text in (
-        ("target", "the numbers to forecast"),
-        ("group", "name of the series that a row belongs to"),
-        (
-            "known",
-            "known in advance (price, promotion): the table must go on over the horizon, with the "
-            "target left empty, or --future must be given",
-        ),
-        ("past", "known up to the present only (weather)"),
-        ("static", "constant within a series (type of a store)"),
-    ):
-        group.add_argument(f"--{name}", action="append", metavar="COLUMN", help=text)
+    marks = "decimal mark, . or , of numbers that leave it open, such as 1.003"
+    add("--decimal", "MARK", marks, choices=[".", ","])
 
+    group = parser.add_argument_group("forecast")
+    add("--horizon", "STEPS", "steps to forecast", type=_integer(1))
+    lengths = "steps the model looks back (default: the best of a few on held-out rows)"
+    add("--history", "STEPS", lengths, type=_integer(1))
+    levels = "separated by spaces or commas (default: 0.1 0.5 0.9)"
+    add("--quantiles", "Q", levels, type=_levels, nargs="+")
+    floor = "forecasts are never lower (default: 0 for amounts that are never negative)"
+    add("--minimum", "NUMBER|none", floor, type=_number_or_word)
+    tests = "test N forecasts of each series (default: those of the last tenth of its rows)"
+    add("--cutoffs", "N", tests, type=_integer(1))
+    add("--epochs", "N", "at most (default: 40)", type=_integer(1, _MAX_EPOCHS))
+    add("--seed", "N", "default: 0", type=_integer(0, _MAX_SEED))
 
-def _add_times(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--timezone",
-        action=_Once,
-        metavar="ZONE",
-        help="zone of local times, such as Europe/Berlin: settles hours that summer time repeats "
-        "or skips",
-    )
-    add(
-        "--frequency",
-        action=_Once,
-        metavar="SPACING",
-        help="D, B (business days), W-SUN, MS, h, 15min, ... (default: inferred)",
-    )
-    add(
-        "--holidays",
-        action=_Once,
-        metavar="FILE|CODE",
-        help="days that the series skip: a file with one date per line, or the code of a country "
-        "or an exchange, such as US or NYSE",
-    )
-    add(
-        "--missing",
-        "--fill",
-        action=_Once,
-        type=_missing,
-        metavar="HOW",
-        help="what to do where a row or a target is missing: mask (hide it from the model), 0 or "
-        "another number, previous, interpolate (default: mask)",
-    )
-    add(
-        "--decimal",
-        action=_Once,
-        choices=[".", ","],
-        metavar="MARK",
-        help="decimal mark of the numbers, . or , where the file leaves it open, as with 1.003",
-    )
-
-
-def _add_model(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--horizon", action=_Once, type=_integer(1), metavar="STEPS", help="steps to forecast")
-    add(
-        "--history",
-        action=_Once,
-        type=_integer(1),
-        metavar="STEPS",
-        help="steps the model looks back (default: the best of a few, tried on held-out rows)",
-    )
-    add(
-        "--quantiles",
-        action=_Once,
-        type=_levels,
-        nargs="+",
-        metavar="Q",
-        help="between 0 and 1, separated by spaces or commas (default: 0.1 0.5 0.9)",
-    )
-    add(
-        "--minimum",
-        action=_Once,
-        type=_minimum,
-        metavar="NUMBER|none",
-        help="forecasts are never lower (default: 0 for amounts that are never negative)",
-    )
-    add(
-        "--cutoffs",
-        action=_Once,
-        type=_integer(1),
-        metavar="N",
-        help="test N forecasts of every series (default: those of the last tenth of the rows)",
-    )
-    add("--epochs", action=_Once, type=_integer(1, _MAX_EPOCHS), help="at most (default: 40)")
-    add("--seed", action=_Once, type=_integer(0, _MAX_SEED), help="default: 0")
-
-
-def _add_files(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--future",
-        action=_Once,
-        type=Path,
-        metavar="FILE",
-        help="the known columns of the steps to forecast, with time and group",
-    )
-    add("--save", action=_Once, type=Path, metavar="FILE", help="save the fitted model")
-    add(
-        "--model",
-        action=_Once,
-        type=Path,
-        metavar="FILE",
-        help="forecast with a saved model, without training; without a table: after its own rows",
-    )
-    add(
-        "--output",
-        action=_Once,
-        type=Path,
-        metavar="FOLDER",
-        help="for the results (default: the current one)",
-    )
-    add(
+    group = parser.add_argument_group("files")
+    plan = f"{files} with the known columns of the steps to forecast, time and group"
+    add("--future", "FILE", plan, type=Path)
+    add("--save", "FILE", "save the fitted model", type=Path)
+    saved = "forecast with a saved model, without training; without a table: after its own rows"
+    add("--model", "FILE", saved, type=Path)
+    add("--output", "FOLDER", "of the results (default: the current one)", type=Path)
+    group.add_argument(
         "--quote-formulas",
         action="store_true",
         help="for spreadsheets: put an apostrophe before text in forecast.csv that they would run "
         "as a formula",
     )
+    return parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
@@ -313,35 +186,27 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         An option is unknown, missing, out of range, or given twice.
     """
     values = vars(_parser().parse_args(argv))
-    if values["quantiles"] is not None:
-        values["quantiles"] = [level for part in values["quantiles"] for level in part]
-    output = values.pop("output")
-    parameters = {name: value for name in PARAMETERS if (value := values.pop(name)) is not None}
-    arguments = Arguments(parameters=parameters, output=output or Path(), **values)
-    if arguments.table is None and arguments.model is None:
-        _check_demo(arguments)
-    elif arguments.model is None:
-        missing = [f"--{name}" for name in _REQUIRED if name not in parameters]
+    given = {name: value for name in PARAMETERS if (value := values.pop(name)) is not None}
+    if "quantiles" in given:
+        given["quantiles"] = [level for part in given["quantiles"] for level in part]
+    if given.get("minimum") == "none":
+        given["minimum"] = None
+    values["output"] = values["output"] or Path()
+    others = [name for name in _OTHERS if values[name] is not None]
+    if values["table"] is None and values["model"] is None:
+        extra = [f"--{name}" for name in (*given, *others) if name not in ("epochs", "seed")]
+        extra += ["--quote-formulas"] if values["quote_formulas"] else []
+        if extra:
+            raise InputError(f"{', '.join(extra)} needs a table: name the file first (try --help)")
+    elif values["model"] is None:
+        missing = [f"--{name}" for name in _REQUIRED if name not in given]
         if missing:
             raise InputError(
-                f"{printable(Path(str(arguments.table)).name)} needs {' and '.join(missing)}, for "
-                "example --time date --target sales --horizon 28"
+                f"{printable(values['table'].name)} needs {' and '.join(missing)}, for example "
+                "--time date --target sales --horizon 28"
             )
-    elif extra := [f"--{name}" for name in ("cutoffs", "save") if values[name] is not None]:
+    elif extra := [f"--{name}" for name in ("cutoffs", "save") if name in others]:
         raise InputError(
             f"{' and '.join(extra)} contradicts --model, which trains nothing: leave it out"
         )
-    # "none" is not the same as an option that is not given.
-    if parameters.get("minimum") == "none":
-        parameters["minimum"] = None
-    return arguments
-
-
-def _check_demo(arguments: Arguments) -> None:
-    """Raise an InputError for options that the demo does not have."""
-    extra = [f"--{name}" for name in arguments.parameters if name not in ("epochs", "seed")]
-    for name in ("decimal", "cutoffs", "future", "save"):
-        extra += [f"--{name}"] if getattr(arguments, name) is not None else []
-    extra += ["--quote-formulas"] if arguments.quote_formulas else []
-    if extra:
-        raise InputError(f"{', '.join(extra)} needs a table: name the file first (try --help)")
+    return Arguments(parameters=given, **values)

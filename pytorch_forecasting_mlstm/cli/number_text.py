@@ -127,15 +127,20 @@ def _decimal_mark(
     _check_plain(text, kinds, where)
     own = set(kinds.unique()) & {".", ","}
     marks = own or certain
-    mark = marks.pop() if len(marks) == 1 else ""
+    mark = min(marks) if len(marks) == 1 else ""
     unread = text[~kinds.isin({"whole", mark, f"open {mark}"})]
-    if unread.empty and not (mark == "," and separator == "," and own):
+    if mark == separator and mark in own:
+        unread = text[kinds == mark]
+    if unread.empty:
         return mark or "."
-    unread = text[kinds.isin({",", "open ,"})] if unread.empty else unread
-    first = unread.iloc[0]
+    found = (
+        "has marks between thousands: write it without them"
+        if _GROUPED.fullmatch(unread.iloc[0]) and not kinds[unread.index[0]].startswith("open")
+        else "has a mark that may be the decimal one or stand between thousands: write decimals "
+        "with a point and thousands without a mark"
+    )
     raise InputError(
-        f"{where}: {quoted(first)} in {format_rows(unread.index.tolist())} may have a decimal mark "
-        "or a mark between thousands: write decimals with a point and thousands without a mark, or "
+        f"{where}: {quoted(unread.iloc[0])} in {format_rows(unread.index.tolist())} {found}, or "
         "name the decimal mark, . or , with ",
         Argument("decimal"),
     )

@@ -7,9 +7,9 @@ import sys
 import pandas as pd
 
 from ..forecaster import BacktestResult, Forecaster
-from ..forecaster.electricity_demand import electricity_demand
 from .arguments import Arguments
 from .console import require_packages
+from .electricity_demand import electricity_demand
 from .output import replace_files, writable_folder
 
 _NAME = "Electricity demand, England and Wales"

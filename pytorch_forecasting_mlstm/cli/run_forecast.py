@@ -42,17 +42,15 @@ def run_forecast(arguments: Arguments) -> None:
         forecaster.check(table, future)
         _fit(forecaster, table, arguments)
         forecast = forecaster.predict(future=future)
-        actual, name = None, arguments.table.stem
+        actual = None
     else:
         forecaster = Forecaster.load(arguments.model)
         horizon = given.pop("horizon", None)
         _check_same(given, forecaster)
-        table = None
+        actual = None
         if arguments.table is not None:
-            table = _read(arguments.table, forecaster, arguments)
-        future = _plan(forecaster, arguments)
-        forecast = forecaster.predict(table, future, horizon)
-        actual, name = table, (arguments.table or arguments.model).stem
+            actual = _read(arguments.table, forecaster, arguments)
+        forecast = forecaster.predict(actual, _plan(forecaster, arguments), horizon)
         print(f"{printable(arguments.model.name)}: nothing is trained")
     _write(forecaster, forecast, actual, folder, arguments)
 
