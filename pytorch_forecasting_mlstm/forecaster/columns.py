@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -216,9 +217,10 @@ def _sort(column: pd.Series) -> str:
 
 def _parse(column: pd.Series, where: str, what: str) -> pd.Series:
     """Convert objects and text to numbers."""
-    try:
+    numbers = column
+    with suppress(TypeError, OverflowError):  # values that cannot be hashed, or huge numbers
         numbers = pd.to_numeric(column, errors="coerce")
-    except (TypeError, OverflowError):  # nested lists, or whole numbers beyond the largest float
+    if not types.is_numeric_dtype(numbers.dtype):
         numbers = column.map(_to_float).astype(float)
     is_text = (numbers.isna() & column.notna()).to_numpy(bool)
     if not is_text.any():

@@ -44,7 +44,7 @@ def polars_table() -> Any:
             "store": pl.Series(["b", "a", "b"], dtype=pl.Categorical),
             "size": pl.Series(["S", "M", "S"], dtype=pl.Enum(["S", "M", "L"])),
             "code": pl.Series([7, 8, 7], dtype=pl.Int32),
-            "price": pl.Series([Decimal("1.50"), Decimal("2.25"), Decimal("0.10")]),
+            "price": pl.Series(["1.50", "2.25", "0.10"]).cast(pl.Decimal(10, 2)),
             "open": [True, False, True],
             "text": ["x", "ä", "z"],
         }
@@ -95,7 +95,7 @@ def test_pyarrow_tables_come_back_with_their_types() -> None:
             "stamp": pa.array(STAMPS, pa.timestamp("s")),
             "zoned": pa.array(STAMPS, pa.timestamp("us", "Europe/Zurich")),
             "store": stores.dictionary_encode(),
-            "small": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.uint8()), ["S", "M"]),
+            "small": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int16()), ["S", "M"]),
             "code": pa.array([7, 8, 7], pa.int16()),
             "price": pa.array([Decimal("1.50"), Decimal("2.25"), None], pa.decimal128(8, 2)),
             "text": stores,
@@ -148,7 +148,10 @@ def test_restored_polars_and_pyarrow_values_never_change() -> None:
     forecast = pd.DataFrame({"store": ["a", "new"], "y": [3.0, 4.0], "n": [1, 300]})
     expected = forecast.to_dict("list")
     assert to_pandas(table)[1].restore(forecast).to_dict(as_series=False) == expected
-    assert to_pandas(table.to_arrow())[1].restore(forecast).to_pydict() == expected
+    assert (
+        to_pandas(table.cast({"store": pl.String}).to_arrow())[1].restore(forecast).to_pydict()
+        == expected
+    )
 
 
 def test_table_of_the_user_is_not_changed() -> None:
