@@ -127,12 +127,12 @@ class TableKind:
     def from_dict(cls, state: Mapping[str, Any]) -> TableKind:
         """Rebuild what `to_dict` wrote; the library must be installed."""
         library = state["library"]
-        read: Callable[[Any], dict[str, Any]] = {
+        read: dict[str, Callable[[Any], dict[str, Any]]] = {
             "pandas": _read_pandas,
             "polars": _read_polars,
             "pyarrow": _read_pyarrow,
-        }[library]
-        return cls(library, bool(state["lazy"]), read(state["dtypes"]))
+        }
+        return cls(library, bool(state["lazy"]), read[library](state["dtypes"]))
 
     def _write_dtypes(self) -> Any:
         if self.library == "pandas":

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 
-from pytorch_forecasting_mlstm.forecaster.columns import (
+from pytorch_forecasting_mlstm.forecaster.columns import read_numbers
+from pytorch_forecasting_mlstm.forecaster.covariates import (
     MISSING,
     Covariate,
     read_covariate,
-    read_numbers,
     read_static,
 )
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
