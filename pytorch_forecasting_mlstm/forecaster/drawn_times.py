@@ -71,9 +71,9 @@ class DrawnTimes:
             return
         axes.set_xlim(max(first, _FIRST_DAY), min(last, _LAST_DAY))
         if self.texts:
-            every = 1  # a power of two, since a year has four quarters
-            while len(points) > every * max(3, max_ticks * 2 // 3):
-                every *= 2
+            every, most = 1, max(3, max_ticks * 2 // 3)
+            while len(points) > every * most:
+                every += every if every < 4 else 4  # 1, 2, 4, 8, 12: a year has four quarters
             ones = [k for k, point in enumerate(points.tolist()) if self.texts[point][-1] == "1"]
             shown = points[ones[0] % every if ones else 0 :: every]
             axes.set_xticks(shown, [self.texts[point] for point in shown.tolist()])

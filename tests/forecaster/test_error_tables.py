@@ -47,7 +47,9 @@ def expected_errors(rows: pd.DataFrame, scales: pd.DataFrame, group: str) -> dic
     few = not len(scored)
     return {
         "MAE": np.nan if few else error.mean(),
-        "RMSE": np.nan if few else mean_squared_error(scored["actual"], scored["prediction"]) ** 0.5,
+        "RMSE": np.nan
+        if few
+        else mean_squared_error(scored["actual"], scored["prediction"]) ** 0.5,
         "MASE": np.nan if np.isnan(scaled).all() else np.nanmean(scaled),
         "pinball": np.mean(pinball),
         "coverage": inside.mean(),
