@@ -147,7 +147,7 @@ def plot_backtest(
         title = f"Backtest of {name_targets(target)}"
         title += _count_cutoffs(max(map(len, origins.values())), forecasts, group)
     else:
-        title = plain(title)
+        title = plain(title, 110)
     finish_figure(figure, title + count_series(len(keys), total, chosen=series is not None))
     return figure
 

@@ -86,7 +86,7 @@ class DrawnTimes:
         from matplotlib import dates, ticker
 
         if len(points) <= max_ticks:  # few enough for one tick each: no hours between days
-            return ticker.FixedLocator(points)
+            return ticker.FixedLocator(points.tolist())
         hours = 24 * (points[-1] - points[0])
         if np.diff(points).min() < 1 and max_ticks <= hours <= 12 * max_ticks:
             every = next(step for step in (1, 2, 3, 4, 6, 12) if hours <= step * max_ticks)
