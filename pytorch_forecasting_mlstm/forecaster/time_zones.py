@@ -140,9 +140,7 @@ def localize_in_order(
     return pd.DatetimeIndex(np.where(is_second, second, first))
 
 
-def _occurs_again(
-    walls: np.ndarray, twice: np.ndarray, rows: np.ndarray, name: str
-) -> np.ndarray:
+def _occurs_again(walls: np.ndarray, twice: np.ndarray, rows: np.ndarray, name: str) -> np.ndarray:
     """Whether each time of one series is the second of its kind, by the order of the rows."""
     repeats = pd.Series(walls).duplicated().to_numpy()
     again = repeats & twice
