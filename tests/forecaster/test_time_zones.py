@@ -171,7 +171,10 @@ def test_read_times_names_summer_time(zone: str, season: str, minutes: int) -> N
 def test_read_times_accepts_gaps_that_no_clock_change_explains() -> None:
     hours = pd.Series(pd.date_range("2024-03-01", periods=1000, freq="h"))
     read_times(hours)
-    for missing in (["2024-03-30 02:00"], ["2024-03-31 02:00", "2024-04-02 00:00", "2024-04-05 07:00"]):
+    for missing in (
+        ["2024-03-30 02:00"],
+        ["2024-03-31 02:00", "2024-04-02 00:00", "2024-04-05 07:00"],
+    ):
         kept = hours[~hours.isin(pd.to_datetime(missing))].reset_index(drop=True)
         assert read_times(kept)[0].tolist() == kept.tolist()
     # Repeated rows are an error of another kind.

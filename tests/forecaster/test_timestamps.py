@@ -100,7 +100,9 @@ def test_read_times_text_without_leading_zeros() -> None:
     "column",
     [
         *(pd.Series(DAYS.as_unit(unit)) for unit in ("s", "ms", "us", "ns")),
-        pd.Series(pd.to_datetime(["2024-01-01 00:00:00.000000007", "2024-01-02"], format="ISO8601")),
+        pd.Series(
+            pd.to_datetime(["2024-01-01 00:00:00.000000007", "2024-01-02"], format="ISO8601")
+        ),
         objects(DAYS.date),
         objects(HOURS.to_pydatetime()),
         objects(HOURS.tz_localize("UTC").tz_convert("Asia/Kolkata").to_pydatetime()),
@@ -168,7 +170,9 @@ def test_read_times_round_trip(start: Any, step: str, length: int, form: str) ->
 
 
 @settings(max_examples=30, deadline=None)
-@given(numbers=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, unique=True), text=st.booleans())
+@given(
+    numbers=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, unique=True), text=st.booleans()
+)
 def test_read_times_integers_round_trip(numbers: list[int], text: bool) -> None:
     column = pd.Series(list(map(str, numbers))) if text else pd.Series(numbers, dtype="int64")
     assert_round_trip(column)
