@@ -54,7 +54,9 @@ def read_frequency(frequency: Any, is_integer: bool) -> tuple[Any, str | None, t
     """
     if isinstance(frequency, str) and is_integer and frequency.strip().isdigit():
         frequency = int(frequency)
-    is_number = isinstance(frequency, int | np.integer) and not isinstance(frequency, bool)
+    is_number = isinstance(frequency, int | np.integer) and not isinstance(
+        frequency, bool | np.timedelta64
+    )
     if is_integer != is_number:
         needed = "a whole number, as the times are" if is_integer else f"for dates: {_EXAMPLES}"
         raise InputError(Argument("frequency"), f" must be {needed}; it is {quoted(frequency)}")

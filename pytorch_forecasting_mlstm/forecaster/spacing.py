@@ -66,9 +66,9 @@ def _describe_even(spacing: int, day: int) -> tuple[str, dict[str, int]]:
         }
         if spacing * 24 == day:
             return "hourly", seasons
-        for unit, per_day in (("hours", 24), ("minutes", 1440), ("seconds", 86_400)):
-            if spacing * per_day >= day:
-                break
+        units = {"hours": 24, "minutes": 1440, "seconds": 86_400}
+        unit = next((name for name in units if spacing * units[name] >= day), "seconds")
+        per_day = units[unit]
         count = f"{spacing * per_day / day:g}"
         return f"{count} {unit[:-1] if count == '1' else unit}", seasons
     days = spacing / day
