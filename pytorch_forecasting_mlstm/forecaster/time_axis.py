@@ -227,8 +227,7 @@ class TimeAxis:
             return bounds.min, bounds.max
         if self.unit == "ns":
             return bounds.min + 1, bounds.max
-        first, last = (int(day.astype(np.int64)) for day in (_WHOLE_WEEKS = 420  # steps, a multiple of any number of days per week
-_FIRST_DAY, _LAST_DAY))
+        first, last = (int(day.astype(np.int64)) for day in (_FIRST_DAY, _LAST_DAY))
         return first * PER_DAY["us"], (last + 1) * PER_DAY["us"] - 1
 
     def _format_bound(self, time: int) -> object:
