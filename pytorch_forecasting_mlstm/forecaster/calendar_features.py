@@ -41,8 +41,9 @@ def calendar_features(
     if time_format is not None:
         times = time_format.local_times(times).as_unit(axis.unit)
     spacing, whole_day = axis.spacing, PER_DAY[axis.unit]
-    # Business days are one day apart, but 260 of them are a year.
-    observed = past * max(spacing, axis.mean_spacing)
+    # Business days are one day apart, but 260 of them are a year. Two years of months and quarters
+    # may be shorter by some hours than those of the formula.
+    observed = past * max(spacing, axis.mean_spacing) + spacing / 2
     day = times.asi8 % whole_day / whole_day
     cycles = {
         "day": (whole_day, day, 2),
