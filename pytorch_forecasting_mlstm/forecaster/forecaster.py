@@ -28,7 +28,7 @@ from .records import Records, check_known_ahead, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .state import State, forecast_panel, panel_of
-from .suspicion_words import describe_all
+from .suspicion_text import summarize
 from .suspicious import Suspicion
 from .table_kind import TableKind
 from .tables import to_pandas
@@ -563,7 +563,13 @@ class Forecaster(BaseEstimator):
 
     def _warn_of_faults(self, read: _Read, stacklevel: int) -> None:
         if read.suspicions:
-            message = describe_all(read.suspicions, read.panel, self.outliers)
+            panel = read.panel
+            message = summarize(
+                read.suspicions,
+                panel.label,
+                lambda number: panel.times_of(number, read.records.time_format),
+                masked=self.outliers == "mask",
+            )
             warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
     def _settings(self, levels: tuple[float, ...]) -> Settings:

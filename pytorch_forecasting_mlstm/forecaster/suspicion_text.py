@@ -66,6 +66,8 @@ def summarize(
     suspicions: Sequence[Suspicion],
     label: Callable[[int], str],
     times: Callable[[int], Sequence[object]],
+    *,
+    masked: bool = True,
 ) -> str:
     """Describe up to five suspicions, count the others, and say what to do.
 
@@ -75,6 +77,8 @@ def summarize(
         At least one.
     label, times : callable
         Return the name, and the times of the rows, of a series, given its number.
+    masked : bool, default True
+        Whether outliers are hidden from the model.
 
     Examples
     --------
@@ -89,7 +93,8 @@ def summarize(
     if len(ordered) > _MAX_NAMED:
         parts.append(f"and {len(ordered) - _MAX_NAMED} more")
     present = {suspicion.kind for suspicion in suspicions}
-    return "; ".join(parts + [cure for kind, cure in _CURES.items() if kind in present])
+    cures = dict(_CURES) if masked else {**_CURES, "outlier": "correct outliers"}
+    return "; ".join(parts + [cure for kind, cure in cures.items() if kind in present])
 
 
 def _format_number(value: float) -> str:
