@@ -20,7 +20,7 @@ from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
-from .panel import Panel
+from .panel import Panel, find_faults, make_panel, mask_outliers
 from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
@@ -29,7 +29,6 @@ from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .state import State, forecast_panel, panel_of
 from .suspicion_text import summarize
-from .suspicious import Suspicion
 from .table_kind import TableKind
 from .tables import to_pandas
 from .time_axis import TimeAxis
@@ -49,7 +48,7 @@ class _Read(NamedTuple):
     records: Records
     axis: TimeAxis
     panel: Panel
-    suspicions: list[Suspicion]
+    faults: str | None
 
 
 class Forecaster(BaseEstimator):
@@ -230,7 +229,8 @@ class Forecaster(BaseEstimator):
             Of rows that look like faults.
         """
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
 
         def state(fitted: Fitted) -> State:
             return State(
@@ -337,7 +337,8 @@ class Forecaster(BaseEstimator):
         count = check_integer("cutoffs", cutoffs)
         distance = check_integer("step", self.horizon if step is None else step)
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
         with ProgressBar() as bar:
             return backtest_panel(
@@ -537,18 +538,23 @@ class Forecaster(BaseEstimator):
             frequency=self.frequency,
             holidays=self.holidays,
         )
-        panel, suspicions = panel_of(
-            records,
-            roles,
-            axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
-        return _Read(roles, levels, kind, records, axis, panel, suspicions)
+        positions = axis.place(records.times)
+        panel = make_panel(records, roles, axis, positions, missing=self.missing)
+        faults = find_faults(panel, int(self.horizon))
+        words = None
+        if faults:
+            words = summarize(
+                faults,
+                panel.label,
+                lambda number: panel.times_of(number, records.time_format),
+                masked=self.outliers == "mask",
+            )
+        if self.outliers == "mask":
+            panel = mask_outliers(panel, faults)
+        return _Read(roles, levels, kind, records, axis, panel, words)
 
     def _panel(self, records: Records, state: State) -> Panel:
-        panel, _ = panel_of(
+        return panel_of(
             records,
             state.roles,
             state.axis,
@@ -556,21 +562,9 @@ class Forecaster(BaseEstimator):
             outliers=self.outliers,
             horizon=int(self.horizon),
         )
-        return panel
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
-
-    def _warn_of_faults(self, read: _Read, stacklevel: int) -> None:
-        if read.suspicions:
-            panel = read.panel
-            message = summarize(
-                read.suspicions,
-                panel.label,
-                lambda number: panel.times_of(number, read.records.time_format),
-                masked=self.outliers == "mask",
-            )
-            warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
     def _settings(self, levels: tuple[float, ...]) -> Settings:
         recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}
