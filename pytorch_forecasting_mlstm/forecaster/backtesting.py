@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def backtest_panel(
             lower = fitted.lower_bound
             tables += _baselines(seen, levels, time_format, actual, lower)
         forecasts += tables
-    return BacktestResult(
+    result = BacktestResult(
         forecasts=pd.concat(forecasts, ignore_index=True),
         history=history_frame(panel, time_format),
         scales=pd.concat(scales, ignore_index=True),
@@ -112,6 +113,10 @@ def backtest_panel(
         target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
         group=panel.roles.group,
     )
+    for words in (result.coverage_warning(), result.missing_warning()):
+        if words is not None:
+            warnings.warn(words, UserWarning, stacklevel=3)
+    return result
 
 
 def history_frame(panel: Panel, time_format: TimeFormat) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
-from .panel import Panel
+from .panel import Panel, find_faults, make_panel, mask_outliers
 from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
@@ -30,8 +30,7 @@ from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .splits import split_panel
 from .state import State, forecast_panel, panel_of
-from .suspicion_words import describe_all
-from .suspicious import Suspicion
+from .suspicion_text import summarize
 from .table_kind import TableKind
 from .tables import to_pandas
 from .tested_fit import choose_test_cutoffs, fit_and_test
@@ -52,7 +51,7 @@ class _Read(NamedTuple):
     records: Records
     axis: TimeAxis
     panel: Panel
-    suspicions: list[Suspicion]
+    faults: str | None
 
 
 class Forecaster(BaseEstimator):
@@ -227,7 +226,8 @@ class Forecaster(BaseEstimator):
             If an argument or a table cannot be used.
         """
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
         split_panel(read.panel, int(self.horizon))
         self._panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
         return self
@@ -267,7 +267,8 @@ class Forecaster(BaseEstimator):
         if cutoffs is not None and cutoffs != "auto":
             check_integer("cutoffs", cutoffs)
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = []
         if cutoffs is not None:
             positions = choose_test_cutoffs(read.panel, int(self.horizon), cutoffs)
@@ -376,7 +377,8 @@ class Forecaster(BaseEstimator):
         count = check_integer("cutoffs", cutoffs)
         distance = check_integer("step", self.horizon if step is None else step)
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
         with ProgressBar() as bar:
             return backtest_panel(
@@ -544,8 +546,9 @@ class Forecaster(BaseEstimator):
         forecast = self.predict() if forecast is None else forecast
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
+        panel = self._panel(state.records, state.roles, state.axis)
         return plot_forecast(
-            history_frame(self._panel(state.records, state.roles, state.axis), state.records.time_format),
+            history_frame(panel, state.records.time_format),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -576,15 +579,20 @@ class Forecaster(BaseEstimator):
             frequency=self.frequency,
             holidays=self.holidays,
         )
-        panel, suspicions = panel_of(
-            records,
-            roles,
-            axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
-        return _Read(roles, levels, kind, records, axis, panel, suspicions)
+        positions = axis.place(records.times)
+        panel = make_panel(records, roles, axis, positions, missing=self.missing)
+        faults = find_faults(panel, int(self.horizon))
+        words = None
+        if faults:
+            words = summarize(
+                faults,
+                panel.label,
+                lambda number: panel.times_of(number, records.time_format),
+                masked=self.outliers == "mask",
+            )
+        if self.outliers == "mask":
+            panel = mask_outliers(panel, faults)
+        return _Read(roles, levels, kind, records, axis, panel, words)
 
     def _panel_ahead(
         self, records: Records, roles: Roles, axis: TimeAxis, future: Any, steps: int
@@ -607,7 +615,7 @@ class Forecaster(BaseEstimator):
         return panel
 
     def _panel(self, records: Records, roles: Roles, axis: TimeAxis) -> Panel:
-        panel, _ = panel_of(
+        return panel_of(
             records,
             roles,
             axis,
@@ -615,15 +623,9 @@ class Forecaster(BaseEstimator):
             outliers=self.outliers,
             horizon=int(self.horizon),
         )
-        return panel
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
-
-    def _warn_of_faults(self, read: _Read, stacklevel: int) -> None:
-        if read.suspicions:
-            message = describe_all(read.suspicions, read.panel, self.outliers)
-            warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
     def _settings(self, levels: tuple[float, ...]) -> Settings:
         recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}

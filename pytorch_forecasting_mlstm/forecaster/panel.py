@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import Covariate, read_static
+from .covariates import Covariate, read_static
 from .errors import InputError, quoted
 from .labels import label_series
 from .missing import fill_missing
@@ -17,6 +18,7 @@ from .records import Records
 from .roles import TARGET_COLUMN, Roles
 from .suspicious import Suspicion, find_suspicious, is_outlier
 from .time_axis import TimeAxis
+from .time_format import TimeFormat
 
 _MAX_TARGET = 1e300  # sums and differences of such numbers are still finite
 
@@ -75,6 +77,12 @@ class Panel:
             self.target[begin : begin + length]
             for begin, length in zip(self.begins, self.lengths, strict=False)
         ]
+
+    def times_of(self, series: int, time_format: TimeFormat) -> pd.Series:
+        """Return the times of the rows of one series, as the table writes them."""
+        count = self.begins[series + 1] - self.begins[series]
+        positions = self.starts[series] + np.arange(count)
+        return time_format.write(pd.Series(self.axis.at(positions)))
 
     @property
     def series(self) -> np.ndarray:
@@ -202,8 +210,8 @@ def make_panel(
     return replace(panel, target=filled)
 
 
-def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
-    """Find rows that look like faults, and mask those that are outliers.
+def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
+    """Find rows that look like faults.
 
     Parameters
     ----------
@@ -213,13 +221,16 @@ def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
         Steps to forecast: a constant stretch must be longer.
     """
     season = max(panel.axis.seasons.values(), default=1)
-    suspicions = find_suspicious(panel.values, horizon, season)
+    return find_suspicious(panel.values, horizon, season)
+
+
+def mask_outliers(panel: Panel, suspicions: Sequence[Suspicion]) -> Panel:
+    """Hide the outliers that `find_faults` has found."""
     target = panel.target.copy()
-    for begin, values, mask in zip(
-        panel.begins, panel.values, is_outlier(suspicions, panel.lengths.tolist()), strict=False
-    ):
-        target[begin : begin + len(values)][mask] = np.nan
-    return _select_observed(replace(panel, target=target)), suspicions
+    masks = is_outlier(suspicions, panel.lengths.tolist())
+    for begin, mask in zip(panel.begins, masks, strict=False):
+        target[begin : begin + len(mask)][mask] = np.nan
+    return _select_observed(replace(panel, target=target))
 
 
 def _select_observed(panel: Panel) -> Panel:

@@ -10,11 +10,10 @@ import pandas as pd
 
 from .fitting import Fitted
 from .forecast_frame import forecast_frame
-from .panel import Panel, find_faults, make_panel
+from .panel import Panel, find_faults, make_panel, mask_outliers
 from .prediction import predict_future
 from .records import Records
 from .roles import Roles
-from .suspicious import Suspicion
 from .tables import TableKind
 from .time_axis import TimeAxis
 from .windows import cut_last_windows, match_series
@@ -53,11 +52,12 @@ class State:
 
 def panel_of(
     records: Records, roles: Roles, axis: TimeAxis, *, missing: Any, outliers: str, horizon: int
-) -> tuple[Panel, list[Suspicion]]:
-    """Place records on an axis, and look for faults in them."""
+) -> Panel:
+    """Place records on an axis, and hide outliers unless they are to be kept."""
     panel = make_panel(records, roles, axis, axis.place(records.times), missing=missing)
-    masked, suspicions = find_faults(panel, horizon)
-    return (panel if outliers == "keep" else masked), suspicions
+    if outliers == "keep":
+        return panel
+    return mask_outliers(panel, find_faults(panel, horizon))
 
 
 def forecast_panel(
