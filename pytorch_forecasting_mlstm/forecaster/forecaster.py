@@ -283,9 +283,7 @@ class Forecaster(BaseEstimator):
         records, kind = state.records, state.kind
         if table is not None:
             frame, kind = to_pandas(table)
-            records = read_records(
-                frame, state.roles, timezone=self.timezone, like=state.records
-            )
+            records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
         check_known_ahead(records, state.roles, "table")
         if future is not None:
             frame, _ = to_pandas(future, "future")
@@ -301,7 +299,7 @@ class Forecaster(BaseEstimator):
         panel = self._panel(records, state)
         check_future(panel, steps, "table" if future is None else "future")
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
-        forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
+        forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
 
     def backtest(
@@ -346,7 +344,6 @@ class Forecaster(BaseEstimator):
                 positions,
                 int(self.horizon),
                 read.levels,
-                read.records.time_format,
                 lambda panel: self._fit_panel(panel, read.levels, bar),
                 refit=bool(refit),
             )
@@ -507,7 +504,7 @@ class Forecaster(BaseEstimator):
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
         return plot_forecast(
-            history_frame(self._panel(state.records, state), state.records.time_format),
+            history_frame(self._panel(state.records, state)),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -546,7 +543,7 @@ class Forecaster(BaseEstimator):
             words = summarize(
                 faults,
                 panel.label,
-                lambda number: panel.times_of(number, records.time_format),
+                panel.times_of,
                 masked=self.outliers == "mask",
             )
         if self.outliers == "mask":
