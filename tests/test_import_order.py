@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "finite_outputs",
         {"checkpoint", "scales"},
         "losses",
-        {"arguments", "errors", "inference", "link", "padding"},
+        {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }

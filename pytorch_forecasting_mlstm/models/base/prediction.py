@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from torch.utils.data import DataLoader
 from .finite_outputs import check_outputs_finite
 from .inference import inference_view
 from .losses.gradients import explain_nonfinite_output
+from .losses.link import primary_metrics
 from .losses.output import exit_inference_mode
 from .padding import valid_steps
+from .seeded_draws import SeededDraws, fixed_seed, seed_loader
 
 __all__ = ["Output", "PredictionMixin"]
 
@@ -138,7 +140,10 @@ class PredictionMixin(BaseModel):
         with _silence_device_logs():
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
             view = inference_view(self, own_parameters=True)
-            trainer.predict(view, data, return_predictions=False)
+            # a dataset that shortens histories at random draws as it loads them
+            is_random = data.dataset.randomize_length is not None
+            with SeededDraws(0) if is_random else nullcontext():
+                trainer.predict(view, seed_loader(data), return_predictions=False)
         return collector.result
 
 
@@ -207,7 +212,8 @@ class PredictionCollector(PredictCallback):
         """Collect a batch, or write it."""
         x, y = batch
         dataset = trainer.predict_dataloaders.dataset
-        results = {"output": self._select_output(pl_module, outputs, x, dataset)}
+        with fixed_seed(primary_metrics(pl_module.loss), batch_idx):
+            results = {"output": self._select_output(pl_module, outputs, x, dataset)}
         if self.return_x:
             results["x"] = x
         if self.return_index:

@@ -87,6 +87,11 @@ class InputValidationMixin(BaseModel):
         the output is NaN and ``x`` and ``y`` are 0, as in a batch of the loader. All results are on
         the CPU.
 
+        The same call gives the same numbers, in any number of threads, and torch's global generator
+        stays as it is: what distributions draw for a mean or quantiles without a formula depends on
+        the number of the batch alone. For other draws, call ``to_prediction`` or ``to_quantiles``
+        on the raw output.
+
         Parameters
         ----------
         data : DataLoader, DataFrame or TimeSeriesDataSet

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ....data.rows import Column, Labels, Rows, to_array
 from ..losses.link import primary_metrics, target_normalizers
+from ..seeded_draws import fixed_seed
 from .columns import column_names, read_columns
 from .rows import History, trim_history
-from .sampling import can_sample, draw, draw_levels, fixed_seed
+from .sampling import can_sample, draw, draw_levels
 from .schema import Schema, Table
 
 __all__ = ["Blocks", "forecast_beyond"]
@@ -144,7 +145,7 @@ class _Paths:
     def draw(self, outputs: list[Tensor], block: int) -> list[Tensor]:
         """Draw a value of each target for each step, (paths, series, steps)."""
         values, device = [], self.blocks.model.device
-        with fixed_seed(self.metrics, self.blocks.seed + block, device):
+        with fixed_seed(self.metrics, self.blocks.seed + block):
             for metric, output, normalizer, correlation in zip(
                 self.metrics, outputs, self.normalizers, self.correlations, strict=True
             ):

@@ -14,8 +14,8 @@ from ...._messages import format_series
 from ..finite_outputs import NONFINITE_HINT
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
+from ..seeded_draws import fixed_seed
 from .rows import History
-from .sampling import fixed_seed
 from .schema import Schema
 
 __all__ = [
@@ -93,7 +93,7 @@ def read_columns(
     outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
     points, quantiles = [], []
     several = isinstance(model.loss, MultiLoss)
-    with fixed_seed(metrics, seed, model.device):
+    with fixed_seed(metrics, seed):
         for batch in zip(
             *(part.to(model.device).split(batch_size) for part in outputs), strict=True
         ):
