@@ -12,6 +12,8 @@ from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from .._arguments import suggest_arguments
+from .argument_hints import DATASET_HINTS
 from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
 from .label_encoding import distinct_label_encoders
@@ -87,6 +89,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
     _data_on_device: dict[str, Any] | None = None
     _warned_reasons: tuple[str, ...] = ()
+
+    # it keeps the signature, from which pytorch-forecasting reads the settings of a dataset
+    __init__ = suggest_arguments(DATASET_HINTS)(TimeSeriesDataSet.__init__)
 
     @classmethod
     def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":

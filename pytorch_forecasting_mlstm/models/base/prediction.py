@@ -25,6 +25,8 @@ from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
+from ..._arguments import unknown_argument
+from .arguments import PREDICT_HINTS
 from .finite_outputs import check_outputs_finite
 from .inference import inference_view
 from .losses.gradients import explain_nonfinite_output
@@ -93,12 +95,13 @@ class PredictionMixin(BaseModel):
         """Predict, see :meth:`InputValidationMixin.predict`."""
         caller = type(self).__name__
         _check_mode(mode, caller)
-        unknown = sorted(set(kwargs) - set(inspect.signature(self.forward).parameters))
-        if unknown:
-            raise TypeError(
-                f"{caller}.predict: there is no argument {unknown[0]!r}; see help() for its "
-                f"arguments. forecast() takes a horizon, quantiles and a seed."
-            )
+        of_forward = inspect.signature(self.forward).parameters
+        for name in kwargs:
+            if name not in of_forward:
+                names = {*inspect.signature(PredictionMixin.predict).parameters, *of_forward}
+                raise unknown_argument(
+                    f"{caller}.predict", name, names - {"self", "kwargs"}, PREDICT_HINTS
+                )
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
                 f"{caller}: cannot predict or forecast while a Trainer is running, because "

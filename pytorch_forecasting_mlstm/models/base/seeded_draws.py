@@ -94,7 +94,7 @@ def seed_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
     seeded = copy(loader)
     if seeded.generator is None:
         seeded.generator = torch.Generator().manual_seed(0)
-    sampler = loader.sampler
+    sampler: Any = loader.sampler
     if isinstance(sampler, RandomSampler) and sampler.generator is None:
         sampler = copy(sampler)
         sampler.generator = torch.Generator().manual_seed(0)
