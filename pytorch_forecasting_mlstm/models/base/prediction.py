@@ -26,6 +26,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from ..._arguments import unknown_argument
+from ..._validation import check_dict, check_int
 from .arguments import PREDICT_HINTS
 from .finite_outputs import check_outputs_finite
 from .inference import inference_view
@@ -37,6 +38,7 @@ from .seeded_draws import SeededDraws, fixed_seed, seed_loader
 
 __all__ = ["Output", "PredictionMixin"]
 
+_EXAMPLES = {"mode_kwargs": "{'n_samples': 500}", "trainer_kwargs": "{'devices': 1}"}
 _MODES = ("prediction", "quantiles", "raw")
 
 
@@ -108,6 +110,11 @@ class PredictionMixin(BaseModel):
                 "predict() starts its own; call it after fit(), or compute the forecasts of a "
                 "batch with model.to_prediction(model(x))."
             )
+        check_int(f"{caller}.predict", "batch_size", batch_size)
+        check_int(f"{caller}.predict", "num_workers", num_workers, minimum=0)
+        for name, value in (("mode_kwargs", mode_kwargs), ("trainer_kwargs", trainer_kwargs)):
+            if value is not None:
+                check_dict(f"{caller}.predict", name, value, _EXAMPLES[name])
         trainer_kwargs = {
             "enable_progress_bar": False,
             "inference_mode": False,

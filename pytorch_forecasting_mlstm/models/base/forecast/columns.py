@@ -1,7 +1,6 @@
 """The columns of a forecast, computed from the output of the network."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -33,24 +32,17 @@ def quantile_levels(loss: Any) -> list[float]:
     return levels if len(levels) > 1 else []
 
 
-def requested_levels(loss: Any, quantiles: Any, caller: str) -> list[float]:
+def requested_levels(loss: Any, quantiles: list[float], caller: str) -> list[float]:
     """Return the quantiles that a user asks for, unless the target is categorical.
 
     Raises
     ------
-    TypeError, ValueError
-        If they are not numbers, or the loss of the target cannot forecast them.
+    ValueError
+        If the loss of the target cannot forecast them.
     """
-    if isinstance(quantiles, str) or not all(
-        isinstance(level, Real) for level in (quantiles if np.iterable(quantiles) else [None])
-    ):
-        raise TypeError(
-            f"{caller}: quantiles must be a list of levels between 0 and 1, got {quantiles!r}; for "
-            f"example [0.1, 0.9]."
-        )
     if isinstance(loss, CrossEntropy):
         return []
-    levels = list(dict.fromkeys(float(level) for level in quantiles))
+    levels = list(dict.fromkeys(quantiles))
     check_levels(loss, levels, caller)
     return levels
 

@@ -9,6 +9,7 @@ from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
+from ...._validation import check_int
 from .factory import clone_loss
 from .gradients import (
     check_loss_finite,
@@ -32,6 +33,9 @@ from .output import (
 )
 
 __all__ = ["LossMixin"]
+
+#: More samples of a distribution would fill the memory.
+_MAX_SAMPLES = 1_000_000
 
 
 class LossMixin(BaseModel):
@@ -197,6 +201,7 @@ class LossMixin(BaseModel):
                 f"{kwargs['quantiles']} for the point forecast; pass mode='quantiles' to predict, "
                 f"or call to_quantiles."
             )
+        _check_samples(kwargs, type(self).__name__)
         if not use_metric:
             return super().to_prediction(out, use_metric=False, **kwargs)
         with explain_nonfinite_output(type(self).__name__):
@@ -237,6 +242,7 @@ class LossMixin(BaseModel):
         """
         out = {"prediction": out["prediction"]}
         caller = type(self).__name__
+        _check_samples(kwargs, caller)
         if use_metric and kwargs.get("quantiles") is not None:
             with explain_nonfinite_output(caller):
                 forecasts = [
@@ -264,3 +270,8 @@ class LossMixin(BaseModel):
             ),
         }
         return {**state, "_modules": {**self._modules, **metrics}}
+
+
+def _check_samples(kwargs: dict[str, Any], caller: str) -> None:
+    if "n_samples" in kwargs:
+        check_int(caller, "n_samples", kwargs["n_samples"], maximum=_MAX_SAMPLES)

@@ -1,6 +1,7 @@
 """From the output of the network to forecasts in the scale of the data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ __all__ = [
     "pack_targets",
     "point_forecast",
     "quantile_forecast",
+    "read_levels",
     "rescale",
     "set_transformations",
 ]
@@ -156,7 +158,7 @@ def quantile_forecast(
         If a level is not between 0 and 1, or outside of those that the loss was trained on, or if
         the loss makes no quantiles.
     """
-    levels = [float(level) for level in quantiles]
+    levels = read_levels(quantiles, caller)
     check_levels(loss, levels, caller)
     if isinstance(loss, DistributionLoss | PoissonLoss):
         return loss.to_quantiles(prediction, quantiles=levels, **kwargs)
@@ -171,6 +173,37 @@ def quantile_forecast(
         share = (level - trained[lower]) / span if span else 1.0
         columns.append(torch.lerp(known[..., lower], known[..., upper], share))
     return torch.stack(columns, dim=-1)
+
+
+def read_levels(quantiles: Any, caller: str) -> list[float]:
+    """Return levels as a list of floats.
+
+    Parameters
+    ----------
+    quantiles : iterable of float
+        Levels, as a user passes them.
+    caller : str
+        Name to begin the message with.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+
+    Examples
+    --------
+    >>> read_levels(torch.tensor([0.25, 0.5]), "predict")
+    [0.25, 0.5]
+    """
+    levels = quantiles.tolist() if isinstance(quantiles, Tensor) else quantiles
+    if isinstance(levels, Iterable) and not isinstance(levels, str | bytes | dict):
+        levels = list(levels)
+        if all(isinstance(level, Real) and not isinstance(level, bool) for level in levels):
+            return [float(level) for level in levels]
+    raise TypeError(
+        f"{caller}: quantiles must be a list of levels between 0 and 1, got {levels!r}; for "
+        f"example [0.1, 0.9]."
+    )
 
 
 def check_levels(loss: Any, levels: list[float], caller: str) -> None:
