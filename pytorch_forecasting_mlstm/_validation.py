@@ -44,7 +44,7 @@ def check_int(
         raise TypeError(f"{caller}: {name} must be an int, got {value!r}.")
     if value < minimum:
         raise ValueError(f"{caller}: {name} must be at least {minimum}, got {value}.")
-    if maximum is not None and value > maximum:
+    if maximum is not None and int(value) > maximum:
         raise ValueError(f"{caller}: {name} must be at most {maximum}, got {value}.")
 
 

@@ -98,7 +98,8 @@ class InputValidationMixin(BaseModel):
             What to predict; for a table, the last window of every series.
         *args, **kwargs
             Arguments of ``BaseModel.predict``. ``mode``: ``"prediction"``, ``"quantiles"``,
-            ``"raw"`` or ``("raw", "prediction")``. ``return_x``, ``return_y``, ``return_index``,
+            ``"raw"`` or ``("raw", "prediction")``. Quantiles are sorted, as in ``forecast``, except
+            for those of the raw output. ``return_x``, ``return_y``, ``return_index``,
             ``return_decoder_lengths``: what else to return. ``trainer_kwargs`` are not modified,
             and may include callbacks. With ``output_dir``, batches are written there to
             ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` everything to

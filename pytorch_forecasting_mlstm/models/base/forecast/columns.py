@@ -1,11 +1,10 @@
 """The columns of a forecast, computed from the output of the network."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from pytorch_forecasting.metrics import CrossEntropy, MultiLoss, QuantileLoss
+from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
@@ -82,7 +81,6 @@ def read_columns(
         Seed of what distributions draw.
     """
     metrics = primary_metrics(model.loss)
-    outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
     points, quantiles = [], []
     several = isinstance(model.loss, MultiLoss)
     with fixed_seed(metrics, seed):
@@ -111,7 +109,6 @@ def read_columns(
             parts = outputs[target].softmax(-1).cpu()
         elif levels[target]:
             parts = torch.cat([part[target] for part in quantiles])
-            parts = _sort_columns(parts, levels[target])  # implicit quantiles may cross, too
         if parts is not None:
             names = column_names(metric, normalizer, levels[target])
             named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
@@ -124,22 +121,6 @@ def _read_quantiles(loss: Any, output: Tensor, levels: list[float]) -> Tensor:
     if not levels:
         return output[..., :0].cpu()
     return quantile_forecast(loss, output, levels, "forecast").cpu()
-
-
-def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
-    """Bring quantiles into the order of their levels: those of a network may cross.
-
-    This brings them no farther from the true quantiles (Chernozhukov et al. 2010,
-    https://doi.org/10.3982/ECTA7880).
-    """
-    if not isinstance(loss, QuantileLoss):
-        return output
-    return _sort_columns(output, loss.quantiles)
-
-
-def _sort_columns(values: Tensor, levels: Sequence[float]) -> Tensor:
-    rank = np.argsort(np.argsort(levels, kind="stable"), kind="stable")
-    return values.sort(-1).values[..., rank.tolist()]
 
 
 def check_columns_finite(

@@ -30,6 +30,7 @@ from .output import (
     point_forecast,
     quantile_forecast,
     rescale,
+    sort_quantiles,
 )
 
 __all__ = ["LossMixin"]
@@ -173,8 +174,8 @@ class LossMixin(BaseModel):
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of an output of the network.
 
-        This works like the method of pytorch-forecasting, and also for quantiles without the
-        median.
+        This works like the method of pytorch-forecasting, also for quantiles without the median,
+        and for quantiles that cross, which are sorted.
 
         Parameters
         ----------
@@ -216,8 +217,9 @@ class LossMixin(BaseModel):
     def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the quantiles of an output of the network.
 
-        This works like the method of pytorch-forecasting, also in inference mode. Levels other
-        than those of a quantile loss are interpolated; pytorch-forecasting ignores them.
+        This works like the method of pytorch-forecasting, also in inference mode, with two
+        exceptions: quantiles do not cross, since they are sorted, and levels other than those of a
+        quantile loss are interpolated; pytorch-forecasting ignores them.
 
         Parameters
         ----------
@@ -255,7 +257,14 @@ class LossMixin(BaseModel):
                 ]
             return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
         with explain_nonfinite_output(caller):
-            return exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
+            result = exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
+        if not use_metric:
+            return result
+        forecasts = [
+            sort_quantiles(values, getattr(metric, "quantiles", None))
+            for metric, values in zip(primary_metrics(self.loss), to_list(result), strict=True)
+        ]
+        return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the results of the last step, which can be neither copied nor pickled."""
