@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from ..models import mLSTMTime
-from ..models.base.arguments import argument_names
 from .errors import Argument, InputError
 from .missing import check_missing
 

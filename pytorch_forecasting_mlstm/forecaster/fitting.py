@@ -176,9 +176,7 @@ class _Fit:
         self.split = split_panel(panel, settings.horizon, validate=validate)
         self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
         self.layout = Layout.fit(panel, past=self.split.validation)
-        self.frame = self.layout.frame(
-            panel, self.scaling, np.arange(len(panel)), self.split.end
-        )
+        self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
         self.trials: dict[int, float] = {}
 
     def run(self) -> Fitted:

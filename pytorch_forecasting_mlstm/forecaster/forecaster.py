@@ -292,7 +292,6 @@ class Forecaster(BaseEstimator):
                         read.panel,
                         self._settings(read.levels),
                         positions,
-                        read.records.time_format,
                         bar if self.verbose else None,
                     )
                 else:
@@ -336,12 +335,10 @@ class Forecaster(BaseEstimator):
         records, kind = state.records, state.kind
         if table is not None:
             frame, kind = to_pandas(table)
-            records = read_records(
-                frame, state.roles, timezone=self.timezone, like=state.records
-            )
+            records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
         panel = self._panel_ahead(records, state.roles, state.axis, future, steps)
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
-        forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
+        forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
 
     def backtest(
@@ -386,7 +383,6 @@ class Forecaster(BaseEstimator):
                 positions,
                 int(self.horizon),
                 read.levels,
-                read.records.time_format,
                 lambda panel: self._fit_panel(panel, read.levels, bar),
                 refit=bool(refit),
             )
@@ -548,7 +544,7 @@ class Forecaster(BaseEstimator):
         truth = None if actual is None else to_pandas(actual, "actual")[0]
         panel = self._panel(state.records, state.roles, state.axis)
         return plot_forecast(
-            history_frame(panel, state.records.time_format),
+            history_frame(panel),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -587,7 +583,7 @@ class Forecaster(BaseEstimator):
             words = summarize(
                 faults,
                 panel.label,
-                lambda number: panel.times_of(number, records.time_format),
+                panel.times_of,
                 masked=self.outliers == "mask",
             )
         if self.outliers == "mask":

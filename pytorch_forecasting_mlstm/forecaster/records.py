@@ -184,9 +184,7 @@ def check_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:
         raise InputError(f"{source}: has no rows; pass the rows to forecast from")
 
 
-def _check_kind_of_times(
-    times: pd.Series, like: Records | None, name: str, source: str
-) -> None:
+def _check_kind_of_times(times: pd.Series, like: Records | None, name: str, source: str) -> None:
     if like is not None and (times.dtype.kind == "i") != (like.times.dtype.kind == "i"):
         kinds = ("whole numbers", "dates")
         new, old = kinds if times.dtype.kind == "i" else kinds[::-1]
@@ -195,9 +193,7 @@ def _check_kind_of_times(
         )
 
 
-def _check_duplicates(
-    key: pd.DataFrame, groups: pd.DataFrame, roles: Roles, source: str
-) -> None:
+def _check_duplicates(key: pd.DataFrame, groups: pd.DataFrame, roles: Roles, source: str) -> None:
     """Raise an InputError if a series has one time twice."""
     repeated = key.duplicated(keep=False)
     if not repeated.any():

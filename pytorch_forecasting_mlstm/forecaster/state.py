@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from .fitting import Fitted
-from .forecast_frame import forecast_frame
 from .panel import Panel, find_faults, make_panel, mask_outliers
 from .prediction import predict_future
 from .records import Records
@@ -77,9 +76,7 @@ def forecast_panel(
     numbers = match_series(known_groups, panel.groups)
     scaling = fitted.scaling.match(panel, numbers)
     dataset = fitted.dataset
-    windows = cut_last_windows(
-        panel, fitted.history, int(dataset.min_encoder_length), horizon
-    )
+    windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)
     scaled = predict_future(fitted.model, frame, end, horizon, list(levels))

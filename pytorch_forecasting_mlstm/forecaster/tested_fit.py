@@ -14,7 +14,6 @@ from .errors import InputError
 from .fitting import Fitted, Interrupted, OnProgress, Settings, fit_panel, refit_panel
 from .panel import Panel
 from .splits import min_rows
-from .time_format import TimeFormat
 
 _TEST_SHARE = 0.1  # of the typical series
 
@@ -23,7 +22,6 @@ def fit_and_test(
     panel: Panel,
     settings: Settings,
     positions: Sequence[int],
-    time_format: TimeFormat,
     on_progress: OnProgress | None = None,
 ) -> tuple[Fitted, BacktestResult]:
     """Choose on the rows before the first cutoff, test from the cutoffs, and fit to all rows.
@@ -38,8 +36,6 @@ def fit_and_test(
         As in `fit_panel`.
     positions : sequence of int
         First forecast steps, oldest first, as `choose_test_cutoffs` returns them.
-    time_format : TimeFormat
-        How to write times.
 
     Raises
     ------
@@ -53,7 +49,6 @@ def fit_and_test(
         positions,
         settings.horizon,
         tuple(settings.quantiles),
-        time_format,
         lambda _: chosen,
         refit=False,
     )

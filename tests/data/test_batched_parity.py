@@ -1,9 +1,11 @@
 """Batches match `TimeSeriesDataSet` in every configuration that it offers."""
 
+from typing import Any
+
 import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder
+from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder, TorchNormalizer
 
 from helpers.batch_comparison import (
     assert_batches_match,
@@ -11,6 +13,7 @@ from helpers.batch_comparison import (
     assert_scales_close,
 )
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration, panel
+from helpers.datasets import make_table
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -221,3 +224,47 @@ def test_table_without_rows_is_rejected_as_upstream() -> None:
             cls.from_dataset(training, panel().iloc[:0])
         errors.append((error.type, str(error.value)))
     assert errors[0] == errors[1]
+
+
+# Lags of a target
+
+
+@pytest.mark.parametrize("target", ["y", "whole"])
+@pytest.mark.parametrize(
+    "normalizer", [TorchNormalizer(), TorchNormalizer(method="robust", center=False), None], ids=str
+)
+def test_lags_of_a_target_with_a_normalizer_of_all_series(normalizer: Any, target: str) -> None:
+    """pytorch-forecasting fails to build such a dataset: the normalizer takes no table."""
+    dataset = BatchedTimeSeriesDataSet(
+        make_table(),
+        time_idx="t",
+        target=target,
+        group_ids=["series"],
+        max_encoder_length=6,
+        max_prediction_length=3,
+        time_varying_unknown_reals=[target],
+        target_normalizer=normalizer,
+        lags={target: [2]},
+    )
+    x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=4)))
+    column = dataset.reals.index(f"{target}_lagged_by_2")
+    center, scale = x["target_scale"][:, :1], x["target_scale"][:, 1:]
+    expected = (x["encoder_target"] - center) / scale
+    torch.testing.assert_close(x["encoder_cont"][:, 2:, column], expected[:, :-2].float())
+
+
+def test_covariate_with_a_normalizer_of_all_series() -> None:
+    dataset = BatchedTimeSeriesDataSet(
+        make_table(),
+        time_idx="t",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=6,
+        max_prediction_length=3,
+        time_varying_unknown_reals=["y", "noise"],
+        scalers={"noise": TorchNormalizer()},
+    )
+    noise = make_table()["noise"]
+    scaled = dataset.data["reals"][:, dataset.reals.index("noise")]
+    expected = torch.tensor(((noise - noise.mean()) / noise.std(ddof=0)).to_numpy())
+    torch.testing.assert_close(scaled, expected.float(), rtol=2e-3, atol=1e-3)

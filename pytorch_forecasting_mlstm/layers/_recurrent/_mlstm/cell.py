@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...._arguments import suggest_arguments
 from ...._validation import (
     check_bool,
     check_dropout,
     check_int,
     check_tensor,
 )
+from .argument_hints import CELL_HINTS
 from .functional import mLSTMState
 from .input_check import check_input
 from .norms import HeadNorm, LayerNorm
@@ -110,6 +112,7 @@ class mLSTMCell(nn.Module):
     torch.Size([2, 2, 4, 4])
     """
 
+    @suggest_arguments(CELL_HINTS)
     def __init__(
         self,
         input_size: int,
