@@ -27,42 +27,33 @@ _MAX_LENGTH = 1000  # characters of a note
 
 @contextmanager
 def print_notes(options: tuple[str, ...]) -> Iterator[None]:
-    """Print each different UserWarning as one line, "note: ...", with options by their names.
+    """Print each different UserWarning as one line, "note: ...".
 
-    Parameters
-    ----------
-    options : tuple of str
-        Arguments that are options: `timezone="UTC"` in a warning becomes --timezone "UTC".
+    `options` are arguments to be named as options: timezone="UTC" becomes --timezone "UTC".
     """
-    names = "|".join(options)
-    printed = set()
-    show = warnings.showwarning
+    argument = re.compile(rf"`({'|'.join(options)})`|(?<![\w-])({'|'.join(options)})=")
+    printed, show = set(), warnings.showwarning
 
     def print_note(message: Any, category: type[Warning], *place: Any, **others: Any) -> None:
         if not issubclass(category, UserWarning):
             show(message, category, *place, **others)
             return
-        text = re.sub(rf"`({names})`", r"--\1", str(message))
-        text = one_line(re.sub(rf"(?<![\w-])({names})=", r"--\1 ", text), _MAX_LENGTH)
+        text = argument.sub(lambda m: f"--{m[1]}" if m[1] else f"--{m[2]} ", str(message))
         if text not in printed:
             printed.add(text)
-            print(f"note: {text}", file=sys.stderr, flush=True)
+            print(f"note: {one_line(text, _MAX_LENGTH)}", file=sys.stderr, flush=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        for message in _EXPECTED:
-            warnings.filterwarnings("ignore", message=message)
+        for expected in _EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
         warnings.showwarning = print_note
         yield
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread.
-
-    The tensors are small: several threads mostly wait for each other, and for minutes if other
-    programs keep the processor busy.
-    """
+    """Run torch on one thread: with small tensors, several mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,13 +1,14 @@
 """Numbers written as text: read those with one meaning, and refuse the others.
 
-1.003 is 1.003 in one file and 1003 in another. A column of such text is read if its file, or the
-user, says which mark is the decimal one.
+1.003 is 1.003 in one file and 1003 in another. A column of such text is read if it, another column,
+or the user says which mark is the decimal one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 import pandas as pd
 
@@ -18,25 +19,26 @@ _EMPTY = {"", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", 
 _BOOLEANS = {"true": True, "false": False}
 _MAX_LENGTH = 100  # characters of a number
 
-_SPACES = " \u00a0\u2007\u2009\u202f"  # between thousands; the others are of fixed width or narrow
+_SPACES = " \u00a0\u2007\u2009\u202f"  # also those that do not break, or are narrow
 _MARKS = f"{_SPACES}'\u2019\u02bc_"  # that stand between thousands only
-_WHOLE = re.compile(r"[+-]?(\d+(e[+-]?\d+)?|inf(inity)?)", re.ASCII | re.IGNORECASE)
-_DECIMAL = {
-    mark: re.compile(rf"[+-]?(\d+[{mark}]\d*|[{mark}]\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-    for mark in ".,"
+_GROUPS = r"[1-9]\d{{0,2}}([{}])\d{{3}}(?:\1\d{{3}})*".format
+_CURRENCY = r"(?:[$€£¥₹₽₩₺₿]|R\$|USD|EUR|CHF|GBP|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|Fr\.|kr\.?|zł)"
+#: What a text can be, in the order of trial: "open" marks are decimal ones or stand between
+#: thousands; "decorated" numbers have a sign for percent or a currency.
+_KINDS = {
+    kind: re.compile(pattern, re.ASCII | re.IGNORECASE)
+    for kind, pattern in {
+        "whole": r"[+-]?(\d+(e[+-]?\d+)?|inf(inity)?)",
+        "open .": r"[+-]?[1-9]\d{0,2}\.\d{3}",
+        "open ,": r"[+-]?[1-9]\d{0,2},\d{3}",
+        ".": r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?",
+        ",": r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?",
+        "grouped": rf"[+-]?{_GROUPS(f'.,{_MARKS}')}([.,]\d*)?",
+        "decorated": rf"\(?{_CURRENCY}?[{_SPACES}]*[+\-\u2212\u2013]?[{_SPACES}]*{_CURRENCY}?"
+        rf"[{_SPACES}]*(?:{_GROUPS(f'.,{_MARKS}')}(?:[.,]\d*)?|\d+(?:[.,]\d*)?|[.,]\d+)"
+        rf"(?:[{_SPACES}]*(?:{_CURRENCY}|%|‰|[\-\u2013\u2014]+))?\)?",
+    }.items()
 }
-_OPEN = {mark: re.compile(rf"[+-]?[1-9]\d{{0,2}}[{mark}]\d{{3}}", re.ASCII) for mark in ".,"}
-_GROUPS = rf"[1-9]\d{{0,2}}([.,{_MARKS}])\d{{3}}(\1\d{{3}})*"
-_GROUPED = re.compile(rf"[+-]?{_GROUPS}([.,]\d*)?", re.ASCII)
-_CURRENCY = (
-    r"(?:[$€£¥₹₽₩₺₿¢]|R\$|USD|EUR|CHF|GBP|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|Fr\.|kr\.?|zł)"
-)
-_DECORATED = re.compile(
-    rf"\(?{_CURRENCY}?[{_SPACES}]*[+\-\u2212\u2013]?[{_SPACES}]*{_CURRENCY}?[{_SPACES}]*"
-    rf"(?:{_GROUPS}(?:[.,]\d*)?|\d+(?:[.,]\d*)?|[.,]\d+)"
-    rf"(?:[{_SPACES}]*(?:{_CURRENCY}|%|‰|[\-\u2013\u2014]+))?\)?",
-    re.ASCII,
-)
 
 
 def convert_numbers(
@@ -47,19 +49,19 @@ def convert_numbers(
     *,
     separator: str = "",
     decimal: str | None = None,
-) -> pd.DataFrame:
-    """Convert columns of text to numbers where all values are numbers.
+) -> None:
+    """Convert columns of text in place where all values are numbers, or booleans.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        With columns of text, of other values, or of both. It is changed.
+        With columns of text, of other values, or of both.
     numbers, others : sequence of str
         Columns of numbers, and columns that may also hold classes or booleans.
     source : str
         Name of the file, for messages.
     separator : str
-        That of the cells. A comma cannot be the decimal mark then.
+        That of the cells. A comma cannot be the decimal mark then, unless `decimal` says so.
     decimal : str, optional
         The decimal mark, "." or ",". Default: what the columns say.
 
@@ -78,25 +80,19 @@ def convert_numbers(
             values = text.str.lower().map(_BOOLEANS)
         elif not (kinds[name] == "text").any():
             where = f"{source}, column {quoted(name)}"
-            if decimal is None:
-                mark = _decimal_mark(text, kinds[name], where, separator, certain)
-                values = pd.to_numeric(text.str.replace(mark, "."))
-            else:
-                values = _read_with_mark(text, kinds[name], where, decimal)
+            values = _read(text, kinds[name], where, separator, certain, decimal)
         table[name] = _put(table[name], values)
-    return table
 
 
 def _texts(column: pd.Series) -> pd.Series:
     """Return the cells that are text, stripped, without those that are empty."""
-    is_text = column.map(lambda value: isinstance(value, str)).astype(bool)
-    texts = column[is_text].astype(object).str.strip()
+    texts = column[_is_text(column)].astype(object).str.strip()
     return texts[~texts.isin(_EMPTY)]
 
 
 def _put(column: pd.Series, values: pd.Series) -> pd.Series:
     """Return a column with its text replaced by values; other text is empty."""
-    is_text = column.map(lambda value: isinstance(value, str)).astype(bool)
+    is_text = _is_text(column)
     if not is_text.any():
         return column
     result = column.astype(object).where(~is_text, None)
@@ -104,74 +100,53 @@ def _put(column: pd.Series, values: pd.Series) -> pd.Series:
     return result.infer_objects()
 
 
+def _is_text(column: pd.Series) -> pd.Series:
+    return column.map(lambda value: isinstance(value, str)).astype(bool)
+
+
 def _kind(text: str) -> str:
-    """Return what a text is: "whole", a certain decimal mark, an open one, or something else."""
+    """Return the kind of a text, "text" if it is no number."""
     if len(text) > _MAX_LENGTH:
         return "text"
-    if _WHOLE.fullmatch(text):
-        return "whole"
-    for mark in ".,":
-        if _OPEN[mark].fullmatch(text):
-            return f"open {mark}"
-        if _DECIMAL[mark].fullmatch(text):
-            return mark
-    if _GROUPED.fullmatch(text):
-        return "grouped"
-    return "decorated" if _DECORATED.fullmatch(text) else "text"
+    return next((kind for kind, form in _KINDS.items() if form.fullmatch(text)), "text")
 
 
-def _decimal_mark(
-    text: pd.Series, kinds: pd.Series, where: str, separator: str, certain: set[str]
-) -> str:
-    """Return the decimal mark of a column of numbers; raise an InputError if it is open."""
-    _check_plain(text, kinds, where)
+def _read(
+    text: pd.Series,
+    kinds: pd.Series,
+    where: str,
+    separator: str,
+    certain: set[str],
+    decimal: str | None,
+) -> pd.Series:
+    """Read a column of numbers; `certain` are the decimal marks of the whole file."""
+    if (kinds == "decorated").any():
+        cure = "is no plain number: remove signs of percent and currencies and parentheses, and "
+        _refuse(text[kinds == "decorated"], where, cure + "begin negative numbers with -")
     own = set(kinds.unique()) & {".", ","}
-    marks = own or certain
+    marks = {decimal} if decimal else own or certain
     mark = min(marks) if len(marks) == 1 else ""
-    unread = text[~kinds.isin({"whole", mark, f"open {mark}"})]
-    if mark == separator and mark in own:
-        unread = text[kinds == mark]
-    if unread.empty:
-        return mark or "."
-    found = (
-        "has marks between thousands: write it without them"
-        if _GROUPED.fullmatch(unread.iloc[0]) and not kinds[unread.index[0]].startswith("open")
-        else "has a mark that may be the decimal one or stand between thousands: write decimals "
-        "with a point and thousands without a mark"
-    )
-    raise InputError(
-        f"{where}: {quoted(unread.iloc[0])} in {format_rows(unread.index.tolist())} {found}, or "
-        "name the decimal mark, . or , with ",
-        Argument("decimal"),
-    )
+    is_grouped = pd.Series(False, text.index)
+    if decimal:
+        between = f"{'.' if decimal == ',' else ','}{_MARKS}"
+        form = re.compile(rf"[+-]?{_GROUPS(between)}([{decimal}]\d*)?", re.ASCII)
+        is_grouped = text.map(lambda value: form.fullmatch(value) is not None).astype(bool)
+        text = text.where(~is_grouped, text.str.replace(rf"[{between}]", "", regex=True))
+    unread = ~(is_grouped | kinds.isin({"whole", mark, f"open {mark}"}))
+    if not decimal and mark == separator and mark in own:
+        unread |= kinds == mark
+    if unread.any() and decimal:
+        cure = f"is no number with the decimal mark {quoted(decimal)}: correct it, or choose the "
+        _refuse(text[unread], where, cure + "other ", Argument("decimal"))
+    if unread.any():
+        cure = "has a mark that may be the decimal one or stand between thousands: write decimals "
+        if kinds[unread].iloc[0] == "grouped":
+            cure = "has marks between thousands: write decimals "
+        cure += "with a point and thousands without a mark, or name the decimal mark, . or , with "
+        _refuse(text[unread], where, cure, Argument("decimal"))
+    return pd.to_numeric(text.str.replace(mark, ".") if mark else text)
 
 
-def _read_with_mark(text: pd.Series, kinds: pd.Series, where: str, decimal: str) -> pd.Series:
-    """Read numbers with a known decimal mark, and the other marks between thousands."""
-    _check_plain(text, kinds, where)
-    between = f"{'.' if decimal == ',' else ','}{_MARKS}"
-    pattern = re.compile(
-        rf"[+-]?(?:[1-9]\d{{0,2}}([{between}])\d{{3}}(?:\1\d{{3}})*(?:[{decimal}]\d*)?)", re.ASCII
-    )
-    is_grouped = text.map(lambda value: pattern.fullmatch(value) is not None).astype(bool)
-    readable = is_grouped | kinds.isin({"whole", decimal, f"open {decimal}"})
-    if not readable.all():
-        wrong = text[~readable]
-        raise InputError(
-            f"{where}: {quoted(wrong.iloc[0])} in {format_rows(wrong.index.tolist())} is no number "
-            f"with the decimal mark {quoted(decimal)}: correct it, or choose the other ",
-            Argument("decimal"),
-        )
-    plain = text.where(~is_grouped, text.str.replace(rf"[{between}]", "", regex=True))
-    return pd.to_numeric(plain.str.replace(decimal, "."))
-
-
-def _check_plain(text: pd.Series, kinds: pd.Series, where: str) -> None:
-    """Raise an InputError for numbers with signs, such as 12 % or $ 5."""
-    decorated = text[kinds == "decorated"]
-    if len(decorated):
-        raise InputError(
-            f"{where}: {quoted(decorated.iloc[0])} in {format_rows(decorated.index.tolist())} is "
-            "no plain number: remove signs of percent and currencies and parentheses, and begin "
-            "negative numbers with -"
-        )
+def _refuse(found: pd.Series, where: str, *parts: str) -> NoReturn:
+    rows = format_rows(found.index.tolist())
+    raise InputError(f"{where}: {quoted(found.iloc[0])} in {rows} {parts[0]}", *parts[1:])

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import pandas as pd
 
@@ -20,21 +20,12 @@ _MANY = 10  # times the needed columns; from there, reading only these is faster
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, str]:
-    """Return the needed columns as text, and the separator of the cells.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A .csv or .tsv file, or one of these compressed as .gz.
-    needed : sequence of str
-        Columns.
-    """
+    """Return the needed columns of a .csv or .tsv file as text, and the separator of its cells."""
     separator, header = _header(path)
     check_names(path, header, needed)
-    layout: dict[str, Any] = {}
-    if len(header) > _MANY * len(needed):
+    is_wide = len(header) > _MANY * len(needed)
+    if is_wide:
         _check_widths(path, separator, len(header))
-        layout["usecols"] = list(needed)
     with warnings.catch_warnings():
         # Rows longer than the header, from decimal commas for example, must raise an error. With
         # `usecols`, pandas truncates them silently: hence `_check_widths`, which takes longer than
@@ -48,7 +39,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> tuple[pd.DataFrame, str]:
             dtype=dict.fromkeys(needed, str),
             keep_default_na=False,
             low_memory=False,  # one type per column, even in a large file
-            **layout,
+            usecols=list(needed) if is_wide else None,
         )
     return table, separator
 
@@ -90,6 +81,5 @@ def _rows(path: Path, separator: str) -> Iterator[Iterator[list[str]]]:
 
 
 def _open(path: Path) -> TextIO:
-    if path.name.lower().endswith(".gz"):
-        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
-    return path.open(encoding="utf-8-sig", newline="")
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    return cast(TextIO, opener(path, "rt", encoding="utf-8-sig", newline=""))

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from .._messages import printable
 from ..forecaster import InputError
 from ..forecaster.errors import quoted
 from .column_names import check_names, show_path
@@ -18,25 +17,17 @@ from .column_names import check_names, show_path
 
 def read_excel(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Return the needed columns of the first sheet."""
-    if find_spec("openpyxl") is None:
-        raise InputError(
-            f"{show_path(path)}: needs openpyxl: pip install 'pytorch-forecasting-mlstm[excel]', "
-            "or save the table as .csv"
-        )
+    _require(path, "openpyxl", "'pytorch-forecasting-mlstm[excel]'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and the like, which openpyxl leaves out
         with pd.ExcelFile(path, engine="openpyxl") as file:
-            sheets = file.sheet_names
+            first, *more = file.sheet_names
             raw = file.parse(0, header=None, dtype=object, keep_default_na=False, na_values=[""])
-    if len(sheets) > 1:
-        warnings.warn(
-            f"{show_path(path)} has {len(sheets)} sheets, of which the first, "
-            f"{quoted(sheets[0])}, is read",
-            UserWarning,
-            stacklevel=2,
-        )
+    if more:
+        sheets = f"{show_path(path)} has {len(more) + 1} sheets"
+        warnings.warn(f"{sheets}, of which the first, {quoted(first)}, is read", stacklevel=2)
     if raw.empty:
-        raise InputError(f"{show_path(path)}: the first sheet, {quoted(sheets[0])}, is empty")
+        raise InputError(f"{show_path(path)}: the first sheet, {quoted(first)}, is empty")
     # With a header, pandas would rename the second of two equal names.
     names = [f"Unnamed: {k}" if pd.isna(name) else str(name) for k, name in enumerate(raw.iloc[0])]
     check_names(path, names, needed)
@@ -47,10 +38,7 @@ def read_excel(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 
 def read_parquet(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Return the needed columns, of which the index may be one."""
-    if find_spec("pyarrow") is None:
-        raise InputError(
-            f"{show_path(path)}: needs pyarrow: pip install pyarrow, or save the table as .csv"
-        )
+    _require(path, "pyarrow", "pyarrow")
     from pyarrow.parquet import ParquetDataset
 
     schema = ParquetDataset(path).schema
@@ -68,6 +56,13 @@ def read_parquet(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def _require(path: Path, package: str, install: str) -> None:
+    if find_spec(package) is None:
+        raise InputError(
+            f"{show_path(path)}: needs {package}: pip install {install}, or save the table as .csv"
+        )
+
+
 def _check_time_zone(path: Path, name: str, zone: str | None) -> None:
     """Raise an error for an unknown time zone, for which pandas blames installed packages."""
     if zone is None or zone[:1] in "+-":
@@ -76,6 +71,6 @@ def _check_time_zone(path: Path, name: str, zone: str | None) -> None:
         ZoneInfo(zone)
     except (OSError, ValueError, LookupError) as error:  # OSError: "Europe" is a folder of zones
         raise InputError(
-            f"{show_path(path)}: column {quoted(name)} is in the unknown time zone "
-            f"{quoted(printable(zone))}: write its times in UTC"
+            f"{show_path(path)}: column {quoted(name)} is in the unknown time zone {quoted(zone)}: "
+            "write its times in UTC"
         ) from error

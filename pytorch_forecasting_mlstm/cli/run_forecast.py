@@ -11,11 +11,10 @@ import pandas as pd
 
 from .._messages import printable
 from ..forecaster import Forecaster, InputError
-from .arguments import PARAMETERS, Arguments
+from .arguments import Arguments
 from .console import require_packages
 from .output import replace_files, writable_folder, write_forecast
-from .read_holidays import read_holidays
-from .read_table import read_table
+from .read_table import read_holidays, read_table
 
 _COLUMNS = ("target", "group", "known", "past", "static")
 
@@ -33,40 +32,29 @@ def run_forecast(arguments: Arguments) -> None:
     given = dict(arguments.parameters)
     if "holidays" in given:
         given["holidays"] = read_holidays(given["holidays"])
-    if arguments.model is None:
-        assert arguments.table is not None
-        forecaster = Forecaster(**given, verbose=sys.stderr.isatty())
-        table, future = _read(arguments.table, forecaster, arguments), _plan(forecaster, arguments)
-        if arguments.save is not None:
-            writable_folder(arguments.save.absolute().parent, option="save")
-        forecaster.check(table, future)
-        _fit(forecaster, table, arguments)
-        forecast = forecaster.predict(future=future)
-        actual = None
-    else:
+    if arguments.model is not None:
         forecaster = Forecaster.load(arguments.model)
         horizon = given.pop("horizon", None)
         _check_same(given, forecaster)
-        actual = None
-        if arguments.table is not None:
-            actual = _read(arguments.table, forecaster, arguments)
-        forecast = forecaster.predict(actual, _plan(forecaster, arguments), horizon)
-        print(f"{printable(arguments.model.name)}: nothing is trained")
-    _write(forecaster, forecast, actual, folder, arguments)
-
-
-def _fit(forecaster: Forecaster, table: pd.DataFrame, arguments: Arguments) -> None:
-    """Test and fit, and print what is known of the errors."""
+        table = None if arguments.table is None else _read(arguments.table, forecaster, arguments)
+        print(f"Forecasting with {printable(arguments.model)}, without training", flush=True)
+        forecast = forecaster.predict(table, _read_future(forecaster, arguments), horizon)
+        _write(forecaster, forecast, table, folder, arguments)
+        return
     assert arguments.table is not None
-    print(
-        f"{printable(arguments.table.name)}: {len(table):,} rows; choosing on all but the last "
-        "ones, testing on these, then training on all rows",
-        flush=True,
-    )
+    if arguments.save is not None:
+        writable_folder(arguments.save.absolute().parent, option="save")
+    forecaster = Forecaster(**given, verbose=sys.stderr.isatty())
+    table = _read(arguments.table, forecaster, arguments)
+    future = _read_future(forecaster, arguments)
+    forecaster.check(table, future)
+    print(f"{printable(arguments.table.name)}: {len(table):,} rows")
+    print("Choosing without the last rows, testing on them, then training on all", flush=True)
     forecaster.fit(table, cutoffs=arguments.cutoffs or "auto")
-    print(f"Model: looks back {forecaster.history_} steps, trained for {forecaster.epochs_} epochs")
+    print(f"History: {forecaster.history_} steps; epochs: {forecaster.epochs_}")
     if forecaster.backtest_ is not None:
         print(f"\n{forecaster.backtest_.summary()}\n")
+    _write(forecaster, forecaster.predict(future=future), None, folder, arguments)
 
 
 def _read(path: Path, forecaster: Forecaster, arguments: Arguments) -> pd.DataFrame:
@@ -81,54 +69,48 @@ def _read(path: Path, forecaster: Forecaster, arguments: Arguments) -> pd.DataFr
     )
 
 
-def _plan(forecaster: Forecaster, arguments: Arguments) -> pd.DataFrame | None:
+def _read_future(forecaster: Forecaster, arguments: Arguments) -> pd.DataFrame | None:
     """Read what is known of the steps to forecast."""
     if arguments.future is None:
         return None
-    if not forecaster.known:
+    known = _as_list(forecaster.known)
+    if not known:
         raise InputError("--future has no effect without known columns: name them with --known")
-    return read_table(
-        arguments.future,
-        text=[*_as_list(forecaster.group), forecaster.time],
-        others=_as_list(forecaster.known),
-        decimal=arguments.decimal,
-    )
+    text = [*_as_list(forecaster.group), forecaster.time]
+    return read_table(arguments.future, text, others=known, decimal=arguments.decimal)
 
 
 def _check_same(given: Mapping[str, Any], forecaster: Forecaster) -> None:
     """Raise an InputError if an option contradicts the saved model."""
-    for name in PARAMETERS:
-        if name not in given:
-            continue
+    for name, value in given.items():
         saved = getattr(forecaster, name)
-        is_several = name in _COLUMNS or name == "quantiles"
-        same = _as_list(given[name]) == _as_list(saved) if is_several else given[name] == saved
+        is_several = name in (*_COLUMNS, "quantiles")
+        same = _as_list(value) == _as_list(saved) if is_several else value == saved
         if not same:
             was = "was fitted without it" if saved is None else f"has {printable(saved)}"
             raise InputError(
-                f"--{name} {printable(given[name])} contradicts --model, which {was}: leave it "
-                "out, or fit a new model"
+                f"--{name} {printable(value)} contradicts --model, which {was}: leave it out, or "
+                "fit a new model"
             )
 
 
 def _write(
     forecaster: Forecaster,
     forecast: pd.DataFrame,
-    actual: pd.DataFrame | None,
+    table: pd.DataFrame | None,
     folder: Path,
     arguments: Arguments,
 ) -> None:
     """Write table, plot and model, all of them or none."""
-    csv, png = folder / "forecast.csv", folder / "forecast.png"
-    paths = [csv, png, *([] if arguments.save is None else [arguments.save])]
+    paths = [folder / "forecast.csv", folder / "forecast.png"]
+    paths += [] if arguments.save is None else [arguments.save]
     with replace_files(*paths) as new_paths:
         write_forecast(forecast, new_paths[0], quote_formulas=arguments.quote_formulas)
-        figure = forecaster.plot(forecast, actual=actual)
-        figure.savefig(new_paths[1], format="png")  # whatever the suffix of the temporary file
+        # whatever the suffix of the temporary file
+        forecaster.plot(forecast, actual=table).savefig(new_paths[1], format="png")
         if arguments.save is not None:
             forecaster.set_params(verbose=True).save(new_paths[2])
-    names = " and ".join(str(path) for path in paths[1:])
-    print(f"Wrote {csv} ({len(forecast):,} rows) and {names}")
+    print(f"Wrote {', '.join(map(str, paths))}: {len(forecast):,} rows")
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -47,8 +47,8 @@ def choose_cutoffs(
         hint = f"choose at most {possible}" if possible else "pass more rows"
         raise InputError(
             Argument("cutoffs"),
-            f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: {hint}, "
-            "or choose a smaller ",
+            f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: {hint}"
+            ", or choose a smaller ",
             *smaller,
             Argument("horizon"),
         )
