@@ -84,8 +84,8 @@ def read_table(
 
 def _without_empty_end(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out the empty rows that spreadsheets write after a table."""
-    is_empty = table.isna() | table.map(lambda cell: isinstance(cell, str) and not cell.strip())
-    filled = (~is_empty.all(axis=1)).to_numpy().nonzero()[0]
+    is_blank = table.map(lambda cell: isinstance(cell, str) and not cell.strip()).astype(bool)
+    filled = (~(table.isna() | is_blank).all(axis=1)).to_numpy().nonzero()[0]
     return table.iloc[: filled[-1] + 1 if len(filled) else 0].copy()
 
 

@@ -42,7 +42,8 @@ def run_forecast(path: Path, time: str, target: str, horizon: int, *options: str
     folder = path.parent
     before = {file.name for file in folder.iterdir()}
     argv = [str(path), "--time", time, "--target", target, "--horizon", str(horizon), *options]
-    code, printed, errors = run(*argv, *FAST, "--output", str(folder))
+    fast = FAST[:2] if "--history" in options else FAST
+    code, printed, errors = run(*argv, *fast, "--output", str(folder))
     assert code == 0, errors
     assert all(line.startswith("note: ") for line in errors.splitlines()), errors
     groups = [options[k + 1] for k, option in enumerate(options) if option == "--group"]
