@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from .errors import InputError
 from .timestamps import read_times
 
 _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
@@ -192,7 +193,10 @@ def _read_text(texts: pd.Series) -> tuple[pd.Series, pd.Series | None]:
         return pd.Series(np.array(mondays, "datetime64[us]")), texts
     if all(_MONTH.fullmatch(text) for text in texts):
         return pd.Series(texts.to_numpy("datetime64[us]")), None
-    return read_times(texts)[0], None
+    try:
+        return read_times(texts)[0], None
+    except InputError:  # local times over a clock change, whose zone the text does not say
+        return read_times(texts, "UTC")[0], None
 
 
 def _name_of(zone: Any) -> str:
