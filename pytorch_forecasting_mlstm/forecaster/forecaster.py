@@ -5,26 +5,32 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
-from .arguments import check_arguments, check_integer, read_quantiles
+from .arguments import (
+    check_arguments,
+    check_flag,
+    check_integer,
+    check_minutes,
+    read_path,
+    read_quantiles,
+)
 from .backtest_result import BacktestResult
 from .backtesting import backtest_panel, choose_cutoffs, history_frame
-from .errors import InputError
+from .errors import Argument, InputError, NotFittedInputError
 from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
-from .panel import Panel
+from .panel import Panel, clean_targets, make_panel
 from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
-from .records import Records, check_known_ahead, read_records
+from .records import Records, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .state import State, forecast_panel, panel_of
@@ -280,13 +286,18 @@ class Forecaster(BaseEstimator):
         """
         state = self._fitted_state("predict")
         steps = check_integer("horizon", self.horizon if horizon is None else horizon)
+        longest = int(state.fitted.dataset.max_prediction_length)
+        if state.roles.past and steps > longest:
+            raise InputError(
+                Argument("horizon"),
+                f" must be at most {longest}, that of the fit, since the ",
+                Argument("past"),
+                f" columns are not known later, got {steps}: fit with it, or leave them out",
+            )
         records, kind = state.records, state.kind
         if table is not None:
             frame, kind = to_pandas(table)
-            records = read_records(
-                frame, state.roles, timezone=self.timezone, like=state.records
-            )
-        check_known_ahead(records, state.roles, "table")
+            records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
         if future is not None:
             frame, _ = to_pandas(future, "future")
             plan = read_records(
@@ -297,7 +308,7 @@ class Forecaster(BaseEstimator):
                 source="future",
                 future=True,
             )
-            records = records.extend(plan, replace=False)
+            records = records.with_plan(plan, state.roles.targets, "future")
         panel = self._panel(records, state)
         check_future(panel, steps, "table" if future is None else "future")
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
@@ -335,13 +346,19 @@ class Forecaster(BaseEstimator):
             If an argument or the table cannot be used, or the table is too short.
         """
         count = check_integer("cutoffs", cutoffs)
-        distance = check_integer("step", self.horizon if step is None else step)
+        distance = None if step is None else check_integer("step", step)
+        check_flag("refit", refit)
         read = self._read(table)
         self._warn_of_faults(read, stacklevel=3)
-        positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
+        positions = choose_cutoffs(
+            read.panel, int(self.horizon), count, distance or int(self.horizon)
+        )
         with ProgressBar() as bar:
             return backtest_panel(
-                read.panel,
+                make_panel(
+                    read.records, read.roles, read.axis, read.axis.place(read.records.times)
+                ),
+                self._clean,
                 positions,
                 int(self.horizon),
                 read.levels,
@@ -430,8 +447,8 @@ class Forecaster(BaseEstimator):
             read.panel,
             self._settings(read.levels),
             trials=int(trials),
-            minutes=minutes,
-            storage=None if storage is None else Path(storage),
+            minutes=check_minutes(minutes),
+            storage=None if storage is None else read_path("storage", storage),
             verbose=self.verbose,
         )
         self.study_ = study
@@ -457,7 +474,7 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of parameters that are no plain data, such as callbacks, and are left out.
         """
-        save_state(Path(path), self.get_params(), self._fitted_state("save"))
+        save_state(read_path("path", path), self.get_params(), self._fitted_state("save"))
 
     @classmethod
     def load(cls, path: Any) -> Forecaster:
@@ -473,7 +490,7 @@ class Forecaster(BaseEstimator):
         InputError
             If there is no such file, or it is damaged or of another kind.
         """
-        parameters, state = load_state(Path(path))
+        parameters, state = load_state(read_path("path", path))
         forecaster = cls(**parameters)
         forecaster._state = state
         return forecaster
@@ -558,6 +575,11 @@ class Forecaster(BaseEstimator):
         )
         return panel
 
+    def _clean(self, panel: Panel) -> Panel:
+        return clean_targets(
+            panel, missing=self.missing, outliers=self.outliers, horizon=int(self.horizon)
+        )[0]
+
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
 
@@ -586,7 +608,7 @@ class Forecaster(BaseEstimator):
     def _fitted_state(self, caller: str) -> State:
         state: State | None = getattr(self, "_state", None)
         if state is None:
-            raise InputError(
+            raise NotFittedInputError(
                 f"{type(self).__name__}.{caller}: the forecaster is not fitted: call fit first"
             )
         return state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .panel import Panel
 from .splits import Split
 
@@ -29,10 +31,15 @@ def candidate_histories(panel: Panel, split: Split) -> list[int]:
 def choose_history(losses: dict[int, float]) -> int:
     """Return the history with the lowest validation loss; among nearly equal ones, the shortest.
 
+    Losses that are not finite lose.
+
     >>> choose_history({48: 1.0, 168: 0.995, 336: 0.97})
     336
     >>> choose_history({48: 1.0, 168: 0.995, 336: 1.2})
     48
     """
-    best = min(losses.values())
-    return min(steps for steps, loss in losses.items() if loss * _CLEARLY_BETTER <= best)
+    finite = {steps: loss for steps, loss in losses.items() if math.isfinite(loss)}
+    best = min(finite.values(), default=0.0)
+    return min(
+        (n for n, loss in finite.items() if loss * _CLEARLY_BETTER <= best), default=min(losses)
+    )

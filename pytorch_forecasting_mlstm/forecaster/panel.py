@@ -48,6 +48,8 @@ class Panel:
         (N, ...): known and past covariates, float64 or text.
     statics : pandas.DataFrame
         (S, ...): static covariates.
+    is_given : numpy.ndarray
+        (N,): whether the table has a row there, with a value of every known covariate.
     """
 
     roles: Roles
@@ -59,6 +61,7 @@ class Panel:
     target: np.ndarray
     covariates: pd.DataFrame
     statics: pd.DataFrame
+    is_given: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of series."""
@@ -115,25 +118,18 @@ class Panel:
             covariates[name] = covariates[name].where(seen)
         return _select_observed(replace(self, target=target, covariates=covariates))
 
-    def at_cutoff(self, position: int, horizon: int) -> Panel:
-        """Return what was known at a time of the series that can be compared over the horizon.
-
-        All series then end at `position`, where those whose last values are missing have gaps.
-        """
+    def observed_within(self, first: int, last: int) -> np.ndarray:
+        """Tell which series, (S,), have a target from position `first` to before `last`."""
         place = self.starts[self.series] + self.steps
-        within = np.isfinite(self.target) & (place >= position) & (place < position + horizon)
-        compared = np.bincount(self.series[within], minlength=len(self)) > 0
-        seen = self.take(np.flatnonzero(compared & (self.starts < position))).until(position)
-        return replace(seen, lengths=position - seen.starts)
+        within = np.isfinite(self.target) & (place >= first) & (place < last)
+        return np.bincount(self.series[within], minlength=len(self)) > 0
 
     def take(self, numbers: np.ndarray) -> Panel:
         """Return some of the series."""
         return _take_rows(self, numbers, self.begins[numbers], self.begins[numbers + 1])
 
 
-def make_panel(
-    records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray, *, missing: Any
-) -> Panel:
+def make_panel(records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray) -> Panel:
     """Place records on an axis, one row per step of every series.
 
     Parameters
@@ -146,8 +142,6 @@ def make_panel(
         The times.
     positions : numpy.ndarray
         (rows of `records`,): their positions on it.
-    missing : str or float
-        How to fill missing targets, as in `fill_missing`.
 
     Raises
     ------
@@ -161,7 +155,7 @@ def make_panel(
     source = np.full(begins[-1], -1)
     source[begins[records.series] + positions - starts[records.series]] = np.arange(len(positions))
     series = np.repeat(np.arange(n_groups), np.diff(begins))
-    covariates = _lay_out_covariates(records, roles, source, series)
+    covariates, is_given = _lay_out_covariates(records, roles, source, series)
     statics = _read_statics(records, roles)
     columns = records.columns
     targets = {
@@ -177,7 +171,7 @@ def make_panel(
         rows = np.concatenate(
             [np.tile(np.arange(a, b), count) for a, b in zip(begins, begins[1:], strict=False)]
         )
-        covariates = covariates.iloc[rows].reset_index(drop=True)
+        covariates, is_given = covariates.iloc[rows].reset_index(drop=True), is_given[rows]
         lengths = np.repeat(np.diff(begins), count)
         target = np.concatenate(
             [
@@ -190,36 +184,46 @@ def make_panel(
     else:
         target = targets[roles.targets[0]]
     draft = Panel(
-        roles, axis, groups, begins, starts, np.diff(begins), target, covariates, statics
+        roles, axis, groups, begins, starts, np.diff(begins), target, covariates, statics, is_given
     )
     _check_targets(draft)
-    panel = _select_observed(draft)
-    if missing == "mask":
-        return panel
-    filled = panel.target.copy()
-    for begin, values in zip(panel.begins, panel.values, strict=False):
-        filled[begin : begin + len(values)] = fill_missing(values, missing)
-    return replace(panel, target=filled)
+    return _select_observed(draft)
 
 
-def find_faults(panel: Panel, horizon: int) -> tuple[Panel, list[Suspicion]]:
-    """Find rows that look like faults, and mask those that are outliers.
+def clean_targets(
+    panel: Panel, *, missing: Any, outliers: str, horizon: int
+) -> tuple[Panel, list[Suspicion]]:
+    """Fill missing targets, and mask outliers, which then decide no filled value either.
+
+    Every series ends where it did, even if its last value is an outlier.
 
     Parameters
     ----------
     panel : Panel
-        The series.
+        The series, as the table has them.
+    missing : str or float
+        How to fill missing targets, as in `fill_missing`.
+    outliers : {"mask", "keep"}
+        What to do with outliers.
     horizon : int
-        Steps to forecast: a constant stretch must be longer.
+        Steps to forecast: a suspicious constant stretch must be longer.
+
+    Returns
+    -------
+    panel : Panel
+        The series to learn from.
+    suspicions : list of Suspicion
+        All that looks like a fault.
     """
     season = max(panel.axis.seasons.values(), default=1)
     suspicions = find_suspicious(panel.values, horizon, season)
+    masks = is_outlier([] if outliers == "keep" else suspicions, panel.lengths.tolist())
     target = panel.target.copy()
-    for begin, values, mask in zip(
-        panel.begins, panel.values, is_outlier(suspicions, panel.lengths.tolist()), strict=False
-    ):
-        target[begin : begin + len(values)][mask] = np.nan
-    return _select_observed(replace(panel, target=target)), suspicions
+    for begin, values, mask in zip(panel.begins, panel.values, masks, strict=False):
+        filled = fill_missing(np.where(mask, np.nan, values), missing)
+        target[begin : begin + len(values)] = np.where(mask, np.nan, filled)
+    cleaned = _select_observed(replace(panel, target=target))
+    return replace(cleaned, lengths=panel.ends - cleaned.starts), suspicions
 
 
 def _select_observed(panel: Panel) -> Panel:
@@ -246,17 +250,28 @@ def _take_rows(panel: Panel, numbers: np.ndarray, begin: np.ndarray, end: np.nda
         target=panel.target[rows],
         covariates=panel.covariates.iloc[rows].reset_index(drop=True),
         statics=panel.statics.iloc[numbers].reset_index(drop=True),
+        is_given=panel.is_given[rows],
     )
 
 
 def _lay_out_covariates(
     records: Records, roles: Roles, source: np.ndarray, series: np.ndarray
-) -> pd.DataFrame:
-    """Give every step its covariates; known ones and classes keep their last value in gaps."""
-    laid_out = {}
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Give every step its covariates; known ones and classes keep their last value in gaps.
+
+    Returns
+    -------
+    covariates : pandas.DataFrame
+        (N, ...)
+    is_given : numpy.ndarray
+        (N,): whether the table has a row there, with a value of every known covariate.
+    """
+    laid_out, is_given = {}, source >= 0
     for name in (*roles.known, *roles.past):
         column = records.columns[name].reindex(source)
         column.index = pd.RangeIndex(len(source))
+        if name in roles.known:
+            is_given = is_given & column.notna().to_numpy()
         if name in roles.known or not records.real[name]:
             by_series = column.groupby(series)
             column = by_series.ffill()
@@ -268,7 +283,7 @@ def _lay_out_covariates(
                     "all rows: fill it in, or leave it out"
                 )
         laid_out[name] = column
-    return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source)))
+    return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source))), is_given
 
 
 def _read_statics(records: Records, roles: Roles) -> pd.DataFrame:
@@ -296,9 +311,10 @@ def _check_targets(panel: Panel) -> None:
         number = int((counts == 0).argmax())
         more = int((counts == 0).sum()) - 1
         others = f" (and {more} more series)" if more else ""
+        name = panel.roles.targets[number % len(panel.roles.targets)]
         raise InputError(
-            f"{panel.label(number)}{others}: has no value of {quoted(panel.roles.targets[0])}: "
-            "add rows with values, or drop the series"
+            f"{panel.label(number)}{others}: has no value of {quoted(name)}: add rows with values, "
+            "or drop the series"
         )
     large = np.flatnonzero(np.abs(np.where(observed, panel.target, 0)) > _MAX_TARGET)
     if len(large):

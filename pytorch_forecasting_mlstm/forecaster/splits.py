@@ -108,7 +108,9 @@ def _raise_too_short(panel: Panel, horizon: int) -> None:
     longest = int(panel.lengths.argmax())
     length, required = int(panel.lengths[longest]), min_rows(horizon)
     possible = length - _MIN_HISTORY
-    hint = ("choose ", Argument("horizon"), f" {possible} or less") if possible > 0 else ("add rows",)
+    hint = (
+        ("choose ", Argument("horizon"), f" {possible} or less") if possible > 0 else ("add rows",)
+    )
     rows = "row is" if length == 1 else "rows are"
     raise InputError(
         f"{panel.label(longest)}: {length} {rows} too short for ",

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from .fitting import Fitted
-from .forecast_frame import forecast_frame
-from .panel import Panel, find_faults, make_panel
+from .panel import Panel, clean_targets, make_panel
 from .prediction import predict_future
 from .records import Records
 from .roles import Roles
+from .scaling import round_to_float32
 from .suspicious import Suspicion
 from .tables import TableKind
 from .time_axis import TimeAxis
@@ -54,10 +54,9 @@ class State:
 def panel_of(
     records: Records, roles: Roles, axis: TimeAxis, *, missing: Any, outliers: str, horizon: int
 ) -> tuple[Panel, list[Suspicion]]:
-    """Place records on an axis, and look for faults in them."""
-    panel = make_panel(records, roles, axis, axis.place(records.times), missing=missing)
-    masked, suspicions = find_faults(panel, horizon)
-    return (panel if outliers == "keep" else masked), suspicions
+    """Place records on an axis, and clean their targets."""
+    panel = make_panel(records, roles, axis, axis.place(records.times))
+    return clean_targets(panel, missing=missing, outliers=outliers, horizon=horizon)
 
 
 def forecast_panel(
@@ -77,12 +76,10 @@ def forecast_panel(
     numbers = match_series(known_groups, panel.groups)
     scaling = fitted.scaling.match(panel, numbers)
     dataset = fitted.dataset
-    windows = cut_last_windows(
-        panel, fitted.history, int(dataset.min_encoder_length), horizon
-    )
+    windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)
     scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
     scaled = fitted.calibration.apply(scaled)
     quantiles = scaling.unscale(scaled, np.arange(len(panel)))
-    return np.maximum(quantiles, fitted.lower_bound)
+    return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)
