@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .chosen_series import choose_series, rows_of
+from .chosen_series import choose_series, label_of, rows_of
 from .drawing import (
     BASELINES,
     BLUE,
@@ -105,7 +105,8 @@ def plot_backtest(
         known, rows = rows_of(truth, group, key), rows_of(shown, group, key)
         if rows.empty:
             raise InputError(
-                f"series {quoted(key)} has no forecast from these cutoffs: choose others with ",
+                f"{label_of(group, key) or 'the series'} has no forecast from these cutoffs: "
+                "choose others with ",
                 Argument("cutoffs"),
             )
         times = drawn_times(pd.concat([known[time], rows[time], rows["cutoff"]]), len(known))
@@ -146,7 +147,7 @@ def plot_backtest(
         title = f"Backtest of {name_targets(target)}"
         title += _count_cutoffs(max(map(len, origins.values())), forecasts, group)
     else:
-        title = plain(title)
+        title = plain(title, 110)
     finish_figure(figure, title + count_series(len(keys), total, chosen=series is not None))
     return figure
 

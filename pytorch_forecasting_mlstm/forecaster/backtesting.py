@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -116,7 +117,7 @@ def backtest_panel(
             " or another ",
             Argument("step"),
         )
-    return BacktestResult(
+    result = BacktestResult(
         forecasts=pd.concat(forecasts, ignore_index=True),
         history=history_frame(truth, time_format),
         scales=pd.concat(scales, ignore_index=True),
@@ -124,6 +125,10 @@ def backtest_panel(
         target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
         group=panel.roles.group,
     )
+    for words in (result.coverage_warning(), result.missing_warning()):
+        if words is not None:
+            warnings.warn(words, UserWarning, stacklevel=3)
+    return result
 
 
 def _at_cutoff(panel: Panel, truth: Panel, position: int, horizon: int) -> Panel:

@@ -7,9 +7,12 @@ import pandas as pd
 
 from .steps import PER_DAY
 from .time_axis import TimeAxis
+from .time_format import TimeFormat
 
 
-def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.DataFrame:
+def calendar_features(
+    axis: TimeAxis, positions: np.ndarray, past: int, time_format: TimeFormat | None = None
+) -> pd.DataFrame:
     """Return sines and cosines of the daily, weekly and yearly cycles that the spacing resolves.
 
     A cycle that the past does not contain twice is omitted, because it cannot be learned.
@@ -22,6 +25,9 @@ def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.Da
         Positions on the axis, one per row of the result.
     past : int
         Observed steps.
+    time_format : TimeFormat, optional
+        From `read_times`. If it knows a zone, the cycles follow the local clock, as people do: in
+        UTC, their hours would shift with summer time. Default: the times as they are.
 
     Returns
     -------
@@ -32,8 +38,12 @@ def calendar_features(axis: TimeAxis, positions: np.ndarray, past: int) -> pd.Da
         return pd.DataFrame(index=range(len(positions)))
     unique, rows = np.unique(positions, return_inverse=True)  # series share most of their times
     times = pd.DatetimeIndex(axis.at(unique))
+    if time_format is not None:
+        times = time_format.local_times(times).as_unit(axis.unit)
     spacing, whole_day = axis.spacing, PER_DAY[axis.unit]
-    observed = past * spacing
+    # Business days are one day apart, but 260 of them are a year. Two years of months and quarters
+    # may be shorter by some hours than those of the formula.
+    observed = past * max(spacing, axis.mean_spacing) + spacing / 2
     day = times.asi8 % whole_day / whole_day
     cycles = {
         "day": (whole_day, day, 2),

@@ -44,7 +44,10 @@ def choose_series(
     """
     if not len(table):
         raise InputError("there is no forecast to draw: forecast at least one series first")
-    keys = list(dict.fromkeys(table[list(group)].itertuples(index=False, name=None))) or [()]
+    keys: list[tuple] = [()]
+    if group:
+        unique = table[list(group)].drop_duplicates()
+        keys = list(unique.itertuples(index=False, name=None))
     if series is None:
         return keys[:MAX_PANELS], len(keys)
     if not group:

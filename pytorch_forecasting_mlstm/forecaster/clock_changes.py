@@ -77,7 +77,7 @@ def raise_clock_changes(times: pd.Series, series: np.ndarray, name: str) -> None
     short = gaps[gaps[:, 1] - gaps[:, 0] <= step + _HOUR]
     if 0 < len(gaps) <= 2 * len(short) and len(short) <= _MAX_TIMES:
         for zone in _zones():
-            skipped = [gap[0] + step for gap in short if _is_skipped(*gap, step, zone)]
+            skipped = [gap[0] + step for gap in short if _is_skipped(gap, step, zone)]
             if 2 * len(skipped) >= len(gaps) and not _skips_any(values, zone):
                 _raise(f"there is no row for {_stamp(skipped[0])}", zone, name)
 
@@ -112,11 +112,12 @@ def _occurs_twice(time: int, zone: ZoneInfo) -> bool:
     return _utc_offset(time, zone, 0) > _utc_offset(time, zone, 1)
 
 
-def _is_skipped(before: int, after: int, step: int, zone: ZoneInfo) -> bool:
+def _is_skipped(gap: np.ndarray, step: int, zone: ZoneInfo) -> bool:
     """Whether the times of the gap are just those that the zone's clock skips."""
-    missing = range(int(before) + step, int(after), step)
+    before, after = gap.tolist()
+    missing = range(before + step, after, step)
     return all(_does_not_exist(time, zone) for time in missing) and not (
-        _does_not_exist(int(before), zone) or _does_not_exist(int(after), zone)
+        _does_not_exist(before, zone) or _does_not_exist(after, zone)
     )
 
 

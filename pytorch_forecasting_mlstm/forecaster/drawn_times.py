@@ -71,9 +71,9 @@ class DrawnTimes:
             return
         axes.set_xlim(max(first, _FIRST_DAY), min(last, _LAST_DAY))
         if self.texts:
-            every = 1  # a power of two, since a year has four quarters
-            while len(points) > every * max(3, max_ticks * 2 // 3):
-                every *= 2
+            every, most = 1, max(3, max_ticks * 2 // 3)
+            while len(points) > every * most:
+                every += every if every < 4 else 4  # 1, 2, 4, 8, 12: a year has four quarters
             ones = [k for k, point in enumerate(points.tolist()) if self.texts[point][-1] == "1"]
             shown = points[ones[0] % every if ones else 0 :: every]
             axes.set_xticks(shown, [self.texts[point] for point in shown.tolist()])
@@ -86,7 +86,7 @@ class DrawnTimes:
         from matplotlib import dates, ticker
 
         if len(points) <= max_ticks:  # few enough for one tick each: no hours between days
-            return ticker.FixedLocator(points)
+            return ticker.FixedLocator(points.tolist())
         hours = 24 * (points[-1] - points[0])
         if np.diff(points).min() < 1 and max_ticks <= hours <= 12 * max_ticks:
             every = next(step for step in (1, 2, 3, 4, 6, 12) if hours <= step * max_ticks)

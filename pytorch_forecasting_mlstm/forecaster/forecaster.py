@@ -26,7 +26,7 @@ from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
-from .panel import Panel, clean_targets, make_panel
+from .panel import Panel, clean_targets, find_faults, make_panel
 from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
@@ -34,8 +34,7 @@ from .records import Records, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .state import State, forecast_panel, panel_of
-from .suspicion_words import describe_all
-from .suspicious import Suspicion
+from .suspicion_text import summarize
 from .table_kind import TableKind
 from .tables import to_pandas
 from .time_axis import TimeAxis
@@ -54,8 +53,9 @@ class _Read(NamedTuple):
     kind: TableKind
     records: Records
     axis: TimeAxis
+    given: Panel
     panel: Panel
-    suspicions: list[Suspicion]
+    faults: str | None
 
 
 class Forecaster(BaseEstimator):
@@ -236,7 +236,8 @@ class Forecaster(BaseEstimator):
             Of rows that look like faults.
         """
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
 
         def state(fitted: Fitted) -> State:
             return State(
@@ -349,15 +350,14 @@ class Forecaster(BaseEstimator):
         distance = None if step is None else check_integer("step", step)
         check_flag("refit", refit)
         read = self._read(table)
-        self._warn_of_faults(read, stacklevel=3)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = choose_cutoffs(
             read.panel, int(self.horizon), count, distance or int(self.horizon)
         )
         with ProgressBar() as bar:
             return backtest_panel(
-                make_panel(
-                    read.records, read.roles, read.axis, read.axis.place(read.records.times)
-                ),
+                read.given,
                 self._clean,
                 positions,
                 int(self.horizon),
@@ -554,18 +554,21 @@ class Forecaster(BaseEstimator):
             frequency=self.frequency,
             holidays=self.holidays,
         )
-        panel, suspicions = panel_of(
-            records,
-            roles,
-            axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
-        return _Read(roles, levels, kind, records, axis, panel, suspicions)
+        given = make_panel(records, roles, axis, axis.place(records.times))
+        faults = find_faults(given, int(self.horizon))
+        words = None
+        if faults:
+            words = summarize(
+                faults,
+                given.label,
+                lambda number: given.times_of(number, records.time_format),
+                masked=self.outliers == "mask",
+            )
+        panel = clean_targets(given, faults, missing=self.missing, outliers=self.outliers)
+        return _Read(roles, levels, kind, records, axis, given, panel, words)
 
     def _panel(self, records: Records, state: State) -> Panel:
-        panel, _ = panel_of(
+        return panel_of(
             records,
             state.roles,
             state.axis,
@@ -573,20 +576,13 @@ class Forecaster(BaseEstimator):
             outliers=self.outliers,
             horizon=int(self.horizon),
         )
-        return panel
 
     def _clean(self, panel: Panel) -> Panel:
-        return clean_targets(
-            panel, missing=self.missing, outliers=self.outliers, horizon=int(self.horizon)
-        )[0]
+        faults = find_faults(panel, int(self.horizon))
+        return clean_targets(panel, faults, missing=self.missing, outliers=self.outliers)
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
-
-    def _warn_of_faults(self, read: _Read, stacklevel: int) -> None:
-        if read.suspicions:
-            message = describe_all(read.suspicions, read.panel, self.outliers)
-            warnings.warn(message, UserWarning, stacklevel=stacklevel)
 
     def _settings(self, levels: tuple[float, ...]) -> Settings:
         recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}

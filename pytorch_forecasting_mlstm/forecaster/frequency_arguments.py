@@ -37,9 +37,7 @@ _RULES = (
 _EXAMPLES = "use for example D, B, W-SUN, MS, QS, h or 15min"
 
 
-def read_frequency(
-    frequency: Any, is_integer: bool
-) -> tuple[Any, str | None, tuple[str, ...]]:
+def read_frequency(frequency: Any, is_integer: bool) -> tuple[Any, str | None, tuple[str, ...]]:
     """Return the step, the open days of the week, and the holidays that a frequency names.
 
     Parameters
@@ -56,12 +54,12 @@ def read_frequency(
     """
     if isinstance(frequency, str) and is_integer and frequency.strip().isdigit():
         frequency = int(frequency)
-    is_number = isinstance(frequency, int | np.integer) and not isinstance(frequency, bool)
+    is_number = isinstance(frequency, int | np.integer) and not isinstance(
+        frequency, bool | np.timedelta64
+    )
     if is_integer != is_number:
         needed = "a whole number, as the times are" if is_integer else f"for dates: {_EXAMPLES}"
-        raise InputError(
-            Argument("frequency"), f" must be {needed}; it is {quoted(frequency)}"
-        )
+        raise InputError(Argument("frequency"), f" must be {needed}; it is {quoted(frequency)}")
     if is_number:
         _check_positive(int(frequency), frequency)
         return int(frequency), None, ()
@@ -109,16 +107,12 @@ def _to_offset(frequency: Any) -> Any:
             return offset
     elif isinstance(offset, _RULES) and offset.freqstr[-3:-2] != "+":
         return offset
-    raise InputError(
-        Argument("frequency"), f" {quoted(frequency)} is not supported: {_EXAMPLES}"
-    )
+    raise InputError(Argument("frequency"), f" {quoted(frequency)} is not supported: {_EXAMPLES}")
 
 
 def _check_positive(count: int, frequency: Any) -> None:
     if count <= 0:
-        raise InputError(
-            Argument("frequency"), f" must be positive; it is {quoted(frequency)}"
-        )
+        raise InputError(Argument("frequency"), f" must be positive; it is {quoted(frequency)}")
 
 
 def read_holidays(holidays: Any, times: pd.Series) -> tuple[str, ...]:
@@ -153,8 +147,8 @@ def read_holidays(holidays: Any, times: pd.Series) -> tuple[str, ...]:
         days, form = read_times(column)
     if form.kind == "integers":
         raise InputError(
-            Argument("holidays"), f" must be dates; it has {quoted(column.iloc[0])}: write them as "
-            "YYYY-MM-DD"
+            Argument("holidays"),
+            f" must be dates; it has {quoted(column.iloc[0])}: write them as YYYY-MM-DD",
         )
     return tuple(sorted(set(form.local_times(days).strftime("%Y-%m-%d"))))
 
@@ -165,7 +159,7 @@ def _calendar_of(code: str, years: range) -> Iterable[Any]:
     except ImportError as error:
         raise InputError(
             Argument("holidays"),
-            f' {quoted(code)} needs the package holidays: run pip install '
+            f" {quoted(code)} needs the package holidays: run pip install "
             '"pytorch-forecasting-mlstm[holidays]", or list the dates',
         ) from error
     try:

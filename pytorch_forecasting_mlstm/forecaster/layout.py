@@ -82,9 +82,7 @@ class Layout:
             static_classes=[*groups, *static_classes],
         )
 
-    def frame(
-        self, panel: Panel, scaling: Scaling, numbers: np.ndarray, end: int
-    ) -> pd.DataFrame:
+    def frame(self, panel: Panel, scaling: Scaling, numbers: np.ndarray, end: int) -> pd.DataFrame:
         """Lay out a panel as the table of a dataset.
 
         Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import Covariate, read_static
+from .covariates import Covariate, read_static
 from .errors import InputError, quoted
 from .labels import label_series
 from .missing import fill_missing
@@ -17,6 +18,7 @@ from .records import Records
 from .roles import TARGET_COLUMN, Roles
 from .suspicious import Suspicion, find_suspicious, is_outlier
 from .time_axis import TimeAxis
+from .time_format import TimeFormat
 
 _MAX_TARGET = 1e300  # sums and differences of such numbers are still finite
 
@@ -78,6 +80,12 @@ class Panel:
             self.target[begin : begin + length]
             for begin, length in zip(self.begins, self.lengths, strict=False)
         ]
+
+    def times_of(self, series: int, time_format: TimeFormat) -> pd.Series:
+        """Return the times of the rows of one series, as the table writes them."""
+        count = self.begins[series + 1] - self.begins[series]
+        positions = self.starts[series] + np.arange(count)
+        return time_format.write(pd.Series(self.axis.at(positions)))
 
     @property
     def series(self) -> np.ndarray:
@@ -190,9 +198,23 @@ def make_panel(records: Records, roles: Roles, axis: TimeAxis, positions: np.nda
     return _select_observed(draft)
 
 
+def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
+    """Find rows that look like faults.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series, as the table has them.
+    horizon : int
+        Steps to forecast: a constant stretch must be longer.
+    """
+    season = max(panel.axis.seasons.values(), default=1)
+    return find_suspicious(panel.values, horizon, season)
+
+
 def clean_targets(
-    panel: Panel, *, missing: Any, outliers: str, horizon: int
-) -> tuple[Panel, list[Suspicion]]:
+    panel: Panel, suspicions: Sequence[Suspicion], *, missing: Any, outliers: str
+) -> Panel:
     """Fill missing targets, and mask outliers, which then decide no filled value either.
 
     Every series ends where it did, even if its last value is an outlier.
@@ -201,29 +223,20 @@ def clean_targets(
     ----------
     panel : Panel
         The series, as the table has them.
+    suspicions : sequence of Suspicion
+        From `find_faults`.
     missing : str or float
         How to fill missing targets, as in `fill_missing`.
     outliers : {"mask", "keep"}
         What to do with outliers.
-    horizon : int
-        Steps to forecast: a suspicious constant stretch must be longer.
-
-    Returns
-    -------
-    panel : Panel
-        The series to learn from.
-    suspicions : list of Suspicion
-        All that looks like a fault.
     """
-    season = max(panel.axis.seasons.values(), default=1)
-    suspicions = find_suspicious(panel.values, horizon, season)
     masks = is_outlier([] if outliers == "keep" else suspicions, panel.lengths.tolist())
     target = panel.target.copy()
     for begin, values, mask in zip(panel.begins, panel.values, masks, strict=False):
         filled = fill_missing(np.where(mask, np.nan, values), missing)
         target[begin : begin + len(values)] = np.where(mask, np.nan, filled)
     cleaned = _select_observed(replace(panel, target=target))
-    return replace(cleaned, lengths=panel.ends - cleaned.starts), suspicions
+    return replace(cleaned, lengths=panel.ends - cleaned.starts)
 
 
 def _select_observed(panel: Panel) -> Panel:

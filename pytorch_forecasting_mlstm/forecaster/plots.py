@@ -114,6 +114,8 @@ def plot_forecast(
     label = name_forecast(forecast)
     figure = draw_panels(keys, group, time, target, lambda axes, key: draw(axes, key, label))
     steps = "1 step" if longest == 1 else f"{longest} steps"
-    name = f"Forecast of {name_targets(target)}, {steps} ahead" if title is None else plain(title)
+    name = (
+        f"Forecast of {name_targets(target)}, {steps} ahead" if title is None else plain(title, 110)
+    )
     finish_figure(figure, name + count_series(len(keys), total, chosen=series is not None))
     return figure

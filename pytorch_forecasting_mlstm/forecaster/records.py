@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import MISSING, read_covariate, read_numbers, read_static
+from .columns import read_numbers
+from .covariates import MISSING, read_covariate, read_static
 from .errors import Argument, InputError, format_rows, quoted
 from .groups import read_groups
 from .labels import label_series

@@ -170,7 +170,7 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
         time_format=TimeFormat.from_dict(values["time_format"]),
     )
     groups, learned = _read_groups(values["groups"]), values["fitted"]
-    panel, _ = panel_of(
+    panel = panel_of(
         records,
         roles,
         axis,

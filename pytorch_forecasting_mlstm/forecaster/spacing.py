@@ -64,10 +64,13 @@ def _describe_even(spacing: int, day: int) -> tuple[str, dict[str, int]]:
             for name, length in (("1 week", 7 * day), ("1 day", day))
             if length % spacing == 0
         }
-        minutes = spacing / (day // 1440)
-        if minutes == 60:
+        if spacing * 24 == day:
             return "hourly", seasons
-        return (f"{minutes:g} minutes" if minutes < 60 else f"{minutes / 60:g} hours"), seasons
+        units = {"hours": 24, "minutes": 1440, "seconds": 86_400}
+        unit = next((name for name in units if spacing * units[name] >= day), "seconds")
+        per_day = units[unit]
+        count = f"{spacing * per_day / day:g}"
+        return f"{count} {unit[:-1] if count == '1' else unit}", seasons
     days = spacing / day
     for name, shortest, longest, seasons in (
         ("daily", 1, 1, {"52 weeks": 364, "1 week": 7}),

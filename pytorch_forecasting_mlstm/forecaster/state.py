@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from .fitting import Fitted
-from .panel import Panel, clean_targets, make_panel
+from .panel import Panel, clean_targets, find_faults, make_panel
 from .prediction import predict_future
 from .records import Records
 from .roles import Roles
 from .scaling import round_to_float32
-from .suspicious import Suspicion
 from .tables import TableKind
 from .time_axis import TimeAxis
 from .windows import cut_last_windows, match_series
@@ -53,10 +52,11 @@ class State:
 
 def panel_of(
     records: Records, roles: Roles, axis: TimeAxis, *, missing: Any, outliers: str, horizon: int
-) -> tuple[Panel, list[Suspicion]]:
+) -> Panel:
     """Place records on an axis, and clean their targets."""
     panel = make_panel(records, roles, axis, axis.place(records.times))
-    return clean_targets(panel, missing=missing, outliers=outliers, horizon=horizon)
+    faults = find_faults(panel, horizon)
+    return clean_targets(panel, faults, missing=missing, outliers=outliers)
 
 
 def forecast_panel(

@@ -56,9 +56,7 @@ class Stepper(ABC):
         """
 
 
-def stepper(
-    start: int, step: Any, unit: str, calendar: np.busdaycalendar | None = None
-) -> Stepper:
+def stepper(start: int, step: Any, unit: str, calendar: np.busdaycalendar | None = None) -> Stepper:
     """Choose the arithmetic for a spacing.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,6 +72,11 @@ class TableKind:
                 types.is_float_dtype(column.dtype) and not types.is_float_dtype(dtype)
             ):
                 continue
+            if (
+                isinstance(dtype, pd.CategoricalDtype)
+                and not (column.isna() | column.isin(dtype.categories)).all()
+            ):
+                continue  # pandas would empty the others, or warn
             with suppress(ValueError, TypeError, OverflowError, NotImplementedError):
                 converted = column.astype(dtype)
                 if (converted.isna() == column.isna()).all() and (
@@ -121,8 +126,12 @@ class TableKind:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> TableKind:
         """Rebuild what `to_dict` wrote; the library must be installed."""
-        read = {"pandas": _read_pandas, "polars": _read_polars, "pyarrow": _read_pyarrow}
         library = state["library"]
+        read: dict[str, Callable[[Any], dict[str, Any]]] = {
+            "pandas": _read_pandas,
+            "polars": _read_polars,
+            "pyarrow": _read_pyarrow,
+        }
         return cls(library, bool(state["lazy"]), read[library](state["dtypes"]))
 
     def _write_dtypes(self) -> Any:

@@ -27,6 +27,11 @@ _MONTHS = {
     r"\d\d?/\d{4}": "%m/%Y",
     r"\d\d?\.\d{4}": "%m.%Y",
     r"\d\d?-\d{4}": "%m-%Y",
+    r"[A-Za-z]{3} \d{4}": "%b %Y",
+    r"[A-Za-z]{3}-\d{4}": "%b-%Y",
+    r"[A-Za-z]+ \d{4}": "%B %Y",
+    r"\d{4} [A-Za-z]{3}": "%Y %b",
+    r"\d{4}-[A-Za-z]{3}": "%Y-%b",
 }
 #: Formats of times written in digits alone, by their number of digits.
 DIGITS = {8: "%Y%m%d", 6: "%Y%m", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
@@ -96,8 +101,9 @@ def parse_text(text: pd.Series, name: str) -> TextTimes:
         if not with_offset.all():
             row, other = int((~with_offset).argmax()), int(with_offset.argmax())
             raise InputError(
-                f"column {name}: {quoted(text.iloc[row])} in row {text.index[row] + 1} has no offset "
-                f"from UTC, but {quoted(text.iloc[other])} in row {text.index[other] + 1} has one: write all times alike"
+                f"column {name}: {quoted(text.iloc[row])} in row {text.index[row] + 1} has no "
+                f"offset from UTC, but {quoted(text.iloc[other])} in row {text.index[other] + 1} "
+                "has one: write all times alike"
             )
         text = text.str.replace(_OFFSET, "", regex=True)
         offsets = ends.map({end: _minutes(end) for end in ends.unique()}).to_numpy(float)
@@ -140,7 +146,9 @@ def _read_weeks(text: pd.Series) -> TextTimes | None:
     parts = text.str.extract(_WEEK)
     years, weeks = parts["year"].astype(int), parts["week"].astype(int)
     fourth = (years - 1970).to_numpy().astype("datetime64[Y]").astype("datetime64[D]") + 3
-    monday = fourth - (fourth.astype(int) + 3) % 7  # of the week with January 4; 1970 began Thursday
+    monday = (
+        fourth - (fourth.astype(int) + 3) % 7
+    )  # of the week with January 4; 1970 began Thursday
     days = parts["day"].fillna("1").astype(int).to_numpy()
     times = pd.Series((monday + 7 * (weeks.to_numpy() - 1) + days - 1).astype("datetime64[us]"))
     times.index = text.index
@@ -178,9 +186,7 @@ def _read_dates(text: pd.Series) -> pd.Series:
     return times
 
 
-def _read_day_and_month(
-    text: pd.Series, first: re.Match[str], name: str
-) -> tuple[pd.Series, str]:
+def _read_day_and_month(text: pd.Series, first: re.Match[str], name: str) -> tuple[pd.Series, str]:
     """Read 13/02/2024 and the like; raise an error if day and month cannot be told apart."""
     separator, year, clock = first[1], "%Y" if len(first[2]) == 4 else "%y", first[3]
     between = "T" if clock.startswith("T") else ", " if clock.startswith(", ") else " "

@@ -14,6 +14,7 @@ from .spacing import describe, spacing_from_dict, spacing_to_dict
 from .steps import OFF_AXIS, PER_DAY, Stepper, fixed_width, stepper
 
 _TYPICAL = 100  # steps; their median length is the typical one
+_WHOLE_WEEKS = 420  # steps, a multiple of any number of days per week
 _FIRST_DAY, _LAST_DAY = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
 _EVERY_DAY, _MONDAY_TO_FRIDAY = "1111111", "1111100"
 
@@ -168,6 +169,9 @@ class TimeAxis:
         """The mean length of a step, in units of time; days that are left out count."""
         if fixed_width(self.step, self.unit) is not None and self._calendar is None:
             return float(self.spacing)
+        with suppress(OverflowError):
+            first, last = self._stepper.times(np.array([0, _WHOLE_WEEKS]))
+            return int(last - first) / _WHOLE_WEEKS
         return float(np.mean(self._lengths))
 
     def to_dict(self) -> dict[str, Any]:

@@ -99,9 +99,7 @@ def _common_zone(stamps: Sequence[Any]) -> str | None:
 def whole_numbers(values: pd.Series) -> pd.Series | None:
     """Return numbers that are whole as integers; None for anything else."""
     if values.dtype == object:
-        is_whole = all(
-            isinstance(v, int | np.integer) and not isinstance(v, bool) for v in values
-        )
+        is_whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in values)
         return values if is_whole else None
     if types.is_bool_dtype(values.dtype) or not types.is_numeric_dtype(values.dtype):
         return None

@@ -19,8 +19,8 @@ from .time_zones import read_zone, to_instants, to_wall
 class TimeFormat:
     """The form of a column of times.
 
-    Inside, times are integers or timestamps without a zone. Where a zone is known, these are in UTC,
-    or by the local clock if the times are evenly spaced by it.
+    Inside, times are integers or timestamps without a zone. Where a zone is known, these are in
+    UTC, or by the local clock if the times are evenly spaced by it.
 
     Attributes
     ----------
@@ -97,9 +97,11 @@ class TimeFormat:
                     f"column {self.name!r}: a time of the forecast does not fit into "
                     f"{self.dtype}: convert the column to datetime64[us]"
                 ) from error
-        return values.take(codes).set_axis(
-            pd.RangeIndex(len(codes)) if index is None else index
-        ).rename(self.name)
+        return (
+            values.take(codes)
+            .set_axis(pd.RangeIndex(len(codes)) if index is None else index)
+            .rename(self.name)
+        )
 
     def local_times(self, times: pd.Series | pd.Index) -> pd.DatetimeIndex:
         """Return the times by the local clock, which people follow; as they are without a zone."""
@@ -123,7 +125,7 @@ class TimeFormat:
             texts = [f"{number:0{int(width)}d}{end}" for number in numbers.tolist()]
             return pd.Series(texts, dtype=object).astype(dtype)
         values = pd.Series(numbers, dtype="int64")
-        if dtype == object:
+        if types.is_object_dtype(dtype):
             return pd.Series(numbers.tolist(), dtype=object)
         if types.is_integer_dtype(dtype):
             bounds = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
@@ -170,4 +172,4 @@ def _as_written(objects: Any, dtype: Any) -> pd.Series:
     values = np.empty(len(objects), dtype=object)
     values[:] = objects
     result = pd.Series(values, dtype=object)
-    return result if dtype == object else result.astype(dtype)
+    return result if types.is_object_dtype(dtype) else result.astype(dtype)

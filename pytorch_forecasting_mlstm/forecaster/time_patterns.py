@@ -106,9 +106,7 @@ def _guesses(text: str, time: pd.DatetimeIndex, offset: np.ndarray) -> itertools
     for number, run in enumerate(runs):
         before = "".join(runs[:number])[-1:]
         options.append(_options(run, before, "Q" in text.upper(), "W" in text.upper(), time))
-    patterns = (
-        "".join(parts) + end for parts in itertools.product(*options) for end in tail
-    )
+    patterns = ("".join(parts) + end for parts in itertools.product(*options) for end in tail)
     return itertools.chain(filter(_names_each_part_once, patterns))
 
 

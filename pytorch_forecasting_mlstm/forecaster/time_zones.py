@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +15,8 @@ from dateutil.tz import gettz as dateutil_zone
 from .errors import Argument, InputError, quoted
 
 _FIXED = re.compile(r"(?:UTC)?([+-])(\d\d):(\d\d)(?::(\d\d))?")
+# Types of pandas differ by the library of their zone.
+_PYTZ, _DATEUTIL = _LIBRARIES = ("pytz/", "dateutil/")
 #: What to do with a wall clock that a clock change skips: stay on its first moment, or add an hour.
 SHIFTS: dict[str, Any] = {"to the change": "shift_forward", "by an hour": pd.Timedelta(hours=1)}
 
@@ -34,9 +37,9 @@ def read_zone(name: str) -> tzinfo:
             return timezone(-distance if fixed[1] == "-" else distance)
         if name == "UTC":
             return timezone.utc
-        key = name.removeprefix("dateutil/")
-        zone = ZoneInfo(key)  # refuses paths
-        return zone if key == name else dateutil_zone(key) or zone
+        library = next((prefix for prefix in _LIBRARIES if name.startswith(prefix)), "")
+        zone = ZoneInfo(name.removeprefix(library))  # refuses paths
+        return _of_library(library, zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InputError(
             Argument("timezone"),
@@ -44,13 +47,26 @@ def read_zone(name: str) -> tzinfo:
         ) from error
 
 
+def _of_library(library: str, zone: ZoneInfo) -> tzinfo:
+    """Return the same zone of pytz or dateutil; as it is where the library is missing."""
+    if library == _DATEUTIL:
+        return dateutil_zone(zone.key) or zone
+    if library == _PYTZ:
+        with suppress(ImportError):  # pandas 3 does without it
+            import pytz
+
+            return pytz.timezone(zone.key)
+    return zone
+
+
 def zone_name(zone: tzinfo) -> str:
     """Return a name for `read_zone`, for zones of the standard library, pytz and dateutil."""
-    for attribute in ("key", "zone"):
-        if isinstance(name := getattr(zone, attribute, None), str):
-            return name
+    if isinstance(zone, ZoneInfo) and zone.key is not None:
+        return zone.key
+    if isinstance(name := getattr(zone, "zone", None), str):
+        return name if name == "UTC" else f"{_PYTZ}{name}"
     if isinstance(path := getattr(zone, "_filename", None), str):
-        return "dateutil/" + path.rpartition("zoneinfo/")[2]
+        return _DATEUTIL + path.rpartition("zoneinfo/")[2]
     offset = zone.utcoffset(None)
     if offset is None:
         raise InputError(
@@ -140,9 +156,7 @@ def localize_in_order(
     return pd.DatetimeIndex(np.where(is_second, second, first))
 
 
-def _occurs_again(
-    walls: np.ndarray, twice: np.ndarray, rows: np.ndarray, name: str
-) -> np.ndarray:
+def _occurs_again(walls: np.ndarray, twice: np.ndarray, rows: np.ndarray, name: str) -> np.ndarray:
     """Whether each time of one series is the second of its kind, by the order of the rows."""
     repeats = pd.Series(walls).duplicated().to_numpy()
     again = repeats & twice

@@ -121,7 +121,7 @@ def read_times(
 
 
 def _first_rows(text: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Number the different values, and return the first row of each."""
+    """Return the number of the value of each row, and the first row of each value."""
     codes, _ = pd.factorize(text)
     return codes, np.unique(codes, return_index=True)[1]
 
@@ -186,7 +186,9 @@ def _zone_of_offsets(
     unique = np.unique(offsets)
     if len(unique) == 1:
         hours, minutes = divmod(abs(int(unique[0])), 60)
-        return f"UTC{'-' if unique[0] < 0 else '+'}{hours:02d}:{minutes:02d}" if unique[0] else "UTC"
+        return (
+            f"UTC{'-' if unique[0] < 0 else '+'}{hours:02d}:{minutes:02d}" if unique[0] else "UTC"
+        )
     if timezone is None and len((walls - walls.normalize()).unique()) == 1:
         raise InputError(
             f"column {name}: the offset from UTC changes, as with summer time: give the zone of "
@@ -214,8 +216,8 @@ def _raise_out_of_range(stamps: pd.DatetimeIndex, values: pd.Series, name: str) 
     beyond = ((stamps.year < 1) | (stamps.year > 9999)).nonzero()[0]
     if len(beyond):
         raise InputError(
-            f"column {name}: {quoted(values.iloc[beyond[0]])} in row {beyond[0] + 1} is not between "
-            "the years 1 and 9999: correct it, or count steps by whole numbers"
+            f"column {name}: {quoted(values.iloc[beyond[0]])} in row {beyond[0] + 1} is not "
+            "between the years 1 and 9999: correct it, or count steps by whole numbers"
         )
 
 

@@ -67,9 +67,7 @@ def tune_panel(
 
     split = split_panel(panel, settings.horizon)
     if not split.has_validation:
-        raise InputError(
-            "tune needs rows to validate on, but the series are too short: add rows"
-        )
+        raise InputError("tune needs rows to validate on, but the series are too short: add rows")
     histories = candidate_histories(panel, split)
     if settings.history is not None:
         histories = [settings.history]

@@ -53,3 +53,13 @@ def test_seasonal_scale_is_the_seasonal_naive_error() -> None:
     assert seasonal_scale(values, 7) == pytest.approx(expected, rel=1e-12)
     assert seasonal_scale(values[:7], 7) == seasonal_scale(values[:7], 1)
     assert np.isnan(seasonal_scale(np.ones(9), 7))
+
+
+def test_seasonal_scale_skips_missing_values() -> None:
+    values = noisy_season(50)
+    values[[0, 13, 14, 49]] = np.nan
+    changes = [abs(values[t] - values[t - 7]) for t in range(7, 50)]
+    assert seasonal_scale(values, 7) == pytest.approx(np.nanmean(changes), rel=1e-12)
+    alternating = np.where(np.arange(9) % 2, np.nan, np.arange(9.0))
+    assert seasonal_scale(alternating, 2) == 2
+    assert np.isnan(seasonal_scale(alternating, 1)), "no two values follow each other"

@@ -1,1 +1,0 @@
-def describe_all(s, panel, outliers): return repr(s)
