@@ -38,7 +38,7 @@ from .suspicion_text import summarize
 from .table_kind import TableKind
 from .tables import to_pandas
 from .time_axis import TimeAxis
-from .tuning import parameters_of, tune_panel
+from .tuning import has_result, open_study, parameters_of, search
 from .updating import UPDATE_EPOCHS, update_fit
 from .windows import check_future
 
@@ -417,7 +417,8 @@ class Forecaster(BaseEstimator):
 
         It searches the history, ``hidden_size``, ``num_layers``, ``dropout``, ``weight_decay`` and
         the learning rate. Each trial trains on all but the last rows and is measured on these;
-        bad ones are stopped early. The first trial is the default.
+        bad ones are stopped early. The first trial has the settings of this forecaster; a given
+        ``history`` stays.
 
         Parameters
         ----------
@@ -439,20 +440,31 @@ class Forecaster(BaseEstimator):
         Raises
         ------
         InputError
-            If Optuna is not installed, or an argument or the table cannot be used.
+            If Optuna is not installed, or an argument, the table or the file cannot be used.
+        KeyboardInterrupt
+            After Ctrl-C; the best settings so far are then set.
         """
         check_integer("trials", trials)
+        check_minutes(minutes)
         read = self._read(table)
-        study = tune_panel(
-            read.panel,
-            self._settings(read.levels),
-            trials=int(trials),
-            minutes=check_minutes(minutes),
-            storage=None if storage is None else read_path("storage", storage),
-            verbose=self.verbose,
+        settings = self._settings(read.levels)
+        study = open_study(
+            read.panel, settings, None if storage is None else read_path("storage", storage)
         )
-        self.study_ = study
-        return self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        try:
+            search(
+                study,
+                read.panel,
+                settings,
+                trials=int(trials),
+                minutes=minutes,
+                verbose=self.verbose,
+            )
+        finally:
+            if has_result(study):
+                self.study_ = study
+                self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        return self
 
     def save(self, path: Any) -> None:
         """Save the fitted forecaster in one file, which runs no code when it is loaded.
