@@ -243,7 +243,7 @@ def _select_observed(panel: Panel) -> Panel:
     """Start every series at its first observed target; leave out series without one."""
     observed = np.flatnonzero(np.isfinite(panel.target))
     kept, first = np.unique(panel.series[observed], return_index=True)
-    last = np.append(first[1:], len(observed)) - 1
+    last = np.append(first, len(observed))[1:] - 1
     chosen = _take_rows(panel, kept, observed[first], panel.begins[kept + 1])
     return replace(chosen, lengths=observed[last] + 1 - observed[first])
 

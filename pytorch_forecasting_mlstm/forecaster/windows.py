@@ -14,7 +14,9 @@ from .panel import Panel
 def cut_last_windows(panel: Panel, history: int, min_history: int, horizon: int) -> Panel:
     """Keep the last rows of every series, and exactly `horizon` rows after them.
 
-    Series that are shorter than `min_history` begin with rows without a target.
+    Series that are shorter than `min_history` begin with rows without a target. A series whose last
+    target is missing, as before a cutoff or where it is masked, ends with its last observed one: the
+    model needs a value in its history, and takes rows without one at the end for those to forecast.
 
     Parameters
     ----------
@@ -31,12 +33,15 @@ def cut_last_windows(panel: Panel, history: int, min_history: int, horizon: int)
     last = np.diff(panel.begins) - 1
     source = panel.begins[series] + np.clip(step, 0, last[series])
     observed = (step >= 0) & (step < panel.lengths[series])
+    target = np.where(observed, panel.target[source], np.nan)
+    ends = begins[:-1] + past - 1
+    target[ends] = [values[np.isfinite(values)][-1] for values in panel.values]
     return replace(
         panel,
         begins=begins,
         starts=panel.ends - past,
         lengths=past,
-        target=np.where(observed, panel.target[source], np.nan),
+        target=target,
         covariates=panel.covariates.iloc[source].reset_index(drop=True),
         is_given=panel.is_given[source],
     )

@@ -50,6 +50,14 @@ GROUPS: dict[str, Any] = {
 }
 
 
+#: Names that pytorch-forecasting reserves or refuses.
+COVARIATES: dict[str, Any] = {
+    "known": ["weight"],
+    "past": ["time_idx", "a.b"],
+    "static": ["series", "encoder_length"],
+}
+
+
 @dataclass
 class Drawn:
     """A table, a forecaster for it, and the truth about it."""
@@ -140,9 +148,7 @@ def drawn_tables(draw: Any) -> Drawn:
         "horizon": horizon,
         "target": targets if several else "sales",
         "group": ["store"],
-        "known": ["weight"],
-        "past": ["time_idx", "a.b"],
-        "static": ["series", "encoder_length"],
+        **(draw(st.sampled_from([COVARIATES, {}, {}]))),
         "missing": draw(st.sampled_from(["mask", 0, "previous", "interpolate"])),
         "outliers": "keep",
         "minimum": None,
@@ -200,7 +206,7 @@ def test_any_table_is_forecast_after_its_last_targets(drawn: Drawn) -> None:
 
 
 @settings(
-    max_examples=12,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
