@@ -544,6 +544,9 @@ class Forecaster(BaseEstimator):
             series=series,
         )
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
+
     def _read(self, table: Any) -> _Read:
         """Check the parameters, and read a table to learn from."""
         check_arguments(self.get_params())
