@@ -20,6 +20,18 @@ callback_connector._load_external_callbacks = cache(callback_connector._load_ext
 torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
 
 
+#: Examples of docstrings that take more than ten seconds.
+SLOW_EXAMPLES = ("ExportMixin.to_exported_program",)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark long examples of docstrings as slow."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.endswith(SLOW_EXAMPLES):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that makes `make notebooks` write the outputs of the notebooks."""
     parser.addoption("--write-notebooks", action="store_true", help="write the notebooks' outputs")

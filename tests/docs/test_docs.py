@@ -46,7 +46,7 @@ def blocks_of(page: Path) -> list[Any]:
 
 WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 #: The pages that a new user reads first; the others run in `make test-all`.
-FIRST_PAGES = [ROOT / "README.md", ROOT / "docs/index.md"]
+FIRST_PAGES = [ROOT / "README.md"]
 
 
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models

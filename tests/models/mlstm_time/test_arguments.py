@@ -17,7 +17,7 @@ from helpers.datasets import (
     make_table,
     pick_samples,
 )
-from helpers.models import SMALL, raw_forecast
+from helpers.models import SMALL, raw_forecast, small_model
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
@@ -70,7 +70,7 @@ def test_moving_averages_split_the_components(widths: tuple[tuple[int, int], ...
 def test_amplitudes_default_to_off_with_covariates(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    model = small_model(name)
     assert model.hparams.amplitudes == (not reads)
     assert (model.network.amplitude_head is None) == bool(reads)
     other = mLSTMTime.from_dataset(dataset, amplitudes=bool(reads), **SMALL)

@@ -13,6 +13,7 @@ from pytorch_forecasting.utils import to_list
 from helpers.compatibility_matrix import LOSSES, Cell
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, QUIET, configured, convert
 from helpers.models import make_model, parametrize_configurations, shared_model
+from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -27,8 +28,11 @@ def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), first_batch(configured(name)))
 
 
-@pytest.mark.parametrize("targets", ["one", "list of one", "plus a real one, QuantileLoss"])
-@pytest.mark.parametrize("name", [loss for loss in LOSSES if loss != "CrossEntropy()"])
+@spread(
+    "name, targets",
+    [loss for loss in LOSSES if loss != "CrossEntropy()"],
+    ["one", "list of one", "plus a real one, QuantileLoss"],
+)
 def test_parts_add_up_to_the_forecast_of_every_loss(name: str, targets: str) -> None:
     if name.startswith("MQF2"):
         pytest.importorskip("cpflows")

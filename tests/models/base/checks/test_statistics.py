@@ -26,7 +26,15 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from helpers.datasets import CONFIGURATIONS, QUIET, fit, make_dataset, make_table
+from helpers.datasets import (
+    CONFIGURATIONS,
+    QUIET,
+    build_dataset,
+    configured,
+    fit,
+    make_dataset,
+    make_table,
+)
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.checks.adoption import adopt_statistics
@@ -49,7 +57,8 @@ def more_expensive(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_datasets_of_the_same_table_are_the_same(name: str) -> None:
-    first, second = (make_dataset(**CONFIGURATIONS[name]).get_parameters() for _ in range(2))
+    first = configured(name).get_parameters()
+    second = build_dataset(**CONFIGURATIONS[name]).get_parameters()
     assert compare_scalers(first, second) == compare_targets(first, second) == []
 
 
