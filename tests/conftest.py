@@ -1,7 +1,9 @@
 """Every test starts from the same seed, on one thread."""
 
+import os
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -10,6 +12,8 @@ from hypothesis.internal.conjecture import providers
 from lightning import seed_everything
 from lightning.pytorch.trainer.connectors import callback_connector
 from matplotlib import pyplot
+
+from helpers.cpp_kernel import clear_kernel_caches
 
 matplotlib.use("Agg")  # no window, no display
 # Hypothesis also draws constants from the modules of this package that are loaded, so that a test
@@ -48,3 +52,22 @@ def close_figures() -> Iterator[None]:
 def seed() -> None:
     """Seed Python, NumPy and torch."""
     seed_everything(0, verbose=False)
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for all processes, so that the kernel is compiled once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp().parent / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def temporary_cache(cache_root: Path) -> Iterator[None]:
+    """Build the C++ kernel in a temporary cache, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_root))
+        clear_kernel_caches()
+        yield

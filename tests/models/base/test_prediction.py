@@ -134,8 +134,7 @@ def test_predict_leaves_trainer_kwargs_alone_and_runs_their_callbacks(listed: bo
     assert count.batches == 2 * -(-len(dataset) // 16)
 
 
-@pytest.mark.parametrize("interval", ["batch", "epoch", "batch_and_epoch"])
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@spread("mode, interval", MODES, ["batch", "epoch", "batch_and_epoch"])
 def test_predict_writes_predictions(mode: Any, interval: str, tmp_path: Path) -> None:
     dataset, model = configured("variable decoders"), small_model("variable decoders")
     options = {"mode": mode, "batch_size": 20, **EVERYTHING}
