@@ -39,6 +39,7 @@ from helpers.datasets import (
 from helpers.models import SMALL, make_model
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 
 def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
@@ -272,7 +273,7 @@ def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
         model = mLSTMTime.from_dataset(
             dataset, random_sign_flip=flip, learning_rate=2e-2, hidden_size=8, num_heads=2
         )
-        fit(model, dataset, steps=30, batch_size=50)
+        fit(model, BatchedTimeSeriesDataSet.wrap(dataset), steps=30, batch_size=50)
         x = first_batch(dataset)
         forecast = forecasts(model.double().eval(), x)[0]
         rises[flip] = (forecast.mean() - x["encoder_target"].mean()).item()

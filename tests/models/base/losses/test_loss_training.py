@@ -51,6 +51,7 @@ from helpers.datasets import (
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 QUANTILES = [0.1, 0.5, 0.8]
 
@@ -407,7 +408,7 @@ def test_linear_maps_learn_a_season_of_classes() -> None:
     )
     dataset = make_dataset(table, **_LABEL)
     model = mLSTMTime.from_dataset(dataset, learning_rate=0.03, **SMALL)
-    fit(model, dataset, steps=60, limit_train_batches=3)
+    fit(model, BatchedTimeSeriesDataSet.wrap(dataset), steps=60, limit_train_batches=3)
     x, (y, _) = next(iter(dataset.to_dataloader(train=False, batch_size=64)))
     assert torch.equal(model.eval().to_prediction(model(x)), y)
 
@@ -424,7 +425,7 @@ def test_monotone_constraints_take_effect() -> None:
             dataset, monotone_constraints=constraints, learning_rate=0.05, dropout=0.0, **SMALL
         )
         with torch.backends.cudnn.flags(enabled=False):
-            fit(model, dataset, steps=24, limit_train_batches=3)
+            fit(model, BatchedTimeSeriesDataSet.wrap(dataset), steps=24, limit_train_batches=3)
         x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=64)))
         model.eval()
         column = dataset.reals.index("price")
