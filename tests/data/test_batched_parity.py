@@ -30,13 +30,15 @@ def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
     return find_configuration(name).build(cls)
 
 
-# Quick tests load every configuration in one of its modes; the other modes are slow.
+# Quick tests load every second configuration, in one of its modes; all others are slow.
 MODES = [
     pytest.param(
         configuration,
         mode,
         id=f"{configuration}-{mode}",
-        marks=[] if position == number % len(configuration.modes) else pytest.mark.slow,
+        marks=[]
+        if number % 2 == 0 and position == number // 2 % len(configuration.modes)
+        else pytest.mark.slow,
     )
     for number, configuration in enumerate(CONFIGURATIONS)
     for position, mode in enumerate(configuration.modes)

@@ -1,4 +1,4 @@
-"""Products of parameters, of which the quick tests run a part that covers every value."""
+"""Parameters of which the quick tests run a part: `make test-all` runs all of them."""
 
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -39,6 +39,29 @@ def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkD
                 product(*(range(len(axis)) for axis in named)), product(*named), strict=True
             )
         ],
+    )
+
+
+def alternate(name: str, values: Iterable[Any], first: int = 0) -> pytest.MarkDecorator:
+    """Parametrize a test with values of which every second is slow.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    values : iterable
+        Its values, shown as text.
+    first : {0, 1}, default 0
+        Position of the first value that is quick. Give related tests different ones, so that each
+        value is in a quick test.
+    """
+    return pytest.mark.parametrize(
+        name,
+        [
+            pytest.param(value, marks=[] if number % 2 == first else pytest.mark.slow)
+            for number, value in enumerate(values)
+        ],
+        ids=str,
     )
 
 

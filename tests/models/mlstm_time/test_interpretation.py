@@ -12,8 +12,8 @@ from pytorch_forecasting.utils import to_list
 
 from helpers.compatibility_matrix import LOSSES, Cell
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, QUIET, configured, convert
-from helpers.models import make_model, parametrize_configurations, shared_model
-from helpers.products import spread
+from helpers.models import make_model, shared_model
+from helpers.products import alternate, spread
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -23,7 +23,7 @@ def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     return convert(x, torch.float64)
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS)
 def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), first_batch(configured(name)))
 
@@ -65,7 +65,7 @@ def assert_parts_add_up(model: mLSTMTime, x: dict[str, Any]) -> None:
         assert all(p.abs().max() > 0 for p in to_list(part))
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS, first=1)
 def test_amplitudes_multiply_trend_cycle_and_season(name: str) -> None:
     dataset = configured(name)
     model = make_model(dataset, amplitudes=True).eval()

@@ -37,6 +37,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL, make_model
+from helpers.products import alternate
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
@@ -151,7 +152,7 @@ def flips(dataset: TimeSeriesDataSet, **changes: Any) -> bool:
     return mLSTMTime.from_dataset(dataset, **SMALL, **changes).random_sign_flip
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}

@@ -27,6 +27,7 @@ from helpers.datasets import (
     pick_samples,
 )
 from helpers.models import SMALL, SilentMemory, raw_forecast
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -45,7 +46,7 @@ def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, first=1)
 def test_every_parameter_has_a_gradient(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(

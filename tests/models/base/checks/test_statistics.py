@@ -36,6 +36,7 @@ from helpers.datasets import (
     make_table,
 )
 from helpers.models import SMALL
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.checks.adoption import adopt_statistics
 from pytorch_forecasting_mlstm.models.base.checks.statistics import (
@@ -55,7 +56,7 @@ def more_expensive(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(price=3 * table["price"])
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_datasets_of_the_same_table_are_the_same(name: str) -> None:
     first = configured(name).get_parameters()
     second = build_dataset(**CONFIGURATIONS[name]).get_parameters()
