@@ -9,12 +9,21 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from ....._validation import check_bool
+from ..norms import CellNorms
 from .chunkwise import backend as pytorch
 from .cpp import backend as cpp
 from .cpp.self_test import self_test as cpp_self_test
-from .types import Inputs, OutputGrads, mLSTMState
+from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
-__all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", "use_kernel"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Kernel",
+    "select_chunkwise",
+    "select_gated",
+    "select_step",
+    "use_kernel",
+]
 
 
 class Backend(Protocol):
@@ -25,6 +34,8 @@ class Backend(Protocol):
 
     L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
     gets h before what ``chunkwise_fwd`` has saved.
+
+    ``step`` is differentiable by itself. It takes what ``ops/step.py`` documents.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -45,6 +56,9 @@ class Backend(Protocol):
 
     def supports_gated(self, p: Tensor, head_dim: int) -> bool:
         """Whether pre-activations like these can be computed."""
+
+    def supports_step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> bool:
+        """Whether a single step of a cell can be computed."""
 
     def plan_chunkwise(self, inputs: Inputs, L: int) -> bool:
         """Return the plan of a recurrence in chunks of L steps."""
@@ -110,6 +124,9 @@ class Backend(Protocol):
         /,
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
+
+    def step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor, /) -> StepResult:
+        """Take a step of a cell, with all derivatives."""
 
 
 class Kernel(NamedTuple):
@@ -182,5 +199,14 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
     if _state["enabled"]:
         for kernel in KERNELS:
             if kernel.backend.supports_gated(p, head_dim):
+                return kernel.backend
+    return pytorch
+
+
+def select_step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> Backend:
+    """Choose the backend of a single step of a cell."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            if kernel.backend.supports_step(p, norms, c, n):
                 return kernel.backend
     return pytorch

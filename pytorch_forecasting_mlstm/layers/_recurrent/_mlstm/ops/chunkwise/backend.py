@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ...norms import CellNorms
 from ..chunks import Span
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
+from ..step import step
 from ..tiling import SegmentWriter, batch_tile_size, map_batch_tiles
 from ..types import Inputs, OutputGrads, mLSTMState
 from .causality import propagate_nans_causally
@@ -34,8 +36,10 @@ __all__ = [
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
+    "step",
     "supports_chunkwise",
     "supports_gated",
+    "supports_step",
 ]
 
 NAME = "pytorch"
@@ -48,6 +52,11 @@ def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
 
 
 def supports_gated(p: Tensor, head_dim: int) -> bool:
+    """Return True."""
+    return True
+
+
+def supports_step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> bool:
     """Return True."""
     return True
 
