@@ -15,7 +15,7 @@ from .functional import mLSTMState
 from .input_check import check_input
 from .norms import CellNorms, HeadNorm, LayerNorm, normalize_parts
 from .onednn_linear import OneDNNLinear
-from .ops.dispatch import select_step
+from .ops.dispatch import step
 from .ops.overflow import raise_on_overflow
 from .ops.types import at_least_float32
 from .preactivations import apply_gate_activations
@@ -248,8 +248,7 @@ class mLSTMCell(nn.Module):
             self._check_inputs(x, h_prev, c_prev, n_prev)
         if self.training:
             x = self.dropout(x)
-        p, norms = projection(x), self._norms()
-        h, c, n, finite = select_step(p, norms, c_prev, n_prev).step(p, norms, c_prev, n_prev)
+        h, c, n, finite = step(projection(x), self._norms(), c_prev, n_prev)
         if not finite:
             self._raise_on_overflow((h, n), x, c_prev, n_prev)
         if self.training:
@@ -267,12 +266,13 @@ class mLSTMCell(nn.Module):
         """Whether the inputs certainly pass ``_check_inputs``, in one fast expression."""
         if not type(x) is type(h) is type(c) is type(n) is Tensor or x.dim() != 2:
             return False
-        B, device, dtype = x.shape[0], weight.device, torch.float32
+        B, device, dtype = x.shape[0], weight.device, weight.dtype
         return (
             x.shape[1] == self.input_size
             and h.shape == n.shape == (B, self.hidden_size)
             and c.shape == self.memory_shape(B)
-            and x.dtype == h.dtype == c.dtype == n.dtype == weight.dtype == dtype
+            and x.dtype == h.dtype == c.dtype == n.dtype == dtype
+            and (dtype == torch.float32 or dtype == torch.float64)
             and x.device == h.device == c.device == n.device == device
         )
 
@@ -288,10 +288,13 @@ class mLSTMCell(nn.Module):
             )
 
     def _norms(self) -> CellNorms:
-        heads = self.norm_heads if self.has_head_norm else None
+        # A step would notice how long the attributes of a module take.
+        modules: dict[str, Any] = self._modules
+        heads = modules["norm_heads"] if self.has_head_norm else None
         if not self.layer_norm:
             return CellNorms(None, heads)
-        return CellNorms((self.norm_q, self.norm_k, self.norm_v, self.norm_gates), heads)
+        parts = (modules["norm_q"], modules["norm_k"], modules["norm_v"], modules["norm_gates"])
+        return CellNorms(parts, heads)
 
     # mLSTMLayer uses the following methods to compute a whole sequence at once.
 

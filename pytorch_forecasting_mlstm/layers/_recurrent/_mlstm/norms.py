@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .ops.execution import is_forward_mode
 
-__all__ = ["CellNorms", "HeadNorm", "LayerNorm", "normalize_heads", "normalize_parts"]
+__all__ = ["CellNorms", "HeadNorm", "LayerNorm", "Norm", "normalize_heads", "normalize_parts"]
 
 
 class LayerNorm(nn.LayerNorm):

@@ -21,7 +21,7 @@ __all__ = [
     "Kernel",
     "select_chunkwise",
     "select_gated",
-    "select_step",
+    "step",
     "use_kernel",
 ]
 
@@ -35,7 +35,8 @@ class Backend(Protocol):
     L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
     gets h before what ``chunkwise_fwd`` has saved.
 
-    ``step`` is differentiable by itself. It takes what ``ops/step.py`` documents.
+    ``step`` takes what ``ops/step.py`` documents, and is differentiable by itself. It returns None
+    for what the backend cannot compute: a step is too short for looking at its tensors twice.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -56,9 +57,6 @@ class Backend(Protocol):
 
     def supports_gated(self, p: Tensor, head_dim: int) -> bool:
         """Whether pre-activations like these can be computed."""
-
-    def supports_step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> bool:
-        """Whether a single step of a cell can be computed."""
 
     def plan_chunkwise(self, inputs: Inputs, L: int) -> bool:
         """Return the plan of a recurrence in chunks of L steps."""
@@ -125,8 +123,8 @@ class Backend(Protocol):
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
 
-    def step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor, /) -> StepResult:
-        """Take a step of a cell, with all derivatives."""
+    def step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor, /) -> StepResult | None:
+        """Take a step of a cell."""
 
 
 class Kernel(NamedTuple):
@@ -203,10 +201,11 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
     return pytorch
 
 
-def select_step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> Backend:
-    """Choose the backend of a single step of a cell."""
+def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult:
+    """Take a step of a cell with the first backend that can: see ``ops/step.py``."""
     if _state["enabled"]:
         for kernel in KERNELS:
-            if kernel.backend.supports_step(p, norms, c, n):
-                return kernel.backend
-    return pytorch
+            result = kernel.backend.step(p, norms, c, n)
+            if result is not None:
+                return result
+    return pytorch.step(p, norms, c, n)

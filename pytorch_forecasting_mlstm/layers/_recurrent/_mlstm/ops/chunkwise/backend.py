@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...norms import CellNorms
 from ..chunks import Span
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
@@ -39,7 +38,6 @@ __all__ = [
     "step",
     "supports_chunkwise",
     "supports_gated",
-    "supports_step",
 ]
 
 NAME = "pytorch"
@@ -52,11 +50,6 @@ def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
 
 
 def supports_gated(p: Tensor, head_dim: int) -> bool:
-    """Return True."""
-    return True
-
-
-def supports_step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> bool:
     """Return True."""
     return True
 

@@ -24,7 +24,7 @@ from .bindings import (
     kernel_forward,
     stabilize,
 )
-from .step import step, supports_step
+from .step import step
 
 __all__ = [
     "NAME",
@@ -42,7 +42,6 @@ __all__ = [
     "step",
     "supports_chunkwise",
     "supports_gated",
-    "supports_step",
 ]
 
 NAME = "cpp"

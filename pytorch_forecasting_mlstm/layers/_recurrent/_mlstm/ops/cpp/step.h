@@ -67,14 +67,17 @@ void standardize_backward(const scalar *out, int64_t width, scalar inverse, scal
 }
 
 // Computes one sample after the other, in buffers for one.
-template <typename scalar> class Step {
-    using Lanes = Vectors<scalar, 16>;
+template <typename scalar> class Step : Vectors<scalar, 16> {
+    static constexpr int LANES = 16;
+    using Base = Vectors<scalar, LANES>;
+    using typename Base::vec;
+    using Base::vecs;
 
     // The inputs of one head of the current sample, normalized, and its gates.
     struct Head {
         int64_t number, at;  // at: of its first unit in tensors (B, H)
         const scalar *q, *k, *v, *o;
-        scalar log_i, i, f, slope_f;
+        scalar log_i, i, f;
         bool open;  // whether f - 1 takes the place of f
 
         scalar decayed(scalar m) const { return open ? m + f * m : f * m; }
@@ -82,7 +85,9 @@ template <typename scalar> class Step {
 
     const StepArgs<scalar> &x;
     const int64_t NH, d, H, W;  // W: the width of p
-    AlignedBuffer<scalar> standardized, parts, output_gate, read, standardized_read, grad_read;
+    AlignedBuffer<scalar> standardized, parts, read, standardized_read, grad_read;
+    AlignedBuffer<scalar> log_input_gate, input_gate, forget_gate, output_gate;
+    bool has_norms = false;  // of the parts
     int64_t b = 0;
     const scalar *row = nullptr;  // the parts of the current sample
     scalar inverse[NORMS] = {};
@@ -93,11 +98,23 @@ template <typename scalar> class Step {
     void begin(int64_t sample) {
         b = sample;
         row = x.p + b * W;
-        if (x.weight[NORM_GATES]) normalize_parts();
-        scalar *o = &output_gate[0];
-        std::memcpy(o, row + 3 * H + 2 * NH, H * sizeof(scalar));
-        for (int64_t j = 0; j < H; j += 16)  // the buffer is a multiple of 16 long
-            *Lanes::vecs(o + j) = Lanes::sigmoid(*Lanes::vecs(o + j));
+        if (has_norms) normalize_parts();
+        const scalar *gates = row + 3 * H, cap = scalar(SOFT_CAP);
+        const scalar key_scale = 1 / std::sqrt(scalar(d));
+        std::memcpy(&log_input_gate[0], gates, NH * sizeof(scalar));
+        std::memcpy(&forget_gate[0], gates + NH, NH * sizeof(scalar));
+        std::memcpy(&output_gate[0], gates + 2 * NH, H * sizeof(scalar));
+        for (int64_t j = 0; j < NH; j += LANES) {
+            vec &log_i = *vecs(&log_input_gate[j]), &f = *vecs(&forget_gate[j]);
+            log_i = cap * Base::tanh(log_i / cap);
+            *vecs(&input_gate[j]) = Base::exp(log_i) * key_scale;
+            const vec closing = Base::sigmoid(f > 0 ? -f : f);
+            f = f > 0 ? -closing : closing;
+        }
+        for (int64_t j = 0; j < H; j += LANES) {
+            vec &o = *vecs(&output_gate[j]);
+            o = Base::sigmoid(o);
+        }
     }
 
     void normalize_parts() {
@@ -116,13 +133,9 @@ template <typename scalar> class Step {
 
     Head head(int64_t number) {
         const int64_t unit = number * d;
-        const scalar *gates = row + 3 * H, cap = scalar(SOFT_CAP), f = gates[NH + number];
-        const scalar log_i = cap * std::tanh(gates[number] / cap);
-        const scalar i = std::exp(log_i) / std::sqrt(scalar(d));
-        const scalar e = std::exp(-std::fabs(f)), closing = e / (1 + e);
-        const bool open = f > 0;
-        return {number,          b * H + unit,    row + unit, row + H + unit, row + 2 * H + unit,
-                &output_gate[unit], log_i, i, open ? -closing : closing, closing / (1 + e), open};
+        const scalar f = forget_gate[number], *q = row + unit, *k = q + H, *v = k + H;
+        return {number, b * H + unit, q, k, v, &output_gate[unit],
+                log_input_gate[number], input_gate[number], f, std::signbit(f)};
     }
 
     void update(const Head &head) {
@@ -153,7 +166,7 @@ template <typename scalar> class Step {
         return nq;
     }
 
-    // Returns unit j of y after the norm of the head, if there is one.
+    // Returns y after the norm of the head, if there is one, but before its weight.
     const scalar *normalize_read() {
         if (!x.weight[NORM_HEADS]) return &read[0];
         inverse[NORM_HEADS] = standardize(&read[0], d, x.eps[NORM_HEADS], &standardized_read[0]);
@@ -213,7 +226,8 @@ template <typename scalar> class Step {
         for (int64_t j = 0; j < d; j++) grad_k[j] *= head.i;
         const scalar capped = head.log_i / scalar(SOFT_CAP);
         gates[head.number] = dot(grad_k, k, d) * (1 - capped * capped);
-        gates[NH + head.number] = grad_f * head.slope_f;
+        const scalar closing = std::fabs(head.f);
+        gates[NH + head.number] = grad_f * closing * (1 - closing);
     }
 
     // Writes the gradient of o and, to the buffer, that of y.
@@ -250,8 +264,10 @@ template <typename scalar> class Step {
     explicit Step(const StepArgs<scalar> &args)
         : x(args), NH(args.NH), d(args.d), H(NH * d), W(4 * H + 2 * NH) {
         for (auto *buffer : {&read, &standardized_read, &grad_read}) buffer->resize(d);
-        output_gate.resize(H + 16);
-        if (x.weight[NORM_GATES]) standardized.resize(W), parts.resize(W);
+        for (auto *buffer : {&log_input_gate, &input_gate, &forget_gate, &output_gate})
+            buffer->resize(H + LANES);  // a multiple of LANES, at least
+        for (int part = NORM_Q; part <= NORM_GATES; part++) has_norms |= x.weight[part] != nullptr;
+        if (has_norms) standardized.resize(W), parts.resize(W);
     }
 
     // Returns whether h and n are finite.
@@ -273,7 +289,7 @@ template <typename scalar> class Step {
         for (int64_t sample = 0; sample < x.B; sample++) {
             begin(sample);
             for (int64_t number = 0; number < NH; number++) differentiate(head(number));
-            if (x.weight[NORM_GATES]) differentiate_norms();
+            if (has_norms) differentiate_norms();
         }
     }
 };

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -10,110 +10,152 @@ from torch import Tensor, nn
 
 from ...norms import CellNorms, HeadNorm, LayerNorm, normalize_heads
 from ..double_backward import differentiable_grad
-from ..execution import is_eager_on_cpu
+from ..execution import is_eager
 from ..step import step as pytorch_step
 from ..types import StepResult
-from .step_bindings import NORMS, StepInputs, kernel_step, kernel_step_backward
+from .step_bindings import NormParams, StepInputs, kernel_step, kernel_step_backward
 
-__all__ = ["step", "supports_step"]
+__all__ = ["StepFunction", "as_functions", "step"]
 
-_TENSORS = (Tensor, nn.Parameter)  # subclasses may override operations
-_DTYPES = (torch.float32, torch.float64)
-
-
-def supports_step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> bool:
-    """Whether the kernel supports this step: it reads plain tensors and calls no module."""
-    (B, H), NH = n.shape, c.shape[1]
-    return (
-        p.dtype in _DTYPES
-        and p.dtype == c.dtype == n.dtype
-        and p.shape == (B, 4 * H + 2 * NH)
-        and type(p) in _TENSORS
-        and type(c) in _TENSORS
-        and type(n) in _TENSORS
-        and is_eager_on_cpu(p)
-        and all(_is_plain(norm, H, p.dtype) for norm in (*(norms.parts or ())[:3], norms.heads))
-        and (norms.parts is None or _is_plain(norms.parts[3], H + 2 * NH, p.dtype))
-    )
+_NONE = (None,) * 5
+_MAX_UNITS = 2**13  # of all samples; larger batches keep the threads of PyTorch busy
+_NO_NORMS = NormParams(_NONE, _NONE, (0.0,) * 5)
 
 
-def _is_plain(norm: object, width: int, dtype: torch.dtype) -> bool:
-    """Whether calling this norm does nothing that the kernel does not."""
-    if norm is None or type(norm) is nn.Identity:
-        return True
-    return (
-        isinstance(norm, LayerNorm | HeadNorm)
-        and type(norm) in (LayerNorm, HeadNorm)  # not a subclass
-        and not (norm._forward_hooks or norm._forward_pre_hooks)
-        and not (norm._backward_hooks or norm._backward_pre_hooks)
-        and all(
-            x.shape == (width,) and x.dtype == dtype and x.is_cpu and type(x) in _TENSORS
-            for x in (norm.weight, norm.bias)
-            if x is not None
-        )
-    )
-
-
-def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult:
-    """Take a step, differentiable any number of times, with what ``supports_step`` accepts."""
-    modules = (*(norms.parts or (None,) * 4), norms.heads)
-    weights, biases = (
-        [getattr(module, name, None) for module in modules] for name in ("weight", "bias")
-    )
-    eps = [getattr(module, "eps", 0.0) for module in modules]
+def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult | None:
+    """Take a step, differentiable any number of times, if the kernel can."""
+    if not (is_eager() and _are_supported(p, c, n)):
+        return None
+    params = _read_norms(norms, n.shape[1], c.shape[1], p.dtype)
+    if params is None:
+        return None
     if torch.is_grad_enabled():
-        return StepResult(*_StepFunction.apply(p, c, n, eps, *weights, *biases))
-    return StepResult(*kernel_step(_dense_inputs(p, c, n, eps, *weights, *biases)))
+        return StepResult(*StepFunction.apply(p, c, n, params.eps, *params.weights, *params.biases))
+    return StepResult(*kernel_step(_dense(p, c, n, params)))
 
 
-def _dense_inputs(
-    p: Tensor, c: Tensor, n: Tensor, eps: Sequence[float], *affine: Tensor | None
-) -> StepInputs:
-    dense = [None if x is None else x.contiguous() for x in affine]
-    return StepInputs(
-        p.contiguous(), c.contiguous(), n.contiguous(), dense[:NORMS], dense[NORMS:], eps
+def _are_supported(p: Tensor, c: Tensor, n: Tensor) -> bool:
+    (B, H), NH, dtype = n.shape, c.shape[1], p.dtype
+    return (
+        (dtype is torch.float32 or dtype is torch.float64)
+        and B * H <= _MAX_UNITS
+        and p.shape == (B, 4 * H + 2 * NH)
+        and _is_plain(p, dtype)
+        and _is_plain(c, dtype)
+        and _is_plain(n, dtype)
     )
 
 
-class _StepFunction(torch.autograd.Function):
+def _is_plain(x: object, dtype: torch.dtype) -> TypeGuard[Tensor]:
+    """Whether this is a tensor of this dtype on the CPU, and not of a subclass."""
+    return (type(x) is Tensor or type(x) is nn.Parameter) and x.dtype is dtype and x.is_cpu
+
+
+def _dense(p: Tensor, c: Tensor, n: Tensor, norms: NormParams) -> StepInputs:
+    return StepInputs(p.contiguous(), c.contiguous(), n.contiguous(), norms)
+
+
+def _read_norms(norms: CellNorms, H: int, NH: int, dtype: torch.dtype) -> NormParams | None:
+    """Return the parameters of all norms, or None unless calling these does nothing else."""
+    if norms.parts is None and norms.heads is None:
+        return _NO_NORMS
+    weights: list[Tensor | None] = []
+    biases: list[Tensor | None] = []
+    eps: list[float] = []
+    modules = (*(norms.parts or _NONE[1:]), norms.heads)
+    for norm, width in zip(modules, (H, H, H, H + 2 * NH, H), strict=True):
+        if norm is None or type(norm) is nn.Identity:
+            weight, bias, number = None, None, 0.0
+        elif (type(norm) is LayerNorm or type(norm) is HeadNorm) and not _has_hooks(norm):
+            # The attribute norm.weight takes ten times as long.
+            weight, bias, number = (
+                norm._parameters.get("weight"),
+                norm._parameters.get("bias"),
+                norm.eps,
+            )
+            if not _is_vector(weight, width, dtype):
+                return None
+            if not (_is_vector(bias, width, dtype) or bias is None and type(norm) is HeadNorm):
+                return None
+        else:
+            return None
+        weights.append(weight)
+        biases.append(bias)
+        eps.append(number)
+    return NormParams(weights, biases, eps)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a call runs more than ``forward``."""
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+    )
+
+
+def _is_vector(x: object, width: int, dtype: torch.dtype) -> bool:
+    return _is_plain(x, dtype) and x.numel() == width and x.is_contiguous()
+
+
+class StepFunction(torch.autograd.Function):
     """The step with a backward pass.
 
     It maps (p, c, n, eps, weights and biases of all norms) to (h, c, n, whether they are finite).
     """
 
     @staticmethod
-    def forward(ctx: Any, p: Tensor, c: Tensor, n: Tensor, *norms: Any) -> tuple[Any, ...]:
-        h, next_c, next_n, finite = kernel_step(_dense_inputs(p, c, n, *norms))
-        ctx.eps, *affine = norms
-        ctx.save_for_backward(p, c, n, next_c, next_n, *affine)
+    def forward(
+        ctx: Any, p: Tensor, c: Tensor, n: Tensor, eps: Sequence[float], *affine: Tensor | None
+    ) -> tuple[Any, ...]:
+        result = kernel_step(_dense(p, c, n, NormParams(affine[:5], affine[5:], eps)))
+        ctx.eps = eps
+        ctx.save_for_backward(p, c, n, *result[1:3], *affine)
         ctx.set_materialize_grads(False)  # the state is rarely part of a loss
-        return h, next_c, next_n, finite
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         p, c, n, next_c, next_n, *affine = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the result will be differentiated again
-            *results, _ = pytorch_step(p, _as_norms(c.shape[1], ctx.eps, affine), c, n)
-            inputs = [x for x in (p, c, n, *affine) if x is not None]
-            found = dict(
-                zip(map(id, inputs), differentiable_grad(results, grads[:3], inputs), strict=True)
-            )
-            first, rest = [found[id(x)] for x in (p, c, n)], [found.get(id(x)) for x in affine]
-            return *first, None, *rest
-        x = _dense_inputs(p, c, n, ctx.eps, *affine)
+        if torch.is_grad_enabled() or any(map(_is_batch, grads[:3])):
+            eps, NH = ctx.eps, c.shape[1]
+
+            def naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> tuple[Tensor, ...]:
+                norms = as_functions(NormParams(affine[:5], affine[5:], eps), NH)
+                return pytorch_step(p, norms, c, n)[:3]
+
+            with torch.enable_grad():
+                grad_p, grad_c, grad_n, *rest = differentiable_grad(
+                    naive, (p, c, n, *affine), grads[:3]
+                )
+            return grad_p, grad_c, grad_n, None, *rest
+        x = _dense(p, c, n, NormParams(affine[:5], affine[5:], ctx.eps))
         dense = [None if grad is None else grad.contiguous() for grad in grads[:3]]
-        first, weights, biases = kernel_step_backward(x, next_c, next_n, dense)
-        return *first, None, *weights, *biases
+        inputs_grads, weights, biases = kernel_step_backward(x, next_c, next_n, dense)
+        return *inputs_grads, None, *weights, *biases
 
 
-def _as_norms(NH: int, eps: Sequence[float], affine: Sequence[Tensor | None]) -> CellNorms:
+def _is_batch(grad: Tensor | None) -> bool:
+    """Whether a gradient stands for many, as in ``jacobian(..., vectorize=True)``."""
+    functorch = torch._C._functorch
+    return grad is not None and (
+        functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
+    )
+
+
+def as_functions(norms: NormParams, NH: int) -> CellNorms:
     """Return functions that compute what the modules do."""
-    parts: list[Any] = []
-    for weight, bias, number in zip(affine, affine[NORMS:], eps, strict=False):
-        if weight is None:
-            parts.append(lambda x: x)
-        else:
-            parts.append(partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=number))
-    weight = affine[NORMS-1]
-    heads = None if weight is None else partial(normalize_heads, NH=NH, weight=weight, eps=eps[-1])
-    return CellNorms(tuple(parts[:4]), heads)
+    *parts, heads = (
+        partial(_normalize, weight=weight, bias=bias, eps=eps)
+        for weight, bias, eps in zip(*norms, strict=True)
+    )
+    weight = norms.weights[-1]
+    if weight is not None:
+        heads = partial(normalize_heads, NH=NH, weight=weight, eps=norms.eps[-1])
+    norm_q, norm_k, norm_v, norm_gates = parts
+    return CellNorms((norm_q, norm_k, norm_v, norm_gates), heads)
+
+
+def _normalize(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return x if weight is None else F.layer_norm(x, weight.shape, weight, bias, eps)

@@ -1,7 +1,7 @@
 """Python bindings of the kernel's single step: tensors to pointers."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,96 +9,84 @@ from torch import Tensor
 
 from .bindings import load_kernel
 
-__all__ = ["NORMS", "StepInputs", "kernel_step", "kernel_step_backward"]
+__all__ = ["NormParams", "StepInputs", "kernel_step", "kernel_step_backward"]
 
-NORMS = 5  # of q, k, v, the gates and the heads
+_NORMS = ("q", "k", "v", "gates", "heads")
+_FIRST_STATE, _LAST_STATE = ("p", "c", "n"), ("next_h", "next_c", "next_n")
 
-_Addresses = ctypes.c_void_p * NORMS
-_Numbers = ctypes.c_double * NORMS
+
+def _fields(prefix: str, names: Iterable[str], kind: type = ctypes.c_void_p) -> list:
+    return [(prefix + name, kind) for name in names]
 
 
 class _StepArgs(ctypes.Structure):
-    """``StepArgs`` of step.h."""
+    """``StepArgs`` of step.h. All fields are numbers, since nested ones take longer to fill."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("B", "NH", "d")),
-        *((name, ctypes.c_void_p) for name in ("p", "c", "n", "next_h", "next_c", "next_n")),
-        *((name, _Addresses) for name in ("weight", "bias")),
-        ("eps", _Numbers),
-        *((name, ctypes.c_void_p) for name in ("grad_next_h", "grad_next_c", "grad_next_n")),
-        *((name, ctypes.c_void_p) for name in ("grad_p", "grad_c", "grad_n")),
-        *((name, _Addresses) for name in ("grad_weight", "grad_bias")),
+        *_fields("", ("B", "NH", "d"), ctypes.c_int64),
+        *_fields("", (*_FIRST_STATE, *_LAST_STATE)),
+        *_fields("weight_", _NORMS),
+        *_fields("bias_", _NORMS),
+        *_fields("eps_", _NORMS, ctypes.c_double),
+        *_fields("grad_", (*_LAST_STATE, *_FIRST_STATE)),
+        *_fields("grad_weight_", _NORMS),
+        *_fields("grad_bias_", _NORMS),
     ]
 
 
-class StepInputs(NamedTuple):
-    """What a step reads, all dense.
+class NormParams(NamedTuple):
+    """Parameters of the norms of q, k, v, all gates, and the heads; None where there is none."""
 
-    Attributes
-    ----------
-    p, c, n : Tensor
-        As ``ops/step.py`` documents them.
-    weights, biases : sequence of Tensor or None
-        Of the norms of q, k, v, the gates and the heads; None where there is none.
-    eps : sequence of float
-        Of the same norms.
-    """
-
-    p: Tensor
-    c: Tensor
-    n: Tensor
     weights: Sequence[Tensor | None]
     biases: Sequence[Tensor | None]
     eps: Sequence[float]
 
 
+class StepInputs(NamedTuple):
+    """What a step reads, all dense: see ``ops/step.py``."""
+
+    p: Tensor
+    c: Tensor
+    n: Tensor
+    norms: NormParams
+
+
 def kernel_step(x: StepInputs) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Return h, c and n after the step, and whether they are finite."""
-    h, c, n = x.n.new_empty(x.n.shape), x.c.new_empty(x.c.shape), x.n.new_empty(x.n.shape)
-    finite = _run(_step_args(x, h, c, n), x.p.dtype, backward=False)
-    return h, c, n, finite
+    results = torch.empty_like(x.n), torch.empty_like(x.c), torch.empty_like(x.n)
+    finite = _run(x, results)
+    return *results, finite
 
 
 def kernel_step_backward(
     x: StepInputs, next_c: Tensor, next_n: Tensor, grads: Sequence[Tensor | None]
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor | None], list[Tensor | None]]:
-    """Return the gradients of p, c and n, and those of all weights and biases.
+) -> tuple[list[Tensor], list[Tensor | None], list[Tensor | None]]:
+    """Return the gradients of p, c and n, of all weights, and of all biases.
 
     They are computed from the results of the step, and the dense gradients of h, c and n; None is a
     gradient of 0.
     """
-    args = _step_args(x, None, next_c, next_n)
-    args.grad_next_h, args.grad_next_c, args.grad_next_n = map(_address, grads)
-    grad_p, grad_c, grad_n = (y.new_empty(y.shape) for y in (x.p, x.c, x.n))
-    args.grad_p, args.grad_c, args.grad_n = map(_address, (grad_p, grad_c, grad_n))
-    grad_weights, grad_biases = (
-        [None if y is None else y.new_zeros(y.shape) for y in parameters]
-        for parameters in (x.weights, x.biases)
+    inputs = [torch.empty_like(y) for y in x[:3]]
+    weights, biases = (
+        [None if y is None else torch.zeros_like(y) for y in parameters]
+        for parameters in x.norms[:2]
     )
-    args.grad_weight, args.grad_bias = _addresses(grad_weights), _addresses(grad_biases)
-    _run(args, x.p.dtype, backward=True)
-    return (grad_p, grad_c, grad_n), grad_weights, grad_biases
+    _run(x, (None, next_c, next_n), *grads, *inputs, *weights, *biases)
+    return inputs, weights, biases
 
 
-def _step_args(x: StepInputs, h: Tensor | None, c: Tensor, n: Tensor) -> _StepArgs:
-    (B, H), NH = x.n.shape, x.c.shape[1]
-    tensors = map(_address, (x.p, x.c, x.n, h, c, n))
-    norms = _addresses(x.weights), _addresses(x.biases), _Numbers(*x.eps)
-    return _StepArgs(B, NH, H // NH, *tensors, *norms)
-
-
-def _address(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
-
-
-def _addresses(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return _Addresses(*map(_address, tensors))
-
-
-def _run(args: _StepArgs, dtype: torch.dtype, *, backward: bool) -> bool:
+def _run(x: StepInputs, results: Sequence[Tensor | None], *grads: Tensor | None) -> bool:
+    """Call the kernel; with gradients it runs the backward pass."""
+    p, c, n, (weights, biases, eps) = x
+    (B, H), NH, is_float32 = n.shape, c.shape[1], p.dtype == torch.float32
+    tensors = (p, c, n, *results, *weights, *biases)
+    addresses, grad_addresses = (
+        [None if y is None else y.data_ptr() for y in some] for some in (tensors, grads)
+    )
+    args = _StepArgs(B, NH, H // NH, *addresses, *eps, *grad_addresses)
     library = load_kernel()
-    function = library.step_float if dtype == torch.float32 else library.step_double
-    status = function(ctypes.byref(args), backward)
+    function = library.step_float if is_float32 else library.step_double
+    status = function(ctypes.byref(args), bool(grads))
     if status < 0:
-        raise MemoryError(f"use_kernel: no memory for a step of {args.NH} heads of {args.d} units.")
-    return bool(status)
+        raise MemoryError(f"use_kernel: no memory for a step of {NH} heads of {H // NH} units.")
+    return status == 1
