@@ -144,7 +144,7 @@ _state = {"enabled": False}
 
 
 def use_kernel(enabled: bool = True) -> None:
-    """Let every :class:`mLSTMLayer` of this process compute its recurrence in C++ on the CPU.
+    """Let layers and cells of this process compute their recurrence in C++ on the CPU.
 
     The kernel is compiled for this processor on first use, which takes some seconds, and kept in
     the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
@@ -153,9 +153,10 @@ def use_kernel(enabled: bool = True) -> None:
 
     The kernel is used for float32 and float64 on the CPU, and for heads of 8, 16, 24, 32, 48 or 64
     units (``hidden_size / num_heads``): by the layer, also under ``torch.compile``, and by
-    ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. Everything else is computed in
-    PyTorch as before: other heads, accelerators, ``torch.func`` and second derivatives. Each
-    spawned process must call ``use_kernel()`` itself.
+    ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. A step of :class:`mLSTMCell` uses
+    it for heads of any size, in less than half the time. Everything else is computed in PyTorch as
+    before: other heads, accelerators, ``torch.func`` and second derivatives. Each spawned process
+    must call ``use_kernel()`` itself.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ constexpr double SOFT_CAP = 15;  // as in preactivations.py
 template <typename scalar> struct StepArgs {
     int64_t B, NH, d;
     const scalar *p, *c, *n;                        // (B, 4 H + 2 NH), (B, NH, d, d), (B, H)
-    scalar *next_h, *next_c, *next_n;               // read by the backward pass, written by the other
+    scalar *next_h, *next_c, *next_n;               // written, or read by the backward pass
     const scalar *weight[NORMS], *bias[NORMS];      // null where there is none
     double eps[NORMS];
     const scalar *grad_next_h, *grad_next_c, *grad_next_n;  // null where they are 0

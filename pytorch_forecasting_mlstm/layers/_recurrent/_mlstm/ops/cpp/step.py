@@ -17,6 +17,8 @@ from .step_bindings import NormParams, StepInputs, kernel_step, kernel_step_back
 
 __all__ = ["StepFunction", "as_functions", "step"]
 
+_Params = tuple[Tensor | None, Tensor | None, float]
+
 _NONE = (None,) * 5
 _MAX_UNITS = 2**13  # of all samples; larger batches keep the threads of PyTorch busy
 _NO_NORMS = NormParams(_NONE, _NONE, (0.0,) * 5)
@@ -59,30 +61,35 @@ def _read_norms(norms: CellNorms, H: int, NH: int, dtype: torch.dtype) -> NormPa
     """Return the parameters of all norms, or None unless calling these does nothing else."""
     if norms.parts is None and norms.heads is None:
         return _NO_NORMS
-    weights: list[Tensor | None] = []
-    biases: list[Tensor | None] = []
-    eps: list[float] = []
-    modules = (*(norms.parts or _NONE[1:]), norms.heads)
-    for norm, width in zip(modules, (H, H, H, H + 2 * NH, H), strict=True):
-        if norm is None or type(norm) is nn.Identity:
-            weight, bias, number = None, None, 0.0
-        elif (type(norm) is LayerNorm or type(norm) is HeadNorm) and not _has_hooks(norm):
-            # The attribute norm.weight takes ten times as long.
-            weight, bias, number = (
-                norm._parameters.get("weight"),
-                norm._parameters.get("bias"),
-                norm.eps,
-            )
-            if not _is_vector(weight, width, dtype):
-                return None
-            if not (_is_vector(bias, width, dtype) or bias is None and type(norm) is HeadNorm):
-                return None
-        else:
-            return None
-        weights.append(weight)
-        biases.append(bias)
-        eps.append(number)
-    return NormParams(weights, biases, eps)
+    read = [
+        *map(_read_part_norm, norms.parts or _NONE[1:], (H, H, H, H + 2 * NH), (dtype,) * 4),
+        _read_head_norm(norms.heads, H, NH, dtype),
+    ]
+    params = [part for part in read if part is not None]
+    return NormParams(*zip(*params, strict=True)) if len(params) == len(read) else None
+
+
+def _read_part_norm(norm: object, width: int, dtype: torch.dtype) -> _Params | None:
+    """Return weight, bias and eps, or None unless calling this does nothing else."""
+    if norm is None or type(norm) is nn.Identity:
+        return None, None, 0.0
+    if type(norm) is not LayerNorm or _has_hooks(norm):
+        return None
+    # The attribute norm.weight takes ten times as long.
+    weight, bias = norm._parameters.get("weight"), norm._parameters.get("bias")
+    if _is_vector(weight, width, dtype) and _is_vector(bias, width, dtype):
+        return weight, bias, norm.eps
+    return None
+
+
+def _read_head_norm(norm: object, H: int, NH: int, dtype: torch.dtype) -> _Params | None:
+    """Return the same, without a bias."""
+    if norm is None or type(norm) is nn.Identity:
+        return None, None, 0.0
+    if type(norm) is not HeadNorm or norm.heads != NH or _has_hooks(norm):
+        return None
+    weight = norm._parameters.get("weight")
+    return (weight, None, norm.eps) if _is_vector(weight, H, dtype) else None
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -95,7 +102,7 @@ def _has_hooks(module: nn.Module) -> bool:
     )
 
 
-def _is_vector(x: object, width: int, dtype: torch.dtype) -> bool:
+def _is_vector(x: object, width: int, dtype: torch.dtype) -> TypeGuard[Tensor]:
     return _is_plain(x, dtype) and x.numel() == width and x.is_contiguous()
 
 

@@ -72,7 +72,8 @@ template <typename scalar, int lanes> struct Vectors {
         vec power, q;
 
         explicit Exponential(vec x) {
-            constexpr scalar round = scalar(1.5) * (typename Traits::integer(1) << Traits::mantissa);
+            constexpr scalar round =
+                scalar(1.5) * (typename Traits::integer(1) << Traits::mantissa);
             x = x < -Traits::largest ? vec{} - Traits::largest : x;
             x = x > Traits::largest ? vec{} + Traits::largest : x;
             const vec n = (x * scalar(1.4426950408889634) + round) - round;
