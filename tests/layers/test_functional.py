@@ -129,6 +129,16 @@ def test_gradient_of_one_input_matches_the_equations(form: Form, name: str) -> N
     assert_close((gradient,), torch.autograd.grad(loss, leaf))
 
 
+def test_tensor_in_several_places_counts_once() -> None:
+    """If q, k and v are one tensor, both ways to its gradient agree."""
+    x = torch.randn(1, 2, 9, 4, dtype=torch.float64, requires_grad=True)
+    gates = -torch.rand(1, 2, 9, dtype=torch.float64)
+    loss = mlstm_chunkwise(x, x, x, gates, gates)[0].sin().sum()
+    (plain,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (differentiable,) = torch.autograd.grad(loss, x, create_graph=True)
+    assert_close(differentiable, plain)
+
+
 @cache
 def long_problem(offset: float) -> tuple[Problem, Tensor, mLSTMState]:
     """Return a float32 problem, and its results in float64."""
