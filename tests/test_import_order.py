@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "models",
         {"data", "layers", "resume"},
         "_resume",
-        {"_atomic_write", "_messages", "_validation"},
+        {"_arguments", "_atomic_write", "_messages", "_validation"},
     ],
     f"{PACKAGE}.models": ["mlstm_time", "base"],
     f"{PACKAGE}.models.base": [
@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "finite_outputs",
         {"checkpoint", "scales"},
         "losses",
-        {"arguments", "errors", "inference", "link", "padding"},
+        {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
 }

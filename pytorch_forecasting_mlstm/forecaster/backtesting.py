@@ -19,7 +19,6 @@ from .metrics import seasonal_scale
 from .naive_baseline import choose_season, naive_forecast
 from .panel import Panel
 from .state import forecast_panel
-from .time_format import TimeFormat
 
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
 
@@ -59,7 +58,6 @@ def backtest_panel(
     positions: Sequence[int],
     horizon: int,
     levels: tuple[float, ...],
-    time_format: TimeFormat,
     fit: Callable[[Panel], Fitted],
     *,
     refit: bool,
@@ -80,8 +78,6 @@ def backtest_panel(
         Steps to forecast.
     levels : tuple of float
         Quantiles.
-    time_format : TimeFormat
-        How to write times.
     fit : callable
         Fits a model to a panel.
     refit : bool
@@ -104,11 +100,11 @@ def backtest_panel(
         seen = clean(seen)
         quantiles = forecast_panel(fitted, known, levels, seen, horizon)
         actual = _actual(truth, seen, position, horizon)
-        tables = [_table(seen, quantiles, levels, time_format, actual, MODEL)]
-        scales.append(_scales(seen, horizon, time_format))
+        tables = [_table(seen, quantiles, levels, actual, MODEL)]
+        scales.append(_scales(seen, horizon))
         if baselines:
             lower = fitted.lower_bound
-            tables += _baselines(seen, levels, time_format, actual, lower)
+            tables += _baselines(seen, levels, actual, lower)
         forecasts += tables
     if not forecasts:
         raise InputError(
@@ -119,7 +115,7 @@ def backtest_panel(
         )
     result = BacktestResult(
         forecasts=pd.concat(forecasts, ignore_index=True),
-        history=history_frame(truth, time_format),
+        history=history_frame(truth),
         scales=pd.concat(scales, ignore_index=True),
         time=panel.roles.time,
         target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
@@ -141,7 +137,7 @@ def _at_cutoff(panel: Panel, truth: Panel, position: int, horizon: int) -> Panel
     return replace(seen, lengths=position - seen.starts)
 
 
-def history_frame(panel: Panel, time_format: TimeFormat) -> pd.DataFrame:
+def history_frame(panel: Panel) -> pd.DataFrame:
     """Return the observed rows as a tidy table: group columns, time and value."""
     rows = panel.steps < panel.lengths[panel.series]
     series = panel.series[rows]
@@ -149,7 +145,7 @@ def history_frame(panel: Panel, time_format: TimeFormat) -> pd.DataFrame:
         name: panel.groups[name].iloc[series].reset_index(drop=True) for name in panel.groups
     }
     positions = panel.starts[series] + panel.steps[rows]
-    table[panel.roles.time] = time_format.write(pd.Series(panel.axis.at(positions)))
+    table[panel.roles.time] = panel.write_times(positions)
     name = panel.roles.targets[0] if len(panel.roles.targets) == 1 else "value"
     table[name] = panel.target[rows]
     return pd.DataFrame(table)
@@ -172,13 +168,12 @@ def _table(
     seen: Panel,
     quantiles: np.ndarray,
     levels: Sequence[float],
-    time_format: TimeFormat,
     actual: np.ndarray,
     model: str,
 ) -> pd.DataFrame:
-    table = forecast_frame(seen, quantiles, levels, time_format)
+    table = forecast_frame(seen, quantiles, levels)
     count, horizon = actual.shape
-    cutoff = time_format.write(pd.Series(seen.axis.at(seen.ends - 1)))
+    cutoff = seen.write_times(seen.ends - 1)
     place = table.columns.get_loc("prediction")
     table.insert(place, "cutoff", cutoff.repeat(horizon).reset_index(drop=True))
     table.insert(place + 1, "step", np.tile(np.arange(1, horizon + 1), count))
@@ -187,11 +182,11 @@ def _table(
     return table
 
 
-def _scales(seen: Panel, horizon: int, time_format: TimeFormat) -> pd.DataFrame:
+def _scales(seen: Panel, horizon: int) -> pd.DataFrame:
     """Return what MASE divides by: the error of the seasonal naive forecast before the cutoff."""
     seasons = _seasons(seen)
     table = seen.groups.copy()
-    table["cutoff"] = time_format.write(pd.Series(seen.axis.at(seen.ends - 1)))
+    table["cutoff"] = seen.write_times(seen.ends - 1)
     table["scale"] = [
         seasonal_scale(values, choose_season(values, horizon, seasons)) for values in seen.values
     ]
@@ -201,7 +196,6 @@ def _scales(seen: Panel, horizon: int, time_format: TimeFormat) -> pd.DataFrame:
 def _baselines(
     seen: Panel,
     levels: Sequence[float],
-    time_format: TimeFormat,
     actual: np.ndarray,
     lower_bound: float,
 ) -> list[pd.DataFrame]:
@@ -213,7 +207,7 @@ def _baselines(
     for name, method in methods.items():
         forecasts = [method(values, horizon, seasons, levels) for values in seen.values]
         quantiles = np.maximum(np.stack([quantiles for _, quantiles in forecasts]), lower_bound)
-        table = _table(seen, quantiles, levels, time_format, actual, name)
+        table = _table(seen, quantiles, levels, actual, name)
         table["prediction"] = np.maximum(
             np.concatenate([point for point, _ in forecasts]), lower_bound
         )

@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .panel import Panel
-from .time_format import TimeFormat
 
 
-def forecast_frame(
-    panel: Panel, quantiles: np.ndarray, levels: Sequence[float], time_format: TimeFormat
-) -> pd.DataFrame:
+def forecast_frame(panel: Panel, quantiles: np.ndarray, levels: Sequence[float]) -> pd.DataFrame:
     """Return group columns, time, prediction and quantiles, one row per series and step.
 
     Parameters
@@ -25,16 +22,13 @@ def forecast_frame(
         (series, h, Q), in the unit and order of the panel.
     levels : sequence of float
         The quantiles, 0.5 among them.
-    time_format : TimeFormat
-        How to write the times.
     """
     n_series, horizon, _ = quantiles.shape
     positions = panel.ends[:, None] + np.arange(horizon)
     table: dict[str, Any] = {}
     for name in panel.groups.columns:
         table[name] = panel.groups[name].repeat(horizon).reset_index(drop=True)
-    times = pd.Series(panel.axis.at(positions.ravel()))
-    table[panel.roles.time] = time_format.write(times)
+    table[panel.roles.time] = panel.write_times(positions.ravel())
     table["prediction"] = quantiles[..., list(levels).index(0.5)].ravel()
     for k, level in enumerate(levels):
         table[f"q{level:g}"] = quantiles[..., k].ravel()

@@ -313,7 +313,7 @@ class Forecaster(BaseEstimator):
         panel = self._panel(records, state)
         check_future(panel, steps, "table" if future is None else "future")
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
-        forecast = forecast_frame(panel, quantiles, state.levels, records.time_format)
+        forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
 
     def backtest(
@@ -362,7 +362,6 @@ class Forecaster(BaseEstimator):
                 positions,
                 int(self.horizon),
                 read.levels,
-                read.records.time_format,
                 lambda panel: self._fit_panel(panel, read.levels, bar),
                 refit=bool(refit),
             )
@@ -535,7 +534,7 @@ class Forecaster(BaseEstimator):
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
         return plot_forecast(
-            history_frame(self._panel(state.records, state), state.records.time_format),
+            history_frame(self._panel(state.records, state)),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -576,7 +575,7 @@ class Forecaster(BaseEstimator):
             words = summarize(
                 faults,
                 given.label,
-                lambda number: given.times_of(number, records.time_format),
+                given.times_of,
                 masked=self.outliers == "mask",
             )
         panel = clean_targets(given, faults, missing=self.missing, outliers=self.outliers)

@@ -53,7 +53,9 @@ class Layout:
         """Choose names, and the calendar features that `past` observed steps can teach."""
         roles = panel.roles
         taken = set(_RESERVED)
-        calendar = list(calendar_features(panel.axis, panel.starts[:1], past).columns)
+        calendar = list(
+            calendar_features(panel.axis, panel.starts[:1], past, panel.time_format).columns
+        )
         taken.update(calendar)
         target = _free_name(roles.targets[0] if len(roles.targets) == 1 else "value", taken)
         taken |= {f"{target}_center", f"{target}_scale"}
@@ -102,7 +104,9 @@ class Layout:
             TIME: steps - panel.lengths[series] + end,
             self.target: scaling.scale(panel.target, series),
         }
-        calendar = calendar_features(panel.axis, panel.starts[series] + steps, self.calendar_past)
+        calendar = calendar_features(
+            panel.axis, panel.starts[series] + steps, self.calendar_past, panel.time_format
+        )
         columns |= {name: calendar[name].to_numpy() for name in calendar}
         for table, rows in (
             (panel.groups, series),

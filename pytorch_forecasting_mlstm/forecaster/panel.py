@@ -36,6 +36,8 @@ class Panel:
         The columns.
     axis : TimeAxis
         The times.
+    time_format : TimeFormat
+        How the table writes them.
     groups : pandas.DataFrame
         (S, ...): group columns of each series and, with several targets, the target's name.
     begins : numpy.ndarray
@@ -56,6 +58,7 @@ class Panel:
 
     roles: Roles
     axis: TimeAxis
+    time_format: TimeFormat
     groups: pd.DataFrame
     begins: np.ndarray
     starts: np.ndarray
@@ -81,11 +84,14 @@ class Panel:
             for begin, length in zip(self.begins, self.lengths, strict=False)
         ]
 
-    def times_of(self, series: int, time_format: TimeFormat) -> pd.Series:
+    def write_times(self, positions: np.ndarray) -> pd.Series:
+        """Return the times at positions of the axis, as the table writes them."""
+        return self.time_format.write(self.axis.at(positions))
+
+    def times_of(self, series: int) -> pd.Series:
         """Return the times of the rows of one series, as the table writes them."""
         count = self.begins[series + 1] - self.begins[series]
-        positions = self.starts[series] + np.arange(count)
-        return time_format.write(pd.Series(self.axis.at(positions)))
+        return self.write_times(self.starts[series] + np.arange(count))
 
     @property
     def series(self) -> np.ndarray:
@@ -192,7 +198,17 @@ def make_panel(records: Records, roles: Roles, axis: TimeAxis, positions: np.nda
     else:
         target = targets[roles.targets[0]]
     draft = Panel(
-        roles, axis, groups, begins, starts, np.diff(begins), target, covariates, statics, is_given
+        roles,
+        axis,
+        records.time_format,
+        groups,
+        begins,
+        starts,
+        np.diff(begins),
+        target,
+        covariates,
+        statics,
+        is_given,
     )
     _check_targets(draft)
     return _select_observed(draft)

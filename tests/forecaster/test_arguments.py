@@ -223,9 +223,7 @@ def test_fitted_objects_work_with_pytorch_forecasting(rich: Forecaster) -> None:
     assert raw.output.prediction.shape[1:] == (3, 3)
     model.plot_prediction(raw.x, raw.output, idx=0)
     loader = dataset.to_dataloader(train=False, batch_size=64, num_workers=0)
-    pl.Trainer(**trainer_kwargs, enable_model_summary=False).validate(
-        model, loader, verbose=False
-    )
+    pl.Trainer(**trainer_kwargs, enable_model_summary=False).validate(model, loader, verbose=False)
 
 
 def test_long_tables_of_covariates_are_described_by_the_right_name() -> None:

@@ -76,7 +76,8 @@ def test_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch, leak: str) -> No
             ),
         )
     first, second = (
-        forecasts(table, missing="interpolate") for table in (tables(), change_after_cutoff(tables()))
+        forecasts(table, missing="interpolate")
+        for table in (tables(), change_after_cutoff(tables()))
     )
     assert not first[NUMBERS].equals(second[NUMBERS])
 

@@ -22,8 +22,7 @@ def test_calibrated_intervals_hold_on_new_windows(count: int, horizon: int) -> N
     rng = np.random.default_rng(0)
     covered = np.zeros(horizon)
     for _ in range(200):
-        actual, quantiles = windows(count, horizon, rng)
-        calibration = Calibration.fit(actual, quantiles, LEVELS)
+        calibration = Calibration.fit(*windows(count, horizon, rng), LEVELS)
         truth, forecast = windows(100, horizon, rng)
         shifted = calibration.apply(forecast)
         assert (np.diff(shifted, axis=-1) >= 0).all()
@@ -35,28 +34,36 @@ def test_calibrated_intervals_hold_on_new_windows(count: int, horizon: int) -> N
         assert 0.79 < covered.mean() < 0.87
 
 
-def test_each_bound_is_conservative_for_every_number_of_scores() -> None:
-    """Among n + 1 exchangeable scores, the new one lies above the bound in at most 10 %."""
+def test_share_is_that_of_the_theorem_for_every_number_of_scores() -> None:
+    """Among n + 1 exchangeable scores, the new one is inside in 80 %, and at most 1 / n more."""
     rng = np.random.default_rng(1)
     for count in (30, 37, 49, 100):
-        above, below, draws = 0.0, 0.0, 1500
+        inside, draws = 0.0, 1500
         for _ in range(draws):
-            scores = rng.normal(size=count + 1)
-            actual = scores[:count, None]
-            quantiles = np.broadcast_to([-1.0, 0.0, 1.0], (count, 1, 3))
-            shifted = Calibration.fit(actual, quantiles, LEVELS).apply(quantiles[:1])[0, 0]
-            below += (scores[-1] < shifted[0]) / draws
-            above += (scores[-1] > shifted[2]) / draws
-        error = 3 * np.sqrt(0.09 / draws)
-        assert above <= 0.1 + error and below <= 0.1 + error
-        assert above >= 0.1 - 1 / (count + 1) - error
+            values = rng.normal(size=count + 1)
+            quantiles = np.broadcast_to([-0.1, 0.0, 0.1], (count, 1, 3))
+            calibration = Calibration.fit(values[:count, None], quantiles, LEVELS)
+            low, _, high = calibration.apply(quantiles[:1])[0, 0]
+            inside += (low <= values[-1] <= high) / draws
+        error = 3 * np.sqrt(0.16 / draws)
+        assert 0.8 - error <= inside <= 0.8 + 1 / (count + 1) + error
 
 
-def test_median_stays_and_missing_truths_are_left_out() -> None:
+def test_intervals_are_never_narrowed_and_the_median_and_single_quantiles_stay() -> None:
     rng = np.random.default_rng(2)
-    actual, quantiles = windows(200, 2, rng)
+    levels = np.array([0.05, 0.1, 0.3, 0.5, 0.9])
+    actual = rng.normal(size=(300, 2))
+    wide = np.broadcast_to([-90.0, -80, -70, 0, 80], (300, 2, 5))
+    assert (Calibration.fit(actual, wide, levels).shift == 0).all()
+    narrow = np.broadcast_to([-0.3, -0.2, -0.1, 0, 0.2], (300, 2, 5))
+    shift = Calibration.fit(actual, narrow, levels).shift
+    assert (shift[:, [0, 2, 3]] == 0).all()
+    assert (shift[:, 4] > 0).all() and (shift[:, 1] == -shift[:, 4]).all()
+
+
+def test_missing_truths_are_left_out() -> None:
+    actual, quantiles = windows(200, 2, np.random.default_rng(2))
     calibration = Calibration.fit(actual, quantiles, LEVELS)
-    assert (calibration.shift[:, 1] == 0).all()
     more = np.concatenate([actual, np.full((50, 2), np.nan)])
     again = Calibration.fit(more, np.concatenate([quantiles, quantiles[:50]]), LEVELS)
     np.testing.assert_array_equal(again.shift, calibration.shift)
@@ -67,9 +74,7 @@ def test_few_scores_change_nothing_and_later_steps_follow_the_last() -> None:
     assert (Calibration.fit(actual, quantiles, LEVELS).shift == 0).all()
     calibration = Calibration(np.array([[-1.0, 0, 1], [-2, 0, 2]]))
     forecast = np.tile([-0.5, 0.0, 0.5], (1, 4, 1))
-    np.testing.assert_allclose(
-        calibration.apply(forecast)[0, :, 2], [1.5, 2.5, 2.5, 2.5]
-    )
+    np.testing.assert_allclose(calibration.apply(forecast)[0, :, 2], [1.5, 2.5, 2.5, 2.5])
 
 
 def test_shifts_follow_the_unit() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
+from pytorch_forecasting_mlstm.forecaster.panel_columns import read_groups
 
 from pytorch_forecasting_mlstm.forecaster.columns import read_numbers
 from pytorch_forecasting_mlstm.forecaster.covariates import (
@@ -19,7 +20,6 @@ from pytorch_forecasting_mlstm.forecaster.covariates import (
     read_static,
 )
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
-from pytorch_forecasting_mlstm.forecaster.panel_columns import read_groups
 
 NUMBERS = [
     ([1, 2], "int64"),

@@ -105,7 +105,9 @@ def drawn_tables(draw: Any) -> Drawn:
         other = np.where(np.isnan(sales), 1.0, np.nan)
         other[draw(st.integers(0, len(steps) - 1))] = -2.0
         size = len(steps)
-        classes = draw(st.lists(st.sampled_from(["u", "v", "", None]), min_size=size, max_size=size))
+        classes = draw(
+            st.lists(st.sampled_from(["u", "v", "", None]), min_size=size, max_size=size)
+        )
         classes[0] = "u"
         past = pd.DataFrame(
             {

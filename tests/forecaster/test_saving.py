@@ -15,7 +15,7 @@ import torch
 from lightning import pytorch as pl_lightning
 from sklearn.base import clone
 
-from helpers.forecasters import COVARIATES, make_plan, rich_stores, tiny
+from helpers.forecasters import make_plan, rich_stores, tiny
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.forecaster import Forecaster, InputError
 
@@ -82,7 +82,10 @@ def test_code_in_a_file_is_refused(saved: Path, tmp_path: Path) -> None:
     """In the archive, in a pickle alone, and in an entry of the checkpoint."""
     touched, file = tmp_path / "touched", tmp_path / "file.ckpt"
     content = torch.load(saved, weights_only=True)
-    for crafted in ({**content, "forecaster": Exploit(touched)}, {**content, "x": Exploit(touched)}):
+    for crafted in (
+        {**content, "forecaster": Exploit(touched)},
+        {**content, "x": Exploit(touched)},
+    ):
         torch.save(crafted, file)
         with pytest.raises(InputError, match="file.ckpt"):
             Forecaster.load(file)

@@ -157,7 +157,10 @@ def test_unusable_searches_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     tried = fake_losses(monkeypatch)
     table, storage = rich_stores(20), tmp_path / "trials.log"
     tiny().tune(table, trials=1, storage=storage)
-    for other, changed in ((tiny(), table.assign(sales=table["sales"] + 1)), (tiny(epochs=2), table)):
+    for other, changed in (
+        (tiny(), table.assign(sales=table["sales"] + 1)),
+        (tiny(epochs=2), table),
+    ):
         with pytest.raises(InputError, match="trials of another table or of other settings"):
             other.tune(changed, trials=2, storage=storage)
     (tmp_path / "text").write_text("text")
