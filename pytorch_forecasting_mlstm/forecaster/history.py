@@ -15,8 +15,9 @@ _CLEARLY_BETTER = 0.99  # a longer history must win by this
 def candidate_histories(panel: Panel, split: Split) -> list[int]:
     """List lengths to try, shortest first.
 
-    The shortest covers two of the shortest season, or two horizons; the longest, two of the longest
-    season, or three horizons, as far as the series allow.
+    The shortest covers two of the shortest season, or two horizons. Each one is 3.5 times as long
+    as the one before, up to two of the longest season, or three horizons, as far as the series
+    allow.
     """
     horizon, longest = split.horizon, min(split.longest_history, _MAX_HISTORY)
     seasons = [s for s in panel.axis.seasons.values() if 2 * s <= longest]

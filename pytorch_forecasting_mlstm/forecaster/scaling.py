@@ -36,7 +36,7 @@ class Scaling:
         """
         center, spread = np.empty(len(panel)), np.empty(len(panel))
         for number, values in enumerate(panel.values):
-            part = values[: len(values) - held_out]
+            part = values[: max(0, len(values) - held_out)]
             part = part[np.isfinite(part)]
             part = part if len(part) else values[np.isfinite(values)]
             center[number], spread[number] = part.mean(), _spread(part)

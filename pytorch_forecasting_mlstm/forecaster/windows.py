@@ -15,8 +15,9 @@ def cut_last_windows(panel: Panel, history: int, min_history: int, horizon: int)
     """Keep the last rows of every series, and exactly `horizon` rows after them.
 
     Series that are shorter than `min_history` begin with rows without a target. A series whose last
-    target is missing, as before a cutoff or where it is masked, ends with its last observed one: the
-    model needs a value in its history, and takes rows without one at the end for those to forecast.
+    target is missing, as before a cutoff or where it is masked, ends with its last observed one:
+    the model needs a value in its history, and takes rows without one at the end for those to
+    forecast.
 
     Parameters
     ----------

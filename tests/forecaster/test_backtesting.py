@@ -75,10 +75,8 @@ def test_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch, leak: str) -> No
                 panel.clean_targets(self, [], missing="interpolate", outliers="keep"), position
             ),
         )
-    first, second = (
-        forecasts(table, missing="interpolate")
-        for table in (tables(), change_after_cutoff(tables()))
-    )
+    first = forecasts(tables(), missing="interpolate")
+    second = forecasts(change_after_cutoff(tables()), missing="interpolate")
     assert not first[NUMBERS].equals(second[NUMBERS])
 
 

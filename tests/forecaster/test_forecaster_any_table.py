@@ -100,15 +100,13 @@ def drawn_tables(draw: Any) -> Drawn:
     several = draw(st.booleans())
     targets = ["sales", "q0.5"] if several else ["sales"]
     rows, expected = [], []
-    for number, name in enumerate(names):
+    for number in range(len(names)):
         steps, sales = steps_and_values(draw, number)
         other = np.where(np.isnan(sales), 1.0, np.nan)
         other[draw(st.integers(0, len(steps) - 1))] = -2.0
         size = len(steps)
-        classes = draw(
-            st.lists(st.sampled_from(["u", "v", "", None]), min_size=size, max_size=size)
-        )
-        classes[0] = "u"
+        classes = draw(st.permutations(["u", "v", "", None])) * 4
+        classes = ["u", *classes[: size - 1]]
         past = pd.DataFrame(
             {
                 "step": steps,
