@@ -86,9 +86,10 @@ def test_scalers_and_classes_are_those_of_the_training_part() -> None:
     table.loc[table["date"] > "2024-02-06", "rain"] = 1e6
     panel = panel_from(table, group="store", past=["rain", "sky"])
     training = datasets(panel)[2]
-    classes = training.get_parameters()["categorical_encoders"]["sky"].classes_
+    parameters = training.get_parameters()
+    classes = parameters["categorical_encoders"]["sky"].classes_
     assert set(classes) == {"nan", "clear"}
-    assert training.scalers["rain"].mean_[0] == pytest.approx(2, abs=0.1)
+    assert parameters["scalers"]["rain"].mean_[0] == pytest.approx(2, abs=0.1)
 
 
 def test_names_that_pytorch_forecasting_refuses_are_replaced_and_stay_apart() -> None:
