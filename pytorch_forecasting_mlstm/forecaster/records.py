@@ -205,7 +205,9 @@ def _check_kind_of_times(times: pd.Series, like: Records | None, name: str, sour
 
 def _check_kind_of_groups(groups: pd.DataFrame, like: Records | None, source: str) -> None:
     """Raise an InputError for numbers instead of text: 7 and "7" would be different series."""
-    for name in () if like is None else groups:
+    if like is None:
+        return
+    for name in groups:
         now, before = (_is_text(table[name]) for table in (groups, like.groups))
         if None not in (now, before) and now != before:
             kinds = ("text", "numbers")

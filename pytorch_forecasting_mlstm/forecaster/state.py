@@ -14,7 +14,7 @@ from .prediction import predict_future
 from .records import Records
 from .roles import Roles
 from .scaling import round_to_float32
-from .tables import TableKind
+from .table_kind import TableKind
 from .time_axis import TimeAxis
 from .windows import cut_last_windows, match_series
 

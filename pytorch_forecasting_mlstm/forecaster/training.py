@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning import pytorch as pl
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
 from torch.utils.data import RandomSampler
