@@ -63,7 +63,9 @@ class Calibration:
             return cls(shift)
         width = _width(quantiles)[..., 0]
         for low, high in _symmetric_pairs(levels):
-            outside = np.maximum(quantiles[..., low] - actual, actual - quantiles[..., high]) / width
+            outside = (
+                np.maximum(quantiles[..., low] - actual, actual - quantiles[..., high]) / width
+            )
             for first, last in _step_ranges(observed.sum(axis=0)):
                 scores = outside[:, first:last][observed[:, first:last]]
                 widening = max(0.0, _conformal_quantile(scores, levels[high] - levels[low]))

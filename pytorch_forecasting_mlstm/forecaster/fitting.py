@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import seed_everything
-from lightning.pytorch.utilities.seed import isolate_rng
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ..models import mLSTMTime
@@ -21,6 +19,7 @@ from .panel import Panel
 from .prediction import predict_windows
 from .recipe import TRIAL_EPOCHS, Recipe
 from .scaling import Scaling
+from .seeds import seeded
 from .splits import Split, split_panel
 from .training import EpochResult, TrainingResult, train
 
@@ -115,8 +114,7 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     Interrupted
         After Ctrl-C, if there is a model already.
     """
-    with isolate_rng():
-        return _Fit(panel, settings, on_progress).run()
+    return _Fit(panel, settings, on_progress).run()
 
 
 def measure_validation_loss(
@@ -129,10 +127,8 @@ def measure_validation_loss(
     panel, settings, on_progress
         As in `fit_panel`.
     """
-    with isolate_rng():
-        fit = _Fit(panel, settings, on_progress)
-        result = fit.try_history("trial", settings.history or 1, settings.recipe)
-    return result.validation_loss
+    fit = _Fit(panel, settings, on_progress)
+    return fit.try_history("trial", fit.given_history(), settings.recipe).validation_loss
 
 
 class _Fit:
@@ -153,31 +149,34 @@ class _Fit:
         training = training_set(self.frame, self.layout, split, split.validation)
         validation = self.validation_set(training, split)
         result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
-        calibration = Calibration.none(split.horizon, np.array(settings.quantiles))
-        if validation is not None and settings.calibrate:
-            windows = predict_windows(result.model, validation)
-            calibration = Calibration.fit(
-                windows.actual, windows.quantiles, np.array(settings.quantiles)
-            )
-        fitted = self.fitted(result, training, split, calibration, result)
-        if result.interrupted:
-            raise Interrupted(fitted)
-        if validation is None:
-            return fitted
-        everything = training_set(self.frame, self.layout, split, split.end)
+        levels = np.array(settings.quantiles)
+        fitted = self.fitted(
+            result, training, split, Calibration.none(split.horizon, levels), result
+        )
         try:
-            refitted = self.train(
-                "refit",
-                everything,
-                None,
-                replace(recipe, epochs=result.epoch),
-                without_callbacks(settings.trainer_kwargs),
-            )
+            if validation is not None and settings.calibrate:
+                windows = predict_windows(result.model, validation)
+                calibration = Calibration.fit(windows.actual, windows.quantiles, levels)
+                fitted = replace(fitted, calibration=calibration)
+            if result.interrupted:
+                raise KeyboardInterrupt
+            return fitted if validation is None else self.refit(fitted, result, split)
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted) from interruption
-        if refitted.interrupted:  # fewer epochs than are best, without a falling learning rate
-            raise Interrupted(fitted)
-        return self.fitted(refitted, everything, split, calibration, result)
+
+    def refit(self, fitted: Fitted, selected: TrainingResult, split: Split) -> Fitted:
+        settings = self.settings
+        everything = training_set(self.frame, self.layout, split, split.end)
+        result = self.train(
+            "refit",
+            everything,
+            None,
+            replace(settings.recipe, epochs=selected.epoch),
+            without_callbacks(settings.trainer_kwargs),
+        )
+        if result.interrupted:  # fewer epochs than are best, without a falling learning rate
+            raise KeyboardInterrupt
+        return self.fitted(result, everything, split, fitted.calibration, selected)
 
     def given_history(self) -> int:
         history, longest = self.settings.history or 1, self.split.longest_history
@@ -228,21 +227,20 @@ class _Fit:
         recipe: Recipe,
         trainer_kwargs: Mapping[str, Any],
     ) -> TrainingResult:
-        seed_everything(self.settings.seed, verbose=False)
-
         def report(result: EpochResult) -> None:
             if self.on_progress is not None:
                 self.on_progress(name, result)
 
-        return train(
-            training,
-            validation,
-            recipe,
-            self.settings.quantiles,
-            seed=self.settings.seed,
-            trainer_kwargs=trainer_kwargs,
-            on_epoch=report,
-        )
+        with seeded(self.settings.seed):
+            return train(
+                training,
+                validation,
+                recipe,
+                self.settings.quantiles,
+                seed=self.settings.seed,
+                trainer_kwargs=trainer_kwargs,
+                on_epoch=report,
+            )
 
     def fitted(
         self,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning import pytorch as pl
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
 from torch import Tensor
 from torch.utils.data import RandomSampler
 
+from .._messages import one_line
 from ..models import mLSTMTime
+from .errors import Argument, InputError
+from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
 from .recipe import AVERAGE_DECAY, Recipe
 
@@ -108,13 +111,17 @@ def train(
         Called with an `EpochResult` after each epoch.
     model : mLSTMTime, optional
         A model to go on with. Default: a new one.
+
+    Raises
+    ------
+    InputError
+        If the model or the Trainer refuses its arguments.
+    KeyboardInterrupt
+        After Ctrl-C in the first epoch.
     """
     rates = learning_rates(recipe.learning_rate, recipe.epochs)
     if model is None:
-        options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
-        model = mLSTMTime.from_dataset(
-            training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
-        )
+        model = _new_model(training, recipe, quantiles, rates)
     else:
         model.hparams.learning_rate = rates
     best = _BestEpoch(on_epoch)
@@ -125,25 +132,30 @@ def train(
         loaders.append(validation.to_dataloader(train=False, batch_size=_PREDICTION_BATCH_SIZE))
         callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=recipe.patience))
     given = dict(trainer_kwargs or {})
+    given_callbacks = _as_list(given.get("callbacks"))
     options = {
         "max_epochs": recipe.epochs,
         "gradient_clip_val": 1.0,
         "accelerator": "auto",
         "devices": 1,
         "logger": False,
-        "enable_checkpointing": False,
+        "enable_checkpointing": any(
+            isinstance(c, pl.callbacks.Checkpoint) for c in given_callbacks
+        ),
         "enable_model_summary": False,
         "enable_progress_bar": False,  # `on_epoch` reports: an epoch takes seconds
         "num_sanity_val_steps": 0,
         **given,
-        "callbacks": [*callbacks, *_as_list(given.get("callbacks"))],
+        "callbacks": [*callbacks, *given_callbacks],
     }
-    with quiet_lightning(), _catch_exit() as interruption:
-        trainer = pl.Trainer(**options)
-        trainer.fit(model, *loaders)
-    interrupted = interruption.happened or trainer.interrupted
-    if interrupted and not best.epoch:
-        raise KeyboardInterrupt
+    interrupted = False
+    try:
+        with quiet_lightning(), raise_interrupts():
+            _make_trainer(options).fit(model, *loaders)
+    except KeyboardInterrupt:
+        if not best.epoch:
+            raise
+        interrupted = True
     if best.weights:
         model.load_state_dict(best.weights)
     return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
@@ -162,6 +174,32 @@ def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
     """
     decay = torch.clamp((1 + count) / (10 + count), max=AVERAGE_DECAY)
     return current + decay * (averaged - current)
+
+
+def _new_model(
+    training: TimeSeriesDataSet, recipe: Recipe, quantiles: Sequence[float], rates: list[float]
+) -> mLSTMTime:
+    options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
+    try:
+        with quiet_lightning():
+            return mLSTMTime.from_dataset(
+                training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
+            )
+    except (TypeError, ValueError) as error:
+        if not recipe.model:
+            raise
+        raise InputError(
+            Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
+        ) from error
+
+
+def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
+    try:
+        return pl.Trainer(**options)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(
+            Argument("trainer_kwargs"), f" do not fit Lightning's Trainer: {one_line(error)}"
+        ) from error
 
 
 class _BestEpoch(pl.Callback):
@@ -198,29 +236,6 @@ class _BestEpoch(pl.Callback):
                     seconds=time.monotonic() - self.started,
                 )
             )
-
-
-@dataclass
-class _Interruption:
-    happened: bool = False
-
-
-@contextmanager
-def _catch_exit() -> Any:
-    """Note a Ctrl-C, after which Lightning exits, and restore the handler that it replaces."""
-    import signal
-    from contextlib import suppress
-
-    handler = signal.getsignal(signal.SIGINT)
-    interruption = _Interruption()
-    try:
-        yield interruption
-    except (SystemExit, KeyboardInterrupt):
-        interruption.happened = True
-    finally:
-        if handler is not None:  # None: it was not installed from Python
-            with suppress(ValueError):  # only the main thread can set handlers
-                signal.signal(signal.SIGINT, handler)
 
 
 def _training_loader(training: TimeSeriesDataSet, recipe: Recipe, seed: int) -> Any:

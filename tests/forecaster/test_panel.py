@@ -1,138 +1,126 @@
-"""Panels of extreme times, whose memory depends on the number of rows alone."""
-
-import tracemalloc
-from pathlib import Path
-from typing import Any
+"""A panel holds the rows of a table, and those that are missing between them."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.tables import daily, read_panel
-from helpers.times import (
-    FAR,
-    HORIZON,
-    INT,
-    business_days,
-    iso,
-    months,
-    read_times_panel,
-    times_ahead,
-    write_times,
-)
-from pytorch_forecasting_mlstm.cli.plots import _times
-from pytorch_forecasting_mlstm.cli.report import _period
-from pytorch_forecasting_mlstm.forecaster.datasets import model_frame
-from pytorch_forecasting_mlstm.forecaster.errors import InputError
-from pytorch_forecasting_mlstm.forecaster.splits import split_panel
+from helpers.forecasters import make_plan, panel_from, panel_of_values, rich_stores
+from pytorch_forecasting_mlstm.forecaster import InputError
+from pytorch_forecasting_mlstm.forecaster.panel import clean_targets, find_faults
+
+NAN = np.nan
 
 
-def comparable(time: str) -> Any:
-    return int(time) if time.isdecimal() else np.datetime64(time)
+def table_with_gaps() -> pd.DataFrame:
+    """Return two stores; store a lacks January 3 and the target of the 5th, and begins empty."""
+    table = rich_stores(8)
+    table.loc[[0, 4], "sales"] = NAN
+    return table.drop(index=2)
 
 
-@pytest.mark.parametrize("kind", FAR)
-def test_make_panel_of_distant_series_takes_memory_for_rows(tmp_path: Path, kind: str) -> None:
-    """A list of the times between the series would take gigabytes.
-
-    The forecast of every series starts after its last time.
-    """
-    first, second = (list(map(str, times)) for times in FAR[kind])
-    path = write_times(tmp_path / "t.csv", {"a": first[:-HORIZON], "b": second[:-HORIZON]})
-    read_times_panel(write_times(tmp_path / "u.csv", {"a": first[:-HORIZON]}))
-    tracemalloc.start()
-    try:
-        panel = read_times_panel(path)
-        split = split_panel(panel, HORIZON)
-        frame = model_frame(panel, split)
-        assert len(_period(panel, split)) < 60
-        _times(panel, int(panel.starts[1]) + len(panel.values[1]), 12, HORIZON)
-        ahead = times_ahead(panel)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 10 * 2**20
-    for times, expected in zip(ahead, (first, second), strict=True):
-        assert list(map(comparable, times)) == list(map(comparable, expected[-HORIZON:]))
-    expected_rows = model_frame(read_times_panel(tmp_path / "u.csv"), split).rows
-    rows = frame.rows[frame.rows["series"] == "0"].reset_index(drop=True)
-    columns = [name for name in expected_rows if name != "group_0"]
-    pd.testing.assert_frame_equal(rows[columns], expected_rows[columns])
+def test_rows_are_those_of_the_table_and_gaps_are_empty() -> None:
+    table = pd.concat([table_with_gaps(), make_plan(rich_stores(8))])
+    names = {"known": ["promo", "day"], "past": ["rain", "sky"], "static": ["size", "type"]}
+    panel = panel_from(table.sample(frac=1, random_state=0), group="store", **names)
+    a = panel.groups["store"].tolist().index("a")
+    assert panel.starts[a] == 1 and panel.lengths[a] == 7 and panel.ends.tolist() == [8, 8]
+    rows = slice(panel.begins[a], panel.begins[a + 1])
+    expected = rich_stores(8).iloc[:8]
+    sales = expected["sales"].where(~expected.index.isin([2, 4]))[1:].to_numpy()
+    np.testing.assert_array_equal(panel.target[rows], [*sales, NAN, NAN, NAN])
+    # The missing row has the last known covariates and class, and no past number.
+    part = panel.covariates[rows].reset_index(drop=True)
+    assert part.loc[1, "promo"] == part.loc[0, "promo"] and part.loc[1, "day"] == part.loc[0, "day"]
+    assert np.isnan(part.loc[1, "rain"]) and part.loc[1, "sky"] == part.loc[0, "sky"]
+    assert part["promo"].tolist()[-3:] == [1, 1, 1]
+    assert panel.is_given[rows].tolist() == [True, False, *[True] * 8]
+    assert panel.statics["type"].tolist() == [
+        f"type {'ab'.index(s)}" for s in panel.groups["store"]
+    ]
 
 
-@pytest.mark.parametrize(
-    ("times", "ahead"),
-    [
-        (iso("2262-03-03", 40, 1, "D"), ["2262-04-12", "2262-04-14"]),
-        (iso("2262-04-11T23:17", 30, 1, "m"), ["2262-04-11 23:47:00", "2262-04-11 23:49:00"]),
-        (iso("1677-09-01", 40, 1, "D"), ["1677-10-11", "1677-10-13"]),
-        (iso("9999-11-19", 40, 1, "D"), ["9999-12-29", "9999-12-31"]),
-        (months(9996, 45), ["9999-10-01", "9999-12-01"]),
-        (iso("0001-01-01", 40, 1, "D"), ["0001-02-10T00:00:00", "0001-02-12T00:00:00"]),
-        (range(INT.max - 42, INT.max - 2), [str(INT.max - 2), str(INT.max)]),
-        (range(INT.min, INT.min + 40), [str(INT.min + 40), str(INT.min + 42)]),
-        (range(INT.min, INT.min + 60 * 2**58, 2**58), [str(INT.min + k * 2**58) for k in (60, 62)]),
-    ],
-    ids=str,
-)
-def test_make_panel_times_continue_up_to_the_limit(
-    tmp_path: Path, times: Any, ahead: list[str]
-) -> None:
-    panel = read_times_panel(write_times(tmp_path / "t.csv", {"a": times}))
-    model_frame(panel, split_panel(panel, HORIZON))
-    assert times_ahead(panel)[0][:: HORIZON - 1] == ahead
+def test_targets_are_series_of_their_own() -> None:
+    table = table_with_gaps()
+    table.loc[table["date"] > "2024-01-06", "returns"] = NAN
+    panel = panel_from(table, group="store", target=["sales", "returns"], past="rain")
+    assert list(panel.groups.itertuples(index=False, name=None)) == [
+        ("a", "sales"),
+        ("a", "returns"),
+        ("b", "sales"),
+        ("b", "returns"),
+    ]
+    assert panel.lengths.tolist() == [7, 6, 8, 6]
+    assert panel.starts.tolist() == [1, 0, 0, 0]
+    b = rich_stores(8).iloc[8:]
+    np.testing.assert_array_equal(panel.values[2], b["sales"])
+    np.testing.assert_array_equal(panel.values[3], b["returns"][:6])
+    for number in (2, 3):
+        rows = slice(panel.begins[number], panel.begins[number + 1])
+        np.testing.assert_array_equal(panel.covariates["rain"][rows], b["rain"])
+
+
+def test_until_hides_what_came_later_but_not_what_is_planned() -> None:
+    table = rich_stores(8)
+    table = table[(table["store"] == "a") | (table["date"] >= "2024-01-06")]
+    panel = panel_from(table, group="store", known="promo", past="rain")
+    past = panel.until(5)
+    assert past.groups["store"].tolist() == ["a"]  # b has no target before
+    np.testing.assert_array_equal(past.target, [*panel.values[0][:5], NAN, NAN, NAN])
+    np.testing.assert_array_equal(past.covariates["promo"], panel.covariates["promo"][:8])
+    assert past.covariates["rain"].isna().tolist() == [False] * 5 + [True] * 3
+    assert len(panel.until(0)) == 0
+    assert panel.observed_within(3, 5).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("times", "message"),
+    ("missing", "expected"),
     [
-        (
-            {"a": iso("9999-11-20", 40, 1, "D")},
-            "beyond 9999-12-31 23:59:59.999999, the",
-        ),
-        ({"a": months(9996, 46)}, "beyond 9999-12-31"),
-        ({"a": business_days("9999-11-02", 43)}, "beyond 9999-12-31"),
-        ({"a": iso("9999-12-31T00:01", 1438, 1, "m")}, "beyond 9999-12-31"),
-        ({"a": range(INT.max - 41, INT.max - 1)}, f"beyond {INT.max}, the last possible time"),
-        ({"a": [INT.min, INT.max]}, f"beyond {INT.max}"),
-        (
-            {"a": range(INT.min, INT.min + 40), "b": range(INT.max - 90, INT.max - 50)},
-            "the times are too far apart to be counted",
-        ),
-        ({"a": range(2**63, 2**63 + 40)}, "'9223372036854775808' in row 1 does not fit into 64"),
-        ({"a": range(-(2**63) - 1, 0, 2**58)}, "'-9223372036854775809' in row 1 does not fit"),
-        ({"a": ["9" * 10_000] * 40}, "cannot read '999"),
-        ({"a": ["1:11" * 50_000] * 40}, "cannot read '1:11"),
-        ({"a": ["2024-01-01 " + "1:11:" * 50_000] * 40}, "cannot read '2024-01-01 1:11"),
-        ({"a": iso("0000-01-01", 40, 1, "D")}, "row 1 is not between the years 1 and 9999"),
-        ({"a": iso("9999-12-20", 40, 1, "D")}, "as a date or whole number: write dates"),
-        (
-            {"a": iso("1700-01-01", 40, 1, "m") + iso("2200-01-01", 40, 1, "m")},
-            "no common step",
-        ),
-        ({"a": ["2024-01-01 00:00 Europe"] * 40}, "cannot read '2024-01-01 00:00 Europe'"),
-        ({"a": ["2024-01-01 00:00+99:99"] * 40}, "cannot read '2024-01-01 00:00+99:99'"),
+        ("mask", [1, NAN, NAN, 4, NAN]),
+        (0, [1, 0, 0, 4, 0]),
+        ("previous", [1, 1, 1, 4, 4]),
+        ("interpolate", [1, 2, 3, 4, NAN]),
     ],
-    ids=range(17),
 )
-def test_make_panel_rejects_times_out_of_range(tmp_path: Path, times: Any, message: str) -> None:
-    path = write_times(tmp_path / "t.csv", times)
-    with pytest.raises(InputError) as error:
-        read_times_panel(path)
-    assert message in str(error.value)
-    assert len(str(error.value)) < 400
+def test_gaps_are_filled_up_to_the_end(missing: object, expected: list[float]) -> None:
+    """The end is that of the panel: before a cutoff, it lies after the last observed target."""
+    from dataclasses import replace
+
+    panel = panel_of_values([1, NAN, NAN, 4, 5]).until(4)
+    panel = replace(panel, lengths=panel.lengths + 1)
+    filled = clean_targets(panel, [], missing=missing, outliers="mask")
+    np.testing.assert_array_equal(filled.values[0], expected)
 
 
-def test_panel_lists_unseen_categories(tmp_path: Path) -> None:
-    table = daily(40).assign(promo=["yes", "no"] * 20, price=range(40))
-    table.loc[37:, ["sales", "promo"]] = [[np.nan, "no"], [np.nan, "x"], [np.nan, "a"]]
-    table.to_csv(tmp_path / "t.csv", index=False)
-    panel = read_panel(
-        tmp_path / "t.csv",
-        time="date",
-        target="sales",
-        group=(),
-        known=("price", "promo"),
-        horizon=3,
-    )
-    assert panel.unseen_categories(3) == ["promo=a", "promo=x"]
+def test_outliers_are_hidden_even_at_the_ends_and_decide_no_filled_value() -> None:
+    values = np.random.default_rng(0).normal(50, 3, 120)
+    values[[0, 20, 119]] = 1e9
+    values[21] = NAN
+    panel = panel_of_values(values, np.arange(40.0))
+    faults = find_faults(panel, 3)
+    assert [(fault.kind, fault.rows) for fault in faults] == [("outlier", (0, 20, 119))]
+    kept = clean_targets(panel, faults, missing="previous", outliers="keep")
+    assert kept.values[0][[20, 21]].tolist() == [1e9, 1e9]
+    masked = clean_targets(panel, faults, missing="previous", outliers="mask")
+    assert masked.ends.tolist() == [120, 120]
+    assert masked.starts.tolist() == [1, 80]
+    assert np.isnan(masked.values[0][[19, 118]]).all()  # rows 20 and 119
+    assert masked.values[0][20] == values[19]
+
+
+@pytest.mark.parametrize(
+    ("values", "bound"),
+    [
+        ([0.0, 2.5], 0.0),
+        ([3.0, 7.0], 0.0),
+        ([0.5, 2.5], -np.inf),
+        ([-1.0, 0.0], -np.inf),
+        ([0.0, NAN, 0.0], 0.0),
+    ],
+)
+def test_lower_bound(values: list[float], bound: float) -> None:
+    assert panel_of_values(values).lower_bound == bound
+
+
+def test_huge_targets_are_refused() -> None:
+    with pytest.raises(InputError, match=r"store=0: holds 1e\+301, too large to add up"):
+        panel_of_values([1.0, 1e301])
