@@ -20,6 +20,7 @@ from .plot_panels import MELTED_TARGET, name_targets
 _COVERAGE_TOLERANCE = 0.1  # share of the values, between an interval's coverage and its nominal one
 _FEW_VALUES = 30  # whose coverage may be chance
 _MAX_NAMED = 3  # series in a sentence
+_TABLES = "Tables: forecasts, errors_by_series, errors_by_cutoff, errors_by_step."
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -163,11 +164,23 @@ class BacktestResult:
             return None
         return "; ".join(sentences) + ": errors are over the other values, so compare by series"
 
+    def summary(self) -> str:
+        """Return the table of errors, and what is to be said about it, as text.
+
+        Returns
+        -------
+        str
+            Several lines.
+        """
+        notes = self._notes()
+        table = self._shown().to_string()
+        return "\n".join([self._heading(), "", table, *([""] if notes else []), *notes])
+
     def __repr__(self) -> str:
-        return "\n".join([self._heading(), "", self._shown().to_string(), "", *self._notes()])
+        return f"{self.summary()}\n\n{_TABLES}"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*self._notes(), _TABLES])
         return f"<p>{html.escape(self._heading())}</p>{self._shown().to_html()}{notes}"
 
     def _table(self, *by: str) -> pd.DataFrame:
@@ -200,11 +213,7 @@ class BacktestResult:
 
     def _notes(self) -> list[str]:
         notes = [self.coverage_warning(), self.missing_warning()]
-        sentences = [f"{note[:1].upper()}{note[1:]}." for note in notes if note]
-        return [
-            *sentences,
-            "Tables: forecasts, errors_by_series, errors_by_cutoff, errors_by_step.",
-        ]
+        return [f"{note[:1].upper()}{note[1:]}." for note in notes if note]
 
 
 def _count(number: int, noun: str) -> str:

@@ -19,15 +19,16 @@ from .metrics import seasonal_scale
 from .naive_baseline import choose_season, naive_forecast
 from .panel import Panel
 from .state import forecast_panel
+from .windows import match_series
 
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
 
 
-def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[int]:
+def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int | None = None) -> list[int]:
     """Return the positions of the first forecast steps, oldest first.
 
     The last cutoff is the latest one after which at least half of the series have a value at the
-    end of the horizon.
+    end of the horizon. Without `step`, they are one horizon apart.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[
         If the table is too short for so many cutoffs.
     """
     ends = np.sort(panel.ends)
+    smaller = () if step is None else (Argument("step"), " or ")
+    step = horizon if step is None else step
     last = int(ends[len(ends) // 2]) - horizon if len(ends) > 1 else int(ends[0]) - horizon
     positions = [last - step * k for k in range(cutoffs)][::-1]
     first_possible = int(panel.starts.min()) + horizon + 2
@@ -43,10 +46,9 @@ def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int) -> list[
         hint = f"choose at most {possible}" if possible else "pass more rows"
         raise InputError(
             Argument("cutoffs"),
-            f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: "
-            f"{hint}, or choose a smaller ",
-            Argument("step"),
-            " or ",
+            f" {cutoffs}, {step} steps apart, begin before there is anything to learn from: {hint}"
+            ", or choose a smaller ",
+            *smaller,
             Argument("horizon"),
         )
     return positions
@@ -153,10 +155,8 @@ def history_frame(panel: Panel) -> pd.DataFrame:
 
 def _actual(panel: Panel, seen: Panel, position: int, horizon: int) -> np.ndarray:
     """Return what happened, (series of `seen`, h)."""
-    keys = {key: k for k, key in enumerate(panel.groups.itertuples(index=False, name=None))}
     actual = np.full((len(seen), horizon), np.nan)
-    for row, key in enumerate(seen.groups.itertuples(index=False, name=None)):
-        number = keys[key]
+    for row, number in enumerate(match_series(panel.groups, seen.groups)):
         values = panel.values[number]
         first = position - panel.starts[number]  # negative if the first values are masked
         steps = np.arange(max(first, 0), min(first + horizon, len(values)))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from .errors import InputError
 from .timestamps import read_times
 
 _QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
@@ -123,7 +124,7 @@ def drawn_times(times: pd.Series, origin: int = -1) -> DrawnTimes:
         times = times.dt.to_timestamp()
     elif types.is_numeric_dtype(times.dtype):
         months = _months(times)
-        times = read_times(times) if months is None else months
+        times = read_times(times)[0] if months is None else months
     elif not types.is_datetime64_any_dtype(times.dtype):
         first = times.iloc[0]
         if isinstance(first, pd.Period):
@@ -192,7 +193,10 @@ def _read_text(texts: pd.Series) -> tuple[pd.Series, pd.Series | None]:
         return pd.Series(np.array(mondays, "datetime64[us]")), texts
     if all(_MONTH.fullmatch(text) for text in texts):
         return pd.Series(texts.to_numpy("datetime64[us]")), None
-    return read_times(texts), None
+    try:
+        return read_times(texts)[0], None
+    except InputError:  # local times over a clock change, whose zone the text does not say
+        return read_times(texts, "UTC")[0], None
 
 
 def _name_of(zone: Any) -> str:

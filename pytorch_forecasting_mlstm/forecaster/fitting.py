@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ..models import mLSTMTime
@@ -69,16 +70,19 @@ OnProgress = Callable[[str, EpochResult], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during the fit; `fitted` is the best model so far."""
+    """Ctrl-C during the fit; `fitted` is the best model so far, and `groups` are its series."""
 
-    def __init__(self, fitted: Fitted) -> None:
+    def __init__(self, fitted: Fitted, groups: pd.DataFrame) -> None:
         super().__init__()
-        self.fitted = fitted
+        self.fitted, self.groups = fitted, groups
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose; None leaves the choice to `fit_panel`."""
+    """What the user chose; None leaves the choice to `fit_panel`.
+
+    `learn_all` is whether the model of a fit learns the held-out rows, too.
+    """
 
     horizon: int
     quantiles: Sequence[float]
@@ -88,6 +92,7 @@ class Settings:
     recipe: Recipe
     seed: int
     trainer_kwargs: Mapping[str, Any]
+    learn_all: bool = True
 
 
 def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
@@ -117,6 +122,26 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     return _Fit(panel, settings, on_progress).run()
 
 
+def refit_panel(
+    panel: Panel, settings: Settings, chosen: Fitted, on_progress: OnProgress | None = None
+) -> Fitted:
+    """Fit a model to all rows of a panel, with what an earlier fit has chosen.
+
+    Parameters
+    ----------
+    panel, settings, on_progress
+        As in `fit_panel`.
+    chosen : Fitted
+        Fit to an earlier part of the panel. Its history, epochs and calibration are used.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C.
+    """
+    return _Fit(panel, settings, on_progress, validate=False).refit(chosen)
+
+
 def measure_validation_loss(
     panel: Panel, settings: Settings, on_progress: OnProgress | None = None
 ) -> float:
@@ -134,9 +159,16 @@ def measure_validation_loss(
 class _Fit:
     """The trainings of one fit, which share panel, split, scales and columns."""
 
-    def __init__(self, panel: Panel, settings: Settings, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        settings: Settings,
+        on_progress: OnProgress | None,
+        *,
+        validate: bool = True,
+    ) -> None:
         self.panel, self.settings, self.on_progress = panel, settings, on_progress
-        self.split = split_panel(panel, settings.horizon)
+        self.split = split_panel(panel, settings.horizon, validate=validate)
         self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
         self.layout = Layout.fit(panel, past=self.split.validation)
         self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
@@ -150,9 +182,8 @@ class _Fit:
         validation = self.validation_set(training, split)
         result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
         levels = np.array(settings.quantiles)
-        fitted = self.fitted(
-            result, training, split, Calibration.none(split.horizon, levels), result
-        )
+        calibration = Calibration.none(split.horizon, levels)
+        fitted = self.fitted(result, training, split, calibration)
         try:
             if validation is not None and settings.calibrate:
                 windows = predict_windows(result.model, validation)
@@ -160,23 +191,31 @@ class _Fit:
                 fitted = replace(fitted, calibration=calibration)
             if result.interrupted:
                 raise KeyboardInterrupt
-            return fitted if validation is None else self.refit(fitted, result, split)
+            if validation is None or not settings.learn_all:
+                return fitted
+            return self.refit(fitted)
         except KeyboardInterrupt as interruption:
-            raise Interrupted(fitted) from interruption
+            raise Interrupted(fitted, self.panel.groups) from interruption
 
-    def refit(self, fitted: Fitted, selected: TrainingResult, split: Split) -> Fitted:
+    def refit(self, chosen: Fitted) -> Fitted:
         settings = self.settings
-        everything = training_set(self.frame, self.layout, split, split.end)
+        split = self.split.with_history(self.panel, chosen.history)
+        training = training_set(self.frame, self.layout, split, split.end)
+        recipe = replace(settings.recipe, epochs=chosen.epochs)
         result = self.train(
-            "refit",
-            everything,
-            None,
-            replace(settings.recipe, epochs=selected.epoch),
-            without_callbacks(settings.trainer_kwargs),
+            "refit", training, None, recipe, without_callbacks(settings.trainer_kwargs)
         )
         if result.interrupted:  # fewer epochs than are best, without a falling learning rate
             raise KeyboardInterrupt
-        return self.fitted(result, everything, split, fitted.calibration, selected)
+        return replace(
+            chosen,
+            model=result.model,
+            dataset=training,
+            layout=self.layout,
+            scaling=self.scaling,
+            lower_bound=self.lower_bound(),
+            history=split.history,
+        )
 
     def given_history(self) -> int:
         history, longest = self.settings.history or 1, self.split.longest_history
@@ -243,12 +282,7 @@ class _Fit:
             )
 
     def fitted(
-        self,
-        result: TrainingResult,
-        dataset: Any,
-        split: Split,
-        calibration: Calibration,
-        selected: TrainingResult,
+        self, result: TrainingResult, dataset: Any, split: Split, calibration: Calibration
     ) -> Fitted:
         return Fitted(
             model=result.model,
@@ -258,8 +292,8 @@ class _Fit:
             calibration=calibration,
             lower_bound=self.lower_bound(),
             history=split.history,
-            epochs=selected.epoch,
-            validation_loss=selected.validation_loss,
+            epochs=result.epoch,
+            validation_loss=result.validation_loss,
             trials=self.trials,
         )
 

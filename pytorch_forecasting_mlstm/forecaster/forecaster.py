@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
@@ -33,10 +34,12 @@ from .recipe import Recipe
 from .records import Records, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
+from .splits import split_panel
 from .state import State, forecast_panel, panel_of
 from .suspicion_text import summarize
 from .table_kind import TableKind
 from .tables import to_pandas
+from .tested_fit import choose_test_cutoffs, fit_and_test
 from .time_axis import TimeAxis
 from .tuning import has_result, open_study, parameters_of, search
 from .updating import UPDATE_EPOCHS, update_fit
@@ -128,6 +131,8 @@ class Forecaster(BaseEstimator):
         Steps that the model looks back.
     epochs_ : int
         Epochs of the training.
+    backtest_ : BacktestResult or None
+        The test of ``fit(table, cutoffs=...)``. It is not saved.
 
     Examples
     --------
@@ -209,13 +214,44 @@ class Forecaster(BaseEstimator):
         """Epochs of the training."""
         return self._fitted_state("epochs_").fitted.epochs
 
-    def fit(self, table: Any) -> Forecaster:
+    def check(self, table: Any, future: Any = None) -> Forecaster:
+        """Check all that ``fit`` and ``predict`` need, in seconds, before a long training.
+
+        Parameters
+        ----------
+        table, future : table
+            As for ``fit`` and ``predict``.
+
+        Returns
+        -------
+        Forecaster
+            Itself, as it was.
+
+        Raises
+        ------
+        InputError
+            If an argument or a table cannot be used.
+        """
+        read = self._read(table)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
+        split_panel(read.panel, int(self.horizon))
+        self._panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
+        return self
+
+    def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
         """Fit the model to a table.
 
         Parameters
         ----------
         table : pandas.DataFrame, polars.DataFrame, pyarrow.Table or another table
             One row per series and time, in any order, with the columns that were named.
+        cutoffs : int or "auto", optional
+            Number of times, one horizon apart, to forecast the last rows from, as a test whose
+            result is ``backtest_``. It needs no further training: history, epochs and calibration
+            are chosen on the rows before these, which therefore have to be long enough, and the
+            model is trained on all rows as without a test. "auto" tests a tenth of the typical
+            series, or nothing if the table is too short. Default: no test.
 
         Returns
         -------
@@ -235,28 +271,44 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of rows that look like faults.
         """
+        if cutoffs is not None and cutoffs != "auto":
+            check_integer("cutoffs", cutoffs)
         read = self._read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
+        positions = []
+        if cutoffs is not None:
+            positions = choose_test_cutoffs(read.panel, int(self.horizon), cutoffs)
 
-        def state(fitted: Fitted) -> State:
+        def state(fitted: Fitted, groups: pd.DataFrame) -> State:
             return State(
                 roles=read.roles,
                 records=read.records,
                 axis=read.axis,
-                groups=read.panel.groups,
+                groups=groups,
                 kind=read.kind,
                 fitted=fitted,
                 levels=read.levels,
             )
 
+        report = None
         try:
             with ProgressBar() as bar:
-                fitted = self._fit_panel(read.panel, read.levels, bar)
+                if positions:
+                    fitted, report = fit_and_test(
+                        read.panel,
+                        self._settings(read.levels),
+                        positions,
+                        bar if self.verbose else None,
+                    )
+                else:
+                    fitted = self._fit_panel(read.panel, read.levels, bar)
         except Interrupted as interruption:
-            self._state = state(interruption.fitted)
+            self._state = state(interruption.fitted, interruption.groups)
+            self.backtest_ = None
             raise KeyboardInterrupt from None
-        self._state = state(fitted)
+        self._state = state(fitted, read.panel.groups)
+        self.backtest_ = report
         return self
 
     def predict(self, table: Any = None, future: Any = None, horizon: int | None = None) -> Any:
@@ -299,19 +351,7 @@ class Forecaster(BaseEstimator):
         if table is not None:
             frame, kind = to_pandas(table)
             records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
-        if future is not None:
-            frame, _ = to_pandas(future, "future")
-            plan = read_records(
-                frame,
-                state.roles,
-                timezone=self.timezone,
-                like=state.records,
-                source="future",
-                future=True,
-            )
-            records = records.with_plan(plan, state.roles.targets, "future")
-        panel = self._panel(records, state)
-        check_future(panel, steps, "table" if future is None else "future")
+        panel = self._panel_ahead(records, state.roles, state.axis, future, steps)
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
         forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
@@ -396,7 +436,7 @@ class Forecaster(BaseEstimator):
         frame, kind = to_pandas(table)
         new = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
         records = state.records.extend(new, replace=True)
-        panel = self._panel(records, state)
+        panel = self._panel(records, state.roles, state.axis)
         settings = self._settings(state.levels)
         with ProgressBar() as bar:
             fitted, groups = update_fit(
@@ -533,8 +573,9 @@ class Forecaster(BaseEstimator):
         forecast = self.predict() if forecast is None else forecast
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
+        panel = self._panel(state.records, state.roles, state.axis)
         return plot_forecast(
-            history_frame(self._panel(state.records, state)),
+            history_frame(panel),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -581,11 +622,30 @@ class Forecaster(BaseEstimator):
         panel = clean_targets(given, faults, missing=self.missing, outliers=self.outliers)
         return _Read(roles, levels, kind, records, axis, given, panel, words)
 
-    def _panel(self, records: Records, state: State) -> Panel:
+    def _panel_ahead(
+        self, records: Records, roles: Roles, axis: TimeAxis, future: Any, steps: int
+    ) -> Panel:
+        """Return the series, with all that must be known of their next steps."""
+        if future is not None:
+            frame, _ = to_pandas(future, "future")
+            plan = read_records(
+                frame,
+                roles,
+                timezone=self.timezone,
+                like=records,
+                source="future",
+                future=True,
+            )
+            records = records.with_plan(plan, roles.targets, "future")
+        panel = self._panel(records, roles, axis)
+        check_future(panel, steps, "table" if future is None else "future")
+        return panel
+
+    def _panel(self, records: Records, roles: Roles, axis: TimeAxis) -> Panel:
         return panel_of(
             records,
-            state.roles,
-            state.axis,
+            roles,
+            axis,
             missing=self.missing,
             outliers=self.outliers,
             horizon=int(self.horizon),

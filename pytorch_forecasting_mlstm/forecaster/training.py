@@ -14,6 +14,7 @@ from lightning import pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
+from torch import Tensor
 from torch.utils.data import RandomSampler
 
 from .._messages import one_line
@@ -21,7 +22,7 @@ from ..models import mLSTMTime
 from .errors import Argument, InputError
 from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
-from .recipe import Recipe
+from .recipe import AVERAGE_DECAY, Recipe
 
 _PREDICTION_BATCH_SIZE = 256
 
@@ -124,7 +125,8 @@ def train(
     else:
         model.hparams.learning_rate = rates
     best = _BestEpoch(on_epoch)
-    callbacks: list[pl.Callback] = [best]
+    # `best` comes first: at the end of a validation, it sees the averaged weights.
+    callbacks: list[pl.Callback] = [best, pl.callbacks.WeightAveraging(avg_fn=_average)]
     loaders = [_training_loader(training, recipe, seed)]
     if validation is not None:
         loaders.append(validation.to_dataloader(train=False, batch_size=_PREDICTION_BATCH_SIZE))
@@ -164,6 +166,16 @@ def learning_rates(first: float, epochs: int) -> list[float]:
     return [first * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1))) for epoch in range(epochs)]
 
 
+def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    """Average weights over about the last 50 steps; over fewer at the beginning.
+
+    Validation compares epochs by these weights. Those of single steps differ by chance, so that an
+    early epoch with large steps may seem the best.
+    """
+    decay = torch.clamp((1 + count) / (10 + count), max=AVERAGE_DECAY)
+    return current + decay * (averaged - current)
+
+
 def _new_model(
     training: TimeSeriesDataSet, recipe: Recipe, quantiles: Sequence[float], rates: list[float]
 ) -> mLSTMTime:
@@ -199,6 +211,10 @@ class _BestEpoch(pl.Callback):
         self.loss = math.nan
         self.epoch = 0
         self.weights: dict[str, Any] = {}
+        self.validated: dict[str, Any] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated = deepcopy(pl_module.state_dict())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -208,7 +224,7 @@ class _BestEpoch(pl.Callback):
         if loss is None:
             self.epoch = epoch
         elif is_best:
-            self.epoch, self.weights, self.loss = epoch, deepcopy(pl_module.state_dict()), loss
+            self.epoch, self.weights, self.loss = epoch, self.validated, loss
         if self.on_epoch is not None:
             self.on_epoch(
                 EpochResult(

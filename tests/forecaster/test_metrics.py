@@ -7,8 +7,8 @@ from pytorch_forecasting.metrics import MAE, QuantileLoss
 
 from helpers.tables import noisy_season
 from pytorch_forecasting_mlstm.forecaster.metrics import compute_metrics, seasonal_scale
-from pytorch_forecasting_mlstm.forecaster.quantiles import QUANTILES
 
+QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 LEVELS = np.array(QUANTILES)
 
 
