@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,7 @@ from .windows import match_series
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
 
 
-def choose_cutoffs(
-    panel: Panel, horizon: int, cutoffs: int, step: int | None = None
-) -> list[int]:
+def choose_cutoffs(panel: Panel, horizon: int, cutoffs: int, step: int | None = None) -> list[int]:
     """Return the positions of the first forecast steps, oldest first.
 
     The last cutoff is the latest one after which at least half of the series have a value at the
@@ -57,6 +56,7 @@ def choose_cutoffs(
 
 def backtest_panel(
     panel: Panel,
+    clean: Callable[[Panel], Panel],
     positions: Sequence[int],
     horizon: int,
     levels: tuple[float, ...],
@@ -70,7 +70,10 @@ def backtest_panel(
     Parameters
     ----------
     panel : Panel
-        The series, with what happened.
+        The series, as the table has them.
+    clean : callable
+        Masks faults and fills gaps. It is called with what was known at each cutoff, since what
+        looks like a fault depends on all values that it sees.
     positions : sequence of int
         First forecast steps, oldest first.
     horizon : int
@@ -85,25 +88,36 @@ def backtest_panel(
         Whether to compare with the seasonal naive forecast, and with AutoETS where statsforecast
         is installed.
     """
-    forecasts, scales = [], []
+    forecasts: list[pd.DataFrame] = []
+    scales = []
     fitted: Fitted | None = None
-    known = panel.groups
+    known, truth = panel.groups, clean(panel)
     for position in positions:
-        past = panel.until(position)
         if fitted is None or refit:
+            past = clean(panel.until(position))
             fitted, known = fit(past), past.groups
-        seen = panel.at_cutoff(position, horizon)
+        seen = _at_cutoff(panel, truth, position, horizon)
+        if not len(seen):
+            continue
+        seen = clean(seen)
         quantiles = forecast_panel(fitted, known, levels, seen, horizon)
-        actual = _actual(panel, seen, position, horizon)
+        actual = _actual(truth, seen, position, horizon)
         tables = [_table(seen, quantiles, levels, actual, MODEL)]
         scales.append(_scales(seen, horizon))
         if baselines:
             lower = fitted.lower_bound
             tables += _baselines(seen, levels, actual, lower)
         forecasts += tables
+    if not forecasts:
+        raise InputError(
+            "no series has values both before and after any of the cutoffs: choose other ",
+            Argument("cutoffs"),
+            " or another ",
+            Argument("step"),
+        )
     result = BacktestResult(
         forecasts=pd.concat(forecasts, ignore_index=True),
-        history=history_frame(panel),
+        history=history_frame(truth),
         scales=pd.concat(scales, ignore_index=True),
         time=panel.roles.time,
         target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
@@ -113,6 +127,16 @@ def backtest_panel(
         if words is not None:
             warnings.warn(words, UserWarning, stacklevel=3)
     return result
+
+
+def _at_cutoff(panel: Panel, truth: Panel, position: int, horizon: int) -> Panel:
+    """Return what was known at a time of the series that have a truth within the horizon.
+
+    All series then end at `position`, where those whose last values are missing have gaps.
+    """
+    compared = truth.observed_within(position, position + horizon) & (panel.starts < position)
+    seen = panel.take(np.flatnonzero(compared)).until(position)
+    return replace(seen, lengths=position - seen.starts)
 
 
 def history_frame(panel: Panel) -> pd.DataFrame:
@@ -133,8 +157,10 @@ def _actual(panel: Panel, seen: Panel, position: int, horizon: int) -> np.ndarra
     """Return what happened, (series of `seen`, h)."""
     actual = np.full((len(seen), horizon), np.nan)
     for row, number in enumerate(match_series(panel.groups, seen.groups)):
-        values = panel.values[number][position - panel.starts[number] :][:horizon]
-        actual[row, : len(values)] = values
+        values = panel.values[number]
+        first = position - panel.starts[number]  # negative if the first values are masked
+        steps = np.arange(max(first, 0), min(first + horizon, len(values)))
+        actual[row, steps - first] = values[steps]
     return actual
 
 

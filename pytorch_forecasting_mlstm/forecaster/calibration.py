@@ -1,4 +1,4 @@
-"""Conformal calibration: shift quantiles so that they hold on held-out windows."""
+"""Conformal calibration: widen intervals so that they hold on held-out windows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ _LEAST_WIDTH = 1e-3  # of the spread of a series
 
 @dataclass(frozen=True)
 class Calibration:
-    r"""Shifts of quantile forecasts, learned from held-out windows.
+    r"""Widening of quantile forecasts, learned from held-out windows.
 
-    Conformalized quantile regression (Romano et al., 2019) for single quantiles: on the held-out
-    windows, :math:`s = (y - \hat y_q) / w` is how far the truth lies above the forecast of the
-    quantile q, in units of the mean width w of the window's widest interval. Adding the quantile q
-    of s, times w, makes the share of truths below the forecast q. The median is left as it is.
+    Conformalized quantile regression [1]_, for each pair of quantiles that lie symmetrically about
+    the median: on the held-out windows, :math:`s = \max(\hat y_l - y, y - \hat y_u) / w` is how far
+    the truth lies outside of the interval, in units of the mean width w of the window's widest
+    interval. Moving both ends outward by w times the quantile u - l of s makes the interval hold
+    that share of the truths.
+
+    Both ends move by the same amount: the held-out windows are few periods, whose common error
+    says nothing about the next one. Intervals are never narrowed, since errors on the rows that
+    selected the epoch are smaller than those to come. The median stays as it is, and so do
+    quantiles without a counterpart.
 
     Attributes
     ----------
     shift : numpy.ndarray
-        (h, Q): in units of the width, per step of the horizon.
+        (h, Q): what is added to each quantile, in units of the width, per step of the horizon.
+
+    References
+    ----------
+    .. [1] Y. Romano, E. Patterson and E. Candès, "Conformalized Quantile Regression",
+       arXiv:1905.03222.
     """
 
     shift: np.ndarray
@@ -35,7 +46,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, actual: np.ndarray, quantiles: np.ndarray, levels: np.ndarray) -> Calibration:
-        """Learn the shifts.
+        """Learn how much to widen.
 
         Parameters
         ----------
@@ -44,28 +55,39 @@ class Calibration:
         quantiles : numpy.ndarray
             (W, h, Q): forecasts, in units of the series' spread, not decreasing along Q.
         levels : numpy.ndarray
-            (Q,): their levels.
+            (Q,): their levels, ascending.
         """
-        horizon = actual.shape[1]
-        shift = np.zeros((horizon, len(levels)))
-        if np.isfinite(actual).sum() < _MIN_TOTAL:
+        observed = np.isfinite(actual)
+        shift = np.zeros((actual.shape[1], len(levels)))
+        if observed.sum() < _MIN_TOTAL:
             return cls(shift)
-        scores = (actual[..., None] - quantiles) / _width(quantiles)
-        for first, last in _step_ranges(np.isfinite(actual).sum(axis=0)):
-            block = scores[:, first:last].reshape(-1, len(levels))
-            block = block[np.isfinite(block[:, 0])]
-            for k, level in enumerate(levels):
-                if level != 0.5:
-                    shift[first:last, k] = _conformal_quantile(block[:, k], float(level))
+        width = _width(quantiles)[..., 0]
+        for low, high in _symmetric_pairs(levels):
+            outside = (
+                np.maximum(quantiles[..., low] - actual, actual - quantiles[..., high]) / width
+            )
+            for first, last in _step_ranges(observed.sum(axis=0)):
+                scores = outside[:, first:last][observed[:, first:last]]
+                widening = max(0.0, _conformal_quantile(scores, levels[high] - levels[low]))
+                shift[first:last, low], shift[first:last, high] = -widening, widening
         return cls(shift)
 
     def apply(self, quantiles: np.ndarray) -> np.ndarray:
-        """Shift forecasts (W, h', Q), scaled as those that this was learned from, and sort them.
+        """Widen forecasts (W, h', Q), scaled as those that this was learned from, and sort them.
 
-        Steps beyond the horizon get the shift of its last step.
+        Steps beyond the horizon are widened as its last step.
         """
         steps = np.minimum(np.arange(quantiles.shape[1]), len(self.shift) - 1)
         return np.sort(quantiles + self.shift[steps] * _width(quantiles), axis=-1)
+
+
+def _symmetric_pairs(levels: np.ndarray) -> list[tuple[int, int]]:
+    return [
+        (low, high)
+        for low in range(len(levels))
+        for high in range(low + 1, len(levels))
+        if abs(levels[low] + levels[high] - 1) < 1e-9
+    ]
 
 
 def _width(quantiles: np.ndarray) -> np.ndarray:
@@ -89,7 +111,7 @@ def _step_ranges(counts: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _conformal_quantile(scores: np.ndarray, level: float) -> float:
-    """Return the quantile of scores that holds for a new one, too: outward by 1 in n."""
+    """Return the quantile of scores below which a new one lies with probability `level`."""
     n = len(scores)
-    rank = np.ceil((n + 1) * level) if level > 0.5 else np.floor((n + 1) * level)
-    return float(np.sort(scores)[int(np.clip(rank - 1, 0, n - 1))])
+    rank = int(np.ceil((n + 1) * level - 1e-9))
+    return float(np.sort(scores)[min(rank, n) - 1])

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch import seed_everything
-from lightning.pytorch.utilities.seed import isolate_rng
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ..models import mLSTMTime
@@ -22,6 +20,7 @@ from .panel import Panel
 from .prediction import predict_windows
 from .recipe import TRIAL_EPOCHS, Recipe
 from .scaling import Scaling
+from .seeds import seeded
 from .splits import Split, split_panel
 from .training import EpochResult, TrainingResult, train
 
@@ -120,8 +119,7 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     Interrupted
         After Ctrl-C, if there is a model already.
     """
-    with isolate_rng():
-        return _Fit(panel, settings, on_progress).run()
+    return _Fit(panel, settings, on_progress).run()
 
 
 def refit_panel(
@@ -141,8 +139,7 @@ def refit_panel(
     KeyboardInterrupt
         After Ctrl-C.
     """
-    with isolate_rng():
-        return _Fit(panel, settings, on_progress, validate=False).refit(chosen)
+    return _Fit(panel, settings, on_progress, validate=False).refit(chosen)
 
 
 def measure_validation_loss(
@@ -155,10 +152,8 @@ def measure_validation_loss(
     panel, settings, on_progress
         As in `fit_panel`.
     """
-    with isolate_rng():
-        fit = _Fit(panel, settings, on_progress)
-        result = fit.try_history("trial", settings.history or 1, settings.recipe)
-    return result.validation_loss
+    fit = _Fit(panel, settings, on_progress)
+    return fit.try_history("trial", fit.given_history(), settings.recipe).validation_loss
 
 
 class _Fit:
@@ -186,31 +181,21 @@ class _Fit:
         training = training_set(self.frame, self.layout, split, split.validation)
         validation = self.validation_set(training, split)
         result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
-        calibration = Calibration.none(split.horizon, np.array(settings.quantiles))
-        if validation is not None and settings.calibrate:
-            windows = predict_windows(result.model, validation)
-            calibration = Calibration.fit(
-                windows.actual, windows.quantiles, np.array(settings.quantiles)
-            )
-        fitted = self.fitted(result, training, split, calibration, result)
-        if result.interrupted:
-            raise Interrupted(fitted, self.panel.groups)
-        if validation is None or not settings.learn_all:
-            return fitted
-        everything = training_set(self.frame, self.layout, split, split.end)
+        levels = np.array(settings.quantiles)
+        calibration = Calibration.none(split.horizon, levels)
+        fitted = self.fitted(result, training, split, calibration)
         try:
-            refitted = self.train(
-                "refit",
-                everything,
-                None,
-                replace(recipe, epochs=result.epoch),
-                without_callbacks(settings.trainer_kwargs),
-            )
+            if validation is not None and settings.calibrate:
+                windows = predict_windows(result.model, validation)
+                calibration = Calibration.fit(windows.actual, windows.quantiles, levels)
+                fitted = replace(fitted, calibration=calibration)
+            if result.interrupted:
+                raise KeyboardInterrupt
+            if validation is None or not settings.learn_all:
+                return fitted
+            return self.refit(fitted)
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted, self.panel.groups) from interruption
-        if refitted.interrupted:  # fewer epochs than are best, without a falling learning rate
-            raise Interrupted(fitted, self.panel.groups)
-        return self.fitted(refitted, everything, split, calibration, result)
 
     def refit(self, chosen: Fitted) -> Fitted:
         settings = self.settings
@@ -220,7 +205,7 @@ class _Fit:
         result = self.train(
             "refit", training, None, recipe, without_callbacks(settings.trainer_kwargs)
         )
-        if result.interrupted:
+        if result.interrupted:  # fewer epochs than are best, without a falling learning rate
             raise KeyboardInterrupt
         return replace(
             chosen,
@@ -281,29 +266,23 @@ class _Fit:
         recipe: Recipe,
         trainer_kwargs: Mapping[str, Any],
     ) -> TrainingResult:
-        seed_everything(self.settings.seed, verbose=False)
-
         def report(result: EpochResult) -> None:
             if self.on_progress is not None:
                 self.on_progress(name, result)
 
-        return train(
-            training,
-            validation,
-            recipe,
-            self.settings.quantiles,
-            seed=self.settings.seed,
-            trainer_kwargs=trainer_kwargs,
-            on_epoch=report,
-        )
+        with seeded(self.settings.seed):
+            return train(
+                training,
+                validation,
+                recipe,
+                self.settings.quantiles,
+                seed=self.settings.seed,
+                trainer_kwargs=trainer_kwargs,
+                on_epoch=report,
+            )
 
     def fitted(
-        self,
-        result: TrainingResult,
-        dataset: Any,
-        split: Split,
-        calibration: Calibration,
-        selected: TrainingResult,
+        self, result: TrainingResult, dataset: Any, split: Split, calibration: Calibration
     ) -> Fitted:
         return Fitted(
             model=result.model,
@@ -313,8 +292,8 @@ class _Fit:
             calibration=calibration,
             lower_bound=self.lower_bound(),
             history=split.history,
-            epochs=selected.epoch,
-            validation_loss=selected.validation_loss,
+            epochs=result.epoch,
+            validation_loss=result.validation_loss,
             trials=self.trials,
         )
 

@@ -23,7 +23,6 @@ def forecast_frame(panel: Panel, quantiles: np.ndarray, levels: Sequence[float])
     levels : sequence of float
         The quantiles, 0.5 among them.
     """
-    quantiles = _round_to_float32(quantiles)
     n_series, horizon, _ = quantiles.shape
     positions = panel.ends[:, None] + np.arange(horizon)
     table: dict[str, Any] = {}
@@ -36,11 +35,3 @@ def forecast_frame(panel: Panel, quantiles: np.ndarray, levels: Sequence[float])
     # The target's name, if there are several, follows the time.
     order = [*panel.roles.group, panel.roles.time, *panel.roles.series_columns]
     return pd.DataFrame({name: table[name] for name in dict.fromkeys([*order, *table])})
-
-
-def _round_to_float32(values: np.ndarray) -> np.ndarray:
-    """Round to seven digits, the precision of float32; further digits would be meaningless."""
-    with np.errstate(divide="ignore"):
-        digits = 6 - np.floor(np.log10(np.abs(values)))
-    scale = 10.0 ** np.clip(np.nan_to_num(digits, posinf=0), 0, 300)
-    return np.round(values * scale) / scale

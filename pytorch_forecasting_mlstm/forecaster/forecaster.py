@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,19 +12,26 @@ from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
-from .arguments import check_arguments, check_integer, read_quantiles
+from .arguments import (
+    check_arguments,
+    check_flag,
+    check_integer,
+    check_minutes,
+    read_path,
+    read_quantiles,
+)
 from .backtest_result import BacktestResult
 from .backtesting import backtest_panel, choose_cutoffs, history_frame
-from .errors import InputError
+from .errors import Argument, InputError, NotFittedInputError
 from .fitting import Fitted, Interrupted, Settings, fit_panel
 from .forecast_frame import forecast_frame
 from .frequency import infer_frequency
 from .labels import label_series
-from .panel import Panel, find_faults, make_panel, mask_outliers
+from .panel import Panel, clean_targets, find_faults, make_panel
 from .plots import plot_forecast
 from .progress import ProgressBar
 from .recipe import Recipe
-from .records import Records, check_known_ahead, read_records
+from .records import Records, read_records
 from .roles import Roles, read_roles
 from .saving import load_state, save_state
 from .splits import split_panel
@@ -35,7 +41,7 @@ from .table_kind import TableKind
 from .tables import to_pandas
 from .tested_fit import choose_test_cutoffs, fit_and_test
 from .time_axis import TimeAxis
-from .tuning import parameters_of, tune_panel
+from .tuning import has_result, open_study, parameters_of, search
 from .updating import UPDATE_EPOCHS, update_fit
 from .windows import check_future
 
@@ -50,6 +56,7 @@ class _Read(NamedTuple):
     kind: TableKind
     records: Records
     axis: TimeAxis
+    given: Panel
     panel: Panel
     faults: str | None
 
@@ -332,6 +339,14 @@ class Forecaster(BaseEstimator):
         """
         state = self._fitted_state("predict")
         steps = check_integer("horizon", self.horizon if horizon is None else horizon)
+        longest = int(state.fitted.dataset.max_prediction_length)
+        if state.roles.past and steps > longest:
+            raise InputError(
+                Argument("horizon"),
+                f" must be at most {longest}, that of the fit, since the ",
+                Argument("past"),
+                f" columns are not known later, got {steps}: fit with it, or leave them out",
+            )
         records, kind = state.records, state.kind
         if table is not None:
             frame, kind = to_pandas(table)
@@ -372,14 +387,18 @@ class Forecaster(BaseEstimator):
             If an argument or the table cannot be used, or the table is too short.
         """
         count = check_integer("cutoffs", cutoffs)
-        distance = check_integer("step", self.horizon if step is None else step)
+        distance = None if step is None else check_integer("step", step)
+        check_flag("refit", refit)
         read = self._read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
-        positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
+        positions = choose_cutoffs(
+            read.panel, int(self.horizon), count, distance or int(self.horizon)
+        )
         with ProgressBar() as bar:
             return backtest_panel(
-                read.panel,
+                read.given,
+                self._clean,
                 positions,
                 int(self.horizon),
                 read.levels,
@@ -437,7 +456,8 @@ class Forecaster(BaseEstimator):
 
         It searches the history, ``hidden_size``, ``num_layers``, ``dropout``, ``weight_decay`` and
         the learning rate. Each trial trains on all but the last rows and is measured on these;
-        bad ones are stopped early. The first trial is the default.
+        bad ones are stopped early. The first trial has the settings of this forecaster; a given
+        ``history`` stays.
 
         Parameters
         ----------
@@ -459,20 +479,31 @@ class Forecaster(BaseEstimator):
         Raises
         ------
         InputError
-            If Optuna is not installed, or an argument or the table cannot be used.
+            If Optuna is not installed, or an argument, the table or the file cannot be used.
+        KeyboardInterrupt
+            After Ctrl-C; the best settings so far are then set.
         """
         check_integer("trials", trials)
+        check_minutes(minutes)
         read = self._read(table)
-        study = tune_panel(
-            read.panel,
-            self._settings(read.levels),
-            trials=int(trials),
-            minutes=minutes,
-            storage=None if storage is None else Path(storage),
-            verbose=self.verbose,
+        settings = self._settings(read.levels)
+        study = open_study(
+            read.panel, settings, None if storage is None else read_path("storage", storage)
         )
-        self.study_ = study
-        return self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        try:
+            search(
+                study,
+                read.panel,
+                settings,
+                trials=int(trials),
+                minutes=minutes,
+                verbose=self.verbose,
+            )
+        finally:
+            if has_result(study):
+                self.study_ = study
+                self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        return self
 
     def save(self, path: Any) -> None:
         """Save the fitted forecaster in one file, which runs no code when it is loaded.
@@ -494,7 +525,7 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of parameters that are no plain data, such as callbacks, and are left out.
         """
-        save_state(Path(path), self.get_params(), self._fitted_state("save"))
+        save_state(read_path("path", path), self.get_params(), self._fitted_state("save"))
 
     @classmethod
     def load(cls, path: Any) -> Forecaster:
@@ -510,7 +541,7 @@ class Forecaster(BaseEstimator):
         InputError
             If there is no such file, or it is damaged or of another kind.
         """
-        parameters, state = load_state(Path(path))
+        parameters, state = load_state(read_path("path", path))
         forecaster = cls(**parameters)
         forecaster._state = state
         return forecaster
@@ -553,6 +584,9 @@ class Forecaster(BaseEstimator):
             series=series,
         )
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
+
     def _read(self, table: Any) -> _Read:
         """Check the parameters, and read a table to learn from."""
         check_arguments(self.get_params())
@@ -575,26 +609,23 @@ class Forecaster(BaseEstimator):
             frequency=self.frequency,
             holidays=self.holidays,
         )
-        positions = axis.place(records.times)
-        panel = make_panel(records, roles, axis, positions, missing=self.missing)
-        faults = find_faults(panel, int(self.horizon))
+        given = make_panel(records, roles, axis, axis.place(records.times))
+        faults = find_faults(given, int(self.horizon))
         words = None
         if faults:
             words = summarize(
                 faults,
-                panel.label,
-                panel.times_of,
+                given.label,
+                given.times_of,
                 masked=self.outliers == "mask",
             )
-        if self.outliers == "mask":
-            panel = mask_outliers(panel, faults)
-        return _Read(roles, levels, kind, records, axis, panel, words)
+        panel = clean_targets(given, faults, missing=self.missing, outliers=self.outliers)
+        return _Read(roles, levels, kind, records, axis, given, panel, words)
 
     def _panel_ahead(
         self, records: Records, roles: Roles, axis: TimeAxis, future: Any, steps: int
     ) -> Panel:
         """Return the series, with all that must be known of their next steps."""
-        check_known_ahead(records, roles, "table")
         if future is not None:
             frame, _ = to_pandas(future, "future")
             plan = read_records(
@@ -605,7 +636,7 @@ class Forecaster(BaseEstimator):
                 source="future",
                 future=True,
             )
-            records = records.extend(plan, replace=False)
+            records = records.with_plan(plan, roles.targets, "future")
         panel = self._panel(records, roles, axis)
         check_future(panel, steps, "table" if future is None else "future")
         return panel
@@ -619,6 +650,10 @@ class Forecaster(BaseEstimator):
             outliers=self.outliers,
             horizon=int(self.horizon),
         )
+
+    def _clean(self, panel: Panel) -> Panel:
+        faults = find_faults(panel, int(self.horizon))
+        return clean_targets(panel, faults, missing=self.missing, outliers=self.outliers)
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
@@ -643,7 +678,7 @@ class Forecaster(BaseEstimator):
     def _fitted_state(self, caller: str) -> State:
         state: State | None = getattr(self, "_state", None)
         if state is None:
-            raise InputError(
+            raise NotFittedInputError(
                 f"{type(self).__name__}.{caller}: the forecaster is not fitted: call fit first"
             )
         return state

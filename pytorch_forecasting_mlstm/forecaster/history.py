@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .panel import Panel
 from .splits import Split
 
@@ -13,8 +15,9 @@ _CLEARLY_BETTER = 0.99  # a longer history must win by this
 def candidate_histories(panel: Panel, split: Split) -> list[int]:
     """List lengths to try, shortest first.
 
-    The shortest covers two of the shortest season, or two horizons; the longest, two of the longest
-    season, or three horizons, as far as the series allow.
+    The shortest covers two of the shortest season, or two horizons. Each one is 3.5 times as long
+    as the one before, up to two of the longest season, or three horizons, as far as the series
+    allow.
     """
     horizon, longest = split.horizon, min(split.longest_history, _MAX_HISTORY)
     seasons = [s for s in panel.axis.seasons.values() if 2 * s <= longest]
@@ -29,10 +32,15 @@ def candidate_histories(panel: Panel, split: Split) -> list[int]:
 def choose_history(losses: dict[int, float]) -> int:
     """Return the history with the lowest validation loss; among nearly equal ones, the shortest.
 
+    Losses that are not finite lose.
+
     >>> choose_history({48: 1.0, 168: 0.995, 336: 0.97})
     336
     >>> choose_history({48: 1.0, 168: 0.995, 336: 1.2})
     48
     """
-    best = min(losses.values())
-    return min(steps for steps, loss in losses.items() if loss * _CLEARLY_BETTER <= best)
+    finite = {steps: loss for steps, loss in losses.items() if math.isfinite(loss)}
+    best = min(finite.values(), default=0.0)
+    return min(
+        (n for n, loss in finite.items() if loss * _CLEARLY_BETTER <= best), default=min(losses)
+    )

@@ -52,6 +52,8 @@ class Panel:
         (N, ...): known and past covariates, float64 or text.
     statics : pandas.DataFrame
         (S, ...): static covariates.
+    is_given : numpy.ndarray
+        (N,): whether the table has a row there, with a value of every known covariate.
     """
 
     roles: Roles
@@ -64,6 +66,7 @@ class Panel:
     target: np.ndarray
     covariates: pd.DataFrame
     statics: pd.DataFrame
+    is_given: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of series."""
@@ -129,25 +132,18 @@ class Panel:
             covariates[name] = covariates[name].where(seen)
         return _select_observed(replace(self, target=target, covariates=covariates))
 
-    def at_cutoff(self, position: int, horizon: int) -> Panel:
-        """Return what was known at a time of the series that can be compared over the horizon.
-
-        All series then end at `position`, where those whose last values are missing have gaps.
-        """
+    def observed_within(self, first: int, last: int) -> np.ndarray:
+        """Tell which series, (S,), have a target from position `first` to before `last`."""
         place = self.starts[self.series] + self.steps
-        within = np.isfinite(self.target) & (place >= position) & (place < position + horizon)
-        compared = np.bincount(self.series[within], minlength=len(self)) > 0
-        seen = self.take(np.flatnonzero(compared & (self.starts < position))).until(position)
-        return replace(seen, lengths=position - seen.starts)
+        within = np.isfinite(self.target) & (place >= first) & (place < last)
+        return np.bincount(self.series[within], minlength=len(self)) > 0
 
     def take(self, numbers: np.ndarray) -> Panel:
         """Return some of the series."""
         return _take_rows(self, numbers, self.begins[numbers], self.begins[numbers + 1])
 
 
-def make_panel(
-    records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray, *, missing: Any
-) -> Panel:
+def make_panel(records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray) -> Panel:
     """Place records on an axis, one row per step of every series.
 
     Parameters
@@ -160,8 +156,6 @@ def make_panel(
         The times.
     positions : numpy.ndarray
         (rows of `records`,): their positions on it.
-    missing : str or float
-        How to fill missing targets, as in `fill_missing`.
 
     Raises
     ------
@@ -175,7 +169,7 @@ def make_panel(
     source = np.full(begins[-1], -1)
     source[begins[records.series] + positions - starts[records.series]] = np.arange(len(positions))
     series = np.repeat(np.arange(n_groups), np.diff(begins))
-    covariates = _lay_out_covariates(records, roles, source, series)
+    covariates, is_given = _lay_out_covariates(records, roles, source, series)
     statics = _read_statics(records, roles)
     columns = records.columns
     targets = {
@@ -191,7 +185,7 @@ def make_panel(
         rows = np.concatenate(
             [np.tile(np.arange(a, b), count) for a, b in zip(begins, begins[1:], strict=False)]
         )
-        covariates = covariates.iloc[rows].reset_index(drop=True)
+        covariates, is_given = covariates.iloc[rows].reset_index(drop=True), is_given[rows]
         lengths = np.repeat(np.diff(begins), count)
         target = np.concatenate(
             [
@@ -214,15 +208,10 @@ def make_panel(
         target,
         covariates,
         statics,
+        is_given,
     )
     _check_targets(draft)
-    panel = _select_observed(draft)
-    if missing == "mask":
-        return panel
-    filled = panel.target.copy()
-    for begin, values in zip(panel.begins, panel.values, strict=False):
-        filled[begin : begin + len(values)] = fill_missing(values, missing)
-    return replace(panel, target=filled)
+    return _select_observed(draft)
 
 
 def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
@@ -231,7 +220,7 @@ def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
     Parameters
     ----------
     panel : Panel
-        The series.
+        The series, as the table has them.
     horizon : int
         Steps to forecast: a constant stretch must be longer.
     """
@@ -239,20 +228,38 @@ def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
     return find_suspicious(panel.values, horizon, season)
 
 
-def mask_outliers(panel: Panel, suspicions: Sequence[Suspicion]) -> Panel:
-    """Hide the outliers that `find_faults` has found."""
+def clean_targets(
+    panel: Panel, suspicions: Sequence[Suspicion], *, missing: Any, outliers: str
+) -> Panel:
+    """Fill missing targets, and mask outliers, which then decide no filled value either.
+
+    Every series ends where it did, even if its last value is an outlier.
+
+    Parameters
+    ----------
+    panel : Panel
+        The series, as the table has them.
+    suspicions : sequence of Suspicion
+        From `find_faults`.
+    missing : str or float
+        How to fill missing targets, as in `fill_missing`.
+    outliers : {"mask", "keep"}
+        What to do with outliers.
+    """
+    masks = is_outlier([] if outliers == "keep" else suspicions, panel.lengths.tolist())
     target = panel.target.copy()
-    masks = is_outlier(suspicions, panel.lengths.tolist())
-    for begin, mask in zip(panel.begins, masks, strict=False):
-        target[begin : begin + len(mask)][mask] = np.nan
-    return _select_observed(replace(panel, target=target))
+    for begin, values, mask in zip(panel.begins, panel.values, masks, strict=False):
+        filled = fill_missing(np.where(mask, np.nan, values), missing)
+        target[begin : begin + len(values)] = np.where(mask, np.nan, filled)
+    cleaned = _select_observed(replace(panel, target=target))
+    return replace(cleaned, lengths=panel.ends - cleaned.starts)
 
 
 def _select_observed(panel: Panel) -> Panel:
     """Start every series at its first observed target; leave out series without one."""
     observed = np.flatnonzero(np.isfinite(panel.target))
     kept, first = np.unique(panel.series[observed], return_index=True)
-    last = np.append(first[1:], len(observed)) - 1
+    last = np.append(first, len(observed))[1:] - 1
     chosen = _take_rows(panel, kept, observed[first], panel.begins[kept + 1])
     return replace(chosen, lengths=observed[last] + 1 - observed[first])
 
@@ -272,17 +279,28 @@ def _take_rows(panel: Panel, numbers: np.ndarray, begin: np.ndarray, end: np.nda
         target=panel.target[rows],
         covariates=panel.covariates.iloc[rows].reset_index(drop=True),
         statics=panel.statics.iloc[numbers].reset_index(drop=True),
+        is_given=panel.is_given[rows],
     )
 
 
 def _lay_out_covariates(
     records: Records, roles: Roles, source: np.ndarray, series: np.ndarray
-) -> pd.DataFrame:
-    """Give every step its covariates; known ones and classes keep their last value in gaps."""
-    laid_out = {}
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Give every step its covariates; known ones and classes keep their last value in gaps.
+
+    Returns
+    -------
+    covariates : pandas.DataFrame
+        (N, ...)
+    is_given : numpy.ndarray
+        (N,): whether the table has a row there, with a value of every known covariate.
+    """
+    laid_out, is_given = {}, source >= 0
     for name in (*roles.known, *roles.past):
         column = records.columns[name].reindex(source)
         column.index = pd.RangeIndex(len(source))
+        if name in roles.known:
+            is_given = is_given & column.notna().to_numpy()
         if name in roles.known or not records.real[name]:
             by_series = column.groupby(series)
             column = by_series.ffill()
@@ -294,7 +312,7 @@ def _lay_out_covariates(
                     "all rows: fill it in, or leave it out"
                 )
         laid_out[name] = column
-    return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source)))
+    return pd.DataFrame(laid_out, index=pd.RangeIndex(len(source))), is_given
 
 
 def _read_statics(records: Records, roles: Roles) -> pd.DataFrame:
@@ -322,9 +340,10 @@ def _check_targets(panel: Panel) -> None:
         number = int((counts == 0).argmax())
         more = int((counts == 0).sum()) - 1
         others = f" (and {more} more series)" if more else ""
+        name = panel.roles.targets[number % len(panel.roles.targets)]
         raise InputError(
-            f"{panel.label(number)}{others}: has no value of {quoted(panel.roles.targets[0])}: "
-            "add rows with values, or drop the series"
+            f"{panel.label(number)}{others}: has no value of {quoted(name)}: add rows with values, "
+            "or drop the series"
         )
     large = np.flatnonzero(np.abs(np.where(observed, panel.target, 0)) > _MAX_TARGET)
     if len(large):

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch.utilities.seed import isolate_rng
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ..models import mLSTMTime
+from .interruption import raise_interrupts
 from .layout import SERIES, TIME
 from .lightning_output import quiet_lightning
 
@@ -41,7 +43,7 @@ class WindowForecasts:
 
 def predict_windows(model: mLSTMTime, windows: TimeSeriesDataSet) -> WindowForecasts:
     """Forecast all windows of a dataset."""
-    with quiet_lightning():
+    with isolate_rng(), quiet_lightning(), raise_interrupts():
         prediction = model.predict(
             windows,
             mode="quantiles",
@@ -88,6 +90,7 @@ def predict_future(
         horizon=horizon,
         batch_size=_BATCH_SIZE,
     )
-    columns = [f"q{level:g}" for level in levels]
+    # A model of the median alone has no column for it but that of the point forecast.
+    columns = [f"q{level:g}" for level in levels] if len(levels) > 1 else ["prediction"]
     count = frame[SERIES].nunique()
     return forecast[columns].to_numpy(float).reshape(count, horizon, len(levels))

@@ -42,3 +42,6 @@ class Recipe:
 
 #: Epochs of the short trainings that choose the history.
 TRIAL_EPOCHS = 10
+
+#: Weights are averaged exponentially over the steps of a training.
+AVERAGE_DECAY = 0.98

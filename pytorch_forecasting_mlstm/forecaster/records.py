@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +75,34 @@ class Records:
             time_format=other.time_format if replace else self.time_format,
         )
 
+    def with_plan(self, plan: Records, targets: Sequence[str], source: str) -> Records:
+        """Add the rows of a plan, which describes what is known of the future.
+
+        It replaces rows after the last observed target of a series, and gives way to earlier ones.
+
+        Raises
+        ------
+        InputError
+            If it has a series that is unknown here.
+        """
+        for number, row in enumerate(_merge_groups(self.groups, plan.groups)[1]):
+            if row >= len(self.groups):
+                raise InputError(
+                    f"{source}: {label_series(plan.groups, number)}: is not among the series to "
+                    "forecast: add its past rows to the table, or drop it here"
+                )
+        later = self.after_last_target(targets)
+        ahead = self.select(later)
+        return self.select(~later).extend(plan, replace=False).extend(ahead, replace=False)
+
+    def after_last_target(self, targets: Sequence[str]) -> np.ndarray:
+        """Mark the rows, (N,), after the last observed target of their series."""
+        observed = self.columns[list(targets)].notna().any(axis=1).to_numpy()
+        count = pd.Series(observed[::-1].astype(int)).groupby(self.series[::-1]).cumsum()
+        return (count == 0).to_numpy()[::-1]
+
     def select(self, rows: np.ndarray) -> Records:
-        """Return the chosen rows, of all series."""
+        """Return the chosen rows; all series are kept."""
         return Records(
             groups=self.groups,
             series=self.series[rows],
@@ -123,6 +150,7 @@ def read_records(
     groups, series = read_groups(table, list(roles.group))
     times, time_format = read_times(table[roles.time], timezone, series=series)
     _check_kind_of_times(times, like, roles.time, source)
+    _check_kind_of_groups(groups, like, source)
     columns: dict[str, Any] = {}
     for name in () if future else roles.targets:
         columns[name] = read_numbers(table[name], f"{source}, column {quoted(name)}")
@@ -149,24 +177,6 @@ def read_records(
     )
 
 
-def check_known_ahead(records: Records, roles: Roles, source: str) -> None:
-    """Raise an InputError if a known covariate is empty after the last target of its series."""
-    if not roles.known:
-        return
-    observed = records.columns[list(roles.targets)].notna().any(axis=1).to_numpy()
-    later = pd.Series(observed)[::-1].groupby(records.series[::-1]).cumsum()[::-1] == 0
-    for name in roles.known:
-        empty = (records.columns[name].isna() & later).to_numpy()
-        if empty.any():
-            row = int(empty.argmax())
-            label = label_series(records.groups, int(records.series[row]))
-            raise InputError(
-                f"{source}: {label}: column {quoted(name)} is empty at {records.times[row]}: ",
-                Argument("known"),
-                " columns must be filled in over the horizon",
-            )
-
-
 def check_columns(table: pd.DataFrame, needed: list[str], source: str) -> None:
     """Raise an InputError unless the table has rows and all columns."""
     from difflib import get_close_matches
@@ -191,6 +201,27 @@ def _check_kind_of_times(times: pd.Series, like: Records | None, name: str, sour
         raise InputError(
             f"{source}: column {quoted(name)} holds {new}, but held {old} in training: pass {old}"
         )
+
+
+def _check_kind_of_groups(groups: pd.DataFrame, like: Records | None, source: str) -> None:
+    """Raise an InputError for numbers instead of text: 7 and "7" would be different series."""
+    if like is None:
+        return
+    for name in groups:
+        now, before = (_is_text(table[name]) for table in (groups, like.groups))
+        if None not in (now, before) and now != before:
+            kinds = ("text", "numbers")
+            new, old = kinds if now else kinds[::-1]
+            raise InputError(
+                f"{source}: group column {quoted(name)} holds {new}, but held {old} in training: "
+                f"pass {old}"
+            )
+
+
+def _is_text(column: pd.Series) -> bool | None:
+    """Tell whether a column holds text rather than other values; None for a mixture."""
+    is_text = {isinstance(value, str) for value in column}
+    return is_text.pop() if len(is_text) == 1 else None
 
 
 def _check_duplicates(key: pd.DataFrame, groups: pd.DataFrame, roles: Roles, source: str) -> None:

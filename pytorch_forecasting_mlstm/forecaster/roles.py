@@ -92,7 +92,9 @@ def read_roles(
     reserved = {"prediction", "actual", "cutoff", "step", "model"}
     reserved |= {f"q{level:g}" for level in quantiles}
     reserved |= {TARGET_COLUMN} if len(roles.targets) > 1 else set()
-    for name in (*roles.group, roles.time):
+    # The model sees the targets' names in a column of its own, beside the covariates.
+    beside = (*roles.known, *roles.past, *roles.static) if len(roles.targets) > 1 else ()
+    for name in (*roles.group, roles.time, *(name for name in beside if name == TARGET_COLUMN)):
         if name in reserved:
             raise InputError(
                 f"column {quoted(name)} is also a column of the forecast: rename yours"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning import pytorch as pl
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from .._atomic_write import atomic_write
 from .._messages import one_line
@@ -141,7 +142,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
                 f"{name} has format {values.get('format')!r}, but this version reads "
                 f"{_FORMAT}: update pytorch_forecasting_mlstm"
             )
-        with quiet_lightning():
+        with isolate_rng(), quiet_lightning():  # its first weights are drawn
             model = mLSTMTime.load_from_checkpoint(path)
         parameters = {
             key.removeprefix("parameter "): value

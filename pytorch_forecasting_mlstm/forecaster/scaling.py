@@ -8,6 +8,9 @@ import numpy as np
 
 from .panel import Panel
 
+_RESOLUTION = 8 * np.finfo(float).eps  # smaller changes are rounding errors
+_MAX_DIGITS = 300  # after the point, that NumPy can round to
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -33,7 +36,7 @@ class Scaling:
         """
         center, spread = np.empty(len(panel)), np.empty(len(panel))
         for number, values in enumerate(panel.values):
-            part = values[: len(values) - held_out]
+            part = values[: max(0, len(values) - held_out)]
             part = part[np.isfinite(part)]
             part = part if len(part) else values[np.isfinite(values)]
             center[number], spread[number] = part.mean(), _spread(part)
@@ -68,9 +71,22 @@ class Scaling:
         )
 
 
+def round_to_float32(values: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Round forecasts (S, ...) to what float32 resolves of the spread (S,) of their series.
+
+    Further digits would be meaningless. Nothing finer than the last of float64 is asked for.
+    """
+    digits = 6 - np.floor(np.log10(spread)).astype(int)
+    rounded = [
+        np.round(part, count) if count <= _MAX_DIGITS else part
+        for part, count in zip(values, digits.tolist(), strict=True)
+    ]
+    return np.stack(rounded)
+
+
 def _spread(values: np.ndarray) -> float:
     """Return the standard deviation of a series, or the magnitude of a constant one."""
     size = float(np.abs(values).max())
-    # Divided by `size` first, whose square may overflow.
-    spread = float((values / size).std()) * size if size else 0.0
-    return spread if spread > 1e-12 * size else size or 1.0
+    # Differences of close numbers are exact. Divided by `size` first, whose square may overflow.
+    share = float(((values - values[0]) / size).std()) if size else 0.0
+    return share * size if share > _RESOLUTION else size or 1.0

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from .fitting import Fitted
-from .panel import Panel, find_faults, make_panel, mask_outliers
+from .panel import Panel, clean_targets, find_faults, make_panel
 from .prediction import predict_future
 from .records import Records
 from .roles import Roles
-from .tables import TableKind
+from .scaling import round_to_float32
+from .table_kind import TableKind
 from .time_axis import TimeAxis
 from .windows import cut_last_windows, match_series
 
@@ -52,11 +53,10 @@ class State:
 def panel_of(
     records: Records, roles: Roles, axis: TimeAxis, *, missing: Any, outliers: str, horizon: int
 ) -> Panel:
-    """Place records on an axis, and hide outliers unless they are to be kept."""
-    panel = make_panel(records, roles, axis, axis.place(records.times), missing=missing)
-    if outliers == "keep":
-        return panel
-    return mask_outliers(panel, find_faults(panel, horizon))
+    """Place records on an axis, and clean their targets."""
+    panel = make_panel(records, roles, axis, axis.place(records.times))
+    faults = find_faults(panel, horizon)
+    return clean_targets(panel, faults, missing=missing, outliers=outliers)
 
 
 def forecast_panel(
@@ -82,4 +82,4 @@ def forecast_panel(
     scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
     scaled = fitted.calibration.apply(scaled)
     quantiles = scaling.unscale(scaled, np.arange(len(panel)))
-    return np.maximum(quantiles, fitted.lower_bound)
+    return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

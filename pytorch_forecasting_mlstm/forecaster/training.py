@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning import pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
+from torch import Tensor
 from torch.utils.data import RandomSampler
 
+from .._messages import one_line
 from ..models import mLSTMTime
+from .errors import Argument, InputError
+from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
-from .recipe import Recipe
+from .recipe import AVERAGE_DECAY, Recipe
 
 _PREDICTION_BATCH_SIZE = 256
 
@@ -107,41 +111,51 @@ def train(
         Called with an `EpochResult` after each epoch.
     model : mLSTMTime, optional
         A model to go on with. Default: a new one.
+
+    Raises
+    ------
+    InputError
+        If the model or the Trainer refuses its arguments.
+    KeyboardInterrupt
+        After Ctrl-C in the first epoch.
     """
     rates = learning_rates(recipe.learning_rate, recipe.epochs)
     if model is None:
-        options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
-        model = mLSTMTime.from_dataset(
-            training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
-        )
+        model = _new_model(training, recipe, quantiles, rates)
     else:
         model.hparams.learning_rate = rates
     best = _BestEpoch(on_epoch)
-    callbacks: list[pl.Callback] = [best]
+    # `best` comes first: at the end of a validation, it sees the averaged weights.
+    callbacks: list[pl.Callback] = [best, pl.callbacks.WeightAveraging(avg_fn=_average)]
     loaders = [_training_loader(training, recipe, seed)]
     if validation is not None:
         loaders.append(validation.to_dataloader(train=False, batch_size=_PREDICTION_BATCH_SIZE))
         callbacks.append(pl.callbacks.EarlyStopping("val_loss", patience=recipe.patience))
     given = dict(trainer_kwargs or {})
+    given_callbacks = _as_list(given.get("callbacks"))
     options = {
         "max_epochs": recipe.epochs,
         "gradient_clip_val": 1.0,
         "accelerator": "auto",
         "devices": 1,
         "logger": False,
-        "enable_checkpointing": False,
+        "enable_checkpointing": any(
+            isinstance(c, pl.callbacks.Checkpoint) for c in given_callbacks
+        ),
         "enable_model_summary": False,
         "enable_progress_bar": False,  # `on_epoch` reports: an epoch takes seconds
         "num_sanity_val_steps": 0,
         **given,
-        "callbacks": [*callbacks, *_as_list(given.get("callbacks"))],
+        "callbacks": [*callbacks, *given_callbacks],
     }
-    with quiet_lightning(), _catch_exit() as interruption:
-        trainer = pl.Trainer(**options)
-        trainer.fit(model, *loaders)
-    interrupted = interruption.happened or trainer.interrupted
-    if interrupted and not best.epoch:
-        raise KeyboardInterrupt
+    interrupted = False
+    try:
+        with quiet_lightning(), raise_interrupts():
+            _make_trainer(options).fit(model, *loaders)
+    except KeyboardInterrupt:
+        if not best.epoch:
+            raise
+        interrupted = True
     if best.weights:
         model.load_state_dict(best.weights)
     return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
@@ -150,6 +164,42 @@ def train(
 def learning_rates(first: float, epochs: int) -> list[float]:
     """Return one rate per epoch, falling to near zero along half a cosine."""
     return [first * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1))) for epoch in range(epochs)]
+
+
+def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    """Average weights over about the last 50 steps; over fewer at the beginning.
+
+    Validation compares epochs by these weights. Those of single steps differ by chance, so that an
+    early epoch with large steps may seem the best.
+    """
+    decay = torch.clamp((1 + count) / (10 + count), max=AVERAGE_DECAY)
+    return current + decay * (averaged - current)
+
+
+def _new_model(
+    training: TimeSeriesDataSet, recipe: Recipe, quantiles: Sequence[float], rates: list[float]
+) -> mLSTMTime:
+    options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
+    try:
+        with quiet_lightning():
+            return mLSTMTime.from_dataset(
+                training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
+            )
+    except (TypeError, ValueError) as error:
+        if not recipe.model:
+            raise
+        raise InputError(
+            Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
+        ) from error
+
+
+def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
+    try:
+        return pl.Trainer(**options)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(
+            Argument("trainer_kwargs"), f" do not fit Lightning's Trainer: {one_line(error)}"
+        ) from error
 
 
 class _BestEpoch(pl.Callback):
@@ -161,6 +211,10 @@ class _BestEpoch(pl.Callback):
         self.loss = math.nan
         self.epoch = 0
         self.weights: dict[str, Any] = {}
+        self.validated: dict[str, Any] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validated = deepcopy(pl_module.state_dict())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -170,7 +224,7 @@ class _BestEpoch(pl.Callback):
         if loss is None:
             self.epoch = epoch
         elif is_best:
-            self.epoch, self.weights, self.loss = epoch, deepcopy(pl_module.state_dict()), loss
+            self.epoch, self.weights, self.loss = epoch, self.validated, loss
         if self.on_epoch is not None:
             self.on_epoch(
                 EpochResult(
@@ -182,29 +236,6 @@ class _BestEpoch(pl.Callback):
                     seconds=time.monotonic() - self.started,
                 )
             )
-
-
-@dataclass
-class _Interruption:
-    happened: bool = False
-
-
-@contextmanager
-def _catch_exit() -> Any:
-    """Note a Ctrl-C, after which Lightning exits, and restore the handler that it replaces."""
-    import signal
-    from contextlib import suppress
-
-    handler = signal.getsignal(signal.SIGINT)
-    interruption = _Interruption()
-    try:
-        yield interruption
-    except (SystemExit, KeyboardInterrupt):
-        interruption.happened = True
-    finally:
-        if handler is not None:  # None: it was not installed from Python
-            with suppress(ValueError):  # only the main thread can set handlers
-                signal.signal(signal.SIGINT, handler)
 
 
 def _training_loader(training: TimeSeriesDataSet, recipe: Recipe, seed: int) -> Any:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.pytorch import seed_everything
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from ..data import BatchedTimeSeriesDataSet
 from .fitting import Fitted, OnProgress, Settings, without_callbacks
 from .layout import SERIES, TIME
 from .panel import Panel
+from .seeds import seeded
 from .training import EpochResult, train
 from .windows import match_series
 
@@ -81,8 +80,7 @@ def update_fit(
         if on_progress is not None:
             on_progress("update", result)
 
-    with isolate_rng():
-        seed_everything(settings.seed, verbose=False)
+    with seeded(settings.seed):
         result = train(
             dataset,
             None,

@@ -52,6 +52,7 @@ def press_ctrl_c(
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_main_runs_as_a_command(tmp_path: Path) -> None:
     """``python -m`` behaves like the runs in this process above."""
     run = subprocess.run(
