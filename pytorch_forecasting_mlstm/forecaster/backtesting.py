@@ -15,10 +15,10 @@ from .backtest_result import BacktestResult
 from .errors import Argument, InputError
 from .fitting import Fitted
 from .forecast_frame import forecast_frame
+from .forecasting import forecast_panel
 from .metrics import seasonal_scale
 from .naive_baseline import choose_season, naive_forecast
 from .panel import Panel
-from .state import forecast_panel
 from .windows import match_series
 
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .._messages import printable
-from .error_tables import quantile_columns, symmetric_intervals
+from .quantile_columns import quantile_columns, symmetric_intervals
 
 # Okabe and Ito's colors, which the color-blind can distinguish; line styles and markers help in
 # gray.

@@ -29,10 +29,11 @@ from .fitting import Fitted
 from .layout import TIME, Layout
 from .lightning_output import quiet_lightning
 from .panel import Panel
+from .reading import TableReader
 from .records import Records
 from .roles import Roles
 from .scaling import Scaling
-from .state import State, panel_of
+from .state import State
 from .table_kind import TableKind
 from .time_axis import TimeAxis
 from .time_format import TimeFormat
@@ -171,14 +172,7 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
         time_format=TimeFormat.from_dict(values["time_format"]),
     )
     groups, learned = _read_groups(values["groups"]), values["fitted"]
-    panel = panel_of(
-        records,
-        roles,
-        axis,
-        missing=parameters["missing"],
-        outliers=parameters["outliers"],
-        horizon=int(parameters["horizon"]),
-    )
+    panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
     scaling = Scaling(learned["center"], learned["spread"])
     fitted = Fitted(

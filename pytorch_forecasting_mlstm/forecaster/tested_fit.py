@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ _TEST_SHARE = 0.1  # of the typical series
 
 def fit_and_test(
     panel: Panel,
+    clean: Callable[[Panel], Panel],
     settings: Settings,
     positions: Sequence[int],
     on_progress: OnProgress | None = None,
@@ -32,7 +33,9 @@ def fit_and_test(
 
     Parameters
     ----------
-    panel, settings, on_progress
+    panel, clean
+        As in `backtest_panel`.
+    settings, on_progress
         As in `fit_panel`.
     positions : sequence of int
         First forecast steps, oldest first, as `choose_test_cutoffs` returns them.
@@ -42,10 +45,11 @@ def fit_and_test(
     Interrupted
         After Ctrl-C, if there is a model already.
     """
-    past = panel.until(positions[0])
+    past = clean(panel.until(positions[0]))
     chosen = fit_panel(past, replace(settings, learn_all=False), on_progress)
     report = backtest_panel(
         panel,
+        clean,
         positions,
         settings.horizon,
         tuple(settings.quantiles),
@@ -53,7 +57,7 @@ def fit_and_test(
         refit=False,
     )
     try:
-        return refit_panel(panel, settings, chosen, on_progress), report
+        return refit_panel(clean(panel), settings, chosen, on_progress), report
     except KeyboardInterrupt as interruption:
         raise Interrupted(chosen, past.groups) from interruption
 
