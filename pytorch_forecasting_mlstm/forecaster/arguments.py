@@ -16,9 +16,9 @@ from .._messages import one_line
 from ..models import mLSTMTime
 from ..models.base.arguments import check_arguments as check_model_arguments
 from .errors import Argument, InputError
-from .fitting import Settings
-from .missing import check_missing
-from .recipe import Recipe
+from .panel.missing import check_missing
+from .training.fitting import Settings
+from .training.recipe import Recipe
 
 _MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
 _MAX_SEED = 2**32 - 1  # for NumPy

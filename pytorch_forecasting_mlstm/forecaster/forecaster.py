@@ -13,23 +13,23 @@ from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
 from .arguments import check_flag, check_integer, check_minutes, read_path, settings_of
-from .backtest_result import BacktestResult
-from .backtesting import backtest_panel, choose_cutoffs, history_frame
 from .errors import Argument, InputError, NotFittedInputError
-from .fitting import Fitted, Interrupted, Settings, fit_panel
-from .forecast_frame import forecast_frame
-from .forecasting import forecast_panel
-from .panel import Panel
-from .plots import plot_forecast
-from .progress import ProgressBar
+from .evaluation.backtest_result import BacktestResult
+from .evaluation.backtesting import backtest_panel, choose_cutoffs, history_frame
+from .evaluation.tested_fit import choose_test_cutoffs, fit_and_test
+from .panel.forecast_frame import forecast_frame
+from .panel.panel import Panel
+from .plots.forecast_plot import plot_forecast
 from .reading import TableReader
 from .saving import load_state, save_state
-from .splits import split_panel
 from .state import State
-from .tables import to_pandas
-from .tested_fit import choose_test_cutoffs, fit_and_test
-from .tuning import has_result, open_study, parameters_of, search
-from .updating import UPDATE_EPOCHS, update_fit
+from .tables.to_pandas import to_pandas
+from .training.fitting import Fitted, Interrupted, Settings, fit_panel
+from .training.forecasting import forecast_panel
+from .training.progress import ProgressBar
+from .training.splits import split_panel
+from .training.tuning import has_result, open_study, parameters_of, search
+from .training.updating import UPDATE_EPOCHS, update_fit
 
 __all__ = ["Forecaster"]
 

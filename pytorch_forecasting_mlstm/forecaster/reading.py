@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .arguments import check_arguments, read_quantiles
-from .frequency import infer_frequency
-from .labels import label_series
-from .panel import Panel, clean_targets, find_faults, make_panel
-from .records import Records, read_records
-from .roles import Roles, read_roles
-from .suspicion_text import summarize
-from .table_kind import TableKind
-from .tables import to_pandas
-from .time_axis import TimeAxis
-from .windows import check_future
+from .panel.panel import Panel, clean_targets, find_faults, make_panel
+from .panel.suspicion_text import summarize
+from .panel.windows import check_future
+from .tables.labels import label_series
+from .tables.records import Records, read_records
+from .tables.roles import Roles, read_roles
+from .tables.table_kind import TableKind
+from .tables.to_pandas import to_pandas
+from .times.frequency import infer_frequency
+from .times.time_axis import TimeAxis
 
 
 class ReadTable(NamedTuple):

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .fitting import Fitted
-from .records import Records
-from .roles import Roles
-from .table_kind import TableKind
-from .time_axis import TimeAxis
+from .tables.records import Records
+from .tables.roles import Roles
+from .tables.table_kind import TableKind
+from .times.time_axis import TimeAxis
+from .training.fitting import Fitted
 
 
 @dataclass(frozen=True)
