@@ -24,7 +24,7 @@ from ..models.base.checkpoint.archive import read_archive
 from ..models.base.checkpoint.limits import check_expanded_size
 from ..models.base.checkpoint.serialization import deserialize, serialize
 from .calibration import Calibration
-from .errors import InputError, quoted
+from .errors import InputError
 from .fitting import Fitted
 from .layout import TIME, Layout
 from .lightning_output import quiet_lightning
@@ -127,7 +127,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
     InputError
         If there is no such file, or it is not one of a forecaster.
     """
-    name = quoted(str(path))
+    name = repr(str(path))
     if not path.is_file():
         raise InputError(f"no file {name}: check the path")
     try:
