@@ -150,7 +150,8 @@ def _check_options(name: str, options: Any, own: Mapping[str, str | None]) -> No
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and float(value) == value
+    is_number = not isinstance(value, bool) and isinstance(value, Real)
+    return is_number and float(value) == value  # NaN is not equal to itself
 
 
 def settings_of(parameters: Mapping[str, Any], levels: tuple[float, ...]) -> Settings:

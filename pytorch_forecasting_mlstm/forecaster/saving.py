@@ -23,7 +23,7 @@ from ..models import mLSTMTime
 from ..models.base.checkpoint.archive import read_archive
 from ..models.base.checkpoint.limits import check_expanded_size
 from ..models.base.checkpoint.serialization import deserialize, serialize
-from .errors import InputError, quoted
+from .errors import InputError
 from .panel.panel import Panel
 from .panel.windows import match_series
 from .reading import TableReader
@@ -128,7 +128,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
     InputError
         If there is no such file, or it is not one of a forecaster.
     """
-    name = quoted(str(path))
+    name = repr(str(path))
     if not path.is_file():
         raise InputError(f"no file {name}: check the path")
     try:
@@ -160,7 +160,8 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
 
 
 def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, Any]) -> State:
-    roles = Roles(**{k: tuple(v) if k != "time" else v for k, v in values["roles"].items()})
+    columns = dict(values["roles"])
+    roles = Roles(columns.pop("time"), **{part: tuple(names) for part, names in columns.items()})
     axis = TimeAxis.from_dict(values["axis"])
     stored = values["records"]
     records = Records(

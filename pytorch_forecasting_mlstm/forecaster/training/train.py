@@ -19,6 +19,7 @@ from torch.utils.data import RandomSampler
 
 from ..._messages import one_line
 from ...models import mLSTMTime
+from ...models.base.scales.measure import adopt_scales
 from ..errors import Argument, InputError
 from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
@@ -124,6 +125,8 @@ def train(
         model = _new_model(training, recipe, quantiles, rates)
     else:
         model.hparams.learning_rate = rates
+        # Else this follows after the weights to average are copied, of which it changes the shapes.
+        adopt_scales(model, training)
     best = _BestEpoch(on_epoch)
     # `best` comes first: at the end of a validation, it sees the averaged weights.
     callbacks: list[pl.Callback] = [best, pl.callbacks.WeightAveraging(avg_fn=_average)]
