@@ -105,7 +105,7 @@ def test_parse_arguments_rejects(fail, argv: list[str], message: str) -> None:
         (["--quantiles", "1.5"], "--quantiles must be numbers between 0 and 1"),
         (["--quantiles", "0,1"], "--quantiles must be numbers between 0 and 1"),
         (["--missing", "ffill"], "--missing must be 'mask', 'previous', 'interpolate' or a"),
-        (["--minimum", "low"], '--minimum must be "auto", a number or None'),
+        (["--minimum", "low"], '--minimum must be "auto", a finite number or None'),
         (["--timezone", "Europe/Berln"], "--timezone 'Europe/Berln' is not a time zone"),
         (["--frequency", "fortnight"], "--frequency 'fortnight' is not known"),
         (["--holidays", "days.txt"], "--holidays: days.txt: no such file: name a file with one"),

@@ -99,7 +99,7 @@ def test_run_forecast_plan_in_a_file(fail, saved: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "forecast.csv").read_text() == (saved / "forecast.csv").read_text()
     shutil.rmtree(tmp_path / "out")
     message = fail("past.csv", *SALES, "--known", "price", "--group", "store")
-    assert "holds 0 of the 7 steps to forecast" in message, "said before the training"
+    assert "pass rows for all 7 steps to forecast" in message, "said before the training"
 
 
 def test_run_forecast_uses_past_static_and_several_targets(forecast: Forecast) -> None:

@@ -74,7 +74,7 @@ def test_run_forecast_two_rows_per_time_need_a_group(fail) -> None:
 def test_run_forecast_rejects_known_columns_without_a_future(fail) -> None:
     table = daily().assign(promo=1.0)
     message = fail("sales.csv", *SALES, "--known", "promo", table=table)
-    assert "holds 0 of the 7 steps to forecast" in message
+    assert "pass rows for all 7 steps to forecast" in message
     assert "pass the --known columns of all of them" in message
     table.loc[53:, "sales"] = np.nan
     table.loc[57, "promo"] = np.nan

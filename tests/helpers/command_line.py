@@ -1,6 +1,5 @@
 """Run the command line in this process, with the checks that apply to every run."""
 
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -12,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from pytorch_forecasting_mlstm import Forecaster
 from pytorch_forecasting_mlstm.cli.main import main
+from pytorch_forecasting_mlstm.forecaster import arguments
 
 SALES = ("--time", "date", "--target", "sales", "--horizon", "7")
 QUANTILES = ["q0.1", "q0.5", "q0.9"]
@@ -25,8 +24,7 @@ Forecast = Callable[..., pd.DataFrame]
 
 def shorten_epochs(patch: pytest.MonkeyPatch) -> None:
     """Train on one batch per epoch."""
-    module = sys.modules[Forecaster.__module__]
-    patch.setattr(module, "Recipe", partial(module.Recipe, batches_per_epoch=1))
+    patch.setattr(arguments, "Recipe", partial(arguments.Recipe, batches_per_epoch=1))
 
 
 def run(*argv: str) -> tuple[int, str, str]:
