@@ -117,8 +117,7 @@ def _parser() -> _Parser:
     group = parser.add_argument_group("columns of the table")
 
     def add(name: str, metavar: str, text: str, **options: Any) -> None:
-        action = {} if "action" in options else {"action": _Once}
-        group.add_argument(name, metavar=metavar, help=text, **action, **options)
+        group.add_argument(name, metavar=metavar, help=text, **{"action": _Once, **options})
 
     several: dict[str, Any] = {"action": "append"}
     add("--time", "COLUMN", "dates, times, months, quarters, weeks or whole numbers")

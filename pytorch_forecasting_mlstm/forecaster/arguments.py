@@ -16,7 +16,9 @@ from .._messages import one_line
 from ..models import mLSTMTime
 from ..models.base.arguments import check_arguments as check_model_arguments
 from .errors import Argument, InputError
-from .missing import check_missing
+from .panel.missing import check_missing
+from .training.fitting import Settings
+from .training.recipe import Recipe
 
 _MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
 _MAX_SEED = 2**32 - 1  # for NumPy
@@ -149,3 +151,31 @@ def _check_options(name: str, options: Any, own: Mapping[str, str | None]) -> No
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and float(value) == value
+
+
+def settings_of(parameters: Mapping[str, Any], levels: tuple[float, ...]) -> Settings:
+    """Return the settings of a fit.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The parameters of a `Forecaster`, checked.
+    levels : tuple of float
+        The quantiles to forecast.
+    """
+    recipe: dict[str, Any] = {"model": dict(parameters["model_kwargs"] or {})}
+    if parameters["epochs"] is not None:
+        recipe["epochs"] = int(parameters["epochs"])
+    if parameters["learning_rate"] is not None:
+        recipe["learning_rate"] = float(parameters["learning_rate"])
+    history = parameters["history"]
+    return Settings(
+        horizon=int(parameters["horizon"]),
+        quantiles=levels,
+        history=None if history is None else int(history),
+        minimum=parameters["minimum"],
+        calibrate=parameters["calibrate"],
+        recipe=Recipe(**recipe),
+        seed=int(parameters["seed"]),
+        trainer_kwargs=dict(parameters["trainer_kwargs"] or {}),
+    )

@@ -5,60 +5,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
-from .arguments import (
-    check_arguments,
-    check_flag,
-    check_integer,
-    check_minutes,
-    read_path,
-    read_quantiles,
-)
-from .backtest_result import BacktestResult
-from .backtesting import backtest_panel, choose_cutoffs, history_frame
+from .arguments import check_flag, check_integer, check_minutes, read_path, settings_of
 from .errors import Argument, InputError, NotFittedInputError
-from .fitting import Fitted, Interrupted, Settings, fit_panel
-from .forecast_frame import forecast_frame
-from .frequency import infer_frequency
-from .labels import label_series
-from .panel import Panel, clean_targets, find_faults, make_panel
-from .plots import plot_forecast
-from .progress import ProgressBar
-from .recipe import Recipe
-from .records import Records, read_records
-from .roles import Roles, read_roles
+from .evaluation.backtest_result import BacktestResult
+from .evaluation.backtesting import backtest_panel, choose_cutoffs, history_frame
+from .evaluation.tested_fit import choose_test_cutoffs, fit_and_test
+from .panel.forecast_frame import forecast_frame
+from .panel.panel import Panel
+from .plots.forecast_plot import plot_forecast
+from .reading import TableReader
 from .saving import load_state, save_state
-from .splits import split_panel
-from .state import State, forecast_panel, panel_of
-from .suspicion_text import summarize
-from .table_kind import TableKind
-from .tables import to_pandas
-from .tested_fit import choose_test_cutoffs, fit_and_test
-from .time_axis import TimeAxis
-from .tuning import has_result, open_study, parameters_of, search
-from .updating import UPDATE_EPOCHS, update_fit
-from .windows import check_future
+from .state import State
+from .tables.to_pandas import to_pandas
+from .training.fitting import Fitted, Interrupted, Settings, fit_panel
+from .training.forecasting import forecast_panel
+from .training.progress import ProgressBar
+from .training.splits import split_panel
+from .training.tuning import has_result, open_study, parameters_of, search
+from .training.updating import UPDATE_EPOCHS, update_fit
 
 __all__ = ["Forecaster"]
-
-
-class _Read(NamedTuple):
-    """A table to learn from."""
-
-    roles: Roles
-    levels: tuple[float, ...]
-    kind: TableKind
-    records: Records
-    axis: TimeAxis
-    given: Panel
-    panel: Panel
-    faults: str | None
 
 
 class Forecaster(BaseEstimator):
@@ -232,11 +205,11 @@ class Forecaster(BaseEstimator):
         InputError
             If an argument or a table cannot be used.
         """
-        read = self._read(table)
+        read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
         split_panel(read.panel, int(self.horizon))
-        self._panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
+        self._reader.panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
         return self
 
     def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
@@ -273,7 +246,7 @@ class Forecaster(BaseEstimator):
         """
         if cutoffs is not None and cutoffs != "auto":
             check_integer("cutoffs", cutoffs)
-        read = self._read(table)
+        read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = []
@@ -296,7 +269,8 @@ class Forecaster(BaseEstimator):
             with ProgressBar() as bar:
                 if positions:
                     fitted, report = fit_and_test(
-                        read.panel,
+                        read.given,
+                        self._reader.clean,
                         self._settings(read.levels),
                         positions,
                         bar if self.verbose else None,
@@ -349,9 +323,8 @@ class Forecaster(BaseEstimator):
             )
         records, kind = state.records, state.kind
         if table is not None:
-            frame, kind = to_pandas(table)
-            records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
-        panel = self._panel_ahead(records, state.roles, state.axis, future, steps)
+            records, kind = self._reader.read_like(table, records, state.roles)
+        panel = self._reader.panel_ahead(records, state.roles, state.axis, future, steps)
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
         forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
@@ -389,7 +362,7 @@ class Forecaster(BaseEstimator):
         count = check_integer("cutoffs", cutoffs)
         distance = None if step is None else check_integer("step", step)
         check_flag("refit", refit)
-        read = self._read(table)
+        read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
         positions = choose_cutoffs(
@@ -398,7 +371,7 @@ class Forecaster(BaseEstimator):
         with ProgressBar() as bar:
             return backtest_panel(
                 read.given,
-                self._clean,
+                self._reader.clean,
                 positions,
                 int(self.horizon),
                 read.levels,
@@ -433,10 +406,9 @@ class Forecaster(BaseEstimator):
         """
         state = self._fitted_state("update")
         check_integer("epochs", epochs)
-        frame, kind = to_pandas(table)
-        new = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
+        new, kind = self._reader.read_like(table, state.records, state.roles)
         records = state.records.extend(new, replace=True)
-        panel = self._panel(records, state.roles, state.axis)
+        panel = self._reader.panel(records, state.roles, state.axis)
         settings = self._settings(state.levels)
         with ProgressBar() as bar:
             fitted, groups = update_fit(
@@ -485,7 +457,7 @@ class Forecaster(BaseEstimator):
         """
         check_integer("trials", trials)
         check_minutes(minutes)
-        read = self._read(table)
+        read = self._reader.read(table)
         settings = self._settings(read.levels)
         study = open_study(
             read.panel, settings, None if storage is None else read_path("storage", storage)
@@ -573,7 +545,7 @@ class Forecaster(BaseEstimator):
         forecast = self.predict() if forecast is None else forecast
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
-        panel = self._panel(state.records, state.roles, state.axis)
+        panel = self._reader.panel(state.records, state.roles, state.axis)
         return plot_forecast(
             history_frame(panel),
             frame,
@@ -587,93 +559,15 @@ class Forecaster(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_state")
 
-    def _read(self, table: Any) -> _Read:
-        """Check the parameters, and read a table to learn from."""
-        check_arguments(self.get_params())
-        levels = read_quantiles(self.quantiles)
-        roles = read_roles(
-            time=self.time,
-            target=self.target,
-            group=self.group,
-            known=self.known,
-            past=self.past,
-            static=self.static,
-            quantiles=levels,
-        )
-        frame, kind = to_pandas(table)
-        records = read_records(frame, roles, timezone=self.timezone)
-        axis, _ = infer_frequency(
-            records.times,
-            records.series,
-            lambda number: label_series(records.groups, number),
-            frequency=self.frequency,
-            holidays=self.holidays,
-        )
-        given = make_panel(records, roles, axis, axis.place(records.times))
-        faults = find_faults(given, int(self.horizon))
-        words = None
-        if faults:
-            words = summarize(
-                faults,
-                given.label,
-                given.times_of,
-                masked=self.outliers == "mask",
-            )
-        panel = clean_targets(given, faults, missing=self.missing, outliers=self.outliers)
-        return _Read(roles, levels, kind, records, axis, given, panel, words)
+    @property
+    def _reader(self) -> TableReader:
+        return TableReader(self.get_params())
 
-    def _panel_ahead(
-        self, records: Records, roles: Roles, axis: TimeAxis, future: Any, steps: int
-    ) -> Panel:
-        """Return the series, with all that must be known of their next steps."""
-        if future is not None:
-            frame, _ = to_pandas(future, "future")
-            plan = read_records(
-                frame,
-                roles,
-                timezone=self.timezone,
-                like=records,
-                source="future",
-                future=True,
-            )
-            records = records.with_plan(plan, roles.targets, "future")
-        panel = self._panel(records, roles, axis)
-        check_future(panel, steps, "table" if future is None else "future")
-        return panel
-
-    def _panel(self, records: Records, roles: Roles, axis: TimeAxis) -> Panel:
-        return panel_of(
-            records,
-            roles,
-            axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
-
-    def _clean(self, panel: Panel) -> Panel:
-        faults = find_faults(panel, int(self.horizon))
-        return clean_targets(panel, faults, missing=self.missing, outliers=self.outliers)
+    def _settings(self, levels: tuple[float, ...]) -> Settings:
+        return settings_of(self.get_params(), levels)
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
-
-    def _settings(self, levels: tuple[float, ...]) -> Settings:
-        recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}
-        if self.epochs is not None:
-            recipe["epochs"] = int(self.epochs)
-        if self.learning_rate is not None:
-            recipe["learning_rate"] = float(self.learning_rate)
-        return Settings(
-            horizon=int(self.horizon),
-            quantiles=levels,
-            history=None if self.history is None else int(self.history),
-            minimum=self.minimum,
-            calibrate=self.calibrate,
-            recipe=Recipe(**recipe),
-            seed=int(self.seed),
-            trainer_kwargs=dict(self.trainer_kwargs or {}),
-        )
 
     def _fitted_state(self, caller: str) -> State:
         state: State | None = getattr(self, "_state", None)

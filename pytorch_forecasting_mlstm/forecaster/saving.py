@@ -23,20 +23,21 @@ from ..models import mLSTMTime
 from ..models.base.checkpoint.archive import read_archive
 from ..models.base.checkpoint.limits import check_expanded_size
 from ..models.base.checkpoint.serialization import deserialize, serialize
-from .calibration import Calibration
 from .errors import InputError
-from .fitting import Fitted
-from .layout import TIME, Layout
-from .lightning_output import quiet_lightning
-from .panel import Panel
-from .records import Records
-from .roles import Roles
-from .scaling import Scaling
-from .state import State, panel_of
-from .table_kind import TableKind
-from .time_axis import TimeAxis
-from .time_format import TimeFormat
-from .windows import match_series
+from .panel.panel import Panel
+from .panel.windows import match_series
+from .reading import TableReader
+from .state import State
+from .tables.records import Records
+from .tables.roles import Roles
+from .tables.table_kind import TableKind
+from .times.time_axis import TimeAxis
+from .times.time_format import TimeFormat
+from .training.calibration import Calibration
+from .training.fitting import Fitted
+from .training.layout import TIME, Layout
+from .training.lightning_output import quiet_lightning
+from .training.scaling import Scaling
 
 _KEY = "forecaster"
 _FORMAT = 1
@@ -171,14 +172,7 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
         time_format=TimeFormat.from_dict(values["time_format"]),
     )
     groups, learned = _read_groups(values["groups"]), values["fitted"]
-    panel = panel_of(
-        records,
-        roles,
-        axis,
-        missing=parameters["missing"],
-        outliers=parameters["outliers"],
-        horizon=int(parameters["horizon"]),
-    )
+    panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
     scaling = Scaling(learned["center"], learned["spread"])
     fitted = Fitted(
