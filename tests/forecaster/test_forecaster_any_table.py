@@ -152,7 +152,7 @@ def drawn_tables(draw: Any) -> Drawn:
         "missing": draw(st.sampled_from(["mask", 0, "previous", "interpolate"])),
         "outliers": "keep",
         "minimum": None,
-        "history": draw(st.integers(1, 6)),
+        "history": draw(st.integers(1, 4)),
         "quantiles": draw(st.sampled_from([(0.1, 0.9), (0.5,), (0.025, 0.3, 0.975)])),
     }
     return Drawn(table, parameters, truth, draw(st.sampled_from(libraries)))

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.forecaster import Forecaster, forecaster, state
+from pytorch_forecasting_mlstm.forecaster import Forecaster, forecaster
 from pytorch_forecasting_mlstm.forecaster.panel.panel import Panel, make_panel
 from pytorch_forecasting_mlstm.forecaster.tables.records import read_records
 from pytorch_forecasting_mlstm.forecaster.tables.roles import read_roles
 from pytorch_forecasting_mlstm.forecaster.times.time_axis import TimeAxis
+from pytorch_forecasting_mlstm.forecaster.training import forecasting
 from pytorch_forecasting_mlstm.forecaster.training.calibration import Calibration
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Fitted, Settings
 from pytorch_forecasting_mlstm.forecaster.training.layout import SERIES, TIME, Layout
@@ -136,4 +137,4 @@ def use_naive_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.tile(last.to_numpy()[:, None, None] + offsets, (1, horizon, 1))
 
     monkeypatch.setattr(forecaster, "fit_panel", fit)
-    monkeypatch.setattr(state, "predict_future", predict)
+    monkeypatch.setattr(forecasting, "predict_future", predict)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pytorch_forecasting_mlstm.forecaster import auto_ets
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
+from pytorch_forecasting_mlstm.forecaster.evaluation import auto_ets
 from pytorch_forecasting_mlstm.forecaster.evaluation.auto_ets import ets_forecast, has_statsforecast
 
 LEVELS = [0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 0.6]

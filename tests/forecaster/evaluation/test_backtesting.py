@@ -8,8 +8,9 @@ import pytest
 
 from helpers.forecasters import COVARIATES, HORIZON, panel_of_values, rich_stores, tiny
 from helpers.forecasters import use_naive_network as naive_network
-from pytorch_forecasting_mlstm.forecaster import InputError, panel
+from pytorch_forecasting_mlstm.forecaster import InputError
 from pytorch_forecasting_mlstm.forecaster.evaluation.backtesting import choose_cutoffs
+from pytorch_forecasting_mlstm.forecaster.panel import panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:the .* interval:UserWarning")
 CUT = pd.Timestamp("2024-01-25")  # the first day after the only cutoff

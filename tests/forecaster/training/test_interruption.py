@@ -11,8 +11,10 @@ from lightning import pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 
 from helpers.forecasters import rich_stores, tiny
-from pytorch_forecasting_mlstm.forecaster import InputError, fitting, training
+from pytorch_forecasting_mlstm.forecaster import InputError
 from pytorch_forecasting_mlstm.forecaster.forecaster import Forecaster
+from pytorch_forecasting_mlstm.forecaster.training import fitting
+from pytorch_forecasting_mlstm.forecaster.training import train as training
 
 
 class PressCtrlC(pl.Callback):

@@ -8,7 +8,8 @@ from lightning import pytorch as pl
 
 from helpers.forecasters import panel_of_values
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.forecaster import fitting, training
+from pytorch_forecasting_mlstm.forecaster.training import fitting
+from pytorch_forecasting_mlstm.forecaster.training import train as training
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.lightning_output import quiet_lightning
 from pytorch_forecasting_mlstm.forecaster.training.progress import ProgressBar

@@ -13,7 +13,8 @@ import pytest
 
 from helpers import forecasters
 from helpers.forecasters import panel_of_values, rich_stores, tiny
-from pytorch_forecasting_mlstm.forecaster import InputError, fitting, forecaster, tuning
+from pytorch_forecasting_mlstm.forecaster import InputError, forecaster
+from pytorch_forecasting_mlstm.forecaster.training import fitting, tuning
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
 
@@ -112,7 +113,7 @@ def test_killed_search_goes_on(tmp_path: Path) -> None:
     process.wait()
     table = rich_stores(20)
     settings = tiny()._settings((0.1, 0.5, 0.9))
-    panel = tiny()._read(table).panel
+    panel = tiny()._reader.read(table).panel
     before = tuning._finished(tuning.open_study(panel, settings, storage))
     assert before
     tuned = tiny().tune(table, trials=len(before) + 2, storage=storage)
@@ -127,7 +128,7 @@ def test_first_trial_that_was_killed_is_repeated(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tried = fake_losses(monkeypatch)
-    panel, storage = tiny()._read(rich_stores(20)).panel, tmp_path / "trials.log"
+    panel, storage = tiny()._reader.read(rich_stores(20)).panel, tmp_path / "trials.log"
     settings = tiny()._settings((0.5,))
     tuning.open_study(panel, settings, storage).ask()  # and never told
     study = tuning.open_study(panel, settings, storage)
