@@ -93,7 +93,7 @@ def test_run_forecast_plan_in_a_file(fail, saved: Path, tmp_path: Path) -> None:
     table[~ahead].to_csv("past.csv", index=False)
     table[ahead].drop(columns="sales").to_excel("plan.xlsx", index=False)
     model = ("--model", str(saved / "m.model"), "--output", str(tmp_path / "out"))
-    assert "pass the --known columns" in fail("past.csv", *model[:2])
+    assert "as --future" in fail("past.csv", *model[:2])
     code, _, errors = run("past.csv", *model, "--future", "plan.xlsx")
     assert (code, errors) == (0, "")
     assert (tmp_path / "out" / "forecast.csv").read_text() == (saved / "forecast.csv").read_text()

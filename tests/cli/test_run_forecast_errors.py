@@ -75,7 +75,7 @@ def test_run_forecast_rejects_known_columns_without_a_future(fail) -> None:
     table = daily().assign(promo=1.0)
     message = fail("sales.csv", *SALES, "--known", "promo", table=table)
     assert "pass rows for all 7 steps to forecast" in message
-    assert "pass the --known columns of all of them" in message
+    assert "as --future" in message
     table.loc[53:, "sales"] = np.nan
     table.loc[57, "promo"] = np.nan
     message = fail("sales.csv", *SALES, "--known", "promo", table=table)

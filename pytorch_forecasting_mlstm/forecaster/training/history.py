@@ -9,6 +9,8 @@ from .splits import Split
 
 _MAX_HISTORY = 1440
 _LADDER = 3.5  # from one candidate to the next
+_REACH = 8  # the longest candidate, in lengths of the shortest
+_NOT_WORTH_A_TRIAL = 1.5  # times the candidate before
 _CLEARLY_BETTER = 0.99  # a longer history must win by this
 
 
@@ -16,17 +18,19 @@ def candidate_histories(panel: Panel, split: Split) -> list[int]:
     """List lengths to try, shortest first.
 
     The shortest covers two of the shortest season, or two horizons. Each one is 3.5 times as long
-    as the one before, up to two of the longest season, or three horizons, as far as the series
-    allow.
+    as the one before, up to the longest, which covers two of the longest season, three horizons and
+    eight times the shortest, as far as the series allow.
     """
     horizon, longest = split.horizon, min(split.longest_history, _MAX_HISTORY)
     seasons = [s for s in panel.axis.seasons.values() if 2 * s <= longest]
-    low = max(2 * min(seasons, default=4), min(2 * horizon, 96))
-    high = min(max(2 * max(seasons, default=1), 3 * horizon), longest)
-    candidates = [min(low, high)]
-    while candidates[-1] * _LADDER <= high * 1.2:
-        candidates.append(min(round(candidates[-1] * _LADDER), high))
-    return sorted(set(candidates))
+    low = min(max(2 * min(seasons, default=4), min(2 * horizon, 96)), longest)
+    high = min(max(2 * max(seasons, default=1), 3 * horizon, _REACH * low), longest)
+    candidates = [low]
+    while candidates[-1] * _LADDER <= high:
+        candidates.append(round(candidates[-1] * _LADDER))
+    if candidates[-1] * _NOT_WORTH_A_TRIAL < high:
+        candidates.append(high)
+    return candidates
 
 
 def choose_history(losses: dict[int, float]) -> int:
