@@ -18,7 +18,6 @@ from .metrics import seasonal_scale
 from .naive_baseline import choose_season, naive_forecast
 from .panel import Panel
 from .state import forecast_panel
-from .windows import match_series
 
 MODEL, NAIVE, ETS = "mLSTMTime", "SeasonalNaive", "AutoETS"
 
@@ -128,8 +127,10 @@ def history_frame(panel: Panel) -> pd.DataFrame:
 
 def _actual(panel: Panel, seen: Panel, position: int, horizon: int) -> np.ndarray:
     """Return what happened, (series of `seen`, h)."""
+    keys = {key: k for k, key in enumerate(panel.groups.itertuples(index=False, name=None))}
     actual = np.full((len(seen), horizon), np.nan)
-    for row, number in enumerate(match_series(panel.groups, seen.groups)):
+    for row, key in enumerate(seen.groups.itertuples(index=False, name=None)):
+        number = keys[key]
         values = panel.values[number][position - panel.starts[number] :][:horizon]
         actual[row, : len(values)] = values
     return actual
