@@ -5,50 +5,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import pandas as pd
 from pytorch_forecasting import TimeSeriesDataSet
 from sklearn.base import BaseEstimator
 
 from ..models import mLSTMTime
-from .arguments import check_arguments, check_integer, read_quantiles
-from .backtest_result import BacktestResult
-from .backtesting import backtest_panel, choose_cutoffs, history_frame
-from .errors import InputError
-from .fitting import Fitted, Interrupted, Settings, fit_panel
-from .forecast_frame import forecast_frame
-from .frequency import infer_frequency
-from .labels import label_series
-from .panel import Panel, find_faults, make_panel, mask_outliers
-from .plots import plot_forecast
-from .progress import ProgressBar
-from .recipe import Recipe
-from .records import Records, check_known_ahead, read_records
-from .roles import Roles, read_roles
+from .arguments import check_flag, check_integer, check_minutes, read_path, settings_of
+from .errors import Argument, InputError, NotFittedInputError
+from .evaluation.backtest_result import BacktestResult
+from .evaluation.backtesting import backtest_panel, choose_cutoffs, history_frame
+from .evaluation.tested_fit import choose_test_cutoffs, fit_and_test
+from .panel.forecast_frame import forecast_frame
+from .panel.panel import Panel
+from .plots.forecast_plot import plot_forecast
+from .reading import TableReader
 from .saving import load_state, save_state
-from .state import State, forecast_panel, panel_of
-from .suspicion_text import summarize
-from .table_kind import TableKind
-from .tables import to_pandas
-from .time_axis import TimeAxis
-from .tuning import parameters_of, tune_panel
-from .updating import UPDATE_EPOCHS, update_fit
-from .windows import check_future
+from .state import State
+from .tables.to_pandas import to_pandas
+from .training.fitting import Fitted, Interrupted, Settings, fit_panel
+from .training.forecasting import forecast_panel
+from .training.progress import ProgressBar
+from .training.splits import split_panel
+from .training.tuning import has_result, open_study, parameters_of, search
+from .training.updating import UPDATE_EPOCHS, update_fit
 
 __all__ = ["Forecaster"]
-
-
-class _Read(NamedTuple):
-    """A table to learn from."""
-
-    roles: Roles
-    levels: tuple[float, ...]
-    kind: TableKind
-    records: Records
-    axis: TimeAxis
-    panel: Panel
-    faults: str | None
 
 
 class Forecaster(BaseEstimator):
@@ -121,6 +104,8 @@ class Forecaster(BaseEstimator):
         Steps that the model looks back.
     epochs_ : int
         Epochs of the training.
+    backtest_ : BacktestResult or None
+        The test of ``fit(table, cutoffs=...)``. It is not saved.
 
     Examples
     --------
@@ -202,13 +187,44 @@ class Forecaster(BaseEstimator):
         """Epochs of the training."""
         return self._fitted_state("epochs_").fitted.epochs
 
-    def fit(self, table: Any) -> Forecaster:
+    def check(self, table: Any, future: Any = None) -> Forecaster:
+        """Check all that ``fit`` and ``predict`` need, in seconds, before a long training.
+
+        Parameters
+        ----------
+        table, future : table
+            As for ``fit`` and ``predict``.
+
+        Returns
+        -------
+        Forecaster
+            Itself, as it was.
+
+        Raises
+        ------
+        InputError
+            If an argument or a table cannot be used.
+        """
+        read = self._reader.read(table)
+        if read.faults is not None:
+            warnings.warn(read.faults, UserWarning, stacklevel=2)
+        split_panel(read.panel, int(self.horizon))
+        self._reader.panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
+        return self
+
+    def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
         """Fit the model to a table.
 
         Parameters
         ----------
         table : pandas.DataFrame, polars.DataFrame, pyarrow.Table or another table
             One row per series and time, in any order, with the columns that were named.
+        cutoffs : int or "auto", optional
+            Number of times, one horizon apart, to forecast the last rows from, as a test whose
+            result is ``backtest_``. It needs no further training: history, epochs and calibration
+            are chosen on the rows before these, which therefore have to be long enough, and the
+            model is trained on all rows as without a test. "auto" tests a tenth of the typical
+            series, or nothing if the table is too short. Default: no test.
 
         Returns
         -------
@@ -228,28 +244,45 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of rows that look like faults.
         """
-        read = self._read(table)
+        if cutoffs is not None and cutoffs != "auto":
+            check_integer("cutoffs", cutoffs)
+        read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
+        positions = []
+        if cutoffs is not None:
+            positions = choose_test_cutoffs(read.panel, int(self.horizon), cutoffs)
 
-        def state(fitted: Fitted) -> State:
+        def state(fitted: Fitted, groups: pd.DataFrame) -> State:
             return State(
                 roles=read.roles,
                 records=read.records,
                 axis=read.axis,
-                groups=read.panel.groups,
+                groups=groups,
                 kind=read.kind,
                 fitted=fitted,
                 levels=read.levels,
             )
 
+        report = None
         try:
             with ProgressBar() as bar:
-                fitted = self._fit_panel(read.panel, read.levels, bar)
+                if positions:
+                    fitted, report = fit_and_test(
+                        read.given,
+                        self._reader.clean,
+                        self._settings(read.levels),
+                        positions,
+                        bar if self.verbose else None,
+                    )
+                else:
+                    fitted = self._fit_panel(read.panel, read.levels, bar)
         except Interrupted as interruption:
-            self._state = state(interruption.fitted)
+            self._state = state(interruption.fitted, interruption.groups)
+            self.backtest_ = None
             raise KeyboardInterrupt from None
-        self._state = state(fitted)
+        self._state = state(fitted, read.panel.groups)
+        self.backtest_ = report
         return self
 
     def predict(self, table: Any = None, future: Any = None, horizon: int | None = None) -> Any:
@@ -280,24 +313,18 @@ class Forecaster(BaseEstimator):
         """
         state = self._fitted_state("predict")
         steps = check_integer("horizon", self.horizon if horizon is None else horizon)
+        longest = int(state.fitted.dataset.max_prediction_length)
+        if state.roles.past and steps > longest:
+            raise InputError(
+                Argument("horizon"),
+                f" must be at most {longest}, that of the fit, since the ",
+                Argument("past"),
+                f" columns are not known later, got {steps}: fit with it, or leave them out",
+            )
         records, kind = state.records, state.kind
         if table is not None:
-            frame, kind = to_pandas(table)
-            records = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
-        check_known_ahead(records, state.roles, "table")
-        if future is not None:
-            frame, _ = to_pandas(future, "future")
-            plan = read_records(
-                frame,
-                state.roles,
-                timezone=self.timezone,
-                like=state.records,
-                source="future",
-                future=True,
-            )
-            records = records.extend(plan, replace=False)
-        panel = self._panel(records, state)
-        check_future(panel, steps, "table" if future is None else "future")
+            records, kind = self._reader.read_like(table, records, state.roles)
+        panel = self._reader.panel_ahead(records, state.roles, state.axis, future, steps)
         quantiles = forecast_panel(state.fitted, state.groups, state.levels, panel, steps)
         forecast = forecast_frame(panel, quantiles, state.levels)
         return kind.restore(forecast)
@@ -333,14 +360,18 @@ class Forecaster(BaseEstimator):
             If an argument or the table cannot be used, or the table is too short.
         """
         count = check_integer("cutoffs", cutoffs)
-        distance = check_integer("step", self.horizon if step is None else step)
-        read = self._read(table)
+        distance = None if step is None else check_integer("step", step)
+        check_flag("refit", refit)
+        read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
-        positions = choose_cutoffs(read.panel, int(self.horizon), count, distance)
+        positions = choose_cutoffs(
+            read.panel, int(self.horizon), count, distance or int(self.horizon)
+        )
         with ProgressBar() as bar:
             return backtest_panel(
-                read.panel,
+                read.given,
+                self._reader.clean,
                 positions,
                 int(self.horizon),
                 read.levels,
@@ -375,10 +406,9 @@ class Forecaster(BaseEstimator):
         """
         state = self._fitted_state("update")
         check_integer("epochs", epochs)
-        frame, kind = to_pandas(table)
-        new = read_records(frame, state.roles, timezone=self.timezone, like=state.records)
+        new, kind = self._reader.read_like(table, state.records, state.roles)
         records = state.records.extend(new, replace=True)
-        panel = self._panel(records, state)
+        panel = self._reader.panel(records, state.roles, state.axis)
         settings = self._settings(state.levels)
         with ProgressBar() as bar:
             fitted, groups = update_fit(
@@ -398,7 +428,8 @@ class Forecaster(BaseEstimator):
 
         It searches the history, ``hidden_size``, ``num_layers``, ``dropout``, ``weight_decay`` and
         the learning rate. Each trial trains on all but the last rows and is measured on these;
-        bad ones are stopped early. The first trial is the default.
+        bad ones are stopped early. The first trial has the settings of this forecaster; a given
+        ``history`` stays.
 
         Parameters
         ----------
@@ -420,20 +451,31 @@ class Forecaster(BaseEstimator):
         Raises
         ------
         InputError
-            If Optuna is not installed, or an argument or the table cannot be used.
+            If Optuna is not installed, or an argument, the table or the file cannot be used.
+        KeyboardInterrupt
+            After Ctrl-C; the best settings so far are then set.
         """
         check_integer("trials", trials)
-        read = self._read(table)
-        study = tune_panel(
-            read.panel,
-            self._settings(read.levels),
-            trials=int(trials),
-            minutes=minutes,
-            storage=None if storage is None else Path(storage),
-            verbose=self.verbose,
+        check_minutes(minutes)
+        read = self._reader.read(table)
+        settings = self._settings(read.levels)
+        study = open_study(
+            read.panel, settings, None if storage is None else read_path("storage", storage)
         )
-        self.study_ = study
-        return self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        try:
+            search(
+                study,
+                read.panel,
+                settings,
+                trials=int(trials),
+                minutes=minutes,
+                verbose=self.verbose,
+            )
+        finally:
+            if has_result(study):
+                self.study_ = study
+                self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+        return self
 
     def save(self, path: Any) -> None:
         """Save the fitted forecaster in one file, which runs no code when it is loaded.
@@ -455,7 +497,7 @@ class Forecaster(BaseEstimator):
         UserWarning
             Of parameters that are no plain data, such as callbacks, and are left out.
         """
-        save_state(Path(path), self.get_params(), self._fitted_state("save"))
+        save_state(read_path("path", path), self.get_params(), self._fitted_state("save"))
 
     @classmethod
     def load(cls, path: Any) -> Forecaster:
@@ -471,7 +513,7 @@ class Forecaster(BaseEstimator):
         InputError
             If there is no such file, or it is damaged or of another kind.
         """
-        parameters, state = load_state(Path(path))
+        parameters, state = load_state(read_path("path", path))
         forecaster = cls(**parameters)
         forecaster._state = state
         return forecaster
@@ -503,8 +545,9 @@ class Forecaster(BaseEstimator):
         forecast = self.predict() if forecast is None else forecast
         frame, _ = to_pandas(forecast, "forecast")
         truth = None if actual is None else to_pandas(actual, "actual")[0]
+        panel = self._reader.panel(state.records, state.roles, state.axis)
         return plot_forecast(
-            history_frame(self._panel(state.records, state)),
+            history_frame(panel),
             frame,
             time=state.roles.time,
             target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
@@ -513,77 +556,23 @@ class Forecaster(BaseEstimator):
             series=series,
         )
 
-    def _read(self, table: Any) -> _Read:
-        """Check the parameters, and read a table to learn from."""
-        check_arguments(self.get_params())
-        levels = read_quantiles(self.quantiles)
-        roles = read_roles(
-            time=self.time,
-            target=self.target,
-            group=self.group,
-            known=self.known,
-            past=self.past,
-            static=self.static,
-            quantiles=levels,
-        )
-        frame, kind = to_pandas(table)
-        records = read_records(frame, roles, timezone=self.timezone)
-        axis, _ = infer_frequency(
-            records.times,
-            records.series,
-            lambda number: label_series(records.groups, number),
-            frequency=self.frequency,
-            holidays=self.holidays,
-        )
-        positions = axis.place(records.times)
-        panel = make_panel(records, roles, axis, positions, missing=self.missing)
-        faults = find_faults(panel, int(self.horizon))
-        words = None
-        if faults:
-            words = summarize(
-                faults,
-                panel.label,
-                panel.times_of,
-                masked=self.outliers == "mask",
-            )
-        if self.outliers == "mask":
-            panel = mask_outliers(panel, faults)
-        return _Read(roles, levels, kind, records, axis, panel, words)
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
 
-    def _panel(self, records: Records, state: State) -> Panel:
-        return panel_of(
-            records,
-            state.roles,
-            state.axis,
-            missing=self.missing,
-            outliers=self.outliers,
-            horizon=int(self.horizon),
-        )
+    @property
+    def _reader(self) -> TableReader:
+        return TableReader(self.get_params())
+
+    def _settings(self, levels: tuple[float, ...]) -> Settings:
+        return settings_of(self.get_params(), levels)
 
     def _fit_panel(self, panel: Panel, levels: tuple[float, ...], bar: ProgressBar) -> Fitted:
         return fit_panel(panel, self._settings(levels), bar if self.verbose else None)
 
-    def _settings(self, levels: tuple[float, ...]) -> Settings:
-        recipe: dict[str, Any] = {"model": dict(self.model_kwargs or {})}
-        if self.epochs is not None:
-            recipe["epochs"] = int(self.epochs)
-        if self.learning_rate is not None:
-            recipe["learning_rate"] = float(self.learning_rate)
-        return Settings(
-            horizon=int(self.horizon),
-            quantiles=levels,
-            history=None if self.history is None else int(self.history),
-            minimum=self.minimum,
-            calibrate=self.calibrate,
-            recipe=Recipe(**recipe),
-            seed=int(self.seed),
-            trainer_kwargs=dict(self.trainer_kwargs or {}),
-        )
-
     def _fitted_state(self, caller: str) -> State:
         state: State | None = getattr(self, "_state", None)
         if state is None:
-            raise InputError(
+            raise NotFittedInputError(
                 f"{type(self).__name__}.{caller}: the forecaster is not fitted: call fit first"
             )
         return state

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning import pytorch as pl
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from .._atomic_write import atomic_write
 from .._messages import one_line
@@ -22,20 +23,21 @@ from ..models import mLSTMTime
 from ..models.base.checkpoint.archive import read_archive
 from ..models.base.checkpoint.limits import check_expanded_size
 from ..models.base.checkpoint.serialization import deserialize, serialize
-from .calibration import Calibration
-from .errors import InputError, quoted
-from .fitting import Fitted
-from .layout import TIME, Layout
-from .lightning_output import quiet_lightning
-from .panel import Panel
-from .records import Records
-from .roles import Roles
-from .scaling import Scaling
-from .state import State, panel_of
-from .table_kind import TableKind
-from .time_axis import TimeAxis
-from .time_format import TimeFormat
-from .windows import match_series
+from .errors import InputError
+from .panel.panel import Panel
+from .panel.windows import match_series
+from .reading import TableReader
+from .state import State
+from .tables.records import Records
+from .tables.roles import Roles
+from .tables.table_kind import TableKind
+from .times.time_axis import TimeAxis
+from .times.time_format import TimeFormat
+from .training.calibration import Calibration
+from .training.fitting import Fitted
+from .training.layout import TIME, Layout
+from .training.lightning_output import quiet_lightning
+from .training.scaling import Scaling
 
 _KEY = "forecaster"
 _FORMAT = 1
@@ -126,7 +128,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
     InputError
         If there is no such file, or it is not one of a forecaster.
     """
-    name = quoted(str(path))
+    name = repr(str(path))
     if not path.is_file():
         raise InputError(f"no file {name}: check the path")
     try:
@@ -141,7 +143,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
                 f"{name} has format {values.get('format')!r}, but this version reads "
                 f"{_FORMAT}: update pytorch_forecasting_mlstm"
             )
-        with quiet_lightning():
+        with isolate_rng(), quiet_lightning():  # its first weights are drawn
             model = mLSTMTime.load_from_checkpoint(path)
         parameters = {
             key.removeprefix("parameter "): value
@@ -158,7 +160,8 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
 
 
 def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, Any]) -> State:
-    roles = Roles(**{k: tuple(v) if k != "time" else v for k, v in values["roles"].items()})
+    columns = dict(values["roles"])
+    roles = Roles(columns.pop("time"), **{part: tuple(names) for part, names in columns.items()})
     axis = TimeAxis.from_dict(values["axis"])
     stored = values["records"]
     records = Records(
@@ -170,14 +173,7 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
         time_format=TimeFormat.from_dict(values["time_format"]),
     )
     groups, learned = _read_groups(values["groups"]), values["fitted"]
-    panel = panel_of(
-        records,
-        roles,
-        axis,
-        missing=parameters["missing"],
-        outliers=parameters["outliers"],
-        horizon=int(parameters["horizon"]),
-    )
+    panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
     scaling = Scaling(learned["center"], learned["spread"])
     fitted = Fitted(

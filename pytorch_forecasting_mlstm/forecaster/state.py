@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from .fitting import Fitted
-from .panel import Panel, find_faults, make_panel, mask_outliers
-from .prediction import predict_future
-from .records import Records
-from .roles import Roles
-from .tables import TableKind
-from .time_axis import TimeAxis
-from .windows import cut_last_windows, match_series
+from .tables.records import Records
+from .tables.roles import Roles
+from .tables.table_kind import TableKind
+from .times.time_axis import TimeAxis
+from .training.fitting import Fitted
 
 
 @dataclass(frozen=True)
@@ -47,39 +42,3 @@ class State:
     kind: TableKind
     fitted: Fitted
     levels: tuple[float, ...]
-
-
-def panel_of(
-    records: Records, roles: Roles, axis: TimeAxis, *, missing: Any, outliers: str, horizon: int
-) -> Panel:
-    """Place records on an axis, and hide outliers unless they are to be kept."""
-    panel = make_panel(records, roles, axis, axis.place(records.times), missing=missing)
-    if outliers == "keep":
-        return panel
-    return mask_outliers(panel, find_faults(panel, horizon))
-
-
-def forecast_panel(
-    fitted: Fitted,
-    known_groups: pd.DataFrame,
-    levels: tuple[float, ...],
-    panel: Panel,
-    horizon: int,
-) -> np.ndarray:
-    """Forecast the steps after the last observed target of every series.
-
-    Returns
-    -------
-    numpy.ndarray
-        (series, h, Q): in the unit of the panel, not decreasing along Q.
-    """
-    numbers = match_series(known_groups, panel.groups)
-    scaling = fitted.scaling.match(panel, numbers)
-    dataset = fitted.dataset
-    windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
-    end = fitted.history
-    frame = fitted.layout.frame(windows, scaling, numbers, end)
-    scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
-    scaled = fitted.calibration.apply(scaled)
-    quantiles = scaling.unscale(scaled, np.arange(len(panel)))
-    return np.maximum(quantiles, fitted.lower_bound)

@@ -33,21 +33,33 @@ def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
     return find_configuration(name).build(cls)
 
 
-@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
-def test_batches_match_upstream(configuration: Configuration) -> None:
-    stock = configuration.build(TimeSeriesDataSet)
-    batched = configuration.build(BatchedTimeSeriesDataSet)
-    for mode in configuration.modes:
-        expected_dataset = configuration.derive(stock, mode)
-        actual_dataset = configuration.derive(batched, mode)
-        # A second seed if lengths are random; otherwise it would only shuffle the same samples.
-        seeds = (0, 1) if expected_dataset.randomize_length is not None else (0,)
-        expected = [load(expected_dataset, seed, mode == "train") for seed in seeds]
-        wrapped = BatchedTimeSeriesDataSet.wrap(expected_dataset)
-        for seed, batches in zip(seeds, expected, strict=True):
-            for kind, dataset in ((mode, actual_dataset), (f"{mode}, wrapped", wrapped)):
-                actual = load(dataset, seed, mode == "train")
-                assert_batches_match(actual, batches, expected_dataset, kind)
+# Quick tests load every second configuration, in one of its modes; all others are slow.
+MODES = [
+    pytest.param(
+        configuration,
+        mode,
+        id=f"{configuration}-{mode}",
+        marks=[]
+        if number % 2 == 0 and position == number // 2 % len(configuration.modes)
+        else pytest.mark.slow,
+    )
+    for number, configuration in enumerate(CONFIGURATIONS)
+    for position, mode in enumerate(configuration.modes)
+]
+
+
+@pytest.mark.parametrize(("configuration", "mode"), MODES)
+def test_batches_match_upstream(configuration: Configuration, mode: str) -> None:
+    expected_dataset = configuration.derive(configuration.build(TimeSeriesDataSet), mode)
+    actual_dataset = configuration.derive(configuration.build(BatchedTimeSeriesDataSet), mode)
+    # A second seed if lengths are random; otherwise it would only shuffle the same samples.
+    seeds = (0, 1) if expected_dataset.randomize_length is not None else (0,)
+    expected = [load(expected_dataset, seed, mode == "train") for seed in seeds]
+    wrapped = BatchedTimeSeriesDataSet.wrap(expected_dataset)
+    for seed, batches in zip(seeds, expected, strict=True):
+        for kind, dataset in ((mode, actual_dataset), (f"{mode}, wrapped", wrapped)):
+            actual = load(dataset, seed, mode == "train")
+            assert_batches_match(actual, batches, expected_dataset, kind)
     # public and private state of the dataset
     assert actual_dataset.index.equals(expected_dataset.index)
     assert list(actual_dataset._categorical_encoders) == list(

@@ -46,20 +46,12 @@ def blocks_of(page: Path, after: str = "") -> list[Any]:
 
 
 WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-#: The pages that a new user reads first; the others run in `make test-all`.
-FIRST_PAGES = [ROOT / "README.md", ROOT / "docs/index.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # torch's own use
-@pytest.mark.parametrize(
-    "page",
-    [
-        page if page in FIRST_PAGES else pytest.param(page, marks=pytest.mark.slow)
-        for page in WITH_BLOCKS
-    ],
-    ids=name_of,
-)
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 @pytest.mark.filterwarnings("ignore:the .* interval of mLSTMTime holds")  # chance: few values
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # a fit on all rows has none
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.forecaster.backtest_result import BacktestResult
+from pytorch_forecasting_mlstm.forecaster.evaluation.backtest_result import BacktestResult
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 

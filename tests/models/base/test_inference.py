@@ -154,6 +154,7 @@ def test_threads_mix_all_kinds_of_inference() -> None:
             np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("temporary_cache")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kernel", [False, pytest.param(True, marks=needs_compiler)])
 def test_threads_share_layers(kernel: bool, training: bool) -> None:

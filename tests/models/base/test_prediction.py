@@ -25,6 +25,7 @@ from helpers.datasets import (
     make_table,
 )
 from helpers.models import SMALL, small_model
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.prediction import Output
 
@@ -79,15 +80,15 @@ def few_windows(name: str) -> tuple[TimeSeriesDataSet, mLSTMTime]:
     return dataset, mLSTMTime.from_dataset(dataset, **SMALL)
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
-@pytest.mark.parametrize(
-    "name",
+@spread(
+    "name, mode",
     [
         "all lengths",
         "categorical target",
         "two targets with weights and lags",
         "mixed targets and covariates",
     ],
+    MODES,
 )
 def test_predict_in_batches_of_any_width_equals_one_batch(name: str, mode: Any) -> None:
     """pytorch-forecasting fails on the targets, and converts labels in the inputs to floats."""
@@ -133,8 +134,7 @@ def test_predict_leaves_trainer_kwargs_alone_and_runs_their_callbacks(listed: bo
     assert count.batches == 2 * -(-len(dataset) // 16)
 
 
-@pytest.mark.parametrize("interval", ["batch", "epoch", "batch_and_epoch"])
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@spread("mode, interval", MODES, ["batch", "epoch", "batch_and_epoch"])
 def test_predict_writes_predictions(mode: Any, interval: str, tmp_path: Path) -> None:
     dataset, model = configured("variable decoders"), small_model("variable decoders")
     options = {"mode": mode, "batch_size": 20, **EVERYTHING}

@@ -40,6 +40,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm._messages import format_times
 from pytorch_forecasting_mlstm.data.rows import Labels, Rows, to_array
@@ -126,7 +127,7 @@ def configured(name: str) -> tuple[TimeSeriesDataSet, pd.DataFrame, pd.DataFrame
     return make_dataset(**{**changes, "table": history}), history, ahead
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_forecast_equals_predict_with_placeholders_for_the_future(name: str) -> None:
     dataset, history, ahead = configured(name)
     model = make_model(dataset)
