@@ -79,7 +79,7 @@ def test_run_forecast_rejects_known_columns_without_a_future(fail) -> None:
     table.loc[53:, "sales"] = np.nan
     table.loc[57, "promo"] = np.nan
     message = fail("sales.csv", *SALES, "--known", "promo", table=table)
-    assert "column 'promo' is empty at 2024-02-27" in message
+    assert "table lacks 'promo' for 2024-02-27" in message
 
 
 def test_run_forecast_rejects_reserved_column_names(fail) -> None:

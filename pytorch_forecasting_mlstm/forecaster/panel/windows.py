@@ -77,7 +77,7 @@ def check_future(panel: Panel, horizon: int, source: str) -> None:
     raise InputError(
         f"{panel.label(number)}{others}: ",
         Argument(source),
-        f" has no row with {names} for {panel.axis.at(panel.ends[number : number + 1] + first)[0]}:"
+        f" lacks {names} for {panel.axis.at(panel.ends[number : number + 1] + first)[0]}:"
         f" pass rows for all {horizon} steps to forecast as ",
         Argument("future"),
         ", or choose a smaller ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,8 +124,7 @@ def drawn_times(times: pd.Series, origin: int = -1) -> DrawnTimes:
         texts = times.astype(str) if times.dtype.freq.name.startswith("Q") else None
         times = times.dt.to_timestamp()
     elif types.is_numeric_dtype(times.dtype):
-        months = _months(times)
-        times = read_times(times)[0] if months is None else months
+        times = read_times(times)[0]
     elif not types.is_datetime64_any_dtype(times.dtype):
         first = times.iloc[0]
         if isinstance(first, pd.Period):
@@ -154,19 +154,6 @@ def _drawn_numbers(times: pd.Series, origin: int) -> DrawnTimes:
     return DrawnTimes(values.astype(float), is_date=False, origin=start)
 
 
-def _months(times: pd.Series) -> pd.Series | None:
-    """Read numbers such as 202312, 202401 as months; None for numbers that count steps."""
-    values = np.unique(times.to_numpy(float))
-    if not (190001 <= values[0] and values[-1] <= 219912 and (values % 1 == 0).all()):
-        return None
-    years, months = np.divmod(values, 100)
-    steps = np.unique(np.diff(12 * years + months))
-    is_monthly = months.min() >= 1 and months.max() <= 12 and len(steps) == 1
-    if not is_monthly or len(np.unique(np.diff(values))) == 1:  # even steps need no reading
-        return None
-    return pd.to_datetime(times.astype("int64").astype(str), format="%Y%m")
-
-
 def _read_dates(times: pd.Series) -> pd.Series:
     """Read a column of date or datetime objects, of which pandas takes only one kind of zone."""
     zones = {getattr(time, "tzinfo", None) for time in times}
@@ -194,7 +181,9 @@ def _read_text(texts: pd.Series) -> tuple[pd.Series, pd.Series | None]:
     if all(_MONTH.fullmatch(text) for text in texts):
         return pd.Series(texts.to_numpy("datetime64[us]")), None
     try:
-        return read_times(texts)[0], None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a table has been read before it is drawn
+            return read_times(texts)[0], None
     except InputError:  # local times over a clock change, whose zone the text does not say
         return read_times(texts, "UTC")[0], None
 

@@ -22,9 +22,10 @@ class Calibration:
     that share of the truths.
 
     Both ends move by the same amount: the held-out windows are few periods, whose common error
-    says nothing about the next one. Intervals are never narrowed, since errors on the rows that
-    selected the epoch are smaller than those to come. The median stays as it is, and so do
-    quantiles without a counterpart.
+    says nothing about the next one. An interval that holds more than its share over all steps is
+    not narrowed, since errors on the rows that selected the epoch are smaller than those to come;
+    only its width is shifted between the steps. The median stays as it is, and so do quantiles
+    without a counterpart.
 
     Attributes
     ----------

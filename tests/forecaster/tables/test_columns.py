@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
-from pytorch_forecasting_mlstm.forecaster.panel_columns import read_groups
 
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.tables.columns import read_numbers
@@ -20,6 +19,7 @@ from pytorch_forecasting_mlstm.forecaster.tables.covariates import (
     read_covariate,
     read_static,
 )
+from pytorch_forecasting_mlstm.forecaster.tables.groups import read_groups
 
 NUMBERS = [
     ([1, 2], "int64"),
