@@ -150,7 +150,7 @@ def test_quantiles_are_sorted_and_the_median_is_added() -> None:
 
 PLAN = make_plan(rich_stores())
 PLANS: list[tuple[str, Any, str]] = [
-    ("none", None, "store=a .and 1 more series.: table has no row with 'promo' and 'day' for"),
+    ("none", None, "store=a .and 1 more series.: table lacks .promo. and .day. for"),
     ("too short", PLAN[PLAN["date"] < "2024-02-02"], "no row .* for 2024-02-02.*for all 3 steps"),
     ("a hole", PLAN[PLAN["date"] != "2024-02-01"], "future has no row .* for 2024-02-01"),
     ("no value", PLAN.assign(promo=[1, np.nan, 1] * 2), "has no row .* for 2024-02-01"),

@@ -48,6 +48,7 @@ def clone_of(file: Path) -> Forecaster:
     return Forecaster.load(str(file))
 
 
+@pytest.mark.slow
 def test_loaded_forecaster_is_equal_in_a_new_process(rich: Forecaster, saved: Path) -> None:
     code = (
         "import sys; from pytorch_forecasting_mlstm.forecaster import Forecaster; import pandas\n"

@@ -95,6 +95,7 @@ def test_search_does_not_read_what_comes_after_the_validation_part_begins_to_tra
     assert seen == [(26, 29)]
 
 
+@pytest.mark.slow
 def test_killed_search_goes_on(tmp_path: Path) -> None:
     """The killed trial is no result; the ones before it stay, and are not repeated."""
     storage = tmp_path / "trials.log"
