@@ -2,7 +2,7 @@
 
     python benchmarks/mlstm_speed.py                               # all sections, on the CPU
     python benchmarks/mlstm_speed.py --only layer,scaling --csv speed.csv
-    python benchmarks/mlstm_speed.py --kernel                      # layers with the C++ kernel
+    python benchmarks/mlstm_speed.py --kernel                      # with the C++ kernel, too
     python benchmarks/mlstm_speed.py --device cuda                 # beside cuDNN's LSTM
     python benchmarks/mlstm_speed.py --quick                       # small sizes, under a minute
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import logging
 import math
 import os
@@ -68,6 +69,8 @@ from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMCell, use_kernel
 from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise
+
+CALLS = 100  # of a cell in one measurement
 
 
 def time_layer(bench: Bench) -> Iterator[Row]:
@@ -139,22 +142,34 @@ def time_scaling(bench: Bench) -> Iterator[Row]:
 def time_cell(bench: Bench) -> Iterator[Row]:
     hidden = 64
     for batch in (1, 64):
-        for heads in (None, HEADS):
-            for layer_norm in (False, True):
-                cell = mLSTMCell(hidden, hidden, layer_norm=layer_norm, num_heads=heads)
-                cell = cell.eval().to(bench.device)
-                lstm = nn.LSTMCell(hidden, hidden).to(bench.device)
-                x = torch.randn(batch, hidden, device=bench.device)
-                state = cell.init_hidden(batch)
-                norm = ", layer norm" if layer_norm else ""
-                case = f"batch {batch}, hidden {hidden}"
-                for graph in (False, True):
-                    with torch.set_grad_enabled(graph):
-                        figure, base = bench.medians(
-                            partial(cell, x, *state), partial(lstm, x, (x, x)), calls=100
-                        )
-                    what = f"mLSTMCell, heads {heads}{norm}{', with a graph' if graph else ''}"
+        x = torch.randn(batch, hidden, device=bench.device)
+        lstm = nn.LSTMCell(hidden, hidden).to(bench.device)
+        for heads, layer_norm in itertools.product((None, 1, HEADS), (False, True)):
+            cell = mLSTMCell(hidden, hidden, layer_norm=layer_norm, num_heads=heads)
+            cell = cell.eval().to(bench.device)
+            step = repeated(partial(cell, x, *cell.init_hidden(batch)))
+            names = [f"mLSTMCell, heads {heads}{', layer norm' if layer_norm else ''}"]
+            workloads = [repeated(partial(lstm, x, (x, x))), step]
+            if bench.kernel:  # time it without the kernel as well
+                names.insert(0, f"{names[0]}, kernel")
+                workloads.append(without_kernel(step))
+            for graph in (False, True):
+                with torch.set_grad_enabled(graph):
+                    base, *figures = (total / CALLS for total in bench.medians(*workloads))
+                for name, figure in zip(names, figures, strict=True):
+                    what = f"{name}{', with a graph' if graph else ''}"
+                    case = f"batch {batch}, hidden {hidden}"
                     yield Row(case, what, figure, "nn.LSTMCell", base, maximum=3.0)
+
+
+def repeated(workload: Workload) -> Workload:
+    """Return a workload of ``CALLS`` calls, since a single one is short."""
+
+    def run() -> None:
+        for _ in range(CALLS):
+            workload()
+
+    return run
 
 
 def time_compiled(bench: Bench) -> Iterator[Row]:
@@ -269,7 +284,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="number of torch threads; default: torch's")
     parser.add_argument(
-        "--kernel", action="store_true", help="also time layers with the C++ kernel"
+        "--kernel", action="store_true", help="also time layers and cells with the C++ kernel"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions")
     parser.add_argument(

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-__all__ = ["check_bool", "check_dropout", "check_int", "check_tensor"]
+__all__ = ["check_bool", "check_dict", "check_dropout", "check_int", "check_tensor"]
 
 
 def check_tensor(
@@ -32,8 +32,10 @@ def check_tensor(
         )
 
 
-def check_int(caller: str, name: str, value: object, minimum: int = 1) -> None:
-    """Raise unless ``value`` is an integer of at least ``minimum``."""
+def check_int(
+    caller: str, name: str, value: object, minimum: int = 1, maximum: int | None = None
+) -> None:
+    """Raise unless ``value`` is an integer from ``minimum`` to ``maximum``."""
     # A size is symbolic while a graph is traced. It is an int, and is not compared here: that would
     # restrict the graph.
     if isinstance(value, torch.SymInt) or _is_traced_size(value):
@@ -42,6 +44,8 @@ def check_int(caller: str, name: str, value: object, minimum: int = 1) -> None:
         raise TypeError(f"{caller}: {name} must be an int, got {value!r}.")
     if value < minimum:
         raise ValueError(f"{caller}: {name} must be at least {minimum}, got {value}.")
+    if maximum is not None and int(value) > maximum:
+        raise ValueError(f"{caller}: {name} must be at most {maximum}, got {value}.")
 
 
 def _is_traced_size(value: object) -> bool:
@@ -53,6 +57,12 @@ def check_bool(caller: str, name: str, value: bool) -> None:
     """Raise unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{caller}: {name} must be True or False, got {value!r}.")
+
+
+def check_dict(caller: str, name: str, value: object, example: str) -> None:
+    """Raise unless ``value`` is a dictionary; the message shows an example."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{caller}: {name} must be a dict, got {value!r}; for example {example}.")
 
 
 def check_dropout(caller: str, dropout: object) -> None:

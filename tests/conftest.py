@@ -1,23 +1,44 @@
 """Every test starts from the same seed, on one thread."""
 
+import os
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
-import matplotlib
 import pytest
-import torch
-from hypothesis.internal.conjecture import providers
-from lightning import seed_everything
-from lightning.pytorch.trainer.connectors import callback_connector
-from matplotlib import pyplot
 
-matplotlib.use("Agg")  # no window, no display
-# Hypothesis also draws constants from the modules of this package that are loaded, so that a test
-# would depend on the tests before it in the same process.
-providers._get_local_constants = providers.Constants  # type: ignore[assignment]
-# Every Trainer searches all installed packages for callbacks, and tests make a thousand Trainers.
-callback_connector._load_external_callbacks = cache(callback_connector._load_external_callbacks)
-torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster on one thread
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests: not the one that only distributes them.
+
+    That one imports nothing large, for the others start after it.
+    """
+    if config.getoption("numprocesses", None):
+        return
+    import matplotlib
+    import torch
+    from hypothesis.internal.conjecture import providers
+    from lightning.pytorch.trainer.connectors import callback_connector
+
+    matplotlib.use("Agg")  # no window, no display
+    # Hypothesis also draws constants from the modules of this package that are loaded, so that a
+    # test would depend on the tests before it in the same process.
+    providers._get_local_constants = providers.Constants  # type: ignore[assignment]
+    # Every Trainer searches all packages for callbacks, and tests make a thousand Trainers.
+    callback_connector._load_external_callbacks = cache(callback_connector._load_external_callbacks)
+    torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster
+
+
+#: Examples of docstrings that take more than ten seconds.
+SLOW_EXAMPLES = ("ExportMixin.to_exported_program",)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark long examples of docstrings as slow."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.endswith(SLOW_EXAMPLES):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def close_figures() -> Iterator[None]:
     """Close all figures after a test: matplotlib warns in whichever test opens one too many."""
+    from matplotlib import pyplot
+
     yield
     pyplot.close("all")
 
@@ -35,4 +58,27 @@ def close_figures() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Seed Python, NumPy and torch."""
+    from lightning import seed_everything
+
     seed_everything(0, verbose=False)
+
+
+@pytest.fixture(scope="session")
+def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for all processes, so that the kernel is compiled once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp().parent / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def temporary_cache(cache_root: Path) -> Iterator[None]:
+    """Build the C++ kernel in a temporary cache, not in the user's."""
+    from helpers.cpp_kernel import clear_kernel_caches
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_root))
+        clear_kernel_caches()
+        yield

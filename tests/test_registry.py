@@ -271,6 +271,7 @@ def test_replaced_cell_does_not_change_existing_objects() -> None:
     assert type(copied.cells[0]) is mLSTMCell
 
 
+@pytest.mark.slow
 def test_import_changes_nothing_in_pytorch_forecasting() -> None:
     script = """
         import sys

@@ -54,6 +54,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Train
         return folder, train(folder, every=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_training_ends_with_the_same_weights(
     tmp_path: Path, uninterrupted: tuple[Path, Trainer]

@@ -1,86 +1,65 @@
-"""Behavior of a program in a terminal: warnings, Ctrl-C, threads, missing packages."""
+"""Behavior of a program in a terminal: warnings, threads, missing packages."""
 
 from __future__ import annotations
 
-import logging
-import signal
+import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
-from ..forecaster.errors import InputError
-
-_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
+from .._messages import one_line
+from ..forecaster import InputError
 
 # By message, so that a new warning is still shown.
 _EXPECTED = (
-    # Batches are gathered from memory: worker processes would only take time.
-    r"The '.*dataloader' does not have many workers",
-    r"The number of training batches .* is smaller than the logging interval",
-    # The last fit, on all rows, has nothing left to validate on.
-    r"You defined a `validation_step` but have no `val_dataloader`",
-    # The forecaster chooses the device.
-    r".* available but not used",
-    # Lightning uses a name that torch 2.13 deprecates.
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # matplotlib rounds ticks at microseconds centuries away from 1970; the data are not rounded.
     r"Plotting microsecond time intervals for dates far from the epoch",
     # A character that the font lacks becomes a box in the plot.
     r"Glyph .* missing from",
 )
+_MAX_LENGTH = 1000  # characters of a note
 
 
 @contextmanager
-def suppress_lightning_output() -> Iterator[None]:
-    """Suppress Lightning's hints for developers; errors and unexpected warnings are still shown."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
+def print_notes(options: tuple[str, ...]) -> Iterator[None]:
+    """Print each different UserWarning as one line, "note: ...".
+
+    `options` are arguments to be named as options: timezone="UTC" becomes --timezone "UTC".
+    """
+    argument = re.compile(rf"`({'|'.join(options)})`|(?<![\w-])({'|'.join(options)})=")
+    printed, show = set(), warnings.showwarning
+
+    def print_note(message: Any, category: type[Warning], *place: Any, **others: Any) -> None:
+        if not issubclass(category, UserWarning):
+            show(message, category, *place, **others)
+            return
+        text = argument.sub(lambda m: f"--{m[1]}" if m[1] else f"--{m[2]} ", str(message))
+        if text not in printed:
+            printed.add(text)
+            print(f"note: {one_line(text, _MAX_LENGTH)}", file=sys.stderr, flush=True)
+
     with warnings.catch_warnings():
-        for message in _EXPECTED:
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        warnings.simplefilter("always", UserWarning)
+        for expected in _EXPECTED:
+            warnings.filterwarnings("ignore", message=expected)
+        warnings.showwarning = print_note
+        yield
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread.
-
-    The tensors are small: several threads mostly wait for each other, and for minutes if other
-    programs keep the processor busy.
-    """
+    """Run torch on one thread: with small tensors, several mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def keep_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, even while Lightning trains, which would exit instead.
-
-    Lightning ignores SIGINT once it has received one; the handler is restored. Where SIGINT was
-    ignored from the start, as in a background job of a shell, it stays ignored.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
-    finally:
-        if handler is not None:  # None: it was not installed from Python
-            with suppress(ValueError):  # only the main thread can set handlers
-                signal.signal(signal.SIGINT, handler)
 
 
 def require_packages(*packages: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..forecaster.errors import InputError
-from .arguments import parse_arguments
-from .console import keep_ctrl_c, one_thread, suppress_lightning_output
+from ..forecaster import InputError
+from .arguments import PARAMETERS, parse_arguments
+from .console import one_thread, print_notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,9 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = parse_arguments(argv)
-        # Imported late: a wrong option is reported at once.
-        with suppress_lightning_output(), one_thread(), keep_ctrl_c():
-            if arguments.table is None:
+        with print_notes((*PARAMETERS, "cutoffs")), one_thread():
+            if arguments.table is None and arguments.model is None:
                 from .run_demo import run_demo
 
                 run_demo(arguments)
@@ -36,9 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 run_forecast(arguments)
     except InputError as error:
-        print(f"error: {error.message(lambda name: f'--{name}')}", file=sys.stderr)
+        print(f"error: {error.message(_name_option)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("\ninterrupted: nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def _name_option(argument: str) -> str:
+    """Name an argument of the forecaster as the command line does."""
+    is_option = argument in (*PARAMETERS, "cutoffs", "decimal", "future", "output", "save")
+    return f"--{argument}" if is_option else argument

@@ -15,13 +15,14 @@ import pandas as pd
 from pandas.api import types
 
 from .._atomic_write import atomic_write
-from ..forecaster.errors import Argument, InputError
+from ..forecaster import InputError
+from ..forecaster.errors import Argument
 
 # The characters that start a formula according to OWASP, including their full-width forms.
 _FORMULA = re.compile("'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]")
 
 
-def writable_folder(folder: Path) -> Path:
+def writable_folder(folder: Path, option: str = "output") -> Path:
     """Create `folder` if needed, and check that a file can be written in it.
 
     Call it before the model is fitted, so that nobody waits for a forecast that cannot be saved.
@@ -39,7 +40,7 @@ def writable_folder(folder: Path) -> Path:
         raise InputError(
             f"cannot write to the folder {str(folder)!r} ({error.strerror}): name another one "
             "with ",
-            Argument("output"),
+            Argument(option),
         ) from error
     return folder
 
@@ -71,7 +72,7 @@ def write_forecast(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) 
     Parameters
     ----------
     forecast : pandas.DataFrame
-        From `forecast_frame`.
+        From `Forecaster.predict`.
     path : pathlib.Path
         The file.
     quote_formulas : bool

@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer
+from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer, TorchNormalizer
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, get_worker_info
 
+from .._arguments import suggest_arguments
+from .argument_hints import DATASET_HINTS
 from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
 from .label_encoding import distinct_label_encoders
@@ -87,6 +90,9 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
     _data_on_device: dict[str, Any] | None = None
     _warned_reasons: tuple[str, ...] = ()
+
+    # it keeps the signature, from which pytorch-forecasting reads the settings of a dataset
+    __init__ = suggest_arguments(DATASET_HINTS)(TimeSeriesDataSet.__init__)
 
     @classmethod
     def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":
@@ -330,6 +336,12 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             tables[target] = SeriesScales(normalizer, groups, self.group_ids)
         return tables[target]
 
+    def transform_values(self, name: str, values: Any, *args: Any, **kwargs: Any) -> Any:
+        """Scale or encode values, as `TimeSeriesDataSet`, but with any `TorchNormalizer`."""
+        if isinstance(values, pd.Series) and type(self.get_transformer(name)) is TorchNormalizer:
+            values = values.to_numpy()  # it takes no table, which pytorch-forecasting passes
+        return super().transform_values(name, values, *args, **kwargs)
+
     def _data_properties(self, data: pd.DataFrame) -> Any:
         return fix_data_properties(super()._data_properties(data), data)
 
@@ -385,11 +397,4 @@ def _store_by_row(data: dict[str, Any]) -> None:
 
 
 def _to_device(values: Any, device: torch.device) -> Any:
-    """Move all tensors of nested dicts, lists and tuples."""
-    if isinstance(values, Tensor):
-        return values.to(device)
-    if isinstance(values, dict):
-        return {name: _to_device(value, device) for name, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return type(values)(_to_device(value, device) for value in values)
-    return values
+    return tree_map_only(Tensor, lambda values: values.to(device), values)

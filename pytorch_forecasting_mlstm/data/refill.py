@@ -235,7 +235,7 @@ class _Encoder:
             return values.astype(float)
         if isinstance(normalizer, GroupNormalizer):
             return self.normalize(normalizer, values)
-        if lag:
+        if lag and type(normalizer) is not TorchNormalizer:
             raise _UnsupportedError
         return np.asarray(normalizer.transform(pd.Series(values)))
 
@@ -277,6 +277,8 @@ def _scale(transformer: Any, values: Array, name: str) -> Array:
     """Scale a covariate by a scaler that is the same for all rows."""
     if transformer is None or isinstance(transformer, EncoderNormalizer):  # the batch scales it
         return values
+    if type(transformer) is TorchNormalizer:  # it takes no table
+        return np.asarray(transformer.transform(values))
     if type(transformer) is not StandardScaler:
         return np.asarray(transformer.transform(pd.DataFrame({name: values}))).reshape(-1)
     scaled = values.astype(values.dtype if values.dtype == np.float32 else np.float64)

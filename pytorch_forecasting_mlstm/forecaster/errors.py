@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sklearn.exceptions import NotFittedError
+
 from .._messages import one_line, truncate
 
 _MAX_VALUE_LENGTH = 80  # characters
@@ -42,6 +44,10 @@ class InputError(ValueError):
         )
         # One short line, whatever a file name or the message of another library contains.
         return one_line(text, _MAX_MESSAGE_LENGTH)
+
+
+class NotFittedInputError(InputError, NotFittedError):
+    """Use of a forecaster before `fit`, also an error of that kind for scikit-learn."""
 
 
 def quoted(value: object) -> str:

@@ -1,7 +1,5 @@
 """Behavior in a terminal: warnings, threads, Ctrl-C, and missing packages."""
 
-import logging
-import signal
 import warnings
 
 import pytest
@@ -10,17 +8,17 @@ import torch
 from helpers.command_line import SALES
 from helpers.tables import daily
 from pytorch_forecasting_mlstm.cli import console
-from pytorch_forecasting_mlstm.cli.console import keep_ctrl_c, one_thread, suppress_lightning_output
+from pytorch_forecasting_mlstm.cli.console import one_thread, print_notes
 
 
-def test_suppress_lightning_output_keeps_new_warnings() -> None:
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    with pytest.warns(UserWarning, match="new"), suppress_lightning_output():
-        warnings.warn("The 'train_dataloader' does not have many workers", stacklevel=1)
-        warnings.warn("something new", stacklevel=1)
-        assert logger.level == logging.ERROR
-    assert logger.level == level
+def test_print_notes_prints_each_warning_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Options have their names; expected warnings of matplotlib are left out."""
+    with pytest.warns(FutureWarning, match="other"), print_notes(("timezone", "frequency")):
+        for _ in range(2):
+            warnings.warn('set timezone="UTC",\nor `frequency`', stacklevel=1)
+        warnings.warn("Glyph 7 missing from font", stacklevel=1)
+        warnings.warn("other", FutureWarning, stacklevel=1)
+    assert capsys.readouterr().err == 'note: set --timezone "UTC", or --frequency\n'
 
 
 def test_one_thread_restores_the_number() -> None:
@@ -32,19 +30,6 @@ def test_one_thread_restores_the_number() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-
-
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
-def test_keep_ctrl_c_restores_the_handler(handler: signal.Handlers) -> None:
-    """Lightning exits at the first SIGINT and ignores later ones; an ignored one stays ignored."""
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), keep_ctrl_c():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            raise SystemExit(1)
-        assert signal.getsignal(signal.SIGINT) == handler
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_require_packages_names_the_extra(fail, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.command_line import SALES, run
+from helpers.command_line import FAST, SALES, run, shorten_epochs
 from helpers.tables import daily, stores
 from pytorch_forecasting_mlstm.cli import run_forecast
 from pytorch_forecasting_mlstm.cli.main import main
 from pytorch_forecasting_mlstm.cli.output import write_forecast
-from pytorch_forecasting_mlstm.forecaster import training
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\t=2", "'=1+1", "＝1"]
 
@@ -39,7 +38,7 @@ def test_writable_folder_without_permission(fail, monkeypatch: pytest.MonkeyPatc
 
 def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
+    shorten_epochs(monkeypatch)
 
     def write_both(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) -> None:
         write_forecast(forecast, Path("plain.csv"), quote_formulas=False)
@@ -49,7 +48,7 @@ def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.Monk
     table = stores({name: 40 for name in [*FORMULAS, "plain=1"]})
     table["sales"] -= 200
     table.rename(columns={"store": "=store"}).to_csv("t.csv", index=False)
-    argv = ["t.csv", "--time", "date", "--target", "sales", "--horizon", "3", "--epochs", "1"]
+    argv = ["t.csv", "--time", "date", "--target", "sales", "--horizon", "3", *FAST]
     assert run(*argv, "--group", "=store", "--quote-formulas")[0] == 0
     plain, quoted = pd.read_csv("plain.csv"), pd.read_csv("forecast.csv")
     assert plain["=store"].drop_duplicates().tolist() == [*FORMULAS, "plain=1"]
@@ -62,15 +61,14 @@ def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.Monk
 def test_output_folder_is_created_and_old_files_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "_BATCHES_PER_EPOCH", 1)
+    shorten_epochs(monkeypatch)
     table, folder = tmp_path / "t.csv", tmp_path / "a" / "b"
     daily().to_csv(table, index=False)
     folder.mkdir(parents=True)
     (folder / "forecast.csv").write_text("old")
-    argv = [str(table), "--time", "date", "--target", "sales", "--horizon", "3", "--epochs", "2"]
-    assert main([*argv, "--history", "9", "--output", str(folder)]) == 0
-    printed = capsys.readouterr().out
-    assert "t.csv: 60 rows, 1 series, spacing daily; history of 9 steps" in printed
-    assert "epoch   2/2 " in printed
+    argv = [str(table), "--time", "date", "--target", "sales", "--horizon", "3", *FAST]
+    assert main([*argv, "--output", str(folder), "--save", str(tmp_path / "c" / "m.model")]) == 0
+    assert "Wrote " in capsys.readouterr().out
     assert len(pd.read_csv(folder / "forecast.csv")) == 3
     assert sorted(path.name for path in folder.iterdir()) == ["forecast.csv", "forecast.png"]
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["m.model"]

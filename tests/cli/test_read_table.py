@@ -1,6 +1,7 @@
-"""CSV and Parquet files, including very large and damaged ones."""
+"""Files of all kinds, including very large and damaged ones."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from helpers.command_line import SALES, Forecast
 from helpers.tables import daily, stores
-from pytorch_forecasting_mlstm.cli.read_table import read_table
+from pytorch_forecasting_mlstm.cli.read_table import read_holidays, read_table
 
 LONG = "x" * 300_000
 
@@ -24,7 +25,7 @@ LONG = "x" * 300_000
             "cannot be read: Length of header or names does not match",
         ),
         ("date,sales\n2024-01-01,1\n2024-01-02,1,2\n", "cannot be read: Error tokenizing data"),
-        ("dåte,sales\n".encode("latin-1"), "sales.csv: is not UTF-8 text: save it as CSV in UTF-8"),
+        ("dåte,sales\n".encode("latin-1"), "sales.csv: is not UTF-8 text: save it as UTF-8"),
         (
             "date,sale\n1,1\n",
             "no column 'sales' (did you mean 'sale'?); its columns are: date, sale",
@@ -122,10 +123,13 @@ def test_read_table_cells_of_any_size(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t.csv", ["date"], ["sales"]).shape == (30, 2)
 
 
-def test_read_table_without_pyarrow(fail, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_table_without_packages(fail, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("t.parquet").touch()
-    monkeypatch.setattr("pytorch_forecasting_mlstm.cli.read_table.find_spec", lambda name: None)
+    monkeypatch.setattr("pytorch_forecasting_mlstm.cli.read_typed.find_spec", lambda name: None)
     assert "t.parquet: needs pyarrow: pip install pyarrow, or save" in fail("t.parquet", *SALES)
+    Path("t.xlsx").touch()
+    install = "pip install 'pytorch-forecasting-mlstm[excel]', or save"
+    assert f"t.xlsx: needs openpyxl: {install}" in fail("t.xlsx", *SALES)
 
 
 def test_read_table_parquet_with_times_in_its_index(forecast: Forecast) -> None:
@@ -144,3 +148,109 @@ def test_read_table_semicolons_and_decimal_commas(
 ) -> None:
     daily().to_csv("t.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
     pd.testing.assert_frame_equal(forecast("t.csv", "date", "sales", 3), daily_forecast)
+
+
+KINDS = ["t.csv", "t.csv.gz", "t.TSV", "t.tsv.gz", "t.xlsx", "t.parquet"]
+
+
+def write(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table in the format of its name."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        table.to_parquet(path)
+    elif name.endswith(".xlsx"):
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep="\t" if ".tsv" in name else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_read_table_kinds_are_equal(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame(
+        {
+            "store": ["007", "NA", "b;c"],
+            "day": ["2024-03-01", "2024-03-02", "2024-03-03"],
+            "sales": [1.5, np.nan, 3.25],
+            "open": [True, False, True],
+            "kind": ["x", None, "y"],
+            "unused": [1, 2, 3],
+        }
+    )
+    path = write(table, tmp_path / name)
+    read = read_table(path, ["day", "store"], ["sales"], ["open", "kind"])
+    assert read.columns.tolist() == ["day", "store", "sales", "open", "kind"]
+    assert read["store"].tolist() == ["007", "NA", "b;c"]
+    assert read["day"].tolist() == table["day"].tolist()
+    np.testing.assert_array_equal(read["sales"], table["sales"])
+    assert read["open"].dtype == bool
+    assert read["kind"].isna().tolist() == [False, True, False]
+
+
+def test_read_table_excel_sheets_types_and_empty_rows(tmp_path: Path) -> None:
+    """Dates and numbers keep their types; rows that were cleared at the end are no rows."""
+    table = pd.DataFrame(
+        {"day": pd.date_range("2024-03-01", periods=3), "store": [7, 7, 7], "sales": [1, 2.5, None]}
+    )
+    path = tmp_path / "t.xlsx"
+    with pd.ExcelWriter(path) as file:
+        table.to_excel(file, sheet_name="Sales", index=False)
+        table.to_excel(file, sheet_name="Notes", index=False)
+        for row in range(5, 9):
+            file.sheets["Sales"].cell(row, 1).value = " "
+    with pytest.warns(UserWarning, match="t.xlsx has 2 sheets, of which the first, 'Sales', is"):
+        read = read_table(path, ["day", "store"], ["sales"])
+    assert read["day"].tolist() == table["day"].tolist()
+    assert read["store"].tolist() == [7, 7, 7]
+    assert read["sales"].isna().tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.xlsx"])
+def test_read_table_rejects_damaged_files(fail, name: str) -> None:
+    Path(name).write_bytes(b"date,sales\n2024-01-01,1\n")
+    assert f"{name}: cannot be read: " in fail(name, *SALES)
+
+
+def test_read_table_rejects_excel_without_the_columns(fail, tmp_path: Path) -> None:
+    pd.DataFrame({"day": [1], "Sales": [2]}).to_excel("t.xlsx", index=False)
+    assert "t.xlsx: has no column 'date'; its columns are: day, Sales" in fail("t.xlsx", *SALES)
+    pd.DataFrame().to_excel("t.xlsx", index=False)
+    assert "t.xlsx: the first sheet, 'Sheet1', is empty" in fail("t.xlsx", *SALES)
+    pd.DataFrame([["date", "sales", "sales"], [1, 2, 3]]).to_excel(
+        "t.xlsx", index=False, header=False
+    )
+    assert "t.xlsx: has two columns 'sales': rename one" in fail("t.xlsx", *SALES)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_read_table_thousands_are_refused_with_the_cure(fail, separator: str) -> None:
+    """German thousands, 1.003, were read as 1.003; --decimal reads them."""
+    table = daily().assign(sales=lambda t: [f"{1000 + 7 * k:,}".replace(",", ".") for k in t.index])
+    message = fail("sales.csv", *SALES, table=table.to_csv(index=False, sep=separator))
+    assert "sales.csv, column 'sales': '1.000' in rows 1, 2, 3, ... has a mark that may" in message
+    assert "name the decimal mark, . or , with --decimal" in message
+    numbers = read_table(Path("sales.csv"), ["date"], ["sales"], decimal=",")["sales"]
+    assert numbers.tolist() == [1000 + 7 * k for k in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("content", "holidays"),
+    [
+        ("2024-05-01\n2024-12-25\n", ["2024-05-01", "2024-12-25"]),
+        ("\ufeffdate;name\n\n01.05.2024;Labor Day\n", ["01.05.2024"]),
+        ('# exchange\n"2024-05-01", # closed\n', ["2024-05-01"]),
+    ],
+)
+def test_read_holidays(tmp_path: Path, content: str, holidays: Any) -> None:
+    (tmp_path / "days.txt").write_text(content, encoding="utf-8")
+    assert read_holidays(str(tmp_path / "days.txt")) == holidays
+    assert read_holidays("DE-BY") == "DE-BY"
+
+
+def test_read_holidays_rejects_a_file_without_dates(fail) -> None:
+    Path("days.txt").write_text("date\n\n")
+    message = fail("sales.csv", *SALES, "--holidays", "days.txt", table=daily())
+    assert "--holidays: days.txt holds no dates: write one per line" in message
+    Path("days.txt").write_bytes(b"\xff\xfe\n")
+    message = fail("sales.csv", *SALES, "--holidays", "days.txt", table=daily())
+    assert "--holidays: days.txt is not UTF-8 text: write one date per line" in message

@@ -1,9 +1,11 @@
 """Batches match `TimeSeriesDataSet` in every configuration that it offers."""
 
+from typing import Any
+
 import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder
+from pytorch_forecasting.data.encoders import EncoderNormalizer, NaNLabelEncoder, TorchNormalizer
 
 from helpers.batch_comparison import (
     assert_batches_match,
@@ -11,6 +13,7 @@ from helpers.batch_comparison import (
     assert_scales_close,
 )
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration, panel
+from helpers.datasets import make_table
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -30,21 +33,33 @@ def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
     return find_configuration(name).build(cls)
 
 
-@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
-def test_batches_match_upstream(configuration: Configuration) -> None:
-    stock = configuration.build(TimeSeriesDataSet)
-    batched = configuration.build(BatchedTimeSeriesDataSet)
-    for mode in configuration.modes:
-        expected_dataset = configuration.derive(stock, mode)
-        actual_dataset = configuration.derive(batched, mode)
-        # A second seed if lengths are random; otherwise it would only shuffle the same samples.
-        seeds = (0, 1) if expected_dataset.randomize_length is not None else (0,)
-        expected = [load(expected_dataset, seed, mode == "train") for seed in seeds]
-        wrapped = BatchedTimeSeriesDataSet.wrap(expected_dataset)
-        for seed, batches in zip(seeds, expected, strict=True):
-            for kind, dataset in ((mode, actual_dataset), (f"{mode}, wrapped", wrapped)):
-                actual = load(dataset, seed, mode == "train")
-                assert_batches_match(actual, batches, expected_dataset, kind)
+# Quick tests load every second configuration, in one of its modes; all others are slow.
+MODES = [
+    pytest.param(
+        configuration,
+        mode,
+        id=f"{configuration}-{mode}",
+        marks=[]
+        if number % 2 == 0 and position == number // 2 % len(configuration.modes)
+        else pytest.mark.slow,
+    )
+    for number, configuration in enumerate(CONFIGURATIONS)
+    for position, mode in enumerate(configuration.modes)
+]
+
+
+@pytest.mark.parametrize(("configuration", "mode"), MODES)
+def test_batches_match_upstream(configuration: Configuration, mode: str) -> None:
+    expected_dataset = configuration.derive(configuration.build(TimeSeriesDataSet), mode)
+    actual_dataset = configuration.derive(configuration.build(BatchedTimeSeriesDataSet), mode)
+    # A second seed if lengths are random; otherwise it would only shuffle the same samples.
+    seeds = (0, 1) if expected_dataset.randomize_length is not None else (0,)
+    expected = [load(expected_dataset, seed, mode == "train") for seed in seeds]
+    wrapped = BatchedTimeSeriesDataSet.wrap(expected_dataset)
+    for seed, batches in zip(seeds, expected, strict=True):
+        for kind, dataset in ((mode, actual_dataset), (f"{mode}, wrapped", wrapped)):
+            actual = load(dataset, seed, mode == "train")
+            assert_batches_match(actual, batches, expected_dataset, kind)
     # public and private state of the dataset
     assert actual_dataset.index.equals(expected_dataset.index)
     assert list(actual_dataset._categorical_encoders) == list(
@@ -221,3 +236,47 @@ def test_table_without_rows_is_rejected_as_upstream() -> None:
             cls.from_dataset(training, panel().iloc[:0])
         errors.append((error.type, str(error.value)))
     assert errors[0] == errors[1]
+
+
+# Lags of a target
+
+
+@pytest.mark.parametrize("target", ["y", "whole"])
+@pytest.mark.parametrize(
+    "normalizer", [TorchNormalizer(), TorchNormalizer(method="robust", center=False), None], ids=str
+)
+def test_lags_of_a_target_with_a_normalizer_of_all_series(normalizer: Any, target: str) -> None:
+    """pytorch-forecasting fails to build such a dataset: the normalizer takes no table."""
+    dataset = BatchedTimeSeriesDataSet(
+        make_table(),
+        time_idx="t",
+        target=target,
+        group_ids=["series"],
+        max_encoder_length=6,
+        max_prediction_length=3,
+        time_varying_unknown_reals=[target],
+        target_normalizer=normalizer,
+        lags={target: [2]},
+    )
+    x, _ = next(iter(dataset.to_dataloader(train=False, batch_size=4)))
+    column = dataset.reals.index(f"{target}_lagged_by_2")
+    center, scale = x["target_scale"][:, :1], x["target_scale"][:, 1:]
+    expected = (x["encoder_target"] - center) / scale
+    torch.testing.assert_close(x["encoder_cont"][:, 2:, column], expected[:, :-2].float())
+
+
+def test_covariate_with_a_normalizer_of_all_series() -> None:
+    dataset = BatchedTimeSeriesDataSet(
+        make_table(),
+        time_idx="t",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=6,
+        max_prediction_length=3,
+        time_varying_unknown_reals=["y", "noise"],
+        scalers={"noise": TorchNormalizer()},
+    )
+    noise = make_table()["noise"]
+    scaled = dataset.data["reals"][:, dataset.reals.index("noise")]
+    expected = torch.tensor(((noise - noise.mean()) / noise.std(ddof=0)).to_numpy())
+    torch.testing.assert_close(scaled, expected.float(), rtol=2e-3, atol=1e-3)

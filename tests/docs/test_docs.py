@@ -15,8 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: The examples of a page with this sentence run after those of the start page.
-CONTINUES = re.compile(r"(?:go\s+on|continue)\s+from\s+the\s+\[first\s+forecast\]")
+#: The examples of a page with this sentence run after those of the start page under this heading.
+CONTINUES = re.compile(r"(?:go\s+on|continue)\s+from\s+the\s+\[first\s+model\]")
+FIRST_MODEL = "## First model"
 #: The first words of a block that is only compiled; the reason follows.
 NOT_RUN = "# not run by the tests: "
 
@@ -30,11 +31,11 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def blocks_of(page: Path) -> list[Any]:
-    """Compile the Python blocks of a page so that errors name its lines."""
+def blocks_of(page: Path, after: str = "") -> list[Any]:
+    """Compile the Python blocks of a page, or those after a heading; errors name its lines."""
     text = page.read_text(encoding="utf-8")
     compiled = []
-    for match in _BLOCK.finditer(text):
+    for match in _BLOCK.finditer(text, text.index(after)):
         indent, source = match.groups()
         source = re.sub(rf"^{indent}", "", source, flags=re.MULTILINE)
         line_offset = "\n" * text.count("\n", 0, match.start(2))
@@ -45,30 +46,24 @@ def blocks_of(page: Path) -> list[Any]:
 
 
 WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
-#: The pages that a new user reads first; the others run in `make test-all`.
-FIRST_PAGES = [ROOT / "README.md", ROOT / "docs/index.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # torch's own use
-@pytest.mark.parametrize(
-    "page",
-    [
-        page if page in FIRST_PAGES else pytest.param(page, marks=pytest.mark.slow)
-        for page in WITH_BLOCKS
-    ],
-    ids=name_of,
-)
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+@pytest.mark.filterwarnings("ignore:the .* interval of mLSTMTime holds")  # chance: few values
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # a fit on all rows has none
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     module = ModuleType("page")  # so that classes of the page can be pickled, as in a script
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    before = [ROOT / "docs/index.md"] if CONTINUES.search(page.read_text(encoding="utf-8")) else []
+    blocks = blocks_of(page)
+    if CONTINUES.search(page.read_text(encoding="utf-8")):
+        blocks = blocks_of(ROOT / "docs/index.md", after=FIRST_MODEL) + blocks
     try:
-        for source in (*before, page):
-            for block in blocks_of(source):
-                exec(block, vars(module))
+        for block in blocks:
+            exec(block, vars(module))
     finally:
         _clean_up()
 

@@ -2,16 +2,16 @@
 
 import pickle
 
+import pandas as pd
 import pytest
 
 from helpers.tables import daily, stores
-from pytorch_forecasting_mlstm.forecaster.errors import InputError
-from pytorch_forecasting_mlstm.forecaster.panel import make_panel
+from pytorch_forecasting_mlstm import Forecaster, InputError
 
 
 def test_input_error_names_arguments() -> None:
-    with pytest.raises(ValueError, match="data: rows 1, 61 have the same time") as caught:
-        make_panel(stores({"a": 60, "b": 60}), time="date", target="sales", horizon=7)
+    with pytest.raises(ValueError, match="table: rows 1, 61 have the same time") as caught:
+        Forecaster(7, time="date", target="sales").check(stores({"a": 60, "b": 60}))
     error = caught.value
     assert isinstance(error, InputError)
     assert str(error).endswith("or tell the series apart by group")
@@ -21,8 +21,8 @@ def test_input_error_names_arguments() -> None:
 
 def test_input_error_does_not_change_names_of_the_data() -> None:
     """A column may have the name of an argument."""
-    table = daily().rename(columns={"sales": "horizon"}).astype({"horizon": object})
+    table: pd.DataFrame = daily().rename(columns={"sales": "horizon"}).astype({"horizon": object})
     table.loc[4, "horizon"] = "many"
     with pytest.raises(InputError) as caught:
-        make_panel(table, time="date", target="horizon", horizon=7)
+        Forecaster(7, time="date", target="horizon").check(table)
     assert "column 'horizon'" in caught.value.message(lambda name: f"--{name}")

@@ -1,13 +1,7 @@
-"""Typical tables of users, and panels made from them."""
-
-from pathlib import Path
+"""Typical tables of users."""
 
 import numpy as np
 import pandas as pd
-
-from pytorch_forecasting_mlstm.cli.read_table import read_table
-from pytorch_forecasting_mlstm.forecaster.panel import Panel, make_panel
-from pytorch_forecasting_mlstm.forecaster.time_axis import TimeAxis
 
 
 def noisy_season(length: int, period: float = 7.0, seed: int = 0) -> np.ndarray:
@@ -33,38 +27,3 @@ def stores(lengths: dict[str, int]) -> pd.DataFrame:
         start = (end - pd.Timedelta(days=length - 1)).strftime("%Y-%m-%d")
         parts.append(daily(length, start, seed).assign(store=store))
     return pd.concat(parts, ignore_index=True)
-
-
-def make_test_panel(*values: np.ndarray, freq: str = "D") -> Panel:
-    """Make a panel of series that end on the same day."""
-    longest = max(map(len, values))
-    return Panel(
-        time="date",
-        target="sales (EUR)",
-        axis=TimeAxis(pd.Timestamp("2024-01-01"), pd.tseries.frequencies.to_offset(freq)),
-        groups=pd.DataFrame({"store": [str(k) for k in range(len(values))]}),
-        values=list(values),
-        starts=np.array([longest - len(series) for series in values]),
-    )
-
-
-def read_panel(
-    path: Path,
-    *,
-    time: str,
-    target: str,
-    horizon: int,
-    group: tuple[str, ...] = (),
-    known: tuple[str, ...] = (),
-) -> Panel:
-    """Read a file as the command line does."""
-    data = read_table(path, text=[*group, time], inferred=[target, *known])
-    return make_panel(
-        data,
-        time=time,
-        target=target,
-        group=group,
-        known=known,
-        horizon=horizon,
-        source=path.name,
-    )

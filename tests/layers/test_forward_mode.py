@@ -123,6 +123,7 @@ def test_forward_mode_leaves_nothing_behind() -> None:
     assert_close(torch.autograd.grad(output.sum(), x)[0], before)
 
 
+@pytest.mark.usefixtures("temporary_cache")
 def test_jvp_with_the_kernel_enabled() -> None:
     """It is computed in PyTorch."""
     layer = make_layer(hidden_size=16, num_heads=2)

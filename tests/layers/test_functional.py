@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -129,18 +129,34 @@ def test_gradient_of_one_input_matches_the_equations(form: Form, name: str) -> N
     assert_close((gradient,), torch.autograd.grad(loss, leaf))
 
 
+def test_tensor_in_several_places_counts_once() -> None:
+    """If q, k and v are one tensor, both ways to its gradient agree."""
+    x = torch.randn(1, 2, 9, 4, dtype=torch.float64, requires_grad=True)
+    gates = -torch.rand(1, 2, 9, dtype=torch.float64)
+    loss = mlstm_chunkwise(x, x, x, gates, gates)[0].sin().sum()
+    (plain,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (differentiable,) = torch.autograd.grad(loss, x, create_graph=True)
+    assert_close(differentiable, plain)
+
+
+@cache
+def long_problem(offset: float) -> tuple[Problem, Tensor, mLSTMState]:
+    """Return a float32 problem, and its results in float64."""
+    problem = make_problem(1100, B=1, offset=offset)
+    problem = problem.replace(log_f=10 * problem.log_f, q=problem.q.abs(), k=problem.k.abs())
+    problem = Problem(*(part.float() for part in problem))
+    exact = Problem(*(part.double() for part in problem))
+    return problem, *stepped(*exact[:5], exact.state)
+
+
 @parametrize_sequence_forms
 @pytest.mark.parametrize("offset", [-30, 0, 30])
 def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
     form: Form, offset: float
 ) -> None:
     """Differences of long cumulative sums (here 20,000, precise to 1e-3) lose three digits."""
-    problem = make_problem(1100, B=1, offset=offset)
-    problem = problem.replace(log_f=10 * problem.log_f, q=problem.q.abs(), k=problem.k.abs())
-    problem = Problem(*(part.float() for part in problem))
+    problem, expected_h, expected_state = long_problem(offset)
     h, state = form(*problem[:5], problem.state)
-    exact = Problem(*(part.double() for part in problem))
-    expected_h, expected_state = stepped(*exact[:5], exact.state)
     assert_close(h, expected_h.float())
     # m is a sum of decays of up to a hundred, which float32 rounds at 1e-5.
     assert_close(state, mLSTMState(*(part.float() for part in expected_state)), 1e-4)

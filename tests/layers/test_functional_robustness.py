@@ -21,6 +21,7 @@ from helpers.forms import (
     true_memory,
 )
 from helpers.problems import Form, Problem, make_problem, with_gradients
+from helpers.products import spread
 from helpers.reference import decimal_mlstm
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
@@ -72,8 +73,7 @@ def test_extreme_gates_are_exact(
 
 
 @parametrize_forms
-@pytest.mark.parametrize("start", ["given state", "empty"])
-@pytest.mark.parametrize("gates", EXTREMES.values(), ids=EXTREMES)
+@spread("gates, start", EXTREMES, ["given state", "empty"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_gradients_at_extreme_gates_are_finite(
     form: Form, gates: tuple[list[float], list[float]], start: str, dtype: torch.dtype
@@ -144,14 +144,16 @@ def test_samples_and_heads_do_not_mix(form: Form) -> None:
     )
 
 
-@pytest.mark.parametrize("contiguous", [True, False], ids=["heads-first", "time-first"])
-@pytest.mark.parametrize(
-    ("B", "T", "chunk_size"), [(80, 100, 1000), (3, 600, 600), (9, 1100, None)], ids=str
+@spread(
+    "sizes, contiguous",
+    [(80, 100, 1000), (3, 600, 600), (9, 1100, None)],
+    {"time-first": False, "heads-first": True},
 )
 def test_large_problems_that_may_be_tiled(
-    B: int, T: int, chunk_size: int | None, contiguous: bool
+    sizes: tuple[int, int, int | None], contiguous: bool
 ) -> None:
     """Millions of products, which an implementation may compute in uneven tiles or one by one."""
+    B, T, chunk_size = sizes
     problem = make_problem(T, B)
     if not contiguous:  # the memory layout of a layer over (T, B, H)
         problem = Problem(

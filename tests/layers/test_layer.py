@@ -442,6 +442,7 @@ def test_cell_of_the_layer_continues_from_its_state() -> None:
 ignore_deprecations = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.mark.slow
 @ignore_deprecations
 def test_compiled_layer_has_no_graph_break() -> None:
     """One forward and one backward graph, which give the same numbers."""
@@ -458,7 +459,7 @@ def test_compiled_layer_has_no_graph_break() -> None:
 
 @ignore_deprecations
 def test_one_graph_serves_every_length() -> None:
-    """Another T does not compile again, and numbers and gradients are the same."""
+    """Another T does not compile again, and numbers and gradients are the same, with a mask."""
     layer = make_layer()
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
@@ -466,8 +467,9 @@ def test_one_graph_serves_every_length() -> None:
     graphs = []
     for T in (40, 70, 17, 133):
         x = torch.randn(T, 4, 3, dtype=torch.float64, requires_grad=True)
+        mask = torch.rand(T, 4) < 0.6
         inputs = [x, *layer.parameters()]
-        result, expected = compiled(x), layer(x)
+        result, expected = compiled(x, mask=mask), layer(x, mask=mask)
         assert_close(result, expected)
         assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
         graphs.append(counter.frame_count)

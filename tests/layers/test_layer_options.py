@@ -295,6 +295,7 @@ def test_second_derivatives_match_finite_differences() -> None:
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], (x,), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_layer_has_no_graph_break() -> None:
     layer = make_layer(**OPTIONS["both"])
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)

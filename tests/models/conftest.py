@@ -1,11 +1,14 @@
-"""A faster constructor, since tests construct more than a thousand models."""
+"""Faster construction and loading, since tests construct and load more than a thousand models."""
 
+import inspect
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch.utilities import model_helpers
 from pytorch_forecasting.models.base import _base_model
 
 
@@ -17,7 +20,23 @@ def fast_yaml() -> Iterator[None]:
     than half of the time of its construction.
     """
     dumper = getattr(yaml, "CDumper", yaml.Dumper)
+
+    def dump(value: Any) -> None:
+        if not isinstance(value, int | float | str | None):  # which can be dumped
+            yaml.dump(value, Dumper=dumper)
+
     with pytest.MonkeyPatch.context() as patch:
-        fast = SimpleNamespace(dump=partial(yaml.dump, Dumper=dumper))
-        patch.setattr(_base_model, "yaml", fast)
+        patch.setattr(_base_model, "yaml", SimpleNamespace(dump=dump))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fast_stack() -> Iterator[None]:
+    """Let Lightning look for torch.jit in the names of the calling files without reading them.
+
+    ``load_from_checkpoint`` searches all imported modules for the source of every frame.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        fast = SimpleNamespace(stack=partial(inspect.stack, 0))
+        patch.setattr(model_helpers, "inspect", fast)
         yield

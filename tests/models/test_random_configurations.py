@@ -205,7 +205,7 @@ def shorten(message: str) -> str:
 # in parts, which run side by side
 @pytest.mark.parametrize(
     ("part", "count"),
-    [(0, 50), *(pytest.param(part, 100, marks=pytest.mark.slow) for part in range(1, 5))],
+    [(0, 25), *(pytest.param(part, 100, marks=pytest.mark.slow) for part in range(1, 5))],
 )
 def test_forecasts_are_in_scale_or_rejected(part: int, count: int) -> None:
     outcomes: Counter[str] = Counter()

@@ -149,7 +149,11 @@ def test_fused_layer_matches_the_composed_layer(
 
 @pytest.mark.parametrize(
     ("norm", "masked"),
-    [(False, False), (False, True), (True, True)],
+    [
+        pytest.param(False, False, marks=pytest.mark.slow),
+        pytest.param(False, True, marks=pytest.mark.slow),
+        (True, True),
+    ],
     ids=["plain", "mask", "norm-mask"],
 )
 def test_layer_derivatives_match_finite_differences(norm: bool, masked: bool) -> None:

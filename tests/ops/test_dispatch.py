@@ -13,11 +13,12 @@ from torch import Tensor
 from helpers.layers import GRADIENT_TOLERANCE, draw_input, gradients, make_layer
 from helpers.problems import make_problem
 from helpers.tolerances import assert_close
-from pytorch_forecasting_mlstm import use_kernel
+from pytorch_forecasting_mlstm import mLSTMCell, use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mLSTMState,
 )
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.norms import CellNorms
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend as pytorch
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.execution import is_eager
@@ -25,7 +26,11 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import (
     naive_chunkwise,
     naive_gated,
 )
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs, OutputGrads
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import (
+    Inputs,
+    OutputGrads,
+    StepResult,
+)
 
 
 class NaiveBackend:
@@ -101,6 +106,10 @@ class NaiveBackend:
         self.calls.append("gated_fwd")
         h, last = naive_gated(torch.cat(list(parts), dim=-1), state, padding)
         return h.transpose(0, 1).contiguous().transpose(0, 1), last, ()
+
+    def step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult | None:
+        self.calls.append("step")
+        return pytorch.step(p, norms, c, n)
 
     def gated_bwd(
         self,
@@ -278,6 +287,16 @@ def test_what_the_backend_does_not_support_is_computed_in_pytorch(
     layer(x)
     mlstm_chunkwise(*make_problem(7)[:5])
     assert not backend.calls
+
+
+def test_cell_uses_the_backend(backend: NaiveBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = mLSTMCell(3, 8, num_heads=2).eval()
+    x, state = torch.randn(4, 3), cell.init_hidden(4)
+    result = cell(x, *state)
+    assert backend.calls == ["step"]
+    monkeypatch.setattr(backend, "step", lambda p, norms, c, n: None)  # not supported
+    assert_close(cell(x, *state), result)
+    assert backend.calls == ["step"]
 
 
 def test_failed_self_test_leaves_the_backend_off(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from helpers.forms import FORMS
 from helpers.problems import Form, make_problem
+from helpers.products import spread
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
@@ -178,12 +180,11 @@ def scaled_problem(
 
 
 @parametrize_forms
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("names", PARTS)
+@spread("part, dtype", product(PARTS, SIZES), [torch.float32, torch.bfloat16])
 def test_forms_give_correct_results_or_raise(
-    form: Form, names: str, size: float, dtype: torch.dtype
+    form: Form, part: tuple[str, float], dtype: torch.dtype
 ) -> None:
+    names, size = part
     inputs, state, exact, last = scaled_problem(names, size, dtype)
     try:
         h, state = form(*inputs, state)

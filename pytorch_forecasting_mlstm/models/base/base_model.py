@@ -12,7 +12,8 @@ from pytorch_forecasting.models.base import BaseModelWithCovariates
 from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor
 
-from .arguments import argument_names, check_arguments
+from ..._arguments import suggest_arguments
+from .arguments import FORECAST_HINTS, argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
 from .checks.loss import check_logging_metrics, check_losses, dry_run_loss
@@ -190,6 +191,7 @@ class ForecastingModel(
         dry_run_loss(model, dataset)
         return model
 
+    @suggest_arguments(FORECAST_HINTS)
     def forecast(
         self,
         data: pd.DataFrame,

@@ -1,5 +1,6 @@
 """Models as graphs that run without this package: torch.export and ONNX."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..._arguments import suggest_arguments, unknown_argument
+from .arguments import EXPORT_HINTS
 from .inference import inference_view
 from .losses.link import is_joint_over_horizon, primary_metrics, target_normalizers
 
@@ -74,6 +77,7 @@ def example_batch(model: Any, size: int = _EXAMPLE_SIZE) -> dict[str, Any]:
 class ExportMixin:
     """Methods of a model that return it as a graph."""
 
+    @suggest_arguments(EXPORT_HINTS)
     @torch.no_grad()
     def to_exported_program(self, input_sample: dict[str, Any] | None = None) -> Any:
         """Return the model as a graph of torch, for batches of any size.
@@ -160,20 +164,24 @@ class ExportMixin:
             is not supported.
         """
         caller = f"{type(self).__name__}.to_onnx"
+        names = {*_onnx_arguments(), "file_path", "input_sample"}
+        for name in kwargs:
+            if name not in names:
+                raise unknown_argument(caller, name, names, EXPORT_HINTS)
         if not kwargs.pop("dynamo", True):
             raise ValueError(
                 f"{caller}: dynamo must be True, got False: torch no longer develops its exporter "
                 f"of TorchScript; leave it out."
             )
         program = self.to_exported_program(input_sample)
-        names = {"input_names": _names(program.example_inputs[0][0])}
+        named = {"input_names": _names(program.example_inputs[0][0])}
         target = self.hparams.target  # type: ignore[attr-defined]
         outputs = len(to_list(target))
-        names["output_names"] = (
+        named["output_names"] = (
             [f"prediction_{number}" for number in range(outputs)] if outputs > 1 else ["prediction"]
         )
         return torch.onnx.export(
-            program, f=file_path, **{"dynamo": True, "verbose": False, **names, **kwargs}
+            program, f=file_path, **{"dynamo": True, "verbose": False, **named, **kwargs}
         )
 
     def to_torchscript(self, *args: Any, **kwargs: Any) -> Any:
@@ -193,6 +201,12 @@ class ExportMixin:
             f"{type(self).__name__}: a model cannot be exported as TorchScript, which torch has "
             f"deprecated; {_HINT}."
         )
+
+
+def _onnx_arguments() -> set[str]:
+    """Return the arguments of torch's exporter that are left to the user."""
+    given = {"model", "args", "f", "kwargs", "dynamic_shapes", "dynamic_axes"}
+    return set(inspect.signature(torch.onnx.export).parameters) - given
 
 
 def _select_inputs(model: Any, sample: Any, caller: str) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from torchmetrics import Metric
 
 from .inference import inference_view
 from .losses.factory import clone_loss
+from .losses.link import primary_metrics
 from .losses.missing import has_missing, skip_missing
+from .seeded_draws import fixed_seed
 
 __all__ = ["PlottingMixin"]
 
@@ -62,7 +64,8 @@ class PlottingMixin(BaseModelWithCovariates):
         names, options = to_list(self.hparams.target), (add_loss_to_title, show_future_observed)
         if len(names) == 1:
             view = self._view_with_loss(self.loss)
-            with view._skip_missing(x, add_loss_to_title):
+            losses = primary_metrics(view.loss)
+            with view._skip_missing(x, add_loss_to_title), fixed_seed(losses, 0):
                 return super(PlottingMixin, view).plot_prediction(
                     x, out, idx, *options, ax, **kwargs
                 )
@@ -76,7 +79,8 @@ class PlottingMixin(BaseModelWithCovariates):
         for number, (name, axes) in enumerate(zip(names, all_axes, strict=True)):
             histories = {key: x[key][number] for key in ("encoder_target", "decoder_target")}
             view = self._view_with_loss(self.loss.metrics[number])
-            with view._skip_missing(histories, add_loss_to_title):
+            losses = primary_metrics(view.loss)
+            with view._skip_missing(histories, add_loss_to_title), fixed_seed(losses, 0):
                 figure = super(PlottingMixin, view).plot_prediction(
                     {**x, **histories},
                     {**out, "prediction": out["prediction"][number]},

@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,20 @@ from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
+from ..._arguments import unknown_argument
+from ..._validation import check_dict, check_int
+from .arguments import PREDICT_HINTS
 from .finite_outputs import check_outputs_finite
 from .inference import inference_view
 from .losses.gradients import explain_nonfinite_output
+from .losses.link import primary_metrics
 from .losses.output import exit_inference_mode
 from .padding import valid_steps
+from .seeded_draws import SeededDraws, fixed_seed, seed_loader
 
 __all__ = ["Output", "PredictionMixin"]
 
+_EXAMPLES = {"mode_kwargs": "{'n_samples': 500}", "trainer_kwargs": "{'devices': 1}"}
 _MODES = ("prediction", "quantiles", "raw")
 
 
@@ -91,18 +97,24 @@ class PredictionMixin(BaseModel):
         """Predict, see :meth:`InputValidationMixin.predict`."""
         caller = type(self).__name__
         _check_mode(mode, caller)
-        unknown = sorted(set(kwargs) - set(inspect.signature(self.forward).parameters))
-        if unknown:
-            raise TypeError(
-                f"{caller}.predict: there is no argument {unknown[0]!r}; see help() for its "
-                f"arguments. forecast() takes a horizon, quantiles and a seed."
-            )
+        of_forward = inspect.signature(self.forward).parameters
+        for name in kwargs:
+            if name not in of_forward:
+                names = {*inspect.signature(PredictionMixin.predict).parameters, *of_forward}
+                raise unknown_argument(
+                    f"{caller}.predict", name, names - {"self", "kwargs"}, PREDICT_HINTS
+                )
         if self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING:
             raise ValueError(
                 f"{caller}: cannot predict or forecast while a Trainer is running, because "
                 "predict() starts its own; call it after fit(), or compute the forecasts of a "
                 "batch with model.to_prediction(model(x))."
             )
+        check_int(f"{caller}.predict", "batch_size", batch_size)
+        check_int(f"{caller}.predict", "num_workers", num_workers, minimum=0)
+        for name, value in (("mode_kwargs", mode_kwargs), ("trainer_kwargs", trainer_kwargs)):
+            if value is not None:
+                check_dict(f"{caller}.predict", name, value, _EXAMPLES[name])
         trainer_kwargs = {
             "enable_progress_bar": False,
             "inference_mode": False,
@@ -138,7 +150,10 @@ class PredictionMixin(BaseModel):
         with _silence_device_logs():
             trainer = Trainer(fast_dev_run=fast_dev_run, callbacks=callbacks, **trainer_kwargs)
             view = inference_view(self, own_parameters=True)
-            trainer.predict(view, data, return_predictions=False)
+            # a dataset that shortens histories at random draws as it loads them
+            is_random = data.dataset.randomize_length is not None
+            with SeededDraws(0) if is_random else nullcontext():
+                trainer.predict(view, seed_loader(data), return_predictions=False)
         return collector.result
 
 
@@ -207,7 +222,8 @@ class PredictionCollector(PredictCallback):
         """Collect a batch, or write it."""
         x, y = batch
         dataset = trainer.predict_dataloaders.dataset
-        results = {"output": self._select_output(pl_module, outputs, x, dataset)}
+        with fixed_seed(primary_metrics(pl_module.loss), batch_idx):
+            results = {"output": self._select_output(pl_module, outputs, x, dataset)}
         if self.return_x:
             results["x"] = x
         if self.return_index:

@@ -25,6 +25,7 @@ from helpers.datasets import (
     make_table,
 )
 from helpers.models import SMALL, small_model
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.prediction import Output
 
@@ -79,15 +80,15 @@ def few_windows(name: str) -> tuple[TimeSeriesDataSet, mLSTMTime]:
     return dataset, mLSTMTime.from_dataset(dataset, **SMALL)
 
 
-@pytest.mark.parametrize("mode", MODES, ids=str)
-@pytest.mark.parametrize(
-    "name",
+@spread(
+    "name, mode",
     [
         "all lengths",
         "categorical target",
         "two targets with weights and lags",
         "mixed targets and covariates",
     ],
+    MODES,
 )
 def test_predict_in_batches_of_any_width_equals_one_batch(name: str, mode: Any) -> None:
     """pytorch-forecasting fails on the targets, and converts labels in the inputs to floats."""
@@ -133,8 +134,7 @@ def test_predict_leaves_trainer_kwargs_alone_and_runs_their_callbacks(listed: bo
     assert count.batches == 2 * -(-len(dataset) // 16)
 
 
-@pytest.mark.parametrize("interval", ["batch", "epoch", "batch_and_epoch"])
-@pytest.mark.parametrize("mode", MODES, ids=str)
+@spread("mode, interval", MODES, ["batch", "epoch", "batch_and_epoch"])
 def test_predict_writes_predictions(mode: Any, interval: str, tmp_path: Path) -> None:
     dataset, model = configured("variable decoders"), small_model("variable decoders")
     options = {"mode": mode, "batch_size": 20, **EVERYTHING}
@@ -246,3 +246,27 @@ def test_predict_names_an_argument_that_it_does_not_have() -> None:
     dataset = configured("no covariates")
     with pytest.raises(TypeError, match=r"^mLSTMTime.predict: there is no argument 'horizon'; "):
         small_model("no covariates").predict(dataset, horizon=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, r"\.predict: batch_size must be at least 1, got 0"),
+        ({"batch_size": "8"}, r"\.predict: batch_size must be an int, got '8'"),
+        ({"num_workers": -1}, r"\.predict: num_workers must be at least 0, got -1"),
+        ({"mode_kwargs": 3}, r"\.predict: mode_kwargs must be a dict, got 3; for example"),
+        ({"trainer_kwargs": [1]}, r"\.predict: trainer_kwargs must be a dict, got \[1\]"),
+        ({"mode_kwargs": {"quantiles": 0.5}}, ": quantiles must be a list of levels"),
+        ({"mode_kwargs": {"quantiles": [None]}}, ": quantiles must be a list of levels"),
+        ({"mode_kwargs": {"n_samples": 0}}, ": n_samples must be at least 1, got 0"),
+        ({"mode_kwargs": {"n_samples": 2**70}}, ": n_samples must be at most 1000000, got"),
+    ],
+    ids=str,
+)
+def test_predict_names_arguments_of_a_wrong_type_or_size(
+    arguments: dict[str, Any], message: str
+) -> None:
+    dataset = configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, **SMALL, loss=QuantileLoss([0.1, 0.5, 0.9]))
+    with pytest.raises((TypeError, ValueError), match=f"^mLSTMTime{message}"):
+        predict(model, dataset, mode="quantiles", **arguments)

@@ -17,7 +17,7 @@ from helpers.datasets import (
     make_table,
     pick_samples,
 )
-from helpers.models import SMALL, raw_forecast
+from helpers.models import SMALL, raw_forecast, small_model
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
@@ -70,10 +70,27 @@ def test_moving_averages_split_the_components(widths: tuple[tuple[int, int], ...
 def test_amplitudes_default_to_off_with_covariates(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
-    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    model = small_model(name)
     assert model.hparams.amplitudes == (not reads)
     assert (model.network.amplitude_head is None) == bool(reads)
-    other = mLSTMTime.from_dataset(dataset, amplitudes=bool(reads), **SMALL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no covariates",
+        "static categorical",
+        "all covariates",
+        "horizon beyond history",
+        "two targets",
+        "categorical target alone",
+        "mixed targets and covariates",
+    ],
+)
+def test_amplitudes_are_one_if_off(name: str) -> None:
+    dataset, model = configured(name), small_model(name)
+    reads = not model.hparams.amplitudes
+    other = mLSTMTime.from_dataset(dataset, amplitudes=reads, **SMALL)
     x, _ = collate(pick_samples(dataset), torch.float32)
     without_amplitudes, with_amplitudes = (model, other) if reads else (other, model)
     interpretation = without_amplitudes.interpret_output(x)

@@ -19,6 +19,7 @@ from pytorch_forecasting.metrics import (
 
 from helpers.datasets import QUIET, ignore_flat_histories, make_dataset
 from helpers.models import make_model
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 
 pytestmark = [
@@ -61,13 +62,16 @@ def flat_dataset(series: Any, normalizer: Any) -> TimeSeriesDataSet:
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
-@pytest.mark.parametrize(
-    "loss",
-    [MAE(), QuantileLoss([0.1, 0.5, 0.9]), NormalDistributionLoss()],
-    ids=["point", "quantiles", "distribution"],
+@spread(
+    "loss, series",
+    {
+        "point": MAE(),
+        "quantiles": QuantileLoss([0.1, 0.5, 0.9]),
+        "distribution": NormalDistributionLoss(),
+    },
+    {"counts": rare_counts, "prices": stepwise_prices, "sensor": sensor_that_was_off},
 )
-@pytest.mark.parametrize("series", [rare_counts, stepwise_prices, sensor_that_was_off])
-def test_loss_of_no_window_drowns_the_others(series: Any, loss: Any, normalizer: Any) -> None:
+def test_loss_of_no_window_drowns_the_others(loss: Any, series: Any, normalizer: Any) -> None:
     """The horizon is at most some ten scales away, of which a distribution takes the square."""
     dataset = flat_dataset(series, normalizer)
     model = make_model(dataset, loss=loss).eval()

@@ -23,11 +23,13 @@ from helpers.models import (
     parametrize_configurations,
     shared_model,
 )
+from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMTime
 
 # 3 divides neither the history nor the horizon
-parametrize_patch_length = pytest.mark.parametrize("patch_length", [1, 3])
+PATCH_LENGTHS = [1, 3]
+parametrize_patch_length = pytest.mark.parametrize("patch_length", PATCH_LENGTHS)
 
 
 def valid(forecasts: list[Tensor], x: dict[str, Any], row: int) -> tuple[Tensor, ...]:
@@ -72,8 +74,7 @@ def test_forward_forecasts_every_target(name: str) -> None:
             assert torch.equal(after, original), key
 
 
-@parametrize_patch_length
-@parametrize_configurations
+@spread("name, patch_length", CONFIGURATIONS.keys(), PATCH_LENGTHS)
 def test_forward_depends_on_no_other_sample(name: str, patch_length: int) -> None:
     dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     samples = pick_samples(dataset, count=3)
@@ -126,8 +127,7 @@ def corrupt_reals(values: Tensor, where: Tensor) -> None:
     values[where] = cycle.repeat(count // 3 + 1)[:count].view_as(values[where])
 
 
-@parametrize_patch_length
-@parametrize_configurations
+@spread("name, patch_length", CONFIGURATIONS.keys(), PATCH_LENGTHS)
 def test_forward_does_not_read_the_future_of_unknown_variables(
     name: str, patch_length: int
 ) -> None:

@@ -12,7 +12,8 @@ from pytorch_forecasting.utils import to_list
 
 from helpers.compatibility_matrix import LOSSES, Cell
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, QUIET, configured, convert
-from helpers.models import make_model, parametrize_configurations, shared_model
+from helpers.models import make_model, shared_model
+from helpers.products import alternate, spread
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -22,13 +23,16 @@ def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     return convert(x, torch.float64)
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS)
 def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), first_batch(configured(name)))
 
 
-@pytest.mark.parametrize("targets", ["one", "list of one", "plus a real one, QuantileLoss"])
-@pytest.mark.parametrize("name", [loss for loss in LOSSES if loss != "CrossEntropy()"])
+@spread(
+    "name, targets",
+    [loss for loss in LOSSES if loss != "CrossEntropy()"],
+    ["one", "list of one", "plus a real one, QuantileLoss"],
+)
 def test_parts_add_up_to_the_forecast_of_every_loss(name: str, targets: str) -> None:
     if name.startswith("MQF2"):
         pytest.importorskip("cpflows")
@@ -61,7 +65,7 @@ def assert_parts_add_up(model: mLSTMTime, x: dict[str, Any]) -> None:
         assert all(p.abs().max() > 0 for p in to_list(part))
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS, first=1)
 def test_amplitudes_multiply_trend_cycle_and_season(name: str) -> None:
     dataset = configured(name)
     model = make_model(dataset, amplitudes=True).eval()

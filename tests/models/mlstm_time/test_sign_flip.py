@@ -37,8 +37,10 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL, make_model
+from helpers.products import alternate
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 
 def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def flips(dataset: TimeSeriesDataSet, **changes: Any) -> bool:
     return mLSTMTime.from_dataset(dataset, **SMALL, **changes).random_sign_flip
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}
@@ -272,7 +274,7 @@ def test_training_does_not_learn_a_drift_that_all_series_share() -> None:
         model = mLSTMTime.from_dataset(
             dataset, random_sign_flip=flip, learning_rate=2e-2, hidden_size=8, num_heads=2
         )
-        fit(model, dataset, steps=30, batch_size=50)
+        fit(model, BatchedTimeSeriesDataSet.wrap(dataset), steps=30, batch_size=50)
         x = first_batch(dataset)
         forecast = forecasts(model.double().eval(), x)[0]
         rises[flip] = (forecast.mean() - x["encoder_target"].mean()).item()

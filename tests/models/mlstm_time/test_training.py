@@ -27,7 +27,9 @@ from helpers.datasets import (
     pick_samples,
 )
 from helpers.models import SMALL, SilentMemory, raw_forecast
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 
 def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, first=1)
 def test_every_parameter_has_a_gradient(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(
@@ -90,6 +92,7 @@ def make_sines(**changes: Any) -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
 
 def mean_error(model: mLSTMTime, dataset: TimeSeriesDataSet) -> float:
     """Return the mean absolute error of the model's predictions."""
+    dataset = BatchedTimeSeriesDataSet.wrap(dataset)
     result = model.predict(dataset, return_y=True, trainer_kwargs=dict(QUIET))
     return (result.output - result.y[0]).abs().mean().item()
 
@@ -100,7 +103,7 @@ def test_model_learns_noisy_sines() -> None:
     sizes = {"hidden_size": 16, "num_heads": 2, "patch_length": 4}
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, **sizes)
     assert mean_error(model, validation) > 1
-    fit(model, training, steps=80, batch_size=64)
+    fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=80, batch_size=64)
     assert mean_error(model, validation) < 0.08
 
 
@@ -110,7 +113,7 @@ def test_model_learns_the_season_of_a_label() -> None:
         target="label", target_normalizer=NaNLabelEncoder(), time_varying_unknown_reals=[]
     )
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, hidden_size=16, num_heads=2)
-    fit(model, training, steps=30, batch_size=32)
+    fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=30, batch_size=32)
     result = model.predict(validation, return_y=True, trainer_kwargs=dict(QUIET))
     accuracy = (result.output == result.y[0]).float().mean().item()
     assert accuracy > 0.95
@@ -130,7 +133,7 @@ def test_model_learns_from_a_known_covariate() -> None:
     )
     validation = TimeSeriesDataSet.from_dataset(training, table, min_prediction_idx=44)
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, hidden_size=32)
-    fit(model, training, steps=40, batch_size=32)
+    fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=40, batch_size=32)
     assert mean_error(model, validation) < 0.8
 
 
@@ -160,7 +163,7 @@ def test_model_learns_from_a_static_variable_without_history() -> None:
     x, _ = next(iter(validation.to_dataloader(train=False, batch_size=40)))
     assert not x["encoder_lengths"].any()
     model = mLSTMTime.from_dataset(training, learning_rate=2e-2, hidden_size=32)
-    fit(model, training, steps=60, batch_size=32)
+    fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=60, batch_size=32)
     assert mean_error(model, validation) < 1
 
 
@@ -195,7 +198,7 @@ def test_memory_carries_a_cue_that_the_linear_maps_do_not_read() -> None:
         model = mLSTMTime.from_dataset(training, learning_rate=2e-2)
         if memory is not None:
             model.network.memory = memory
-        fit(model, training, steps=30, batch_size=60)
+        fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=30, batch_size=60)
         errors.append(mean_error(model, validation))
     assert errors[0] < 0.8
     assert errors[1] > 1.5  # guessing gives 2

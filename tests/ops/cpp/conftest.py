@@ -1,8 +1,7 @@
-"""A build cache for these tests alone, and spies on the kernel."""
+"""Build caches that tests may change, and spies on the kernel."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,9 @@ from pytorch_forecasting_mlstm import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build
 
 
-@pytest.fixture(scope="session")
-def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for all modules and processes, so that the kernel is compiled once."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return tmp_path_factory.mktemp("cache")
-    folder = tmp_path_factory.getbasetemp().parent / "cache"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 @pytest.fixture(scope="module", autouse=True)
-def temporary_cache(cache_root: Path) -> Iterator[None]:
-    """Build in a temporary cache, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(cache_root))
-        clear_kernel_caches()
-        yield
+def use_temporary_cache(temporary_cache: None) -> None:
+    """Build in a temporary cache, in all of these tests."""
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from helpers.cpp_kernel import (
 )
 from helpers.tolerances import assert_raises_mentioning
 from pytorch_forecasting_mlstm import use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build, step
 
 META = torch.device("meta")
 
@@ -137,16 +138,20 @@ def test_self_test_ignores_the_settings_of_the_caller(setting: Callable[[], Any]
 
 
 @needs_compiler
-@pytest.mark.parametrize("operation", ["gated", "chunkwise"], ids=["layer", "chunkwise"])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(backend, "gated_fwd"), (backend, "chunkwise_fwd"), (step, "kernel_step")],
+    ids=["layer", "chunkwise", "step"],
+)
 def test_kernel_that_fails_the_self_test_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, operation: str
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
-    original = getattr(backend, f"{operation}_fwd")
+    original = getattr(module, name)
 
     def zeros(*args: Any) -> Any:
         h, *rest = original(*args)
         return torch.zeros_like(h), *rest
 
     clear_kernel_caches()
-    monkeypatch.setattr(backend, f"{operation}_fwd", zeros)
+    monkeypatch.setattr(module, name, zeros)
     assert "does not compute what PyTorch does" in use_kernel_error()

@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers.cpp_kernel import draw_problem, needs_compiler
 from helpers.layers import GRADIENT_TOLERANCE
 from helpers.problems import Problem, with_gradients
+from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
@@ -19,8 +20,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import bindings
 
 
 @needs_compiler
-@pytest.mark.parametrize("d", bindings.HEAD_SIZES)
-@pytest.mark.parametrize("T", [1, 31, 65, 200])
+@spread("d, T", bindings.HEAD_SIZES, [1, 31, 65, 200])
 def test_chunkwise_matches_the_recurrent_form(chunkwise_calls: list[str], d: int, T: int) -> None:
     problem = draw_problem(T, d)
     actual = with_gradients(mlstm_chunkwise, problem)

@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.cpp_kernel import draw, draw_problem, gated_reference, needs_compiler, with_gradients
 from helpers.gated import gated_function, gated_kernel
 from helpers.layers import GRADIENT_TOLERANCE
+from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMLayer
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_chunkwise
@@ -19,8 +20,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import bindings
 
 
 @needs_compiler
-@pytest.mark.parametrize("d", bindings.HEAD_SIZES)
-@pytest.mark.parametrize("T", [1, 31, 64, 65, 200])
+@spread("d, T", bindings.HEAD_SIZES, [1, 31, 64, 65, 200])
 def test_outputs_and_gradients_match_the_equations(d: int, T: int) -> None:
     """For every head size, and lengths around the 64 steps between checkpoints."""
     inputs = draw(T, 2, d)

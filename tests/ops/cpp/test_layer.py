@@ -117,6 +117,7 @@ def test_forward_pass_saves_nothing_but_its_inputs() -> None:
     assert [x.data_ptr() for x in saved] == [x.data_ptr() for x in (p, c, n, m)]
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch's compiler
 def test_compiled_layer_runs_the_kernel(gated_calls: list[str]) -> None:

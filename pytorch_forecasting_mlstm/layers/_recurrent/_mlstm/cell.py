@@ -1,26 +1,26 @@
 """The mLSTM cell: one time step of a recurrent network with a matrix memory."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...._arguments import suggest_arguments
 from ...._validation import (
     check_bool,
     check_dropout,
     check_int,
     check_tensor,
 )
+from .argument_hints import CELL_HINTS
 from .functional import mLSTMState
 from .input_check import check_input
-from .norms import HeadNorm, LayerNorm
+from .norms import CellNorms, HeadNorm, LayerNorm, normalize_parts
 from .onednn_linear import OneDNNLinear
-from .ops.execution import is_eager_on_cpu
+from .ops.dispatch import step
 from .ops.overflow import raise_on_overflow
 from .ops.types import at_least_float32
-from .preactivations import apply_gate_activations, soft_cap
-from .step import step_heads, step_units
+from .preactivations import apply_gate_activations
 
 __all__ = ["mLSTMCell"]
 
@@ -110,6 +110,7 @@ class mLSTMCell(nn.Module):
     torch.Size([2, 2, 4, 4])
     """
 
+    @suggest_arguments(CELL_HINTS)
     def __init__(
         self,
         input_size: int,
@@ -250,19 +251,8 @@ class mLSTMCell(nn.Module):
             self._check_inputs(x, h_prev, c_prev, n_prev)
         if self.training:
             x = self.dropout(x)
-        q, k, v, i, f_and_o = self._normalized(projection(x))
-        f, o = torch.sigmoid(f_and_o).split((self.heads, self.hidden_size), dim=-1)
-        i = torch.exp(soft_cap(i))
-        if self.num_heads is None:
-            h, c, n = step_units(q, k, v, i, f, c_prev, n_prev)
-        else:
-            i = i * self.head_dim**-0.5  # the 1/√d of k
-            h, c, n = step_heads(q, k, v, i, f, c_prev, n_prev)
-        if self.has_head_norm:
-            h = self.norm_heads(h)
-        h = o * h
-        # One product checks h and n, to keep the step fast. A non-finite c makes h non-finite.
-        if is_eager_on_cpu(x) and not math.isfinite(torch.dot(h.view(-1), n.view(-1)).item()):
+        h, c, n, finite = step(projection(x), self._norms(), c_prev, n_prev)
+        if not finite:
             self._raise_on_overflow((h, n), x, c_prev, n_prev)
         if self.training:
             h = self.dropout(h)
@@ -279,12 +269,13 @@ class mLSTMCell(nn.Module):
         """Whether the inputs certainly pass ``_check_inputs``, in one fast expression."""
         if not type(x) is type(h) is type(c) is type(n) is Tensor or x.dim() != 2:
             return False
-        B, device, dtype = x.shape[0], weight.device, torch.float32
+        B, device, dtype = x.shape[0], weight.device, weight.dtype
         return (
             x.shape[1] == self.input_size
             and h.shape == n.shape == (B, self.hidden_size)
             and c.shape == self.memory_shape(B)
-            and x.dtype == h.dtype == c.dtype == n.dtype == weight.dtype == dtype
+            and x.dtype == h.dtype == c.dtype == n.dtype == dtype
+            and (dtype == torch.float32 or dtype == torch.float64)
             and x.device == h.device == c.device == n.device == device
         )
 
@@ -299,17 +290,14 @@ class mLSTMCell(nn.Module):
                 "mLSTMCell", name, part, shape, dtype=self.state_dtype, device=weight.device
             )
 
-    def _normalized(self, p: Tensor) -> tuple[Tensor, ...]:
-        """Normalize and split pre-activations into q, k, v, i and [f, o], float32 or wider."""
-        H, NH = self.hidden_size, self.heads
-        if self.layer_norm:
-            q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
-            i, f_and_o = self.norm_gates(gates).split((NH, NH + H), dim=-1)
-            parts = (self.norm_q(q), self.norm_k(k), self.norm_v(v), i, f_and_o)
-        else:
-            parts = p.split((H, H, H, NH, NH + H), dim=-1)
-        dtype = self.state_dtype
-        return parts if p.dtype == dtype else tuple(part.to(dtype) for part in parts)
+    def _norms(self) -> CellNorms:
+        # A step would notice how long the attributes of a module take.
+        modules: dict[str, Any] = self._modules
+        heads = modules["norm_heads"] if self.has_head_norm else None
+        if not self.layer_norm:
+            return CellNorms(None, heads)
+        parts = (modules["norm_q"], modules["norm_k"], modules["norm_v"], modules["norm_gates"])
+        return CellNorms(parts, heads)
 
     # mLSTMLayer uses the following methods to compute a whole sequence at once.
 
@@ -335,7 +323,9 @@ class mLSTMCell(nn.Module):
         return p, (norms[0].eps, *weights, *biases)
 
     def _all_normalized(self, p: Tensor) -> Tensor:
-        return torch.cat(self._normalized(p), dim=-1)
+        """Normalize p (..., 4 H + 2 NH), float32 or wider."""
+        parts = normalize_parts(p, self._norms(), self.heads, self.state_dtype)
+        return torch.cat(parts, dim=-1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Project x (..., input_size).

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...._arguments import suggest_arguments
 from ...._validation import check_bool, check_int
+from .argument_hints import LAYER_HINTS
 from .cell import mLSTMCell
 from .functional import mlstm_read_weights
 from .ops.chunks import default_chunk_size
@@ -89,6 +91,7 @@ class mLSTMLayer(nn.Module):
     (torch.Size([2, 50, 16]), torch.Size([2, 2, 8]))
     """
 
+    @suggest_arguments(LAYER_HINTS)
     def __init__(
         self,
         input_size: int,

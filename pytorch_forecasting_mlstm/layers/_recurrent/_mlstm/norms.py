@@ -4,12 +4,15 @@ Those of :func:`torch.nn.functional.layer_norm` cannot: torch returns wrong numb
 ``jacfwd(jacfwd(f))``. In forward mode, the norms are therefore computed with simpler operations.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from .ops.execution import is_forward_mode
 
-__all__ = ["HeadNorm", "LayerNorm"]
+__all__ = ["CellNorms", "HeadNorm", "LayerNorm", "Norm", "normalize_heads", "normalize_parts"]
 
 
 class LayerNorm(nn.LayerNorm):
@@ -40,12 +43,44 @@ class HeadNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize h (..., H), in the dtype of h."""
-        h = input.unflatten(-1, (self.heads, -1))
-        if is_forward_mode():
-            h = _simple_norm(h, self.eps)
-        else:
-            h = torch.layer_norm(h, h.shape[-1:], eps=self.eps)
-        return h.flatten(-2) * self.weight
+        return normalize_heads(input, self.heads, self.weight, self.eps)
+
+
+def normalize_heads(h: Tensor, NH: int, weight: Tensor, eps: float) -> Tensor:
+    """Normalize h (..., H) over the units of every head, and scale every unit."""
+    h = h.unflatten(-1, (NH, -1))
+    h = _simple_norm(h, eps) if is_forward_mode() else torch.layer_norm(h, h.shape[-1:], eps=eps)
+    return h.flatten(-2) * weight
+
+
+Norm = Callable[[Tensor], Tensor]
+
+
+class CellNorms(NamedTuple):
+    """The norms of a cell, usually modules.
+
+    Attributes
+    ----------
+    parts : tuple of callable, optional
+        Norms of the pre-activations: of q, k and v (B, H), and of all gates (B, 2 NH + H).
+    heads : callable, optional
+        Norm of what the heads read, (B, H).
+    """
+
+    parts: tuple[Norm, Norm, Norm, Norm] | None
+    heads: Norm | None
+
+
+def normalize_parts(p: Tensor, norms: CellNorms, NH: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Normalize and split pre-activations (..., 4 H + 2 NH) into q, k, v, i and [f, o]."""
+    H = (p.shape[-1] - 2 * NH) // 4
+    if norms.parts is None:
+        parts = p.split((H, H, H, NH, NH + H), dim=-1)
+    else:
+        norm_q, norm_k, norm_v, norm_gates = norms.parts
+        q, k, v, gates = p.split((H, H, H, 2 * NH + H), dim=-1)
+        parts = (norm_q(q), norm_k(k), norm_v(v), *norm_gates(gates).split((NH, NH + H), dim=-1))
+    return parts if p.dtype == dtype else tuple(part.to(dtype) for part in parts)
 
 
 def _simple_norm(x: Tensor, eps: float) -> Tensor:

@@ -87,13 +87,19 @@ class InputValidationMixin(BaseModel):
         the output is NaN and ``x`` and ``y`` are 0, as in a batch of the loader. All results are on
         the CPU.
 
+        The same call gives the same numbers, in any number of threads, and torch's global generator
+        stays as it is: what distributions draw for a mean or quantiles without a formula depends on
+        the number of the batch alone. For other draws, call ``to_prediction`` or ``to_quantiles``
+        on the raw output.
+
         Parameters
         ----------
         data : DataLoader, DataFrame or TimeSeriesDataSet
             What to predict; for a table, the last window of every series.
         *args, **kwargs
             Arguments of ``BaseModel.predict``. ``mode``: ``"prediction"``, ``"quantiles"``,
-            ``"raw"`` or ``("raw", "prediction")``. ``return_x``, ``return_y``, ``return_index``,
+            ``"raw"`` or ``("raw", "prediction")``. Quantiles are sorted, as in ``forecast``, except
+            for those of the raw output. ``return_x``, ``return_y``, ``return_index``,
             ``return_decoder_lengths``: what else to return. ``trainer_kwargs`` are not modified,
             and may include callbacks. With ``output_dir``, batches are written there to
             ``predictions_0.pt`` and so on, or with ``write_interval="epoch"`` everything to

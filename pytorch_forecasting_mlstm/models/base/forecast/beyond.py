@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ....data.rows import Column, Labels, Rows, to_array
 from ..losses.link import primary_metrics, target_normalizers
+from ..seeded_draws import fixed_seed
 from .columns import column_names, read_columns
 from .rows import History, trim_history
-from .sampling import can_sample, draw, draw_levels, fixed_seed
+from .sampling import can_sample, draw, draw_levels
 from .schema import Schema, Table
 
 __all__ = ["Blocks", "forecast_beyond"]
@@ -144,7 +145,7 @@ class _Paths:
     def draw(self, outputs: list[Tensor], block: int) -> list[Tensor]:
         """Draw a value of each target for each step, (paths, series, steps)."""
         values, device = [], self.blocks.model.device
-        with fixed_seed(self.metrics, self.blocks.seed + block, device):
+        with fixed_seed(self.metrics, self.blocks.seed + block):
             for metric, output, normalizer, correlation in zip(
                 self.metrics, outputs, self.normalizers, self.correlations, strict=True
             ):
@@ -165,7 +166,9 @@ class _Paths:
         schema, columns = self.blocks.schema, {}
         for name, normalizer, target in zip(schema.targets, self.normalizers, values, strict=True):
             flat = target.flatten().numpy()
-            column: Column = flat.astype(float)
+            column: Column = _into_support(
+                flat.astype(float), rows.series, self.rows, name, normalizer
+            )
             if isinstance(rows.columns[name], Labels):
                 column = Labels(flat.astype(np.int64), np.asarray(normalizer.classes_vector_))
             columns[name] = column
@@ -198,6 +201,45 @@ class _Paths:
                     named |= dict(zip(names, at, strict=True))
             columns.append(named)
         return columns
+
+
+def _into_support(
+    values: np.ndarray, series: np.ndarray, before: Rows, name: str, normalizer: Any
+) -> np.ndarray:
+    """Move values off the limits of a transformation, where it is infinite.
+
+    Draws reach them: counts of 0 of a Poisson distribution, and probabilities that round to 1.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values that are fed back, for each row.
+    series : ndarray of int
+        Series of each row.
+    before : Rows
+        Earlier rows of these series.
+    name : str
+        The target.
+    normalizer : TorchNormalizer or NaNLabelEncoder
+        Its normalizer.
+
+    Returns
+    -------
+    ndarray
+        The values; one at a limit is as close to it as the series was, or as 1 if that is closer.
+    """
+    transformation = getattr(normalizer, "transformation", None)
+    if transformation not in ("log", "logit") or isinstance(before.columns[name], Labels):
+        return values
+    known = to_array(before.columns[name]).astype(float)
+    lowest = np.ones(int(before.series.max()) + 1)
+    np.fmin.at(lowest, before.series, known)
+    values = np.where(values > 0, values, lowest[series])
+    if transformation == "logit":
+        gap = np.ones(len(lowest))
+        np.fmin.at(gap, before.series, 1 - known)
+        values = np.where(values < 1, values, 1 - gap[series])
+    return values
 
 
 def _select_series(rows: Rows, chosen: np.ndarray) -> Rows:

@@ -1,12 +1,10 @@
 """The columns of a forecast, computed from the output of the network."""
 
-from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from pytorch_forecasting.metrics import CrossEntropy, MultiLoss, QuantileLoss
+from pytorch_forecasting.metrics import CrossEntropy, MultiLoss
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
@@ -14,8 +12,8 @@ from ...._messages import format_series
 from ..finite_outputs import NONFINITE_HINT
 from ..losses.link import per_target_losses, primary_metrics, target_normalizers
 from ..losses.output import check_levels, exit_inference_mode, quantile_forecast
+from ..seeded_draws import fixed_seed
 from .rows import History
-from .sampling import fixed_seed
 from .schema import Schema
 
 __all__ = [
@@ -33,24 +31,17 @@ def quantile_levels(loss: Any) -> list[float]:
     return levels if len(levels) > 1 else []
 
 
-def requested_levels(loss: Any, quantiles: Any, caller: str) -> list[float]:
+def requested_levels(loss: Any, quantiles: list[float], caller: str) -> list[float]:
     """Return the quantiles that a user asks for, unless the target is categorical.
 
     Raises
     ------
-    TypeError, ValueError
-        If they are not numbers, or the loss of the target cannot forecast them.
+    ValueError
+        If the loss of the target cannot forecast them.
     """
-    if isinstance(quantiles, str) or not all(
-        isinstance(level, Real) for level in (quantiles if np.iterable(quantiles) else [None])
-    ):
-        raise TypeError(
-            f"{caller}: quantiles must be a list of levels between 0 and 1, got {quantiles!r}; for "
-            f"example [0.1, 0.9]."
-        )
     if isinstance(loss, CrossEntropy):
         return []
-    levels = list(dict.fromkeys(float(level) for level in quantiles))
+    levels = list(dict.fromkeys(quantiles))
     check_levels(loss, levels, caller)
     return levels
 
@@ -90,10 +81,9 @@ def read_columns(
         Seed of what distributions draw.
     """
     metrics = primary_metrics(model.loss)
-    outputs = [_sort_quantiles(*pair) for pair in zip(metrics, outputs, strict=True)]
     points, quantiles = [], []
     several = isinstance(model.loss, MultiLoss)
-    with fixed_seed(metrics, seed, model.device):
+    with fixed_seed(metrics, seed):
         for batch in zip(
             *(part.to(model.device).split(batch_size) for part in outputs), strict=True
         ):
@@ -119,7 +109,6 @@ def read_columns(
             parts = outputs[target].softmax(-1).cpu()
         elif levels[target]:
             parts = torch.cat([part[target] for part in quantiles])
-            parts = _sort_columns(parts, levels[target])  # implicit quantiles may cross, too
         if parts is not None:
             names = column_names(metric, normalizer, levels[target])
             named |= {name: x.numpy() for name, x in zip(names, parts.unbind(-1), strict=True)}
@@ -132,22 +121,6 @@ def _read_quantiles(loss: Any, output: Tensor, levels: list[float]) -> Tensor:
     if not levels:
         return output[..., :0].cpu()
     return quantile_forecast(loss, output, levels, "forecast").cpu()
-
-
-def _sort_quantiles(loss: Any, output: Tensor) -> Tensor:
-    """Bring quantiles into the order of their levels: those of a network may cross.
-
-    This brings them no farther from the true quantiles (Chernozhukov et al. 2010,
-    https://doi.org/10.3982/ECTA7880).
-    """
-    if not isinstance(loss, QuantileLoss):
-        return output
-    return _sort_columns(output, loss.quantiles)
-
-
-def _sort_columns(values: Tensor, levels: Sequence[float]) -> Tensor:
-    rank = np.argsort(np.argsort(levels, kind="stable"), kind="stable")
-    return values.sort(-1).values[..., rank.tolist()]
 
 
 def check_columns_finite(

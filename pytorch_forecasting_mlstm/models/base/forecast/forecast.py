@@ -9,11 +9,12 @@ import torch
 from pytorch_forecasting.utils import to_list
 from torch import Tensor
 
-from ...._validation import check_int
+from ...._validation import check_dict, check_int
 from ....data import BatchedTimeSeriesDataSet
 from ....data.rows import Rows
 from ..inference import predict_outputs
 from ..losses.link import primary_metrics, target_normalizers
+from ..losses.output import read_levels
 from .beyond import Blocks, forecast_beyond
 from .columns import (
     check_columns_finite,
@@ -35,6 +36,11 @@ _TRAINER_KWARGS: dict[str, Any] = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
 }
+#: Block after block is drawn with a seed of its own, all of which torch must accept.
+_MAX_SEED = 2**63 - 1
+#: More would fill the memory, and change no quantile that a person could tell.
+_MAX_PATHS = 100_000
+_MAX_HORIZON = 1_000_000
 
 
 def forecast(
@@ -66,9 +72,12 @@ def forecast(
             f"make it with {type(model).__name__}.from_dataset."
         )
     check_int(caller, "batch_size", batch_size)
-    check_int(caller, "num_paths", num_paths, minimum=2)
-    check_int(caller, "seed", seed, minimum=0)
-    batch_size = int(batch_size)  # torch's loader rejects integers of NumPy
+    check_int(caller, "num_paths", num_paths, minimum=2, maximum=_MAX_PATHS)
+    check_int(caller, "seed", seed, minimum=0, maximum=_MAX_SEED)
+    if trainer_kwargs is not None:
+        check_dict(caller, "trainer_kwargs", trainer_kwargs, "{'precision': 'bf16-mixed'}")
+    # torch rejects integers of NumPy, and sizes beyond 64 bits
+    batch_size, num_paths, seed = min(int(batch_size), _MAX_SEED), int(num_paths), int(seed)
     missing_values = getattr(model.hparams, "missing_values", None) or ()
     schema = Schema.from_parameters(parameters, caller, missing_values)
     steps = schema.horizon if horizon is None else horizon
@@ -77,7 +86,8 @@ def forecast(
     if quantiles is None:
         levels = [quantile_levels(loss) for loss in metrics]
     else:
-        levels = [requested_levels(loss, quantiles, caller) for loss in metrics]
+        wanted = read_levels(quantiles, caller)
+        levels = [requested_levels(loss, wanted, caller) for loss in metrics]
     _check_names(schema, model, levels)
     history = select_history(schema, data)
     future_rows = build_future_rows(schema, history, future, steps)
@@ -108,7 +118,7 @@ def forecast(
 
 
 def _check_horizon(schema: Schema, steps: Any) -> None:
-    check_int(schema.caller, "horizon", steps)
+    check_int(schema.caller, "horizon", steps, maximum=max(_MAX_HORIZON, schema.horizon))
     if steps > schema.horizon and schema.unknown:
         raise ValueError(
             f"{schema.caller}: horizon must be at most {schema.horizon}, that of training, for a "

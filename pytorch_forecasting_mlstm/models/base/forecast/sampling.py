@@ -1,8 +1,5 @@
 """Draw values from the forecast of a step, for sample paths."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from torch import Tensor
 
 from ..losses.output import exit_inference_mode, point_forecast
 
-__all__ = ["can_sample", "draw", "draw_levels", "fixed_seed", "sample_quantiles"]
+__all__ = ["can_sample", "draw", "draw_levels", "sample_quantiles"]
 
 #: Transformations whose values also have an upper limit.
 _BOUNDED_ABOVE = ("logit",)
@@ -27,36 +24,6 @@ _BOUNDED_ABOVE = ("logit",)
 _MIN_LEVEL = 1e-6
 #: Levels at which an implicit quantile function is evaluated.
 _GRID = [level / 50 for level in range(1, 50)]
-
-_lock = RLock()
-
-
-@contextmanager
-def fixed_seed(losses: Iterable[Any], seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators if a loss is a distribution, and restore their states.
-
-    Distributions of torch accept no generator of their own. One thread at a time runs the block, so
-    that threads that forecast do not draw from each other's numbers.
-
-    Parameters
-    ----------
-    losses : iterable of Metric
-        Losses of the targets.
-    seed : int
-        Seed.
-    device : torch.device
-        Where numbers are drawn, besides the CPU.
-    """
-    if not any(isinstance(loss, DistributionLoss) for loss in losses):
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with _lock, torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def can_sample(loss: Any) -> bool:
@@ -102,7 +69,8 @@ def draw(
 ) -> Tensor:
     """Draw one value for each step of each window.
 
-    The values of distributions without quantile function come from torch's global generators.
+    The values of distributions without quantile function come from torch's global generators,
+    unless a :class:`~..seeded_draws.SeededDraws` is active.
 
     Parameters
     ----------

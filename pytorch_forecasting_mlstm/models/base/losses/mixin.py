@@ -9,6 +9,7 @@ from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
+from ...._validation import check_int
 from .factory import clone_loss
 from .gradients import (
     check_loss_finite,
@@ -29,9 +30,13 @@ from .output import (
     point_forecast,
     quantile_forecast,
     rescale,
+    sort_quantiles,
 )
 
 __all__ = ["LossMixin"]
+
+#: More samples of a distribution would fill the memory.
+_MAX_SAMPLES = 1_000_000
 
 
 class LossMixin(BaseModel):
@@ -169,8 +174,8 @@ class LossMixin(BaseModel):
     def to_prediction(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the point forecast of an output of the network.
 
-        This works like the method of pytorch-forecasting, and also for quantiles without the
-        median.
+        This works like the method of pytorch-forecasting, also for quantiles without the median,
+        and for quantiles that cross, which are sorted.
 
         Parameters
         ----------
@@ -197,6 +202,7 @@ class LossMixin(BaseModel):
                 f"{kwargs['quantiles']} for the point forecast; pass mode='quantiles' to predict, "
                 f"or call to_quantiles."
             )
+        _check_samples(kwargs, type(self).__name__)
         if not use_metric:
             return super().to_prediction(out, use_metric=False, **kwargs)
         with explain_nonfinite_output(type(self).__name__):
@@ -211,8 +217,9 @@ class LossMixin(BaseModel):
     def to_quantiles(self, out: Any, use_metric: bool = True, **kwargs: Any) -> Any:
         """Return the quantiles of an output of the network.
 
-        This works like the method of pytorch-forecasting, also in inference mode. Levels other
-        than those of a quantile loss are interpolated; pytorch-forecasting ignores them.
+        This works like the method of pytorch-forecasting, also in inference mode, with two
+        exceptions: quantiles do not cross, since they are sorted, and levels other than those of a
+        quantile loss are interpolated; pytorch-forecasting ignores them.
 
         Parameters
         ----------
@@ -237,6 +244,7 @@ class LossMixin(BaseModel):
         """
         out = {"prediction": out["prediction"]}
         caller = type(self).__name__
+        _check_samples(kwargs, caller)
         if use_metric and kwargs.get("quantiles") is not None:
             with explain_nonfinite_output(caller):
                 forecasts = [
@@ -249,7 +257,14 @@ class LossMixin(BaseModel):
                 ]
             return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
         with explain_nonfinite_output(caller):
-            return exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
+            result = exit_inference_mode(self.loss, super().to_quantiles, out, use_metric, **kwargs)
+        if not use_metric:
+            return result
+        forecasts = [
+            sort_quantiles(values, getattr(metric, "quantiles", None))
+            for metric, values in zip(primary_metrics(self.loss), to_list(result), strict=True)
+        ]
+        return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the results of the last step, which can be neither copied nor pickled."""
@@ -264,3 +279,8 @@ class LossMixin(BaseModel):
             ),
         }
         return {**state, "_modules": {**self._modules, **metrics}}
+
+
+def _check_samples(kwargs: dict[str, Any], caller: str) -> None:
+    if "n_samples" in kwargs:
+        check_int(caller, "n_samples", kwargs["n_samples"], maximum=_MAX_SAMPLES)

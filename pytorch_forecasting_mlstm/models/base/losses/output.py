@@ -1,6 +1,7 @@
 """From the output of the network to forecasts in the scale of the data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -26,8 +27,10 @@ __all__ = [
     "pack_targets",
     "point_forecast",
     "quantile_forecast",
+    "read_levels",
     "rescale",
     "set_transformations",
+    "sort_quantiles",
 ]
 
 #: Positions of the distribution parameters that pytorch-forecasting makes positive by softplus.
@@ -107,9 +110,11 @@ def set_transformations(loss: Any, output_transformer: Any) -> None:
 def point_forecast(loss: Any, prediction: Tensor, **kwargs: Any) -> Tensor:
     """Return the point forecast of one target.
 
-    It is that of pytorch-forecasting, except for quantiles without the median, where
-    pytorch-forecasting fails: the two around 0.5 are interpolated linearly.
+    It is that of pytorch-forecasting, except for quantiles: they are brought in order, and without
+    the median, where pytorch-forecasting fails, the two around 0.5 are interpolated linearly.
     """
+    if isinstance(loss, QuantileLoss):
+        prediction = sort_quantiles(prediction, loss.quantiles)
     if isinstance(loss, QuantileLoss) and 0.5 not in loss.quantiles:
         order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
         above = next(n for n, index in enumerate(order) if loss.quantiles[index] > 0.5)
@@ -156,10 +161,10 @@ def quantile_forecast(
         If a level is not between 0 and 1, or outside of those that the loss was trained on, or if
         the loss makes no quantiles.
     """
-    levels = [float(level) for level in quantiles]
+    levels = read_levels(quantiles, caller)
     check_levels(loss, levels, caller)
     if isinstance(loss, DistributionLoss | PoissonLoss):
-        return loss.to_quantiles(prediction, quantiles=levels, **kwargs)
+        return sort_quantiles(loss.to_quantiles(prediction, quantiles=levels, **kwargs), levels)
     order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
     trained = [float(loss.quantiles[index]) for index in order]
     known = prediction[..., order].sort(-1).values  # quantiles of a network may cross
@@ -171,6 +176,62 @@ def quantile_forecast(
         share = (level - trained[lower]) / span if span else 1.0
         columns.append(torch.lerp(known[..., lower], known[..., upper], share))
     return torch.stack(columns, dim=-1)
+
+
+def sort_quantiles(values: Tensor, levels: Sequence[float] | None) -> Tensor:
+    """Bring quantiles into the order of their levels: those of a network may cross.
+
+    This brings them no farther from the true quantiles (Chernozhukov et al. 2010,
+    https://doi.org/10.3982/ECTA7880).
+
+    Parameters
+    ----------
+    values : Tensor
+        Quantiles, (B, steps, number of levels). Anything else is returned as it is.
+    levels : sequence of float or None
+        Their levels, in any order.
+
+    Examples
+    --------
+    >>> sort_quantiles(torch.tensor([[[3.0, 1.0, 2.0]]]), [0.5, 0.1, 0.9])
+    tensor([[[2., 1., 3.]]])
+    """
+    if levels is None or values.ndim != 3 or not 1 < len(levels) == values.shape[-1]:
+        return values
+    order = sorted(range(len(levels)), key=levels.__getitem__)
+    rank = sorted(range(len(levels)), key=order.__getitem__)
+    return values.sort(-1).values[..., rank]
+
+
+def read_levels(quantiles: Any, caller: str) -> list[float]:
+    """Return levels as a list of floats.
+
+    Parameters
+    ----------
+    quantiles : iterable of float
+        Levels, as a user passes them.
+    caller : str
+        Name to begin the message with.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+
+    Examples
+    --------
+    >>> read_levels(torch.tensor([0.25, 0.5]), "predict")
+    [0.25, 0.5]
+    """
+    levels = quantiles.tolist() if isinstance(quantiles, Tensor) else quantiles
+    if isinstance(levels, Iterable) and not isinstance(levels, str | bytes | dict):
+        levels = list(levels)
+        if all(isinstance(level, Real) and not isinstance(level, bool) for level in levels):
+            return [float(level) for level in levels]
+    raise TypeError(
+        f"{caller}: quantiles must be a list of levels between 0 and 1, got {levels!r}; for "
+        f"example [0.1, 0.9]."
+    )
 
 
 def check_levels(loss: Any, levels: list[float], caller: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ __all__ = ["adopt_scales", "measure_series_scales"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+#: The last scales of each dataset, with what they were measured from: `from_dataset` and `fit` ask.
+_measured: WeakKeyDictionary[TimeSeriesDataSet, tuple[list[Any], Any, TypicalScales]] = (
+    WeakKeyDictionary()
+)
+
 
 def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> TypicalScales:
     """Measure the typical scale of every target in every series.
@@ -33,7 +39,31 @@ def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> 
         Dataset to train on.
     links : sequence of Link
         For each target, how its loss maps the output of the network to the data.
+
+    Returns
+    -------
+    TypicalScales
+        The scales. Those of a dataset are measured once, unless its data, lengths or normalizer
+        have changed since.
     """
+    tensors = [dataset.data["groups"], *dataset.data["target"], dataset.target_normalizer]
+    # Tensors created in inference mode have no version counter.
+    versions = [
+        part._version if isinstance(part, Tensor) and not part.is_inference() else None
+        for part in tensors
+    ]
+    length = dataset.max_encoder_length + dataset.max_prediction_length
+    settings = list(links), length, versions
+    known = _measured.get(dataset)
+    if known is not None and known[1] == settings:
+        if all(one is other for one, other in zip(known[0], tensors, strict=True)):
+            return known[2]
+    scales = _measure(dataset, links, length)
+    _measured[dataset] = tensors, settings, scales
+    return scales
+
+
+def _measure(dataset: TimeSeriesDataSet, links: Sequence[Link], length: int) -> TypicalScales:
     groups: Tensor = dataset.data["groups"]
     first_rows = series_starts(groups)
     normalizers = target_normalizers(dataset.target_normalizer)
@@ -50,7 +80,6 @@ def measure_series_scales(dataset: TimeSeriesDataSet, links: Sequence[Link]) -> 
         if link in (Link.SCALE, Link.LOG_RATE):
             scales[:, column] = _mean_magnitudes(numbers, first_rows)
         else:
-            length = dataset.max_encoder_length + dataset.max_prediction_length
             scales[:, column] = _window_spreads(numbers, first_rows, length)
     return TypicalScales(groups[torch.from_numpy(first_rows)], torch.from_numpy(scales).float())
 

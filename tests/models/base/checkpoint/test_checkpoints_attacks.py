@@ -20,6 +20,7 @@ from pytorch_forecasting.metrics import QuantileLoss
 
 from helpers.checkpoints import make_model, save
 from helpers.datasets import QUIET, configured
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 
 OBJECTS, PARAMETERS = "objects_of_hyper_parameters", "hyper_parameters"
@@ -83,23 +84,24 @@ PLACES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore")  # of jsonargparse, if it were called
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(
-    ("importer", "argument"),
+@spread(
+    "call, place",
     [(importer, "loss") for importer in IMPORTERS]
     + [
         (IMPORTERS[0], argument)
         for argument in ("logging_metrics", "output_transformer", "optimizer")
     ],
+    PLACES.keys(),
 )
 def test_no_importer_is_called(
-    place: str, importer: str, argument: str, honest: Path, trap: Path, tmp_path: Path
+    call: tuple[str, str], place: str, honest: Path, trap: Path, tmp_path: Path
 ) -> None:
     """Lightning calls what ``_instantiator`` names, which calls what a ``class_path`` names.
 
     This requires jsonargparse, which Lightning's command line installs.
     """
     pytest.importorskip("jsonargparse")
+    importer, argument = call
     checkpoint = torch.load(honest)
     checkpoint[OBJECTS]["values"].pop(argument, None)
     checkpoint[PARAMETERS].pop(argument, None)

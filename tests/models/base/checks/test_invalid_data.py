@@ -42,6 +42,7 @@ from helpers.datasets import (
     make_gaps,
     make_table,
 )
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.base.checks.nonfinite import check_finite
@@ -82,20 +83,22 @@ def stages(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Callable[[
     }
 
 
-@pytest.mark.parametrize("cls", [TimeSeriesDataSet, BatchedTimeSeriesDataSet])
-@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
-@pytest.mark.parametrize(
-    ("name", "what", "value"),
-    [
-        ("y", "target 'y'", torch.inf),
-        ("price", "variable 'price'", torch.nan),
-        ("noise", "variable 'noise'", torch.inf),
-        ("size", "variable 'size'", torch.nan),
-    ],
+STAGES = ["fit", "validate", "test", "predict"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@spread(
+    "case, cls",
+    {
+        "y": ("y", "target 'y'", torch.inf),
+        "price": ("price", "variable 'price'", torch.nan),
+        "noise": ("noise", "variable 'noise'", torch.inf),
+        "size": ("size", "variable 'size'", torch.nan),
+    },
+    {"stock": TimeSeriesDataSet, "batched": BatchedTimeSeriesDataSet},
 )
-def test_check_finite_names_the_number(
-    cls: type, stage: str, name: str, what: str, value: float
-) -> None:
+def test_check_finite_names_the_number(case: tuple[str, str, float], cls: type, stage: str) -> None:
+    name, what, value = case
     dataset = make_dataset(**COVARIATES)
     model = make_model(dataset)
     if cls is BatchedTimeSeriesDataSet:
@@ -260,12 +263,16 @@ FLAT = {
 
 
 @pytest.mark.parametrize("steps", [1, 8])
-@pytest.mark.parametrize(
-    "normalizer",
-    [GroupNormalizer(), GroupNormalizer(groups=["series"]), TorchNormalizer(), None],
-    ids=["group", "by group", "torch", "none"],
+@spread(
+    "kind, normalizer",
+    FLAT.keys(),
+    {
+        "group": GroupNormalizer(),
+        "by group": GroupNormalizer(groups=["series"]),
+        "torch": TorchNormalizer(),
+        "none": None,
+    },
 )
-@pytest.mark.parametrize("kind", FLAT)
 @ignore_flat_histories
 def test_forecasts_of_unusual_data_stay_in_their_scale(
     kind: str, normalizer: Any, steps: int
@@ -276,10 +283,10 @@ def test_forecasts_of_unusual_data_stay_in_their_scale(
     model = make_model(dataset)
     fit(model, dataset, steps=3)
     forecast = model.predict(dataset, trainer_kwargs={**QUIET})
-    spread = table["y"].max() - table["y"].min()
+    width = table["y"].max() - table["y"].min()
     # a constant history has no scale: it takes that of the normalizer, or 1
     flat = steps == 1 or kind not in ("tiny", "huge")
-    reach = 100 * max(spread, 1.0 if flat else 0.0)
+    reach = 100 * max(width, 1.0 if flat else 0.0)
     assert forecast.isfinite().all()
     assert (forecast - table["y"].mean()).abs().max() < reach
 
@@ -371,31 +378,42 @@ def test_distribution_explains_output_that_is_not_finite(
 # datasets that do not fit the model
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"time_varying_known_reals": ["price", "t"]}, r"real variables .* \(new \['t'\]\)"),
-        ({"static_reals": []}, r"real variables .* \(without \['size'\]\)"),
-        ({"time_varying_unknown_reals": ["y", "noise"]}, r"real variables .* in this order, got"),
-        ({"time_varying_known_categoricals": []}, r"categorical variables \['holiday'\]"),
-        ({"max_prediction_length": 5}, "max_prediction_length of 4, got a dataset with 5"),
-        ({"max_encoder_length": 9}, "max_encoder_length of 8, got a dataset with 9"),
-        ({"target": "noise"}, "target 'y', got a dataset with the target 'noise'"),
-        (
-            {"target_normalizer": GroupNormalizer(transformation="relu")},
-            "transformation None, got a dataset with transformation 'relu'",
-        ),
-        (
-            {"categorical_encoders": {"holiday": NaNLabelEncoder(add_nan=True)}},
-            "labels .* of 'holiday', in this order, got a dataset with .*new",
-        ),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+ANOTHER_DATASET: dict[str, tuple[dict[str, Any], str]] = {
+    "more reals": (
+        {"time_varying_known_reals": ["price", "t"]},
+        r"real variables .* \(new \['t'\]\)",
+    ),
+    "fewer reals": ({"static_reals": []}, r"real variables .* \(without \['size'\]\)"),
+    "other order": (
+        {"time_varying_unknown_reals": ["y", "noise"]},
+        r"real variables .* in this order, got",
+    ),
+    "fewer labels": (
+        {"time_varying_known_categoricals": []},
+        r"categorical variables \['holiday'\]",
+    ),
+    "horizon": (
+        {"max_prediction_length": 5},
+        "max_prediction_length of 4, got a dataset with 5",
+    ),
+    "history": ({"max_encoder_length": 9}, "max_encoder_length of 8, got a dataset with 9"),
+    "target": ({"target": "noise"}, "target 'y', got a dataset with the target 'noise'"),
+    "transformation": (
+        {"target_normalizer": GroupNormalizer(transformation="relu")},
+        "transformation None, got a dataset with transformation 'relu'",
+    ),
+    "classes": (
+        {"categorical_encoders": {"holiday": NaNLabelEncoder(add_nan=True)}},
+        "labels .* of 'holiday', in this order, got a dataset with .*new",
+    ),
+}
+
+
+@spread("case, stage", ANOTHER_DATASET, STAGES)
 def test_check_dataset_rejects_another_dataset(
-    changes: dict[str, Any], message: str, stage: str
+    case: tuple[dict[str, Any], str], stage: str
 ) -> None:
+    changes, message = case
     model = make_model(make_dataset(**COVARIATES))
     other = make_dataset(**{**COVARIATES, **changes})
     with pytest.raises(ValueError, match=f"^mLSTMTime: the model was made for .*{message}"):

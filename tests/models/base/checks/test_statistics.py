@@ -26,8 +26,17 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from helpers.datasets import CONFIGURATIONS, QUIET, fit, make_dataset, make_table
+from helpers.datasets import (
+    CONFIGURATIONS,
+    QUIET,
+    build_dataset,
+    configured,
+    fit,
+    make_dataset,
+    make_table,
+)
 from helpers.models import SMALL
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.checks.adoption import adopt_statistics
 from pytorch_forecasting_mlstm.models.base.checks.statistics import (
@@ -47,9 +56,10 @@ def more_expensive(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(price=3 * table["price"])
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_datasets_of_the_same_table_are_the_same(name: str) -> None:
-    first, second = (make_dataset(**CONFIGURATIONS[name]).get_parameters() for _ in range(2))
+    first = configured(name).get_parameters()
+    second = build_dataset(**CONFIGURATIONS[name]).get_parameters()
     assert compare_scalers(first, second) == compare_targets(first, second) == []
 
 

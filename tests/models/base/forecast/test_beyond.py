@@ -24,6 +24,7 @@ from scipy import stats
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, make_dataset, make_table
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data.rows import Rows
 from pytorch_forecasting_mlstm.models.base.forecast import beyond as module
 from pytorch_forecasting_mlstm.models.base.forecast.sampling import draw_levels, sample_quantiles
 
@@ -336,3 +337,83 @@ def test_threads_draw_the_same_paths(loss: Any) -> None:
         got = pool.map(lambda s: model.forecast(table, horizon=STEPS, num_paths=8, seed=s), seeds)
         for seed, forecast in zip(seeds, got, strict=True):
             pd.testing.assert_frame_equal(forecast, expected[seed], rtol=1e-4)
+
+
+@pytest.mark.parametrize("transformation", ["log", "log1p", None])
+@pytest.mark.parametrize("level", [1.0, 0.25])
+def test_counts_of_zero_are_fed_back(transformation: str | None, level: float) -> None:
+    """A Poisson distribution draws 0, which has no logarithm."""
+    table = history()
+    table["few"] = level * (1 + table["t"] % 2)
+    model = make_model(
+        PoissonLoss(quantiles=[0.1, 0.9]),
+        table=table,
+        target="few",
+        time_varying_unknown_reals=["few"],
+        target_normalizer=EncoderNormalizer(transformation=transformation),
+    )
+    forecast = model.forecast(table, horizon=STEPS, num_paths=16)
+    later = forecast[forecast["step"] > HORIZON]
+    assert (later["q0.1"] == 0).any()  # it was drawn, and is returned as it is
+    assert later["prediction"].between(0, 20 * level).all()
+
+
+def test_values_at_a_limit_go_as_far_as_their_series_went() -> None:
+    series = np.array([0, 0, 1, 1])
+    before = Rows({"y": np.array([0.5, 0.2, 0.7, np.nan])}, series, np.arange(4))
+    values = np.array([0.0, 1.0, 0.0, 1.0])
+    for transformation, expected in {
+        None: [0.0, 1.0, 0.0, 1.0],
+        "log1p": [0.0, 1.0, 0.0, 1.0],
+        "log": [0.2, 1.0, 0.7, 1.0],
+        "logit": [0.2, 0.5, 0.7, 0.7],
+    }.items():
+        normalizer = EncoderNormalizer(transformation=transformation)
+        got = module._into_support(values, series, before, "y", normalizer)
+        np.testing.assert_allclose(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"seed": 2**70},
+            r"seed must be at most 9223372036854775807, got 11805916",
+        ),
+        ({"seed": 1.5}, "seed must be an int, got 1.5"),
+        ({"seed": float("nan")}, "seed must be an int, got nan"),
+        ({"num_paths": 2**70}, "num_paths must be at most 100000, got"),
+        ({"num_paths": "9"}, "num_paths must be an int, got '9'"),
+        ({"horizon": 2**70}, "horizon must be at most 1000000, got"),
+        ({"horizon": float("nan")}, "horizon must be an int, got nan"),
+        ({"horizon": True}, "horizon must be an int, got True"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"quantiles": 0.5}, "quantiles must be a list of levels between 0 and 1, got 0.5; for"),
+        ({"quantiles": ["0.5"]}, "quantiles must be a list of levels between 0 and 1, got ..0.5"),
+        ({"quantiles": {0.5: 1}}, "quantiles must be a list of levels between 0 and 1, got {0.5"),
+        ({"quantiles": [float("nan")]}, r"quantiles must be levels between 0 and 1, got \[nan\]"),
+        ({"quantiles": [[0.5]]}, "quantiles must be a list of levels between 0 and 1, got"),
+        ({"trainer_kwargs": 5}, "trainer_kwargs must be a dict, got 5; for example {'precision'"),
+    ],
+    ids=str,
+)
+def test_arguments_of_a_wrong_type_or_size_raise(arguments: dict[str, Any], message: str) -> None:
+    model = make_model(QUANTILES)
+    with pytest.raises((TypeError, ValueError), match=f"^mLSTMTime.forecast: {message}"):
+        model.forecast(history(), **arguments)
+
+
+def test_integers_and_levels_of_other_kinds_are_taken() -> None:
+    model = make_model(QUANTILES)
+    expected = model.forecast(history(), quantiles=[0.2, 0.8], horizon=STEPS, num_paths=4)
+    for levels in (torch.tensor([0.2, 0.8]).double(), np.array([0.2, 0.8]), iter([0.2, 0.8])):
+        got = model.forecast(
+            history(),
+            quantiles=levels,
+            horizon=np.int64(STEPS),
+            num_paths=np.int64(4),
+            seed=np.uint8(0),
+            batch_size=2**70,
+        )
+        pd.testing.assert_frame_equal(got, expected)
+    model.forecast(history(), horizon=STEPS, num_paths=2, seed=2**63 - 1)

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from pytorch_forecasting import EncoderNormalizer, GroupNormalizer
+from pytorch_forecasting.data import TorchNormalizer
 from pytorch_forecasting.metrics import NormalDistributionLoss, QuantileLoss
 
-from helpers.datasets import CONFIGURATIONS, make_dataset, make_table
+from helpers.datasets import CONFIGURATIONS, QUIET, make_dataset, make_table
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.base.forecast import dataset as module
 
 pytestmark = [
@@ -94,9 +96,9 @@ def test_parameters_of_another_dataset_take_effect() -> None:
 @pytest.mark.parametrize(
     ("name", "loss"),
     [
-        ("all covariates", QuantileLoss([0.1, 0.5, 0.9])),
+        pytest.param("all covariates", QuantileLoss([0.1, 0.5, 0.9]), marks=pytest.mark.slow),
         ("two targets with weights and lags", None),
-        ("lags of a categorical target", None),
+        pytest.param("lags of a categorical target", None, marks=pytest.mark.slow),
         ("scaled covariates", NormalDistributionLoss(quantiles=[0.2, 0.5, 0.8])),
     ],
 )
@@ -130,3 +132,32 @@ def test_forecast_changes_no_parameter(normalizer: Any) -> None:
         model.forecast(make_table().assign(y=lambda rows: 9 * rows["y"]))
     after = [{name: repr(value) for name, value in vars(part).items()} for part in kept]
     assert after == before
+
+
+@pytest.mark.parametrize("target", ["y", "whole"])
+def test_lags_and_covariates_with_a_normalizer_of_all_series(target: str) -> None:
+    """The first forecast builds a dataset, the second fills it anew."""
+    table = make_table()
+    dataset = BatchedTimeSeriesDataSet(
+        table,
+        time_idx="t",
+        target=target,
+        group_ids=["series"],
+        max_encoder_length=6,
+        max_prediction_length=3,
+        time_varying_unknown_reals=[target, "noise"],
+        target_normalizer=TorchNormalizer(),
+        scalers={"noise": TorchNormalizer()},
+        lags={target: [2]},
+    )
+    model = mLSTMTime.from_dataset(dataset, **SMALL)
+    first, second = model.forecast(table), model.forecast(table)
+    pd.testing.assert_frame_equal(first, second)
+    prediction = BatchedTimeSeriesDataSet.from_dataset(
+        dataset, table[table["t"] <= 25], predict=True, stop_randomization=True
+    )
+    shorter = model.forecast(table[table["t"] <= 22])
+    expected = model.predict(prediction, trainer_kwargs={**QUIET})
+    torch.testing.assert_close(
+        torch.tensor(shorter["prediction"].to_numpy()).reshape(3, 3), expected, rtol=1e-4, atol=1e-4
+    )

@@ -40,6 +40,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm._messages import format_times
 from pytorch_forecasting_mlstm.data.rows import Labels, Rows, to_array
@@ -126,7 +127,7 @@ def configured(name: str) -> tuple[TimeSeriesDataSet, pd.DataFrame, pd.DataFrame
     return make_dataset(**{**changes, "table": history}), history, ahead
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_forecast_equals_predict_with_placeholders_for_the_future(name: str) -> None:
     dataset, history, ahead = configured(name)
     model = make_model(dataset)
@@ -807,7 +808,7 @@ def test_forecast_works_in_inference_mode(plain: tuple[mLSTMTime, pd.DataFrame])
 
 @pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.9, 0.1, 0.5], [0.2, 0.7]])
 def test_quantiles_do_not_cross(levels: list[float]) -> None:
-    """Those of the network may, and predict returns them as they are."""
+    """Those of the network may, and the raw output has them as they are."""
     dataset, table = make_dataset(), make_table()
     model = make_model(dataset, loss=QuantileLoss(levels))
     with torch.no_grad():
@@ -818,8 +819,8 @@ def test_quantiles_do_not_cross(levels: list[float]) -> None:
     assert (np.diff(ordered) >= 0).all()
     future = table.groupby("series").tail(HORIZON).assign(t=lambda rows: rows["t"] + HORIZON)
     whole = pd.concat([table, future], ignore_index=True)
-    network = model.predict(whole, mode="quantiles", trainer_kwargs={**QUIET}).numpy()
-    network = network.reshape(-1, len(levels))
+    raw = model.predict(whole, mode=("raw", "prediction"), trainer_kwargs={**QUIET}).numpy()
+    network = raw.reshape(-1, len(levels))
     assert (np.diff(network[:, np.argsort(levels)]) < 0).any()
     np.testing.assert_allclose(np.sort(network), ordered, rtol=1e-5)
     if 0.5 in levels:

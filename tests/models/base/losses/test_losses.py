@@ -211,7 +211,8 @@ def test_point_forecast_of_quantiles_is_their_median() -> None:
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.9, 0.1, 0.5]), **SMALL)
     x, _ = collate(pick_samples(dataset), torch.float32)
     out = model(x)
-    assert torch.equal(model.to_prediction(out), out.prediction[..., 2])
+    median = out.prediction.sort(-1).values[..., 1]  # those of an untrained network cross
+    assert torch.equal(model.to_prediction(out), median)
 
 
 @pytest.mark.parametrize(
@@ -351,3 +352,37 @@ def test_loss_of_torch_survives_a_checkpoint(tmp_path: Path) -> None:
 def test_signs_flip_with_a_loss_of_torch() -> None:
     dataset = make_dataset(max_encoder_length=64, table=make_table(steps=90))
     assert mLSTMTime.from_dataset(dataset, loss=nn.HuberLoss(), **SMALL).random_sign_flip
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.5, 0.9, 0.02, 0.1], [0.3, 0.8]])
+def test_quantiles_do_not_cross_in_predict_and_forecast(levels: list[float]) -> None:
+    table, dataset = make_table(), configured("no covariates")
+    model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss(levels), hidden_size=8, num_heads=2)
+    with torch.no_grad():  # they cross
+        for parameter in model.network.parameters():
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(1)
+            )
+    order = np.argsort(levels)
+    raw = model.predict(table, mode=("raw", "prediction"), trainer_kwargs={**QUIET})
+    assert (raw[..., order].diff(dim=-1) < 0).any()
+    quantiles = model.predict(table, mode="quantiles", trainer_kwargs={**QUIET})
+    assert (quantiles[..., order].diff(dim=-1) >= 0).all()
+    torch.testing.assert_close(quantiles.sort(-1).values, raw.sort(-1).values)
+    points = model.predict(table, trainer_kwargs={**QUIET})
+    if 0.5 in levels:
+        assert torch.equal(points, quantiles[..., levels.index(0.5)])
+    requested = model.predict(
+        table,
+        mode="quantiles",
+        mode_kwargs={"quantiles": levels},
+        trainer_kwargs={**QUIET},
+    )
+    torch.testing.assert_close(requested, quantiles)
+    whole = table[table["t"] <= table["t"].max() - points.shape[1]]
+    forecast = model.forecast(whole)
+    for column, level in enumerate(levels):
+        expected = forecast[f"q{level:g}"].to_numpy().reshape(len(points), -1)
+        np.testing.assert_allclose(quantiles[..., column], expected, rtol=1e-4, atol=1e-4)
+    expected = forecast["prediction"].to_numpy().reshape(len(points), -1)
+    np.testing.assert_allclose(points, expected, rtol=1e-4, atol=1e-4)

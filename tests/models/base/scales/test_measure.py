@@ -1,6 +1,7 @@
 """Scales of series, against a loop over all windows."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ from pytorch_forecasting import EncoderNormalizer, GroupNormalizer, MultiNormali
 from pytorch_forecasting.data import TorchNormalizer
 
 from helpers.datasets import make_dataset, make_table
+from helpers.models import SMALL
+from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.models.base.link import Link
+from pytorch_forecasting_mlstm.models.base.scales import measure
 from pytorch_forecasting_mlstm.models.base.scales.measure import measure_series_scales
 
 HISTORY, HORIZON = 5, 3
@@ -101,3 +105,34 @@ def test_classes_have_no_scale() -> None:
     scales = measure_series_scales(dataset, [Link.AFFINE, Link.CLASSES]).scales
     assert (scales[:, 0] > 0).all()
     assert (scales[:, 1] == 0).all()
+
+
+def test_a_dataset_is_measured_once_until_it_changes() -> None:
+    dataset = make_dataset()
+    with patch.object(measure, "_measure", side_effect=measure._measure) as count:
+        first = measure_series_scales(dataset, [Link.AFFINE])
+        assert measure_series_scales(dataset, [Link.AFFINE]) is first
+        assert count.call_count == 1
+        measure_series_scales(dataset, [Link.SCALE])
+        assert count.call_count == 2
+        dataset.data["target"][0].mul_(2)
+        twice = measure_series_scales(dataset, [Link.AFFINE])
+        torch.testing.assert_close(twice.scales, 2 * first.scales)
+        dataset.data["target"] = [3 * values for values in dataset.data["target"]]
+        more = measure_series_scales(dataset, [Link.AFFINE])
+        torch.testing.assert_close(more.scales, 6 * first.scales)
+        dataset.target_normalizer = TorchNormalizer(transformation="log1p")
+        assert measure_series_scales(dataset, [Link.AFFINE]).scales.lt(more.scales).all()
+        dataset.max_encoder_length += 1
+        measure_series_scales(dataset, [Link.AFFINE])
+        assert count.call_count == 6
+
+
+def test_fit_to_the_dataset_of_the_model_measures_nothing() -> None:
+    dataset = make_dataset()
+    with patch.object(measure, "_measure", side_effect=measure._measure) as count:
+        model = mLSTMTime.from_dataset(dataset, **SMALL)
+        measure.adopt_scales(model, dataset)
+        assert count.call_count == 1
+        measure.adopt_scales(model, make_dataset())
+        assert count.call_count == 2

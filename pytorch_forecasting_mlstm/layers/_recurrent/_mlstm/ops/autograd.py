@@ -111,8 +111,12 @@ class ChunkwiseFunction(torch.autograd.Function):
         last_c, last_n, *saved = tensors[8:]
         with autocast_disabled(inputs.q.device):
             if torch.is_grad_enabled():
-                h, last = naive_chunkwise(inputs, state, ctx.L)
-                gradients = differentiable_grad((h, *last), grads[:4], (*inputs, *state))
+
+                def naive(*tensors: Tensor) -> tuple[Tensor, ...]:
+                    h, last = naive_chunkwise(Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), ctx.L)
+                    return h, *last
+
+                gradients = differentiable_grad(naive, (*inputs, *state), grads[:4])
             else:
                 gradients = ctx.backend.chunkwise_bwd(
                     inputs, state, last_c, last_n, saved, OutputGrads(*grads[:4]), ctx.L, ctx.plan
@@ -259,11 +263,15 @@ class GatedFunction(torch.autograd.Function):
         constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
         with autocast_disabled(p.device):
             if torch.is_grad_enabled():
-                h, last = naive_gated(p, state, padding, *norms)
-                if ctx.keeps_scale:
-                    last = rescale_state(last, m)
+
+                def naive(p: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+                    state = mLSTMState(*tensors[:3])
+                    h, last = naive_gated(p, state, padding, *ctx.eps, *tensors[3:])
+                    return h, *(rescale_state(last, state.m) if ctx.keeps_scale else last)
+
+                inputs = (p, *state, *affine)
                 grad_p, grad_c, grad_n, grad_m, *grad_affine = differentiable_grad(
-                    (h, *last), grads, (p, *state, *affine)
+                    naive, inputs, grads
                 )
                 return grad_p, grad_c, grad_n, grad_m, *constants, *grad_affine
 

@@ -9,12 +9,21 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from ....._validation import check_bool
+from ..norms import CellNorms
 from .chunkwise import backend as pytorch
 from .cpp import backend as cpp
 from .cpp.self_test import self_test as cpp_self_test
-from .types import Inputs, OutputGrads, mLSTMState
+from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
-__all__ = ["BACKENDS", "Backend", "Kernel", "select_chunkwise", "select_gated", "use_kernel"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Kernel",
+    "select_chunkwise",
+    "select_gated",
+    "step",
+    "use_kernel",
+]
 
 
 class Backend(Protocol):
@@ -25,6 +34,9 @@ class Backend(Protocol):
 
     L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
     gets h before what ``chunkwise_fwd`` has saved.
+
+    ``step`` takes what ``ops/step.py`` documents, and is differentiable by itself. It returns None
+    for what the backend cannot compute: a step is too short for looking at its tensors twice.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -111,6 +123,9 @@ class Backend(Protocol):
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
 
+    def step(self, p: Tensor, norms: CellNorms, c: Tensor, n: Tensor, /) -> StepResult | None:
+        """Take a step of a cell."""
+
 
 class Kernel(NamedTuple):
     """A backend that is used on request, once its self-test has passed."""
@@ -129,7 +144,7 @@ _state = {"enabled": False}
 
 
 def use_kernel(enabled: bool = True) -> None:
-    """Let every :class:`mLSTMLayer` of this process compute its recurrence in C++ on the CPU.
+    """Let layers and cells of this process compute their recurrence in C++ on the CPU.
 
     The kernel is compiled for this processor on first use, which takes some seconds, and kept in
     the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
@@ -138,9 +153,10 @@ def use_kernel(enabled: bool = True) -> None:
 
     The kernel is used for float32 and float64 on the CPU, and for heads of 8, 16, 24, 32, 48 or 64
     units (``hidden_size / num_heads``): by the layer, also under ``torch.compile``, and by
-    ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. Everything else is computed in
-    PyTorch as before: other heads, accelerators, ``torch.func`` and second derivatives. Each
-    spawned process must call ``use_kernel()`` itself.
+    ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. A step of :class:`mLSTMCell` uses
+    it for heads of any size, in less than half the time. Everything else is computed in PyTorch as
+    before: other heads, accelerators, ``torch.func`` and second derivatives. Each spawned process
+    must call ``use_kernel()`` itself.
 
     Parameters
     ----------
@@ -184,3 +200,13 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
             if kernel.backend.supports_gated(p, head_dim):
                 return kernel.backend
     return pytorch
+
+
+def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult:
+    """Take a step of a cell with the first backend that can: see ``ops/step.py``."""
+    if _state["enabled"]:
+        for kernel in KERNELS:
+            result = kernel.backend.step(p, norms, c, n)
+            if result is not None:
+                return result
+    return pytorch.step(p, norms, c, n)

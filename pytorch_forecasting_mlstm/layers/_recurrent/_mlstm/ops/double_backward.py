@@ -1,6 +1,6 @@
 """Derivatives that can be differentiated again, for functions with a backward pass of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,20 +9,26 @@ __all__ = ["differentiable_grad"]
 
 
 def differentiable_grad(
-    outputs: Sequence[Tensor], grads: Sequence[Tensor | None], inputs: Sequence[Tensor]
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the inputs that need one, from those outputs that have one.
+    """Return the gradients of the inputs that need one, from those results that have one.
 
-    The result can be differentiated again.
+    The gradients can be differentiated again. The function computes the results with operations of
+    torch.
     """
-    pairs = [(x, grad) for x, grad in zip(outputs, grads, strict=True) if grad is not None]
+    # One tensor may be several inputs. As a view, each of them has a gradient of its own.
+    inputs = [None if x is None else x.view_as(x) for x in inputs]
+    results = function(*inputs)
+    pairs = [(x, grad) for x, grad in zip(results, grads, strict=True) if grad is not None]
     needed = iter(
         torch.autograd.grad(
             [x for x, _ in pairs],
-            [x for x in inputs if x.requires_grad],
+            [x for x in inputs if x is not None and x.requires_grad],
             [grad for _, grad in pairs],
             create_graph=True,
             allow_unused=True,
         )
     )
-    return tuple(next(needed) if x.requires_grad else None for x in inputs)
+    return tuple(next(needed) if x is not None and x.requires_grad else None for x in inputs)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Inputs", "OutputGrads", "at_least_float32", "mLSTMState"]
+__all__ = ["Inputs", "OutputGrads", "StepResult", "at_least_float32", "mLSTMState"]
 
 
 def at_least_float32(*dtypes: torch.dtype) -> torch.dtype:
@@ -68,3 +68,23 @@ class OutputGrads(NamedTuple):
     c: Tensor | None
     n: Tensor | None
     m: Tensor | None
+
+
+class StepResult(NamedTuple):
+    """What one step of a cell returns.
+
+    Attributes
+    ----------
+    h, n : Tensor
+        Gated read-out and normalizer, (B, H).
+    c : Tensor
+        Memory, (B, NH, d, d), or (B, H) for memories of 1×1.
+    finite : bool
+        False if a result is not finite. True without a look at them outside of eager mode and the
+        CPU.
+    """
+
+    h: Tensor
+    c: Tensor
+    n: Tensor
+    finite: bool

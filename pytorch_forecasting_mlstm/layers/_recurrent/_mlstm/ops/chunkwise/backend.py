@@ -13,6 +13,7 @@ from torch import Tensor
 from ..chunks import Span
 from ..execution import is_eager_on_cpu
 from ..scale_gradients import scale_gradients
+from ..step import step
 from ..tiling import SegmentWriter, batch_tile_size, map_batch_tiles
 from ..types import Inputs, OutputGrads, mLSTMState
 from .causality import propagate_nans_causally
@@ -34,6 +35,7 @@ __all__ = [
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
+    "step",
     "supports_chunkwise",
     "supports_gated",
 ]

@@ -1,4 +1,4 @@
-"""The C++ backend, on the CPU, for heads of a few sizes.
+"""The C++ backend, on the CPU, for heads of a few sizes; its single step is in step.py.
 
 Its gated recurrence works on the true memory: the first and the last c and n are at a scale of 1,
 and m is 0. The forward pass saves nothing but its inputs and the last state.
@@ -24,6 +24,7 @@ from .bindings import (
     kernel_forward,
     stabilize,
 )
+from .step import step
 
 __all__ = [
     "NAME",
@@ -38,6 +39,7 @@ __all__ = [
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
+    "step",
     "supports_chunkwise",
     "supports_gated",
 ]

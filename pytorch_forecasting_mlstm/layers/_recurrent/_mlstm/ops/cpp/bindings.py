@@ -164,6 +164,9 @@ def load_kernel() -> ctypes.CDLL:
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
         function.restype = ctypes.c_int
+    for function in (library.step_float, library.step_double):
+        function.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        function.restype = ctypes.c_int
     for function in (library.stabilize_float, library.stabilize_double):
         function.argtypes = [*[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 2, ctypes.c_int]
         function.restype = None

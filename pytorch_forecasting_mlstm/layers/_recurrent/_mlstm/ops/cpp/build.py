@@ -17,7 +17,10 @@ __all__ = ["build"]
 
 _SOURCE = Path(__file__).with_name("recurrence.cpp")  # includes the headers beside it
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-_FUNCTIONS = ("run_float", "run_double", "stabilize_float", "stabilize_double")
+_FUNCTIONS = (
+    *("run_float", "run_double", "stabilize_float", "stabilize_double"),
+    *("step_float", "step_double"),
+)
 _TIMEOUT = 300  # seconds
 _MAX_LENGTH = 1000  # characters of a message
 

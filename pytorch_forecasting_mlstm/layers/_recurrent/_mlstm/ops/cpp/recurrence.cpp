@@ -1,4 +1,5 @@
-// The functions that Python calls: the recurrence in recurrence.h for every head size, in parallel.
+// The functions that Python calls: the recurrence in recurrence.h for every head size, in parallel,
+// and the single step in step.h.
 //
 // This is the only file that is compiled. The headers have unnamed namespaces, because the compiler
 // inlines more of what no other file can call.
@@ -9,6 +10,7 @@
 #include "kernel_args.h"
 #include "recurrence.h"
 #include "stabilize.h"
+#include "step.h"
 #include "vectors.h"
 
 namespace {
@@ -74,4 +76,10 @@ extern "C" int run_float(const KernelArgs<float> *x, int backward, int64_t heads
 extern "C" int run_double(const KernelArgs<double> *x, int backward, int64_t heads_per_task,
                           int threads) {
     return dispatch(*x, backward, heads_per_task, threads);
+}
+
+extern "C" int step_float(const StepArgs<float> *x, int backward) { return take_step(*x, backward); }
+
+extern "C" int step_double(const StepArgs<double> *x, int backward) {
+    return take_step(*x, backward);
 }

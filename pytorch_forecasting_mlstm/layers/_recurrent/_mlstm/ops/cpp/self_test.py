@@ -9,14 +9,18 @@ from torch import Tensor
 
 from ..autocast import autocast_disabled
 from ..naive import naive_chunkwise, naive_gated, rescale_state
+from ..step import step as pytorch_step
 from ..types import Inputs, OutputGrads, mLSTMState
 from . import backend
 from .bindings import HEAD_SIZES
+from .step import StepFunction, as_functions
+from .step_bindings import NormParams
 
 __all__ = ["self_test"]
 
 _Tensors = tuple[Tensor, ...]
 _L = 35
+_STEP_HEADS = ((2, 37), (20, 1))  # of odd sizes: all sizes run the same code
 
 
 @cache
@@ -39,6 +43,14 @@ def self_test() -> None:
                 _compare(_gated_kernel, _gated_naive, (p, c, n), tolerance)
                 inputs = (q, k, v, log_i, log_f, c, n, draw(1, 1))
                 _compare(_chunkwise_kernel, _chunkwise_naive, inputs, tolerance)
+            for NH, d in _STEP_HEADS:
+                H, G = NH * d, NH * (d + 2)
+                c = draw(2, H) if d == 1 else draw(2, NH, d, d)
+                affine = [draw(width) for width in (H, H, H, G, H, H, H, G)]
+                if d > 1:  # the norm of a head would erase a single unit
+                    affine.append(draw(H))
+                step_inputs = (draw(2, 3 * H + G), c, draw(2, H), *affine)
+                _compare(_step_kernel, _step_naive, step_inputs, tolerance)
 
 
 def _compare(
@@ -93,6 +105,25 @@ def _chunkwise_kernel(*tensors: Tensor) -> tuple[_Tensors, _Tensors]:
 def _chunkwise_naive(*tensors: Tensor) -> _Tensors:
     h, last = naive_chunkwise(Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), _L)
     return h, *last
+
+
+def _step_kernel(*tensors: Tensor) -> tuple[_Tensors, _Tensors]:
+    with torch.enable_grad():
+        leaves = [x.clone().requires_grad_() for x in tensors]
+        weights, biases, eps = _step_norms(leaves[3:])
+        results = StepFunction.apply(*leaves[:3], eps, *weights, *biases)[:3]
+        gradients = torch.autograd.grad(results, leaves, [x.cos() for x in results])
+    return results, gradients
+
+
+def _step_naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> _Tensors:
+    return pytorch_step(p, as_functions(_step_norms(affine), c.shape[1]), c, n)[:3]
+
+
+def _step_norms(affine: Sequence[Tensor]) -> NormParams:
+    """Return four weights and biases, and the weight of the norm of heads if there is one."""
+    heads = affine[8] if len(affine) > 8 else None
+    return NormParams((*affine[:4], heads), (*affine[4:8], None), (1e-5,) * 5)
 
 
 def _zero_scale(n: Tensor) -> Tensor:

@@ -67,21 +67,37 @@ template <typename scalar, int lanes> struct Vectors {
         return y[0];
     }
 
-    // 1 / (1 + exp(-x)). With -x = n ln 2 + r and |r| < ln(2) / 2, exp(-x) is 2^n times a series
-    // in r.
-    static vec sigmoid(vec x) {
-        constexpr scalar round = scalar(1.5) * (typename Traits::integer(1) << Traits::mantissa);
-        vec z = -x;
-        z = z < -Traits::largest ? vec{} - Traits::largest : z;
-        z = z > Traits::largest ? vec{} + Traits::largest : z;
-        const vec n = (z * scalar(1.4426950408889634) + round) - round;
-        const vec r = (z - n * Traits::ln2_high) - n * Traits::ln2_low;
-        vec p = vec{} + 1;
-        for (int k = Traits::terms; k; k--) p = 1 + p * r / scalar(k);
-        const int_vec power = (__builtin_convertvector(n, int_vec) + Traits::bias)
-                              << Traits::mantissa;
-        return 1 / (1 + p * (vec)power);
+    // exp(x) = 2^n (1 + q), with x = n ln 2 + r, |r| < ln(2) / 2 and a series for q = exp(r) - 1.
+    struct Exponential {
+        vec power, q;
+
+        explicit Exponential(vec x) {
+            constexpr scalar round =
+                scalar(1.5) * (typename Traits::integer(1) << Traits::mantissa);
+            x = x < -Traits::largest ? vec{} - Traits::largest : x;
+            x = x > Traits::largest ? vec{} + Traits::largest : x;
+            const vec n = (x * scalar(1.4426950408889634) + round) - round;
+            const vec r = (x - n * Traits::ln2_high) - n * Traits::ln2_low;
+            vec p = vec{} + 1;
+            for (int k = Traits::terms; k > 1; k--) p = 1 + p * r / scalar(k);
+            q = p * r;
+            power = (vec)((__builtin_convertvector(n, int_vec) + Traits::bias) << Traits::mantissa);
+        }
+    };
+
+    static vec exp(vec x) {
+        const Exponential e(x);
+        return e.power * (1 + e.q);
     }
+
+    // (exp(2 x) - 1) / (exp(2 x) + 1), with all digits where x is small.
+    static vec tanh(vec x) {
+        const Exponential e(2 * x);
+        const vec less_one = (e.power - 1) + e.power * e.q;
+        return less_one / (less_one + 2);
+    }
+
+    static vec sigmoid(vec x) { return 1 / (1 + exp(-x)); }
 };
 
 }  // namespace

@@ -1,0 +1,1 @@
+"""Series on one time axis, and faults in them."""

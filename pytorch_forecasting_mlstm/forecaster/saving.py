@@ -1,0 +1,250 @@
+"""Save a fitted forecaster in one file that runs no code, and load it again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning import pytorch as pl
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from .._atomic_write import atomic_write
+from .._messages import one_line
+from ..data import BatchedTimeSeriesDataSet
+from ..models import mLSTMTime
+from ..models.base.checkpoint.archive import read_archive
+from ..models.base.checkpoint.limits import check_expanded_size
+from ..models.base.checkpoint.serialization import deserialize, serialize
+from .errors import InputError
+from .panel.panel import Panel
+from .panel.windows import match_series
+from .reading import TableReader
+from .state import State
+from .tables.records import Records
+from .tables.roles import Roles
+from .tables.table_kind import TableKind
+from .times.time_axis import TimeAxis
+from .times.time_format import TimeFormat
+from .training.calibration import Calibration
+from .training.fitting import Fitted
+from .training.layout import TIME, Layout
+from .training.lightning_output import quiet_lightning
+from .training.scaling import Scaling
+
+_KEY = "forecaster"
+_FORMAT = 1
+
+
+def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
+    """Write a forecaster into a file, which is a checkpoint of its model, too.
+
+    Parameters
+    ----------
+    path : Path
+        The file. It is replaced once the new one is complete.
+    parameters : mapping
+        Parameters of the forecaster.
+    state : State
+        What it has learned.
+
+    Warns
+    -----
+    UserWarning
+        If a parameter cannot be written.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    fitted, records = state.fitted, state.records
+    written = serialize(
+        {
+            "format": _FORMAT,
+            "roles": asdict(state.roles),
+            "levels": list(state.levels),
+            "axis": state.axis.to_dict(),
+            "time_format": records.time_format.to_dict(),
+            "kind": state.kind.to_dict(),
+            "groups": _write_groups(state.groups),
+            "records": {
+                "groups": _write_groups(records.groups),
+                "series": records.series.astype(np.int64),
+                "times": _write_times(records.times),
+                "columns": {n: _write_column(records.columns[n]) for n in records.columns},
+                "real": records.real,
+            },
+            "fitted": {
+                "layout": asdict(fitted.layout),
+                "center": fitted.scaling.center,
+                "spread": fitted.scaling.spread,
+                "shift": fitted.calibration.shift,
+                "lower_bound": float(fitted.lower_bound),
+                "history": fitted.history,
+                "epochs": fitted.epochs,
+                "validation_loss": float(fitted.validation_loss),
+                "trials": dict(fitted.trials),
+            },
+            **{f"parameter {name}": value for name, value in parameters.items()},
+        }
+    )
+    lost = [name.removeprefix("parameter ") for name in written["unwritten"]]
+    if lost:
+        warnings.warn(
+            f"Forecaster.save: the file is written without {' and '.join(lost)}, which cannot be "
+            "stored as plain data: set it again after loading",
+            UserWarning,
+            stacklevel=3,
+        )
+    checkpoint = _checkpoint_of(fitted.model)
+    checkpoint[_KEY] = written
+    try:
+        with atomic_write(Path(os.path.realpath(path))) as (temporary,):
+            torch.save(checkpoint, temporary)
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], State]:
+    """Read a file that `save_state` has written.
+
+    Returns
+    -------
+    parameters : dict
+        Parameters of the forecaster.
+    state : State
+        What it has learned.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not one of a forecaster.
+    """
+    name = repr(str(path))
+    if not path.is_file():
+        raise InputError(f"no file {name}: check the path")
+    try:
+        content = read_archive(path, "Forecaster.load").content
+        written = content[_KEY] if isinstance(content, dict) and _KEY in content else None
+        if written is None:
+            raise InputError(f"{name} is no file of a forecaster: load one that save has written")
+        check_expanded_size(written, written.get("objects"), path.stat().st_size)
+        values = deserialize(written)
+        if values.get("format") != _FORMAT:
+            raise InputError(
+                f"{name} has format {values.get('format')!r}, but this version reads "
+                f"{_FORMAT}: update pytorch_forecasting_mlstm"
+            )
+        with isolate_rng(), quiet_lightning():  # its first weights are drawn
+            model = mLSTMTime.load_from_checkpoint(path)
+        parameters = {
+            key.removeprefix("parameter "): value
+            for key, value in values.items()
+            if key.startswith("parameter ")
+        }
+        return parameters, _read_state(values, model, parameters)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged or crafted file can raise anything
+        raise InputError(
+            f"{name} cannot be read: {one_line(error) or type(error).__name__}: load another file"
+        ) from error
+
+
+def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, Any]) -> State:
+    columns = dict(values["roles"])
+    roles = Roles(columns.pop("time"), **{part: tuple(names) for part, names in columns.items()})
+    axis = TimeAxis.from_dict(values["axis"])
+    stored = values["records"]
+    records = Records(
+        groups=_read_groups(stored["groups"]),
+        series=stored["series"],
+        times=_read_times(stored["times"]),
+        columns=pd.DataFrame({n: _read_column(c) for n, c in stored["columns"].items()}),
+        real=dict(stored["real"]),
+        time_format=TimeFormat.from_dict(values["time_format"]),
+    )
+    groups, learned = _read_groups(values["groups"]), values["fitted"]
+    panel = TableReader(parameters).panel(records, roles, axis)
+    layout = Layout(**learned["layout"])
+    scaling = Scaling(learned["center"], learned["spread"])
+    fitted = Fitted(
+        model=model,
+        dataset=_rebuild_dataset(model, panel, layout, scaling, groups),
+        layout=layout,
+        scaling=scaling,
+        calibration=Calibration(learned["shift"]),
+        lower_bound=learned["lower_bound"],
+        history=learned["history"],
+        epochs=learned["epochs"],
+        validation_loss=learned["validation_loss"],
+        trials=dict(learned["trials"]),
+    )
+    kind = TableKind.from_dict(values["kind"])
+    return State(roles, records, axis, groups, kind, fitted, tuple(values["levels"]))
+
+
+def _rebuild_dataset(
+    model: mLSTMTime, panel: Panel, layout: Layout, scaling: Scaling, groups: pd.DataFrame
+) -> BatchedTimeSeriesDataSet:
+    numbers, end = match_series(groups, panel.groups), int(panel.lengths.max())
+    frame = layout.frame(panel, scaling.match(panel, numbers), numbers, end)
+    return BatchedTimeSeriesDataSet.from_parameters(
+        model.dataset_parameters, frame[frame[TIME] < end]
+    )
+
+
+def _checkpoint_of(model: mLSTMTime) -> dict[str, Any]:
+    """Return the content of a checkpoint of the model, plain data and tensors."""
+    with tempfile.TemporaryDirectory() as folder, quiet_lightning():
+        file = Path(folder) / "model.ckpt"
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(file, weights_only=True)
+        content: dict[str, Any] = read_archive(file, "Forecaster.save").content
+    return content
+
+
+def _write_groups(groups: pd.DataFrame) -> dict[str, Any]:
+    return {"count": len(groups), "columns": {n: groups[n].tolist() for n in groups}}
+
+
+def _read_groups(written: dict[str, Any]) -> pd.DataFrame:
+    columns = {name: pd.Series(values) for name, values in written["columns"].items()}
+    return pd.DataFrame(columns, index=pd.RangeIndex(written["count"]))
+
+
+def _write_times(times: pd.Series) -> dict[str, Any]:
+    return {"dtype": str(times.dtype), "values": times.to_numpy().view(np.int64)}
+
+
+def _read_times(written: dict[str, Any]) -> pd.Series:
+    return pd.Series(np.asarray(written["values"], dtype=np.int64).view(np.dtype(written["dtype"])))
+
+
+def _write_column(column: pd.Series) -> Any:
+    if column.dtype.kind == "f":
+        return column.to_numpy()
+    codes, classes = pd.factorize(column)
+    return {"codes": codes.astype(np.int64), "classes": [str(value) for value in classes]}
+
+
+def _read_column(written: Any) -> np.ndarray:
+    if isinstance(written, dict):
+        return np.array(written["classes"], dtype=object)[written["codes"]]
+    return np.asarray(written, dtype=float)

@@ -1,0 +1,1 @@
+"""Tables of users: converted, checked and read into records."""

@@ -1,0 +1,1 @@
+"""Times: how they are written, their spacing, calendars."""

@@ -1,0 +1,1 @@
+"""Fit a model to a panel, calibrate it, forecast, update and tune it."""

@@ -1,0 +1,38 @@
+"""Forecast the series of a panel with a fitted model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..panel.panel import Panel
+from ..panel.windows import cut_last_windows, match_series
+from .fitting import Fitted
+from .prediction import predict_future
+from .scaling import round_to_float32
+
+
+def forecast_panel(
+    fitted: Fitted,
+    known_groups: pd.DataFrame,
+    levels: tuple[float, ...],
+    panel: Panel,
+    horizon: int,
+) -> np.ndarray:
+    """Forecast the steps after the last observed target of every series.
+
+    Returns
+    -------
+    numpy.ndarray
+        (series, h, Q): in the unit of the panel, not decreasing along Q.
+    """
+    numbers = match_series(known_groups, panel.groups)
+    scaling = fitted.scaling.match(panel, numbers)
+    dataset = fitted.dataset
+    windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
+    end = fitted.history
+    frame = fitted.layout.frame(windows, scaling, numbers, end)
+    scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
+    scaled = fitted.calibration.apply(scaled)
+    quantiles = scaling.unscale(scaled, np.arange(len(panel)))
+    return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

@@ -1,0 +1,50 @@
+"""The length of the history: the candidates, of which validation chooses one."""
+
+from __future__ import annotations
+
+import math
+
+from ..panel.panel import Panel
+from .splits import Split
+
+_MAX_HISTORY = 1440
+_LADDER = 3.5  # from one candidate to the next
+_REACH = 8  # the longest candidate, in lengths of the shortest
+_NOT_WORTH_A_TRIAL = 1.5  # times the candidate before
+_CLEARLY_BETTER = 0.99  # a longer history must win by this
+
+
+def candidate_histories(panel: Panel, split: Split) -> list[int]:
+    """List lengths to try, shortest first.
+
+    The shortest covers two of the shortest season, or two horizons. Each one is 3.5 times as long
+    as the one before, up to the longest, which covers two of the longest season, three horizons and
+    eight times the shortest, as far as the series allow.
+    """
+    horizon, longest = split.horizon, min(split.longest_history, _MAX_HISTORY)
+    seasons = [s for s in panel.axis.seasons.values() if 2 * s <= longest]
+    low = min(max(2 * min(seasons, default=4), min(2 * horizon, 96)), longest)
+    high = min(max(2 * max(seasons, default=1), 3 * horizon, _REACH * low), longest)
+    candidates = [low]
+    while candidates[-1] * _LADDER <= high:
+        candidates.append(round(candidates[-1] * _LADDER))
+    if candidates[-1] * _NOT_WORTH_A_TRIAL < high:
+        candidates.append(high)
+    return candidates
+
+
+def choose_history(losses: dict[int, float]) -> int:
+    """Return the history with the lowest validation loss; among nearly equal ones, the shortest.
+
+    Losses that are not finite lose.
+
+    >>> choose_history({48: 1.0, 168: 0.995, 336: 0.97})
+    336
+    >>> choose_history({48: 1.0, 168: 0.995, 336: 1.2})
+    48
+    """
+    finite = {steps: loss for steps, loss in losses.items() if math.isfinite(loss)}
+    best = min(finite.values(), default=0.0)
+    return min(
+        (n for n, loss in finite.items() if loss * _CLEARLY_BETTER <= best), default=min(losses)
+    )

@@ -1,0 +1,102 @@
+"""Go on training with new rows or new series."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...data import BatchedTimeSeriesDataSet
+from ..panel.panel import Panel
+from ..panel.windows import match_series
+from .fitting import Fitted, OnProgress, Settings, without_callbacks
+from .layout import SERIES, TIME
+from .seeds import seeded
+from .train import EpochResult, train
+
+UPDATE_EPOCHS = 5
+_LEARNING_RATE_SHARE = 0.2  # of that of a new training
+
+
+def update_fit(
+    fitted: Fitted,
+    known_groups: pd.DataFrame,
+    panel: Panel,
+    settings: Settings,
+    epochs: int,
+    on_progress: OnProgress | None = None,
+) -> tuple[Fitted, pd.DataFrame]:
+    """Go on training a model.
+
+    Encoders, scalers, the scales of known series, the calibration and the history stay as they are.
+    New series get scales of their own; classes that training has never seen are all one class.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model. It stays as it is.
+    known_groups : pandas.DataFrame
+        Its series.
+    panel : Panel
+        All rows, the new ones among them.
+    settings : Settings
+        What the user chose.
+    epochs : int
+        Epochs to train.
+    on_progress : callable, optional
+        Called after each epoch.
+
+    Returns
+    -------
+    fitted : Fitted
+        The new model.
+    groups : pandas.DataFrame
+        Its series: the known ones, then the new ones.
+    """
+    numbers = match_series(known_groups, panel.groups)
+    here = fitted.scaling.match(panel, numbers)
+    is_new = numbers >= len(known_groups)
+    groups = pd.concat([known_groups, panel.groups[is_new]], ignore_index=True)
+    scaling = replace(
+        fitted.scaling,
+        center=np.append(fitted.scaling.center, here.center[is_new]),
+        spread=np.append(fitted.scaling.spread, here.spread[is_new]),
+    )
+    frame = fitted.layout.frame(panel, here, numbers, int(panel.lengths.max()))
+    rows = frame[frame[TIME] < int(panel.lengths.max())]
+    shortest = fitted.dataset.min_encoder_length + settings.horizon
+    rows = rows[rows.groupby(SERIES)[TIME].transform("size") >= shortest]
+    dataset = BatchedTimeSeriesDataSet.from_dataset(fitted.dataset, rows)
+    recipe = replace(
+        settings.recipe,
+        epochs=epochs,
+        learning_rate=_LEARNING_RATE_SHARE * settings.recipe.learning_rate,
+    )
+
+    def report(result: EpochResult) -> None:
+        if on_progress is not None:
+            on_progress("update", result)
+
+    with seeded(settings.seed):
+        result = train(
+            dataset,
+            None,
+            recipe,
+            settings.quantiles,
+            seed=settings.seed,
+            trainer_kwargs=without_callbacks(settings.trainer_kwargs),
+            on_epoch=report,
+            model=deepcopy(fitted.model),
+        )
+    lower = fitted.lower_bound
+    if settings.minimum == "auto" and panel.lower_bound < lower:
+        lower = panel.lower_bound
+    updated: Any = replace(
+        fitted, model=result.model, dataset=dataset, scaling=scaling, lower_bound=lower
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return updated, groups
