@@ -151,10 +151,10 @@ def test_quantiles_are_sorted_and_the_median_is_added() -> None:
 PLAN = make_plan(rich_stores())
 PLANS: list[tuple[str, Any, str]] = [
     ("none", None, "store=a .and 1 more series.: table lacks .promo. and .day. for"),
-    ("too short", PLAN[PLAN["date"] < "2024-02-02"], "no row .* for 2024-02-02.*for all 3 steps"),
-    ("a hole", PLAN[PLAN["date"] != "2024-02-01"], "future has no row .* for 2024-02-01"),
-    ("no value", PLAN.assign(promo=[1, np.nan, 1] * 2), "has no row .* for 2024-02-01"),
-    ("one series", PLAN[:3], "store=b: future has no row"),
+    ("too short", PLAN[PLAN["date"] < "2024-02-02"], "lacks .* for 2024-02-02.*for all 3 steps"),
+    ("a hole", PLAN[PLAN["date"] != "2024-02-01"], "future lacks .* for 2024-02-01"),
+    ("no value", PLAN.assign(promo=[1, np.nan, 1] * 2), "lacks .* for 2024-02-01"),
+    ("one series", PLAN[:3], "store=b: future lacks"),
     ("unknown series", pd.concat([PLAN, PLAN[:3].assign(store="z")]), "future: store=z: is not"),
     ("no column", PLAN.drop(columns="day"), "future: has no column 'day'"),
     ("twice", pd.concat([PLAN, PLAN]), "future, store=a: rows 1, 7 have the same time"),

@@ -237,7 +237,8 @@ class _Fit:
         candidates = candidate_histories(self.panel, self.split)
         if len(candidates) == 1 or not self.split.has_validation:
             return candidates[-1]
-        recipe = replace(self.settings.recipe, epochs=TRIAL_EPOCHS)
+        recipe = self.settings.recipe
+        recipe = replace(recipe, epochs=min(TRIAL_EPOCHS, recipe.epochs))
         for steps in candidates:
             result = self.try_history(f"history {steps}", steps, recipe)
             self.trials[steps] = result.validation_loss

@@ -13,7 +13,7 @@ from pytorch_forecasting_mlstm.forecaster.training import train as training
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.lightning_output import quiet_lightning
 from pytorch_forecasting_mlstm.forecaster.training.progress import ProgressBar
-from pytorch_forecasting_mlstm.forecaster.training.recipe import TRIAL_EPOCHS, Recipe
+from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
 from pytorch_forecasting_mlstm.forecaster.training.train import EpochResult, learning_rates
 
 RECIPE = Recipe(
@@ -89,9 +89,9 @@ def test_stages_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda stage, result: stages.append(stage),
     )
     assert calls == [
-        (2, False, TRIAL_EPOCHS, 53),
-        (7, False, TRIAL_EPOCHS, 53),
-        (14, False, TRIAL_EPOCHS, 53),
+        (2, False, 6, 53),
+        (7, False, 6, 53),
+        (14, False, 6, 53),
         (7, False, 6, 53),
         (7, True, 3, 59),
     ]
