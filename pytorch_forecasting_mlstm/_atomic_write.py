@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -51,7 +52,7 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
     Raises
     ------
     OSError
-        If a file cannot be written or renamed.
+        If a file cannot be written or renamed, or a target is a folder.
 
     Examples
     --------
@@ -66,6 +67,8 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
     parts: list[_Part] = []
     try:
         for path in paths:
+            if path.is_dir() and not path.is_symlink():  # it would be moved away, with its files
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             parts.append(_Part(path))
         for folder in {path.parent for path in paths}:
             _clear_leftovers(folder, now=parts[-1].path.stat().st_mtime)

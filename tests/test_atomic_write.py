@@ -343,3 +343,15 @@ def test_writer_killed_between_the_files(tmp_path: Path, at: int) -> None:
     assert [path.read_text() for path in paths] == ["newer", "newer"]
     if sys.platform == "linux":
         assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_folder_is_not_replaced(tmp_path: Path) -> None:
+    """Neither as the first target nor as a later one, which is moved out of the way."""
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    (folder / "kept").write_text("kept")
+    for paths in ([folder], [file, folder]):
+        with pytest.raises(IsADirectoryError), atomic_write(*paths):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+        assert (folder / "kept").read_text() == "kept"

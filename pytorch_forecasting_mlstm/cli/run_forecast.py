@@ -29,6 +29,7 @@ def run_forecast(arguments: Arguments) -> None:
     """
     require_packages("matplotlib")
     folder = writable_folder(arguments.output)
+    _check_outputs(_outputs(folder, arguments), arguments)
     given = dict(arguments.parameters)
     if "holidays" in given:
         given["holidays"] = read_holidays(given["holidays"])
@@ -102,8 +103,7 @@ def _write(
     arguments: Arguments,
 ) -> None:
     """Write table, plot and model, all of them or none."""
-    paths = [folder / "forecast.csv", folder / "forecast.png"]
-    paths += [] if arguments.save is None else [arguments.save]
+    paths = _outputs(folder, arguments)
     with replace_files(*paths) as new_paths:
         write_forecast(forecast, new_paths[0], quote_formulas=arguments.quote_formulas)
         # whatever the suffix of the temporary file
@@ -111,6 +111,26 @@ def _write(
         if arguments.save is not None:
             forecaster.set_params(verbose=True).save(new_paths[2])
     print(f"Wrote {', '.join(map(str, paths))}: {len(forecast):,} rows")
+
+
+def _outputs(folder: Path, arguments: Arguments) -> list[Path]:
+    """Return the files to write."""
+    paths = [folder / "forecast.csv", folder / "forecast.png"]
+    return paths if arguments.save is None else [*paths, arguments.save]
+
+
+def _check_outputs(outputs: list[Path], arguments: Arguments) -> None:
+    """Raise an InputError, before a long training, for files that must not be replaced."""
+    given = [arguments.table, arguments.future, arguments.model]
+    taken = {path.resolve() for path in given if path is not None}
+    for path in outputs:
+        option = "--save" if path is arguments.save else "--output"
+        name = printable(path)
+        if path.is_dir():
+            raise InputError(f"{name} is a folder: name another place with {option}")
+        if path.resolve() in taken:
+            raise InputError(f"{name} would be replaced: name another place with {option}")
+        taken.add(path.resolve())
 
 
 def _as_list(value: Any) -> list[Any]:

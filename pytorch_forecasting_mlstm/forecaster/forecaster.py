@@ -531,7 +531,8 @@ class Forecaster(BaseEstimator):
             Rows with the truth over the horizon, to draw it.
         series : optional
             Series to draw: a value of the group column, or a tuple of values of several, or a list
-            of these. Default: the first six.
+            of these. With several targets, the name of the target is the last value of the tuple,
+            such as ``("north", "sales")``. Default: the first six.
 
         Returns
         -------

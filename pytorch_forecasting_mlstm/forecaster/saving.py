@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ from .training.scaling import Scaling
 
 _KEY = "forecaster"
 _FORMAT = 1
+#: The last words of messages about checkpoints, which this module says itself.
+_ADVICE = re.compile(r"(?:[;,] load another (?:one|checkpoint))?\.$")
 
 
 def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
@@ -154,9 +157,9 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
     except InputError:
         raise
     except Exception as error:  # a damaged or crafted file can raise anything
-        raise InputError(
-            f"{name} cannot be read: {one_line(error) or type(error).__name__}: load another file"
-        ) from error
+        reason = one_line(error) or type(error).__name__
+        reason = _ADVICE.sub("", reason)  # of a checkpoint
+        raise InputError(f"{name} cannot be read: {reason}: load another file") from error
 
 
 def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, Any]) -> State:

@@ -1,5 +1,7 @@
 """Every mistake in a table gives one line that names the problem, its place, and a fix."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,3 +115,16 @@ def test_run_forecast_error_is_one_short_line(fail, table: pd.DataFrame, message
     assert message in line
     assert len(line) < 1000
     assert line[:-1].isprintable()
+
+
+def test_run_forecast_replaces_no_folder_and_no_input(fail, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert "models is a folder: name another place with --save" in fail(
+        "sales.csv", *SALES, "--save", "models", table=daily()
+    )
+    for save in ("sales.csv", "forecast.png"):
+        message = f"{save} would be replaced: name another place with --save"
+        assert message in fail("sales.csv", *SALES, "--save", save)
+    (tmp_path / "forecast.csv").write_bytes((tmp_path / "sales.csv").read_bytes())
+    message = "forecast.csv would be replaced: name another place with --output"
+    assert message in fail("forecast.csv", *SALES)

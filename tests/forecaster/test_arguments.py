@@ -64,6 +64,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("frequency", "parsec", "frequency"),
     ("holidays", "Atlantis", "holidays"),
     ("timezone", "Mars/Olympus", "Mars/Olympus"),
+    ("timezone", 2, "timezone must be the name of a time zone, got 2"),
 ]
 
 

@@ -121,6 +121,9 @@ def test_other_files_are_refused(rich: Forecaster, tmp_path: Path) -> None:
         archive.writestr("a", "b")
     with pytest.raises(InputError, match="a.zip"):
         Forecaster.load(tmp_path / "a.zip")
+    (tmp_path / "a.csv").write_text("date,sales\n")
+    with pytest.raises(InputError, match="of another format: load another file$"):
+        Forecaster.load(tmp_path / "a.csv")
     with pytest.raises(InputError, match="path must be the path of a file, got 5"):
         Forecaster.load(5)
     with pytest.raises(InputError, match="cannot write"):

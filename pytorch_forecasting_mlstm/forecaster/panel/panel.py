@@ -224,10 +224,7 @@ def find_faults(panel: Panel, horizon: int) -> list[Suspicion]:
     horizon : int
         Steps to forecast: a constant stretch must be longer.
     """
-    longest = int(panel.lengths.max(initial=0))
-    # A season that is not seen twice cannot explain a change.
-    seasons = [season for season in panel.axis.seasons.values() if 2 * season <= longest]
-    season = max(seasons, default=1)
+    season = min(panel.axis.seasons.values(), default=1)
     return find_suspicious(panel.values, horizon, season)
 
 

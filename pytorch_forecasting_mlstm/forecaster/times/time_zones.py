@@ -29,6 +29,12 @@ def read_zone(name: str) -> tzinfo:
     InputError
         If there is no such zone.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            Argument("timezone"),
+            f" must be the name of a time zone, got {name!r}: write it as Europe/Berlin, UTC or "
+            "+02:00",
+        )
     fixed = _FIXED.fullmatch(name)
     try:
         if fixed:

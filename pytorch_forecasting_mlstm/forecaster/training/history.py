@@ -9,7 +9,8 @@ from .splits import Split
 
 _MAX_HISTORY = 1440
 _LADDER = 3.5  # from one candidate to the next
-_REACH = 8  # the longest candidate, in lengths of the shortest
+_REACH = 8  # the longest candidate, in lengths of the shortest, unless seasons are longer
+_CHEAP = 120  # steps, which are quick to train with
 _NOT_WORTH_A_TRIAL = 1.5  # times the candidate before
 _CLEARLY_BETTER = 0.99  # a longer history must win by this
 
@@ -19,12 +20,12 @@ def candidate_histories(panel: Panel, split: Split) -> list[int]:
 
     The shortest covers two of the shortest season, or two horizons. Each one is 3.5 times as long
     as the one before, up to the longest, which covers two of the longest season, three horizons and
-    eight times the shortest, as far as the series allow.
+    120 steps, but no more than eight times the shortest, as far as the series allow.
     """
     horizon, longest = split.horizon, min(split.longest_history, _MAX_HISTORY)
     seasons = [s for s in panel.axis.seasons.values() if 2 * s <= longest]
     low = min(max(2 * min(seasons, default=4), min(2 * horizon, 96)), longest)
-    high = min(max(2 * max(seasons, default=1), 3 * horizon, _REACH * low), longest)
+    high = min(max(2 * max(seasons, default=1), 3 * horizon, min(_REACH * low, _CHEAP)), longest)
     candidates = [low]
     while candidates[-1] * _LADDER <= high:
         candidates.append(round(candidates[-1] * _LADDER))

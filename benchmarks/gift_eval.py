@@ -1,0 +1,169 @@
+"""Measure `Forecaster` with its defaults on data sets of GIFT-Eval.
+
+    python benchmarks/gift_eval.py --data FOLDER
+
+The folder holds one Parquet file per data set, named ``name_frequency.parquet``, with the columns
+item, date and y, and optionally ``leaderboard.csv`` with the columns key, m, MASE and CRPS. The
+protocol is that of GIFT-Eval: windows that do not overlap at the end of every series, one training
+on what comes before all of them.
+
+With ``--development``, the test part is cut off first, and the windows before it are forecast: use
+this to choose settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pytorch_forecasting_mlstm import Forecaster
+
+HORIZONS = {"M": 12, "W": 8, "D": 30, "H": 48}
+TERMS = {"short": 1, "medium": 10, "long": 15}
+SEASONS = {"M": 12, "W": 1, "D": 1, "H": 24}
+LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
+MAX_WINDOWS = 20
+
+
+class Task(NamedTuple):
+    """A data set with a horizon."""
+
+    key: str
+    table: pd.DataFrame
+    horizon: int
+    windows: int
+    season: int
+
+
+class Score(NamedTuple):
+    """The result of one task."""
+
+    mase: float
+    crps: float
+    coverage: float
+    values: int
+
+
+def tasks(folder: Path, keys: list[str] | None, development: bool) -> Iterator[Task]:
+    """Read the tasks of a folder; medium and long terms are for data sets on the leaderboard."""
+    listed = None
+    if (folder / "leaderboard.csv").exists():
+        listed = set(pd.read_csv(folder / "leaderboard.csv")["key"])
+    for file in sorted(folder.glob("*.parquet")):
+        frequency = file.stem.rpartition("_")[2]
+        frequency = frequency if frequency in HORIZONS else "M"
+        table = pd.read_parquet(file)
+        for term, factor in TERMS.items():
+            key = f"{file.stem}/{term}"
+            if (keys and key not in keys) or (listed is not None and key not in listed):
+                continue
+            horizon = HORIZONS[frequency] * factor
+            shortest = int(table.groupby("item").size().min())
+            windows = min(max(1, math.ceil(0.1 * shortest / horizon)), MAX_WINDOWS)
+            chosen = table
+            if development:
+                rank = table.groupby("item").cumcount(ascending=False)
+                chosen = table[rank >= windows * horizon]
+            yield Task(key, chosen, horizon, windows, SEASONS[frequency])
+
+
+def score(task: Task, forecasts: pd.DataFrame) -> Score:
+    """Compute MASE and CRPS as GIFT-Eval does, and the coverage of the 80 % interval."""
+    ours = forecasts[forecasts["model"] == "mLSTMTime"]
+    actual = ours["actual"].to_numpy()
+    errors = ours.assign(error=np.abs(actual - ours["prediction"]))
+    scaled = []
+    for (item, cutoff), window in errors.groupby(["item", "cutoff"]):
+        past = task.table.loc[(task.table["item"] == item) & (task.table["date"] <= cutoff), "y"]
+        values = past.to_numpy()
+        scale = np.abs(values[task.season :] - values[: -task.season]).mean()
+        scaled.append(window["error"].mean() / scale)
+    losses = []
+    for level in LEVELS:
+        forecast = ours[f"q{level:g}"].to_numpy()
+        loss = 2 * np.abs(actual - forecast) * np.abs((actual <= forecast) - level)
+        losses.append(loss.sum() / np.abs(actual).sum())
+    inside = (ours["q0.1"] <= actual) & (actual <= ours["q0.9"])
+    return Score(float(np.mean(scaled)), float(np.mean(losses)), float(inside.mean()), len(actual))
+
+
+def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, float]:
+    """Fit and forecast one task; return its score and the seconds."""
+    forecaster = Forecaster(
+        task.horizon,
+        time="date",
+        target="y",
+        group="item",
+        quantiles=LEVELS,
+        seed=seed,
+        verbose=False,
+        **parameters,
+    )
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = forecaster.backtest(task.table, cutoffs=task.windows)
+    return score(task, result.forecasts), time.monotonic() - started
+
+
+def geometric_mean(values: pd.Series) -> float:
+    """Return the geometric mean."""
+    return float(np.exp(np.log(values).mean()))
+
+
+def compare(results: pd.DataFrame, leaderboard: pd.DataFrame) -> pd.DataFrame:
+    """Return the geometric means of ours divided by theirs."""
+    ours = results.groupby("key")[["MASE", "CRPS"]].mean()
+    rows = {}
+    for model, theirs in leaderboard.groupby("m"):
+        theirs = theirs.set_index("key").reindex(ours.index)
+        ratio = ours / theirs[["MASE", "CRPS"]]
+        rows[model] = {name: geometric_mean(ratio[name].dropna()) for name in ratio}
+    return pd.DataFrame(rows).T.sort_values("MASE")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of Parquet files")
+    parser.add_argument("--keys", nargs="*", help="tasks, such as us_births_D/short")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--development", action="store_true", help="leave the test part out")
+    parser.add_argument("--output", type=Path, help="CSV file of the results")
+    arguments = parser.parse_args()
+    rows = []
+    for task in tasks(arguments.data, arguments.keys, arguments.development):
+        for seed in range(arguments.seeds):
+            result, seconds = run(task, seed)
+            rows.append(
+                {
+                    "key": task.key,
+                    "seed": seed,
+                    "MASE": result.mase,
+                    "CRPS": result.crps,
+                    "coverage": result.coverage,
+                    "values": result.values,
+                    "seconds": seconds,
+                }
+            )
+            print(
+                {k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()},
+                flush=True,
+            )
+            if arguments.output:
+                pd.DataFrame(rows).to_csv(arguments.output, index=False)
+    results = pd.DataFrame(rows)
+    leaderboard = arguments.data / "leaderboard.csv"
+    if leaderboard.exists() and not arguments.development:
+        print(compare(results, pd.read_csv(leaderboard)).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
