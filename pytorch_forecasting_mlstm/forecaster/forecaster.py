@@ -79,7 +79,7 @@ class Forecaster(BaseEstimator):
         Forecasts are never lower. "auto" is 0 if the target is never negative, and contains an
         exact 0 or consists of whole numbers.
     calibrate : bool, default True
-        Whether to shift the quantiles so that they hold on held-out rows.
+        Whether to widen intervals that do not hold on held-out rows.
     epochs : int, optional
         Maximum number of epochs. Default: that of the recipe, 40.
     learning_rate : float, optional
@@ -553,7 +553,7 @@ class Forecaster(BaseEstimator):
             history_frame(panel),
             frame,
             time=state.roles.time,
-            target=state.roles.targets if len(state.roles.targets) > 1 else state.roles.targets[0],
+            target=state.roles.target,
             group=state.roles.group,
             actual=truth,
             series=series,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .arguments import check_arguments, read_quantiles
 from .panel.panel import Panel, clean_targets, find_faults, make_panel
 from .panel.suspicion_text import summarize
+from .panel.suspicious import Suspicion
 from .panel.windows import check_future
 from .tables.labels import label_series
 from .tables.records import Records, read_records
@@ -85,7 +86,8 @@ class TableReader:
         if faults:
             masked = parameters["outliers"] == "mask"
             words = summarize(faults, given.label, given.times_of, masked=masked)
-        return ReadTable(roles, levels, kind, records, axis, given, self.clean(given), words)
+        panel = self._clean(given, faults)
+        return ReadTable(roles, levels, kind, records, axis, given, panel, words)
 
     def read_like(self, table: Any, records: Records, roles: Roles) -> tuple[Records, TableKind]:
         """Read a later table, whose columns are of the kinds of earlier records."""
@@ -118,7 +120,9 @@ class TableReader:
 
     def clean(self, panel: Panel) -> Panel:
         """Mask faults, and fill gaps."""
-        faults = find_faults(panel, int(self.parameters["horizon"]))
+        return self._clean(panel, find_faults(panel, int(self.parameters["horizon"])))
+
+    def _clean(self, panel: Panel, faults: list[Suspicion]) -> Panel:
         return clean_targets(
             panel,
             faults,

@@ -26,9 +26,9 @@ from ..models.base.checkpoint.limits import check_expanded_size
 from ..models.base.checkpoint.serialization import deserialize, serialize
 from .errors import InputError
 from .panel.panel import Panel
-from .panel.windows import match_series
 from .reading import TableReader
 from .state import State
+from .tables.groups import match_series
 from .tables.records import Records
 from .tables.roles import Roles
 from .tables.table_kind import TableKind
@@ -37,7 +37,7 @@ from .times.time_format import TimeFormat
 from .training.calibration import Calibration
 from .training.fitting import Fitted
 from .training.layout import TIME, Layout
-from .training.lightning_output import quiet_lightning
+from .training.lightning_output import SILENT_TRAINER, quiet_lightning
 from .training.scaling import Scaling
 
 _KEY = "forecaster"
@@ -209,14 +209,7 @@ def _checkpoint_of(model: mLSTMTime) -> dict[str, Any]:
     """Return the content of a checkpoint of the model, plain data and tensors."""
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         file = Path(folder) / "model.ckpt"
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
+        trainer = pl.Trainer(accelerator="cpu", **SILENT_TRAINER)
         trainer.strategy.connect(model)
         trainer.save_checkpoint(file, weights_only=True)
         content: dict[str, Any] = read_archive(file, "Forecaster.save").content

@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import Argument, InputError
 from ..panel.forecast_frame import forecast_frame
 from ..panel.panel import Panel
-from ..panel.windows import match_series
+from ..tables.groups import match_series
 from ..training.fitting import Fitted
 from ..training.forecasting import forecast_panel
 from .auto_ets import ets_forecast, has_statsforecast
@@ -120,7 +120,7 @@ def backtest_panel(
         history=history_frame(truth),
         scales=pd.concat(scales, ignore_index=True),
         time=panel.roles.time,
-        target=panel.roles.targets if len(panel.roles.targets) > 1 else panel.roles.targets[0],
+        target=panel.roles.target,
         group=panel.roles.group,
     )
     for words in (result.coverage_warning(), result.missing_warning()):

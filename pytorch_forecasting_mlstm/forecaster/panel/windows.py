@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from ..errors import Argument, InputError, quoted
 from .panel import Panel
@@ -82,20 +81,4 @@ def check_future(panel: Panel, horizon: int, source: str) -> None:
         Argument("future"),
         ", or choose a smaller ",
         Argument("horizon"),
-    )
-
-
-def match_series(known: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
-    """Return the number of each series among the known ones; new ones get the numbers after them.
-
-    Parameters
-    ----------
-    known, groups : pandas.DataFrame
-        One row per series, with the same columns.
-    """
-    if known.columns.empty:
-        return np.arange(len(groups))
-    keys = {key: number for number, key in enumerate(known.itertuples(index=False, name=None))}
-    return np.array(
-        [keys.setdefault(key, len(keys)) for key in groups.itertuples(index=False, name=None)]
     )

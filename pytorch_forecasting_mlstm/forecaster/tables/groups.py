@@ -39,3 +39,33 @@ def read_groups(data: pd.DataFrame, group: list[str]) -> tuple[pd.DataFrame, np.
     series = data.groupby(group, sort=False, observed=True).ngroup().to_numpy()
     first = np.unique(series, return_index=True)[1]
     return data[group].iloc[first].reset_index(drop=True), series
+
+
+def match_series(known: pd.DataFrame, groups: pd.DataFrame) -> np.ndarray:
+    """Return the number of each series among the known ones; new ones get the numbers after them.
+
+    Parameters
+    ----------
+    known, groups : pandas.DataFrame
+        One row per series, with the same columns.
+    """
+    if known.columns.empty:
+        return np.arange(len(groups))
+    keys = {key: number for number, key in enumerate(known.itertuples(index=False, name=None))}
+    return np.array(
+        [keys.setdefault(key, len(keys)) for key in groups.itertuples(index=False, name=None)],
+        dtype=int,
+    )
+
+
+def merge_groups(known: pd.DataFrame, groups: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return all series, the known ones first, and the number of each series of `groups` in them.
+
+    Parameters
+    ----------
+    known, groups : pandas.DataFrame
+        One row per series, with the same columns.
+    """
+    numbers = match_series(known, groups)
+    new = groups[numbers >= len(known)]
+    return pd.concat([known, new], ignore_index=True) if len(new) else known, numbers

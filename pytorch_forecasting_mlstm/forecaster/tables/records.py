@@ -14,7 +14,7 @@ from ..times.time_format import TimeFormat
 from ..times.timestamps import read_times
 from .columns import read_numbers
 from .covariates import MISSING, read_covariate, read_static
-from .groups import read_groups
+from .groups import match_series, merge_groups, read_groups
 from .labels import label_series
 from .roles import Roles
 
@@ -56,7 +56,7 @@ class Records:
         replace : bool
             Whether its rows replace those of the same series and time, or give way to them.
         """
-        groups, numbers = _merge_groups(self.groups, other.groups)
+        groups, numbers = merge_groups(self.groups, other.groups)
         series = np.concatenate([self.series, numbers[other.series]])
         times = pd.concat([self.times, other.times], ignore_index=True)
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
@@ -85,7 +85,7 @@ class Records:
         InputError
             If it has a series that is unknown here.
         """
-        for number, row in enumerate(_merge_groups(self.groups, plan.groups)[1]):
+        for number, row in enumerate(match_series(self.groups, plan.groups)):
             if row >= len(self.groups):
                 raise InputError(
                     f"{source}: {label_series(plan.groups, number)}: is not among the series to "
@@ -239,18 +239,3 @@ def _check_duplicates(key: pd.DataFrame, groups: pd.DataFrame, roles: Roles, sou
         "rows up",
         *(() if roles.group else (", or tell the series apart by ", Argument("group"))),
     )
-
-
-def _merge_groups(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return all series, those of `old` first, and the number of each series of `new` in them."""
-    if old.columns.empty:
-        return old, np.zeros(len(new), dtype=int)
-    keys = {key: number for number, key in enumerate(old.itertuples(index=False, name=None))}
-    numbers, added = [], []
-    for row, key in enumerate(new.itertuples(index=False, name=None)):
-        if key not in keys:
-            keys[key] = len(keys)
-            added.append(row)
-        numbers.append(keys[key])
-    groups = pd.concat([old, new.iloc[added]], ignore_index=True) if added else old
-    return groups, np.array(numbers, dtype=int)

@@ -50,6 +50,11 @@ class Roles:
         return [self.time, *self.group, *self.known]
 
     @property
+    def target(self) -> str | tuple[str, ...]:
+        """The column to forecast, or all of them if there are several."""
+        return self.targets if len(self.targets) > 1 else self.targets[0]
+
+    @property
     def series_columns(self) -> list[str]:
         """Columns of a forecast that identify its series."""
         return [*self.group, *([TARGET_COLUMN] if len(self.targets) > 1 else [])]

@@ -11,15 +11,20 @@ from .layout import SERIES, TIME, Layout
 from .splits import Split
 
 
+def rows_to_learn(frame: pd.DataFrame, end: int, shortest: int) -> pd.DataFrame:
+    """Return the rows before `end` of series that have at least `shortest` of them."""
+    rows = frame[frame[TIME] < end]
+    return rows[rows.groupby(SERIES)[TIME].transform("size") >= shortest]
+
+
 def training_set(
     frame: pd.DataFrame, layout: Layout, split: Split, end: int
 ) -> BatchedTimeSeriesDataSet:
     """Return all windows with targets before `end`; scalers are fitted to these rows only."""
-    rows = frame[frame[TIME] < end]
-    long_enough = rows.groupby(SERIES)[TIME].transform("size") >= split.min_history + split.horizon
+    rows = rows_to_learn(frame, end, split.min_history + split.horizon)
     classes = [*layout.static_classes, *layout.known_classes, *layout.past_classes]
     return BatchedTimeSeriesDataSet(
-        rows[long_enough],
+        rows,
         time_idx=TIME,
         target=layout.target,
         group_ids=[SERIES],

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..panel.panel import Panel
-from ..panel.windows import cut_last_windows, match_series
+from ..panel.windows import cut_last_windows
+from ..tables.groups import match_series
 from .fitting import Fitted
 from .prediction import predict_future
 from .scaling import round_to_float32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,9 @@ from pytorch_forecasting import TimeSeriesDataSet
 from ...models import mLSTMTime
 from .interruption import raise_interrupts
 from .layout import SERIES, TIME
-from .lightning_output import quiet_lightning
+from .lightning_output import SILENT_TRAINER, quiet_lightning
 
 _BATCH_SIZE = 256
-_TRAINER_KWARGS: dict[str, Any] = {
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ def predict_windows(model: mLSTMTime, windows: TimeSeriesDataSet) -> WindowForec
             mode="quantiles",
             return_y=True,
             batch_size=_BATCH_SIZE,
-            trainer_kwargs=dict(_TRAINER_KWARGS),
+            trainer_kwargs=dict(SILENT_TRAINER),
         )
     quantiles = prediction.output.cpu().double().numpy()
     return WindowForecasts(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...data import BatchedTimeSeriesDataSet
 from ..panel.panel import Panel
-from ..panel.windows import match_series
+from ..tables.groups import merge_groups
+from .datasets import rows_to_learn
 from .fitting import Fitted, OnProgress, Settings, without_callbacks
-from .layout import SERIES, TIME
 from .seeds import seeded
 from .train import EpochResult, train
 
@@ -56,19 +55,17 @@ def update_fit(
     groups : pandas.DataFrame
         Its series: the known ones, then the new ones.
     """
-    numbers = match_series(known_groups, panel.groups)
+    groups, numbers = merge_groups(known_groups, panel.groups)
     here = fitted.scaling.match(panel, numbers)
     is_new = numbers >= len(known_groups)
-    groups = pd.concat([known_groups, panel.groups[is_new]], ignore_index=True)
     scaling = replace(
         fitted.scaling,
         center=np.append(fitted.scaling.center, here.center[is_new]),
         spread=np.append(fitted.scaling.spread, here.spread[is_new]),
     )
-    frame = fitted.layout.frame(panel, here, numbers, int(panel.lengths.max()))
-    rows = frame[frame[TIME] < int(panel.lengths.max())]
-    shortest = fitted.dataset.min_encoder_length + settings.horizon
-    rows = rows[rows.groupby(SERIES)[TIME].transform("size") >= shortest]
+    end = int(panel.lengths.max())
+    frame = fitted.layout.frame(panel, here, numbers, end)
+    rows = rows_to_learn(frame, end, fitted.dataset.min_encoder_length + settings.horizon)
     dataset = BatchedTimeSeriesDataSet.from_dataset(fitted.dataset, rows)
     recipe = replace(
         settings.recipe,
@@ -91,12 +88,12 @@ def update_fit(
             on_epoch=report,
             model=deepcopy(fitted.model),
         )
+    if result.interrupted:
+        raise KeyboardInterrupt
     lower = fitted.lower_bound
     if settings.minimum == "auto" and panel.lower_bound < lower:
         lower = panel.lower_bound
-    updated: Any = replace(
+    updated = replace(
         fitted, model=result.model, dataset=dataset, scaling=scaling, lower_bound=lower
     )
-    if result.interrupted:
-        raise KeyboardInterrupt
     return updated, groups

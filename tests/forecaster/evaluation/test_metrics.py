@@ -1,23 +1,45 @@
 """Metrics, against loops and against the metrics of pytorch-forecasting."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pytorch_forecasting.metrics import MAE, QuantileLoss
 
 from helpers.tables import noisy_season
-from pytorch_forecasting_mlstm.forecaster.evaluation.metrics import compute_metrics, seasonal_scale
+from pytorch_forecasting_mlstm.forecaster.evaluation.error_tables import error_table
+from pytorch_forecasting_mlstm.forecaster.evaluation.metrics import seasonal_scale
 
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 LEVELS = np.array(QUANTILES)
+OUTERMOST = ["q0.02", "q0.98"]
 
 
-def test_compute_metrics_matches_a_loop() -> None:
+def make_forecasts(actual: np.ndarray, quantiles: np.ndarray) -> pd.DataFrame:
+    """Return windows (W, h, Q) as a table of forecasts, one cutoff per window."""
+    windows, horizon = actual.shape
+    columns = {f"q{q:g}": quantiles[..., k].ravel() for k, q in enumerate(QUANTILES)}
+    return pd.DataFrame(
+        {
+            "model": "m",
+            "cutoff": np.repeat(np.arange(windows), horizon),
+            "step": np.tile(np.arange(horizon) + 1, windows),
+            "actual": actual.ravel(),
+            "prediction": quantiles[..., 3].ravel(),
+            **columns,
+        }
+    )
+
+
+def test_error_table_matches_a_loop() -> None:
     rng = np.random.default_rng(0)
     actual = rng.normal(size=(5, 4))
     quantiles = np.sort(rng.normal(size=(5, 4, 7)), axis=-1)
     scale = np.array([0.5, 1.0, 2.0, 4.0, np.nan])
-    metrics = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, scale, (0.1, 0.9))
+    forecasts = make_forecasts(actual, quantiles)
+    scales = pd.DataFrame({"cutoff": np.arange(5), "scale": scale})
+    errors = error_table(forecasts, scales).loc["m"]
+    coverage = error_table(forecasts.drop(columns=OUTERMOST)).loc["m", "coverage"]
 
     absolute, scaled, pinball, inside = 0.0, 0.0, 0.0, 0
     for w in range(5):
@@ -30,21 +52,21 @@ def test_compute_metrics_matches_a_loop() -> None:
             for k, q in enumerate(LEVELS):
                 f = quantiles[w, t, k]
                 pinball += (q * (y - f) if y > f else (1 - q) * (f - y)) / 140
-    assert metrics.mae == pytest.approx(absolute, rel=1e-12)
-    assert metrics.mase == pytest.approx(scaled, rel=1e-12)
-    assert metrics.pinball == pytest.approx(pinball, rel=1e-12)
-    assert metrics.coverage == inside / 20
+    assert errors["MAE"] == pytest.approx(absolute, rel=1e-12)
+    assert errors["MASE"] == pytest.approx(scaled, rel=1e-12)
+    assert errors["pinball"] == pytest.approx(pinball, rel=1e-12)
+    assert coverage == inside / 20
 
 
-def test_compute_metrics_matches_pytorch_forecasting() -> None:
+def test_error_table_matches_pytorch_forecasting() -> None:
     rng = np.random.default_rng(1)
     actual, quantiles = rng.normal(size=(6, 3)), np.sort(rng.normal(size=(6, 3, 7)), axis=-1)
-    metrics = compute_metrics(actual, quantiles[..., 3], quantiles, LEVELS, np.ones(6), (0.1, 0.9))
+    errors = error_table(make_forecasts(actual, quantiles)).loc["m"]
     y, forecast = torch.tensor(actual), torch.tensor(quantiles)
-    assert metrics.mae == pytest.approx(float(MAE()(forecast[..., 3], y)), rel=1e-6)
+    assert errors["MAE"] == pytest.approx(float(MAE()(forecast[..., 3], y)), rel=1e-6)
     # pytorch-forecasting doubles the pinball loss, so that it is the absolute error at the median.
     quantile_loss = float(QuantileLoss(list(QUANTILES))(forecast, y))
-    assert metrics.pinball == pytest.approx(quantile_loss / 2, rel=1e-6)
+    assert errors["pinball"] == pytest.approx(quantile_loss / 2, rel=1e-6)
 
 
 def test_seasonal_scale_is_the_seasonal_naive_error() -> None:
