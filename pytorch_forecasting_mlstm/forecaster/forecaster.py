@@ -39,7 +39,7 @@ class Forecaster(BaseEstimator):
 
     ``fit`` chooses what is not given: the length of the history and the number of epochs are those
     that forecast the last rows of the table best, which are then learned, too. The intervals are
-    calibrated on these rows.
+    calibrated on these rows. Training starts at a linear forecast, an average of ridge regressions.
 
     Parameters
     ----------
@@ -81,9 +81,12 @@ class Forecaster(BaseEstimator):
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     epochs : int, optional
-        Maximum number of epochs. Default: that of the recipe, 40.
+        Maximum number of epochs. Default: that of the recipe, 40. Shorter trainings are tried first,
+        and longer ones only as long as they forecast the held-out rows better.
     learning_rate : float, optional
-        Learning rate of the first epoch. Default: 0.005.
+        Learning rate of the first epoch. Default: 0.005, and less for the shortest trainings.
+    members : int, default 3
+        Number of models, which differ by their seed, and whose forecasts are averaged.
     model_kwargs : dict, optional
         Arguments of :class:`~pytorch_forecasting_mlstm.mLSTMTime`, such as ``hidden_size``.
     trainer_kwargs : dict, optional
@@ -96,10 +99,12 @@ class Forecaster(BaseEstimator):
 
     Attributes
     ----------
+    models : list of mLSTMTime
+        The fitted models of pytorch-forecasting, whose quantiles ``predict`` averages.
     model : mLSTMTime
-        The fitted model of pytorch-forecasting.
+        The first of them.
     dataset : TimeSeriesDataSet
-        The dataset that it was fitted to.
+        The dataset that they were fitted to.
     history_ : int
         Steps that the model looks back.
     epochs_ : int
@@ -141,6 +146,7 @@ class Forecaster(BaseEstimator):
         calibrate: bool = True,
         epochs: int | None = None,
         learning_rate: float | None = None,
+        members: int = 3,
         model_kwargs: Mapping[str, Any] | None = None,
         trainer_kwargs: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -164,6 +170,7 @@ class Forecaster(BaseEstimator):
         self.calibrate = calibrate
         self.epochs = epochs
         self.learning_rate = learning_rate
+        self.members = members
         self.model_kwargs = model_kwargs
         self.trainer_kwargs = trainer_kwargs
         self.seed = seed
@@ -171,8 +178,13 @@ class Forecaster(BaseEstimator):
 
     @property
     def model(self) -> mLSTMTime:
-        """The fitted model of pytorch-forecasting."""
-        return self._fitted_state("model").fitted.model
+        """The first of the fitted models of pytorch-forecasting."""
+        return self._fitted_state("model").fitted.models[0]
+
+    @property
+    def models(self) -> list[mLSTMTime]:
+        """The fitted models of pytorch-forecasting, whose quantiles ``predict`` averages."""
+        return list(self._fitted_state("models").fitted.models)
 
     @property
     def dataset(self) -> TimeSeriesDataSet:

@@ -1,4 +1,4 @@
-"""The whole fit: choose the history and the epoch on held-out rows, calibrate, fit to all rows."""
+"""The whole fit: choose history and budget on held-out rows, calibrate, fit models to all rows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from ..panel.panel import Panel
 from .calibration import Calibration
 from .datasets import training_set, validation_set
 from .history import candidate_histories, choose_history
-from .layout import Layout
+from .layout import SERIES, TIME, Layout
 from .prediction import predict_windows
-from .recipe import TRIAL_EPOCHS, Recipe
+from .recipe import WORTH_LONGER, Recipe, budgets
+from .ridge import LinearStart, RidgeRegressions
 from .scaling import Scaling
-from .seeds import seeded
+from .seeds import member_seed, seeded
 from .splits import Split, split_panel
 from .train import EpochResult, TrainingResult, train
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model, and what is needed to forecast with it.
+    """Fitted models, whose forecasts are averaged, and what is needed to forecast with them.
 
     Attributes
     ----------
-    model : mLSTMTime
-        The model.
+    models : tuple of mLSTMTime
+        The models, which differ by their seed.
     dataset : TimeSeriesDataSet
-        The windows that it was fitted to.
+        The windows that they were fitted to.
     layout : Layout
         Columns of the dataset.
     scaling : Scaling
@@ -44,16 +45,18 @@ class Fitted:
     lower_bound : float
         Forecasts below it are raised to it.
     history : int
-        Steps that the model looks back.
+        Steps that the models look back.
     epochs : int
         Epochs of the training.
+    learning_rate : float
+        The rate of its first epoch.
     validation_loss : float
         Its quantile loss on the held-out rows, in units of the series' spread; NaN without them.
     trials : dict of int to float
         The validation loss of each history that was tried.
     """
 
-    model: mLSTMTime
+    models: tuple[mLSTMTime, ...]
     dataset: TimeSeriesDataSet
     layout: Layout
     scaling: Scaling
@@ -61,6 +64,7 @@ class Fitted:
     lower_bound: float
     history: int
     epochs: int
+    learning_rate: float
     validation_loss: float
     trials: dict[int, float]
 
@@ -81,7 +85,8 @@ class Interrupted(KeyboardInterrupt):
 class Settings:
     """What the user chose; None leaves the choice to `fit_panel`.
 
-    `learn_all` is whether the model of a fit learns the held-out rows, too.
+    `members` is the number of models on all rows, and `learn_all` whether there are such: if not, a
+    fit keeps the one that has not learned the held-out rows.
     """
 
     horizon: int
@@ -92,16 +97,18 @@ class Settings:
     recipe: Recipe
     seed: int
     trainer_kwargs: Mapping[str, Any]
+    members: int = 3
     learn_all: bool = True
 
 
 def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
     """Fit a model to a panel.
 
-    1. Short trainings with several lengths of the history; the best on the validation part is kept.
-    2. A training that stops at the best epoch of validation.
-    3. The intervals are calibrated with its forecasts of the validation part.
-    4. A training on all rows, for as many epochs.
+    1. Ridge regressions: the linear forecast that every training starts with.
+    2. Short trainings with several lengths of the history; the best on the validation part is kept.
+    3. Longer trainings, as long as they lower the validation loss.
+    4. The intervals are calibrated with the forecasts of the best for the validation part.
+    5. Trainings on all rows, for as many epochs.
 
     Parameters
     ----------
@@ -173,43 +180,99 @@ class _Fit:
         self.layout = Layout.fit(panel, past=self.split.validation)
         self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
         self.trials: dict[int, float] = {}
+        self.regressions: dict[int, RidgeRegressions] = {}
 
     def run(self) -> Fitted:
-        settings, recipe = self.settings, self.settings.recipe
-        history = self.choose_history() if settings.history is None else self.given_history()
+        settings = self.settings
+        history, recipe, result = self.choose()
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
-        validation = self.validation_set(training, split)
-        result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
         levels = np.array(settings.quantiles)
-        calibration = Calibration.none(split.horizon, levels)
-        fitted = self.fitted(result, training, split, calibration)
+        fitted = Fitted(
+            models=(result.model,),
+            dataset=training,
+            layout=self.layout,
+            scaling=self.scaling,
+            calibration=Calibration.none(split.horizon, levels),
+            lower_bound=self.lower_bound(),
+            history=split.history,
+            epochs=result.epoch,
+            learning_rate=recipe.learning_rate,
+            validation_loss=result.validation_loss,
+            trials=self.trials,
+        )
         try:
+            validation = self.validation_set(training, split)
             if validation is not None and settings.calibrate:
                 windows = predict_windows(result.model, validation)
                 calibration = Calibration.fit(windows.actual, windows.quantiles, levels)
                 fitted = replace(fitted, calibration=calibration)
             if result.interrupted:
                 raise KeyboardInterrupt
-            if validation is None or not settings.learn_all:
-                return fitted
-            return self.refit(fitted)
+            return self.refit(fitted) if settings.learn_all else fitted
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted, self.panel.groups) from interruption
+
+    def choose(self) -> tuple[int, Recipe, TrainingResult]:
+        """Return the history, and the recipe and the result of the best training with it."""
+        shortest, *longer = budgets(self.settings.recipe)
+        if self.settings.history is not None:
+            candidates = [self.given_history()]
+        else:
+            candidates = self.candidates() if self.split.has_validation else self.candidates()[-1:]
+        if len(candidates) == 1:
+            history = candidates[0]
+            best = shortest, self.try_history("fit", history, shortest, observed=True)
+        else:
+            results = {
+                steps: self.try_history(f"history {steps}", steps, shortest)
+                for steps in candidates
+            }
+            self.trials = {steps: result.validation_loss for steps, result in results.items()}
+            history = choose_history(self.trials)
+            best = shortest, results[history]
+            longer = longer or [shortest]  # nobody has observed it yet
+        if not self.split.has_validation:
+            return history, *best
+        for recipe in longer:
+            if best[1].interrupted:
+                break
+            result = self.try_history("fit", history, recipe, observed=True)
+            loss = best[1].validation_loss
+            if not result.validation_loss >= loss:
+                best = recipe, result
+            if not result.validation_loss < WORTH_LONGER * loss:
+                break
+        return history, *best
+
+    def candidates(self) -> list[int]:
+        return candidate_histories(self.panel, self.split)
 
     def refit(self, chosen: Fitted) -> Fitted:
         settings = self.settings
         split = self.split.with_history(self.panel, chosen.history)
         training = training_set(self.frame, self.layout, split, split.end)
-        recipe = replace(settings.recipe, epochs=chosen.epochs)
-        result = self.train(
-            "refit", training, None, recipe, without_callbacks(settings.trainer_kwargs)
+        recipe = replace(
+            settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate
         )
-        if result.interrupted:  # fewer epochs than are best, without a falling learning rate
-            raise KeyboardInterrupt
+        start = self.linear_start(chosen.history, split.end)
+        models = []
+        for number in range(settings.members):
+            result = self.train(
+                member_name("refit", number, settings.members),
+                training,
+                None,
+                recipe,
+                without_callbacks(settings.trainer_kwargs),
+                start,
+                seed=member_seed(settings.seed, number),
+            )
+            if result.interrupted:  # too few epochs, without a falling learning rate
+                raise KeyboardInterrupt
+            models.append(result.model)
         return replace(
             chosen,
-            model=result.model,
+            models=tuple(models),
             dataset=training,
             layout=self.layout,
             scaling=self.scaling,
@@ -233,26 +296,36 @@ class _Fit:
             return -np.inf
         return self.panel.lower_bound if minimum == "auto" else float(minimum)
 
-    def choose_history(self) -> int:
-        candidates = candidate_histories(self.panel, self.split)
-        if len(candidates) == 1 or not self.split.has_validation:
-            return candidates[-1]
-        recipe = self.settings.recipe
-        recipe = replace(recipe, epochs=min(TRIAL_EPOCHS, recipe.epochs))
-        for steps in candidates:
-            result = self.try_history(f"history {steps}", steps, recipe)
-            self.trials[steps] = result.validation_loss
-        return choose_history(self.trials)
-
-    def try_history(self, name: str, history: int, recipe: Recipe) -> TrainingResult:
+    def try_history(
+        self, name: str, history: int, recipe: Recipe, *, observed: bool = False
+    ) -> TrainingResult:
+        """Train with a history; callbacks, loggers and Ctrl-C concern the `observed` trainings."""
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
-        validation = self.validation_set(training, split)
-        trainer_kwargs = without_callbacks(self.settings.trainer_kwargs)
-        result = self.train(name, training, validation, recipe, trainer_kwargs)
-        if result.interrupted:
+        trainer_kwargs = self.settings.trainer_kwargs
+        result = self.train(
+            name,
+            training,
+            self.validation_set(training, split),
+            recipe,
+            trainer_kwargs if observed else without_callbacks(trainer_kwargs),
+            self.linear_start(split.history, split.validation),
+        )
+        if result.interrupted and not observed:
             raise KeyboardInterrupt
         return result
+
+    def linear_start(self, history: int, end: int) -> LinearStart | None:
+        """Return the linear forecast that the rows before `end` suggest."""
+        if end not in self.regressions:
+            rows = self.frame[self.frame[TIME] < end]
+            series = [part.to_numpy() for _, part in rows.groupby(SERIES)[self.layout.target]]
+            split = self.split
+            self.regressions[end] = RidgeRegressions(
+                series, split.horizon, self.settings.quantiles
+            )
+        lengths = [steps for steps in self.candidates() if steps < history]
+        return self.regressions[end].average(history, [*lengths, history])
 
     def validation_set(self, training: Any, split: Split) -> Any:
         if not split.has_validation:
@@ -266,37 +339,30 @@ class _Fit:
         validation: Any,
         recipe: Recipe,
         trainer_kwargs: Mapping[str, Any],
+        start: LinearStart | None,
+        seed: int | None = None,
     ) -> TrainingResult:
         def report(result: EpochResult) -> None:
             if self.on_progress is not None:
                 self.on_progress(name, result)
 
-        with seeded(self.settings.seed):
+        seed = self.settings.seed if seed is None else seed
+        with seeded(seed):
             return train(
                 training,
                 validation,
                 recipe,
                 self.settings.quantiles,
-                seed=self.settings.seed,
+                seed=seed,
                 trainer_kwargs=trainer_kwargs,
                 on_epoch=report,
+                start=start,
             )
 
-    def fitted(
-        self, result: TrainingResult, dataset: Any, split: Split, calibration: Calibration
-    ) -> Fitted:
-        return Fitted(
-            model=result.model,
-            dataset=dataset,
-            layout=self.layout,
-            scaling=self.scaling,
-            calibration=calibration,
-            lower_bound=self.lower_bound(),
-            history=split.history,
-            epochs=result.epoch,
-            validation_loss=result.validation_loss,
-            trials=self.trials,
-        )
+
+def member_name(stage: str, number: int, count: int) -> str:
+    """Name the training of a member for a progress bar."""
+    return stage if count == 1 else f"{stage} {number + 1}/{count}"
 
 
 def without_callbacks(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forecast the series of a panel with a fitted model."""
+"""Forecast the series of a panel with fitted models."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def forecast_panel(
 ) -> np.ndarray:
     """Forecast the steps after the last observed target of every series.
 
+    Each quantile is the mean of those of the models.
+
     Returns
     -------
     numpy.ndarray
@@ -33,7 +35,9 @@ def forecast_panel(
     windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)
-    scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
-    scaled = fitted.calibration.apply(scaled)
+    forecasts = [
+        predict_future(model, frame, end, horizon, list(levels)) for model in fitted.models
+    ]
+    scaled = fitted.calibration.apply(np.mean(forecasts, axis=0))
     quantiles = scaling.unscale(scaled, np.arange(len(panel)))
     return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from lightning import pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from ..._messages import one_line
@@ -23,7 +24,8 @@ from ...models.base.scales.measure import adopt_scales
 from ..errors import Argument, InputError
 from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
-from .recipe import AVERAGE_DECAY, Recipe
+from .recipe import AVERAGE_DECAY, LINEAR_RATE_SHARE, Recipe
+from .ridge import LinearStart
 
 _PREDICTION_BATCH_SIZE = 256
 
@@ -89,6 +91,7 @@ def train(
     trainer_kwargs: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch | None = None,
     model: mLSTMTime | None = None,
+    start: LinearStart | None = None,
 ) -> TrainingResult:
     """Fit mLSTMTime.
 
@@ -112,6 +115,8 @@ def train(
         Called with an `EpochResult` after each epoch.
     model : mLSTMTime, optional
         A model to go on with. Default: a new one.
+    start : LinearStart, optional
+        The linear forecast that a new model starts with. Default: the mean of the history.
 
     Raises
     ------
@@ -123,6 +128,8 @@ def train(
     rates = learning_rates(recipe.learning_rate, recipe.epochs)
     if model is None:
         model = _new_model(training, recipe, quantiles, rates)
+        if start is not None:
+            _start_at(model, start)
     else:
         model.hparams.learning_rate = rates
         # Else this follows after the weights to average are copied, of which it changes the shapes.
@@ -152,6 +159,8 @@ def train(
         "callbacks": [*callbacks, *given_callbacks],
     }
     interrupted = False
+    if model.hparams.optimizer == "adamw":
+        model.optimizer = partial(_make_optimizer, slow=_linear_weights(model))
     try:
         with quiet_lightning(), raise_interrupts():
             _make_trainer(options).fit(model, *loaders)
@@ -159,6 +168,8 @@ def train(
         if not best.epoch:
             raise
         interrupted = True
+    finally:
+        model.optimizer = model.hparams.optimizer
     if best.weights:
         model.load_state_dict(best.weights)
     return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
@@ -194,6 +205,39 @@ def _new_model(
         raise InputError(
             Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
         ) from error
+
+
+def _start_at(model: mLSTMTime, start: LinearStart) -> None:
+    """Begin with a linear forecast, and with quantiles at a fixed distance from it."""
+    network = model.network
+    for encoder in network.target_encoders:
+        encoder.linear.start_at(torch.as_tensor(start.weights, dtype=torch.float32))
+    bias = network.residual_head.bias
+    offsets = torch.as_tensor(start.offsets, dtype=bias.dtype)
+    with torch.no_grad():
+        bias.copy_(offsets.repeat(len(bias) // len(offsets)))
+
+
+def _linear_weights(model: mLSTMTime) -> Callable[[], list[nn.Parameter]]:
+    return lambda: [w for e in model.network.target_encoders for w in e.linear.parameters()]
+
+
+def _make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    *,
+    slow: Callable[[], list[nn.Parameter]],
+    lr: float,
+    weight_decay: float,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Make AdamW, which hardly changes the weights that a regression has found."""
+    linear = slow()
+    known = {id(weight) for weight in linear}
+    groups = [
+        {"params": [weight for weight in parameters if id(weight) not in known]},
+        {"params": linear, "lr": LINEAR_RATE_SHARE * lr, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 
 
 def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
