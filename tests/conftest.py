@@ -26,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
     providers._get_local_constants = providers.Constants  # type: ignore[assignment]
     # Every Trainer searches all packages for callbacks, and tests make a thousand Trainers.
     callback_connector._load_external_callbacks = cache(callback_connector._load_external_callbacks)
+    # Every seed is kept for absent devices, with the stack of the call, and each test sets it.
+    for device in (torch.cuda, torch.xpu, torch.mtia):
+        if not device.is_available():
+            device.manual_seed_all = lambda seed: None  # type: ignore[assignment]
     torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster
 
 
