@@ -1,6 +1,7 @@
 """Faster construction and loading, since tests construct and load more than a thousand models."""
 
 import inspect
+import pickle
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -14,16 +15,25 @@ from pytorch_forecasting.models.base import _base_model
 
 @pytest.fixture(autouse=True, scope="session")
 def fast_yaml() -> Iterator[None]:
-    """Let pytorch-forecasting check with libyaml whether arguments can be dumped.
+    """Let pytorch-forecasting check with libyaml, and once, whether arguments can be dumped.
 
     It dumps all arguments of a model, including the parameters of the dataset, which takes more
     than half of the time of its construction.
     """
     dumper = getattr(yaml, "CDumper", yaml.Dumper)
+    dumped: set[bytes] = set()
 
     def dump(value: Any) -> None:
-        if not isinstance(value, int | float | str | None):  # which can be dumped
+        if isinstance(value, int | float | str | None):  # which can be dumped
+            return
+        try:
+            key = pickle.dumps(value)
+        except Exception:  # of a local class, or of a test that cannot be pickled on purpose
+            key = b""
+        if key not in dumped:
             yaml.dump(value, Dumper=dumper)
+            dumped.add(key)
+        dumped.discard(b"")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_base_model, "yaml", SimpleNamespace(dump=dump))
