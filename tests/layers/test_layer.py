@@ -457,6 +457,7 @@ def test_compiled_layer_has_no_graph_break() -> None:
     assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
 
 
+@pytest.mark.slow  # test_export.py exports a layer for every length in every run
 @ignore_deprecations
 def test_one_graph_serves_every_length() -> None:
     """Another T does not compile again, and numbers and gradients are the same, with a mask."""
