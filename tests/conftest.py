@@ -1,5 +1,6 @@
 """Every test starts from the same seed, on one thread, and makes and loads models faster."""
 
+import gc
 import inspect
 import os
 import pickle
@@ -35,6 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if not device.is_available():
             device.manual_seed_all = lambda seed: None  # type: ignore[assignment]
     torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster
+    gc.disable()  # until all tests are collected
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection visit the modules and the tests, which all stay."""
+    gc.freeze()
+    gc.enable()
 
 
 #: Examples of docstrings that take more than ten seconds.
