@@ -71,7 +71,7 @@ def to_panel(task: Task) -> Panel:
         values=data[spec.target].to_numpy(dtype=float).reshape(shape),
         known=_numbers(data, spec.known).reshape(*shape, -1),
         past=_numbers(data, spec.past).reshape(*shape, -1),
-        known_classes=tuple(np.flatnonzero(classes)),
+        known_classes=tuple(place for place, is_class in enumerate(classes) if is_class),
         static=_numbers(data, spec.static).reshape(*shape, -1)[:, 0],
         keys=keys,
         times=times,

@@ -76,15 +76,15 @@ def score_forecasts(
         *key, cutoff = index if keys else (index,)
         times, values = past[tuple(key)]
         known = values[times <= np.datetime64(cutoff)]
-        scaled.append(error / np.abs(known[season:] - known[:-season]).mean())
-    scaled = np.asarray(scaled)
+        scale = np.abs(known[season:] - known[:-season]).mean()
+        scaled.append(error / scale if scale > 0 else np.nan)
     losses = [
         2 * np.abs(actual - forecast) * np.abs((actual <= forecast) - level)
         for level, forecast in zip(LEVELS, quantiles.T, strict=True)
     ]
     inside = (rows["q0.1"] <= actual) & (actual <= rows["q0.9"])
     return Score(
-        mase=float(scaled[np.isfinite(scaled)].mean()),
+        mase=float(np.nanmean(scaled)),
         mae=float(errors.mean()),
         crps=float(np.mean([loss.sum() for loss in losses]) / np.abs(actual).sum()),
         coverage=float(inside.mean()),

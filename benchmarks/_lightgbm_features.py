@@ -13,6 +13,7 @@ import pandas as pd
 from _forecast_panel import Panel
 
 _CHUNK = 20_000  # rows, so that gathering their windows takes little memory
+_MONTH, _YEAR = pd.Timedelta(days=31), pd.Timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,12 @@ def _at(array: np.ndarray, series: np.ndarray, time: np.ndarray) -> np.ndarray:
 
 
 def _calendar(times: pd.DatetimeIndex) -> np.ndarray:
-    """Return parts of the dates that vary, (T, C)."""
-    parts = [
-        times.hour + times.minute / 60,
-        times.dayofweek,
-        times.day,
-        times.dayofyear,
-        times.isocalendar().week,
-        times.month,
-        times.quarter,
-    ]
+    """Return parts of the dates, (T, C): those that vary, and that return within the table."""
+    parts = [times.hour + times.minute / 60, times.dayofweek]
+    span = times[-1] - times[0]
+    if span > _MONTH:
+        parts.append(times.day)
+    if span > _YEAR:
+        parts += [times.dayofyear, times.isocalendar().week, times.month, times.quarter]
     table = np.stack([np.asarray(part, dtype=float) for part in parts], axis=-1)
     return table[:, np.ptp(table, axis=0) > 0]
