@@ -25,9 +25,8 @@ class Inputs:
     recursive : bool
         Whether one model forecasts the next step and its forecasts are fed back, or one model with
         the step as an input forecasts all steps.
-    level : {"none", "recent", "season"}
-        What targets and lags are relative to: nothing, the mean of the last values, or the value
-        one season earlier, of the season that repeats best.
+    difference : bool
+        Whether targets and lags are relative to the mean of the last values.
     lags : int
         Number of last values.
     cycles : int
@@ -39,7 +38,7 @@ class Inputs:
     """
 
     recursive: bool
-    level: str
+    difference: bool
     lags: int
     cycles: int
     rolling: tuple[int, ...]
@@ -68,8 +67,7 @@ class Features:
     Parameters
     ----------
     panel : Panel
-        The series. Of its `values`, only those before the first cutoff are read here, for the
-        season that repeats best.
+        The series; its `values` are not read here.
     seasons : tuple of int
         Seasons, in steps.
     horizon : int
@@ -85,7 +83,6 @@ class Features:
         self.seasons = [season for season in seasons if season > 1]
         self.horizon = horizon
         self.inputs = inputs
-        self.season = _best_season(panel.values[:, : panel.cutoffs[0]], self.seasons, horizon)
         self.calendar = _calendar(panel.times)
         series = [np.arange(len(panel.keys)), *(pd.factorize(c)[0] for _, c in panel.keys.items())]
         self.series = np.stack(series, axis=-1).astype(float)
@@ -95,11 +92,9 @@ class Features:
 
     def level(self, values: np.ndarray, rows: Rows) -> np.ndarray:
         """Return what targets and lags are relative to, (N,)."""
-        if self.inputs.level == "recent":
-            return _last(values, rows, max([4, *self.seasons[:1]])).mean(axis=1)
-        if self.inputs.level == "season":
-            return _at(values, rows.series, rows.time - self.season * -(-rows.ahead // self.season))
-        return np.zeros(len(rows))
+        if not self.inputs.difference:
+            return np.zeros(len(rows))
+        return np.nan_to_num(_last(values, rows, max([4, *self.seasons[:1]])).mean(axis=1))
 
     def __call__(self, values: np.ndarray, rows: Rows) -> np.ndarray:
         """Return the inputs of N rows, (N, F), from values (S, T)."""
@@ -143,16 +138,6 @@ def _at(array: np.ndarray, series: np.ndarray, time: np.ndarray) -> np.ndarray:
     values = array[series, np.maximum(time, 0)]
     values[time < 0] = np.nan
     return values
-
-
-def _best_season(values: np.ndarray, seasons: list[int], horizon: int) -> int:
-    """Return the season whose naive forecast has the lowest error at the end of the horizon."""
-    errors = {1: np.inf}
-    for season in seasons:
-        lag = season * -(-horizon // season)
-        if 2 * lag < values.shape[1]:
-            errors[season] = np.nanmean(np.abs(values[:, lag:] - values[:, :-lag]))
-    return min(errors, key=errors.__getitem__)
 
 
 def _calendar(times: pd.DatetimeIndex) -> np.ndarray:

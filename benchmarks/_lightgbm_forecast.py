@@ -1,11 +1,11 @@
 """LightGBM as a practitioner would use it: one model of all series, tuned by Optuna.
 
-20 trials choose the inputs (lags, seasonal lags, rolling means, differences), the strategy (feeding
-forecasts back, or the step as an input), L1 or L2, how much of the past to learn from, and the
-usual settings of the trees. Each trial learns what comes before the validation windows, the last
-ones before the test windows, and is measured on these. The best is fitted to everything before the
-test windows. Series are divided by the scale of their MASE, so that the error of a trial is the
-validation MASE. Quantiles are the forecast plus those of the validation errors.
+20 trials choose the inputs (lags, seasonal lags, rolling means), the strategy (feeding forecasts
+back, or the step as an input), L1 or L2, how much of the past to learn from, and the usual settings
+of the trees. Each trial learns what comes before the validation windows, the last ones before the
+test windows, and is measured on these. The best is fitted to everything before the test windows.
+Series are divided by the scale of their MASE, so that the error of a trial is the validation MASE.
+Quantiles are the forecast plus those of the validation errors.
 
 A trial learns from 30,000 rows, the final model from 100,000, chosen at random where there are
 more, so that a table takes minutes on one thread.
@@ -85,7 +85,7 @@ def lightgbm_forecast(task: Task, seed: int, trials: int = TRIALS) -> pd.DataFra
 
 
 _USUAL = {
-    "level": "none",
+    "difference": False,
     "lags": 2,
     "cycles": 2,
     "rolling": 2,
@@ -108,7 +108,7 @@ def suggest(trial: optuna.Trial, season: int, end: int, has_known: bool) -> Choi
     rolling = [(), (season,), (season, 4 * season), (3, season, 2 * season, 4 * season, 8 * season)]
     inputs = Inputs(
         recursive=trial.suggest_categorical("recursive", [False, True]),
-        level=trial.suggest_categorical("level", ["none", "recent", "season"]),
+        difference=trial.suggest_categorical("difference", [False, True]),
         lags=min(lags[trial.suggest_int("lags", 0, len(lags) - 1)], end // 3),
         cycles=trial.suggest_categorical("cycles", [1, 2, 4]),
         rolling=tuple(
@@ -148,8 +148,8 @@ def fit(
     if len(rows) > max_rows:
         rng = np.random.default_rng(seed)
         rows = rows.take(np.sort(rng.choice(len(rows), max_rows, replace=False)))
+    rows = rows.take(~np.isnan(values[rows.series, rows.time]))
     target = values[rows.series, rows.time] - features.level(values, rows)
-    rows, target = rows.take(~np.isnan(target)), target[~np.isnan(target)]
     settings = {
         **choice.trees,
         "bagging_freq": 1,

@@ -68,10 +68,10 @@ def make_task(modules: SimpleNamespace, steps: int = 60) -> Any:
         return modules.covariate_tables.read_task("shops", Path(), development=False)
 
 
-def inputs_of(modules: SimpleNamespace, recursive: bool, level: str = "none") -> Any:
+def inputs_of(modules: SimpleNamespace, recursive: bool) -> Any:
     return modules.lightgbm_features.Inputs(
         recursive=recursive,
-        level=level,
+        difference=True,
         lags=5,
         cycles=3,
         rolling=(3, 7),
@@ -87,15 +87,12 @@ def change_after(panel: Any, time: int) -> Any:
     return replace(panel, values=values, past=past)
 
 
-@pytest.mark.parametrize("level", ["none", "recent", "season"])
 @pytest.mark.parametrize("recursive", [False, True])
-def test_trees_do_not_see_the_future(
-    modules: SimpleNamespace, trees: Any, recursive: bool, level: str
-) -> None:
+def test_trees_do_not_see_the_future(modules: SimpleNamespace, trees: Any, recursive: bool) -> None:
     task = make_task(modules)
     panel = modules.forecast_panel.to_panel(task)
     settings = {"objective": "l2", "min_child_samples": 3}
-    choice = trees.Choice(inputs_of(modules, recursive, level), 1.0, settings)
+    choice = trees.Choice(inputs_of(modules, recursive), 1.0, settings)
     cut = 52
 
     def forecast(panel: Any) -> np.ndarray:
@@ -136,7 +133,7 @@ def test_inputs_are_the_values_at_their_lags(modules: SimpleNamespace, recursive
     panel = modules.forecast_panel.to_panel(task)
     t = np.arange(60.0)
     panel = replace(panel, past=np.tile(t[:, None], (3, 1, 1)))
-    inputs = replace(inputs_of(modules, recursive), known_at_lags=False)
+    inputs = replace(inputs_of(modules, recursive), difference=False, known_at_lags=False)
     features = modules.lightgbm_features.Features(panel, (7,), HORIZON, inputs)
     ahead = 1 if recursive else 3
     rows = modules.lightgbm_features.Rows(np.array([1]), np.array([40]), np.array([ahead]))
@@ -208,17 +205,3 @@ def test_the_script_imports_without_the_opponent() -> None:
             "auto_ets",
             "naive",
         }
-
-
-@pytest.mark.parametrize("recursive", [False, True])
-def test_a_repeating_series_is_forecast_exactly_by_its_differences(
-    modules: SimpleNamespace, trees: Any, recursive: bool
-) -> None:
-    task = make_task(modules)
-    panel = modules.forecast_panel.to_panel(task)
-    values = np.tile(np.arange(60.0) % 7, (3, 1)) * [[1], [2], [5]]
-    panel = replace(panel, values=values)
-    choice = trees.Choice(inputs_of(modules, recursive, "season"), 1.0, {"objective": "l2"})
-    trained = trees.fit(panel, task, choice, 48, max_rows=300, trees=5, seed=0)
-    result = trees.forecast(trained, panel, [48, 52], 5)
-    np.testing.assert_allclose(result, np.stack([values[:, 48:52], values[:, 52:56]]), atol=1e-9)
