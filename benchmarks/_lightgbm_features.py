@@ -83,6 +83,7 @@ class Features:
         self.seasons = [season for season in seasons if season > 1]
         self.horizon = horizon
         self.inputs = inputs
+        self.recent = max(4, seasons[0])
         self.calendar = _calendar(panel.times)
         series = [np.arange(len(panel.keys)), *(pd.factorize(c)[0] for _, c in panel.keys.items())]
         self.series = np.stack(series, axis=-1).astype(float)
@@ -94,7 +95,7 @@ class Features:
         """Return what targets and lags are relative to, (N,)."""
         if not self.inputs.difference:
             return np.zeros(len(rows))
-        return np.nan_to_num(_last(values, rows, max([4, *self.seasons[:1]])).mean(axis=1))
+        return _last(values, rows, self.recent).mean(axis=1)
 
     def __call__(self, values: np.ndarray, rows: Rows) -> np.ndarray:
         """Return the inputs of N rows, (N, F), from values (S, T)."""

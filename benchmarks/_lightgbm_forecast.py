@@ -148,8 +148,8 @@ def fit(
     if len(rows) > max_rows:
         rng = np.random.default_rng(seed)
         rows = rows.take(np.sort(rng.choice(len(rows), max_rows, replace=False)))
-    rows = rows.take(~np.isnan(values[rows.series, rows.time]))
     target = values[rows.series, rows.time] - features.level(values, rows)
+    rows, target = rows.take(~np.isnan(target)), target[~np.isnan(target)]
     settings = {
         **choice.trees,
         "bagging_freq": 1,

@@ -68,10 +68,10 @@ def make_task(modules: SimpleNamespace, steps: int = 60) -> Any:
         return modules.covariate_tables.read_task("shops", Path(), development=False)
 
 
-def inputs_of(modules: SimpleNamespace, recursive: bool) -> Any:
+def inputs_of(modules: SimpleNamespace, recursive: bool, difference: bool = True) -> Any:
     return modules.lightgbm_features.Inputs(
         recursive=recursive,
-        difference=True,
+        difference=difference,
         lags=5,
         cycles=3,
         rolling=(3, 7),
@@ -205,3 +205,19 @@ def test_the_script_imports_without_the_opponent() -> None:
             "auto_ets",
             "naive",
         }
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+@pytest.mark.parametrize("difference", [False, True])
+def test_short_series_are_learned_though_a_season_is_longer(
+    modules: SimpleNamespace, trees: Any, recursive: bool, difference: bool
+) -> None:
+    task = make_task(modules)
+    task = replace(task, spec=replace(task.spec, seasons=(1, 52)))
+    panel = modules.forecast_panel.to_panel(task)
+    panel = replace(panel, values=np.tile([[1.0], [5.0], [9.0]], (1, 60)))
+    choice = trees.Choice(inputs_of(modules, recursive, difference), 1.0, {"min_child_samples": 1})
+    trained = trees.fit(panel, task, choice, 40, max_rows=300, trees=400, seed=0)
+    result = trees.forecast(trained, panel, [40, 44], 400)
+    expected = np.broadcast_to(panel.values[:, :HORIZON], result.shape)
+    np.testing.assert_allclose(result, expected, atol=0.01)
