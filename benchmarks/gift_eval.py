@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from _forecast_scores import LEVELS, Score, score_forecasts
 
 from pytorch_forecasting_mlstm import Forecaster
 
 HORIZONS = {"M": 12, "W": 8, "D": 30, "H": 48}
 TERMS = {"short": 1, "medium": 10, "long": 15}
 SEASONS = {"M": 12, "W": 1, "D": 1, "H": 24}
-LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 MAX_WINDOWS = 20
 
 
@@ -41,15 +41,6 @@ class Task(NamedTuple):
     horizon: int
     windows: int
     season: int
-
-
-class Score(NamedTuple):
-    """The result of one task."""
-
-    mase: float
-    crps: float
-    coverage: float
-    values: int
 
 
 def tasks(folder: Path, keys: list[str] | None, development: bool) -> Iterator[Task]:
@@ -75,26 +66,6 @@ def tasks(folder: Path, keys: list[str] | None, development: bool) -> Iterator[T
             yield Task(key, chosen, horizon, windows, SEASONS[frequency])
 
 
-def score(task: Task, forecasts: pd.DataFrame) -> Score:
-    """Compute MASE and CRPS as GIFT-Eval does, and the coverage of the 80 % interval."""
-    ours = forecasts[forecasts["model"] == "mLSTMTime"]
-    actual = ours["actual"].to_numpy()
-    errors = ours.assign(error=np.abs(actual - ours["prediction"]))
-    scaled = []
-    for (item, cutoff), window in errors.groupby(["item", "cutoff"]):
-        past = task.table.loc[(task.table["item"] == item) & (task.table["date"] <= cutoff), "y"]
-        values = past.to_numpy()
-        scale = np.abs(values[task.season :] - values[: -task.season]).mean()
-        scaled.append(window["error"].mean() / scale)
-    losses = []
-    for level in LEVELS:
-        forecast = ours[f"q{level:g}"].to_numpy()
-        loss = 2 * np.abs(actual - forecast) * np.abs((actual <= forecast) - level)
-        losses.append(loss.sum() / np.abs(actual).sum())
-    inside = (ours["q0.1"] <= actual) & (actual <= ours["q0.9"])
-    return Score(float(np.mean(scaled)), float(np.mean(losses)), float(inside.mean()), len(actual))
-
-
 def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, float]:
     """Fit and forecast one task; return its score and the seconds."""
     forecaster = Forecaster(
@@ -111,7 +82,17 @@ def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = forecaster.backtest(task.table, cutoffs=task.windows)
-    return score(task, result.forecasts), time.monotonic() - started
+    seconds = time.monotonic() - started
+    forecasts = result.forecasts
+    score = score_forecasts(
+        forecasts[forecasts["model"] == "mLSTMTime"],
+        task.table,
+        time="date",
+        target="y",
+        series=["item"],
+        season=task.season,
+    )
+    return score, seconds
 
 
 def geometric_mean(values: pd.Series) -> float:

@@ -1,9 +1,14 @@
-"""Every test starts from the same seed, on one thread."""
+"""Every test starts from the same seed, on one thread, and makes and loads models faster."""
 
+import gc
+import inspect
 import os
+import pickle
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,7 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
     providers._get_local_constants = providers.Constants  # type: ignore[assignment]
     # Every Trainer searches all packages for callbacks, and tests make a thousand Trainers.
     callback_connector._load_external_callbacks = cache(callback_connector._load_external_callbacks)
+    # Every seed is kept for absent devices, with the stack of the call, and each test sets it.
+    for device in (torch.cuda, torch.xpu, torch.mtia):
+        if not device.is_available():
+            device.manual_seed_all = lambda seed: None  # type: ignore[assignment]
     torch.set_num_threads(1)  # same rounding everywhere, and small tensors are faster
+    gc.disable()  # until all tests are collected
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection visit the modules and the tests, which all stay."""
+    gc.freeze()
+    gc.enable()
 
 
 #: Examples of docstrings that take more than ten seconds.
@@ -81,4 +97,48 @@ def temporary_cache(cache_root: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache_root))
         clear_kernel_caches()
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fast_yaml() -> Iterator[None]:
+    """Let pytorch-forecasting check with libyaml, and once, whether arguments can be dumped.
+
+    It dumps all arguments of a model, including the parameters of the dataset, which takes more
+    than half of the time of its construction.
+    """
+    import yaml
+    from pytorch_forecasting.models.base import _base_model
+
+    dumper = getattr(yaml, "CDumper", yaml.Dumper)
+    dumped: set[bytes] = set()
+
+    def dump(value: Any) -> None:
+        if isinstance(value, int | float | str | None):  # which can be dumped
+            return
+        try:
+            key = pickle.dumps(value)
+        except Exception:  # of a local class, or of a test that cannot be pickled on purpose
+            key = b""
+        if key not in dumped:
+            yaml.dump(value, Dumper=dumper)
+            dumped.add(key)
+        dumped.discard(b"")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_base_model, "yaml", SimpleNamespace(dump=dump))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fast_stack() -> Iterator[None]:
+    """Let Lightning look for torch.jit in the names of the calling files without reading them.
+
+    ``load_from_checkpoint`` searches all imported modules for the source of every frame.
+    """
+    from lightning.pytorch.utilities import model_helpers
+
+    with pytest.MonkeyPatch.context() as patch:
+        fast = SimpleNamespace(stack=partial(inspect.stack, 0))
+        patch.setattr(model_helpers, "inspect", fast)
         yield

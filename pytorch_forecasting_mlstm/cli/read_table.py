@@ -10,8 +10,8 @@ import pandas as pd
 
 from .._messages import printable
 from ..forecaster import InputError
+from ..forecaster.tables.number_text import convert_numbers
 from .column_names import show_path
-from .number_text import convert_numbers
 from .read_csv import read_csv
 from .read_typed import read_excel, read_parquet
 

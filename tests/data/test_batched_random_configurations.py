@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -88,28 +89,30 @@ def table_and_arguments(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
     )
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-@given(table_and_arguments(), st.integers(0, 2**16), st.sampled_from([1, 5, 32]))
-def test_batches_match_upstream_in_random_configurations(
-    case: tuple[Any, dict[str, Any]], seed: int, batch_size: int
-) -> None:
-    table, arguments = case
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pytorch-forecasting warns about scales, lengths and names
-        try:
-            stock = TimeSeriesDataSet(table, **arguments)
+@pytest.mark.parametrize("examples", [10, pytest.param(25, marks=pytest.mark.slow)])
+def test_batches_match_upstream_in_random_configurations(examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    @given(table_and_arguments(), st.integers(0, 2**16), st.sampled_from([1, 5, 32]))
+    def check(case: tuple[Any, dict[str, Any]], seed: int, batch_size: int) -> None:
+        table, arguments = case
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # upstream warns about scales, lengths and names
+            try:
+                stock = TimeSeriesDataSet(table, **arguments)
+                torch.manual_seed(seed)
+                expected = list(stock.to_dataloader(train=False, batch_size=batch_size))
+            except (AssertionError, RuntimeError, TypeError, ValueError):
+                assume(False)  # upstream rejects it, for example if no sample is left
+            batched = BatchedTimeSeriesDataSet.wrap(stock)
             torch.manual_seed(seed)
-            expected = list(stock.to_dataloader(train=False, batch_size=batch_size))
-        except (AssertionError, RuntimeError, TypeError, ValueError):
-            assume(False)  # pytorch-forecasting rejects it, for example if no sample is left
-        batched = BatchedTimeSeriesDataSet.wrap(stock)
-        torch.manual_seed(seed)
-        actual = list(batched.to_dataloader(train=False, batch_size=batch_size))
-        assert_batches_match(actual, expected, stock)
-    assert not batched._warned_reasons
+            actual = list(batched.to_dataloader(train=False, batch_size=batch_size))
+            assert_batches_match(actual, expected, stock)
+        assert not batched._warned_reasons
+
+    check()

@@ -195,24 +195,34 @@ def check(forecaster: Forecaster, drawn: Drawn) -> pd.DataFrame:
     return merged
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None, phases=PHASES)
-@given(drawn=drawn_tables())
-def test_any_table_is_forecast_after_its_last_targets(drawn: Drawn) -> None:
+def draw_examples(count: int) -> Any:
+    """Return the settings of a test of the same drawn tables in every run."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=PHASES,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.parametrize("examples", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_any_table_is_forecast_after_its_last_targets(examples: int) -> None:
     """The network repeats the last observed target, which comes through every scale and window."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_naive_network(monkeypatch)
-        merged = check(tiny(**drawn.parameters), drawn)
-    assert (np.abs(merged["prediction"] - merged["last"]) <= merged["tolerance"]).all()
+
+    @draw_examples(examples)
+    @given(drawn=drawn_tables())
+    def check_last_targets(drawn: Drawn) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            use_naive_network(monkeypatch)
+            merged = check(tiny(**drawn.parameters), drawn)
+        assert (np.abs(merged["prediction"] - merged["last"]) <= merged["tolerance"]).all()
+
+    check_last_targets()
 
 
-@settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=PHASES,
-    suppress_health_check=list(HealthCheck),
-)
+@draw_examples(8)
 @given(drawn=drawn_tables())
 def test_any_table_can_be_learned(drawn: Drawn) -> None:
     check(tiny(**drawn.parameters), drawn)

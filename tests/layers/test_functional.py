@@ -22,6 +22,7 @@ from helpers.forms import (
     true_memory,
 )
 from helpers.problems import Form, Problem, make_problem, with_gradients
+from helpers.products import alternate, spread
 from helpers.reference import collapsed_mlstm, reference_mlstm, running_maximum
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
@@ -71,7 +72,7 @@ def test_no_state_means_an_empty_memory(form: Form, offset: float) -> None:
     assert_close(m, running_maximum(problem.log_i, problem.log_f, torch.full_like(problem.m, -INF)))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 5, None])
+@alternate("chunk_size", [1, 2, None, 5], first=1)
 def test_chunkwise_gradients_match_finite_differences(chunk_size: int | None) -> None:
     gradcheck(partial(mlstm_chunkwise, chunk_size=chunk_size))
 
@@ -231,8 +232,7 @@ def test_state_may_pass_from_one_form_to_another() -> None:
 
 
 @parametrize_forms
-@pytest.mark.parametrize("t", [0, 13, 14, 63])
-@pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
+@spread("name, t", ["q", "k", "v", "log_i", "log_f"], [0, 13, 14, 63])
 def test_future_has_no_influence_on_the_past(form: Form, t: int, name: str) -> None:
     """h before t stays the same to the last bit; h at t changes, so that the test can fail."""
     problem = make_problem(64)

@@ -55,8 +55,7 @@ def extreme_problem(gates: tuple[list[float], list[float]], dtype: torch.dtype) 
 
 
 @parametrize_forms
-@pytest.mark.parametrize("start", ["given state", "empty"])
-@pytest.mark.parametrize("gates", EXTREMES.values(), ids=EXTREMES)
+@spread("gates, start", EXTREMES, ["given state", "empty"])
 def test_extreme_gates_are_exact(
     form: Form, gates: tuple[list[float], list[float]], start: str
 ) -> None:
@@ -73,8 +72,7 @@ def test_extreme_gates_are_exact(
 
 
 @parametrize_forms
-@spread("gates, start", EXTREMES, ["given state", "empty"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@spread("gates, start, dtype", EXTREMES, ["given state", "empty"], [torch.float32, torch.float64])
 def test_gradients_at_extreme_gates_are_finite(
     form: Form, gates: tuple[list[float], list[float]], start: str, dtype: torch.dtype
 ) -> None:

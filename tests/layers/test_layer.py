@@ -26,6 +26,7 @@ from helpers.layers import (
     parametrize_masks,
     step_cells,
 )
+from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_read_weights
@@ -45,8 +46,7 @@ parametrize_stacks = pytest.mark.parametrize("options", STACKS.values(), ids=STA
 # --- equality with a loop over the cells
 
 
-@parametrize_stacks
-@pytest.mark.parametrize("T", [1, 31, 70])
+@spread("options, T", STACKS, [1, 31, 70])
 def test_layer_matches_a_loop_over_its_cells(options: dict[str, Any], T: int) -> None:
     """Outputs, states and all gradients, from an empty and a drawn state."""
     layer = make_layer(**options)
@@ -138,8 +138,7 @@ def step_cells_of(cell: mLSTMCell, xs: Tensor) -> tuple[Tensor, State]:
     return torch.stack(outputs), state
 
 
-@parametrize_stacks
-@pytest.mark.parametrize("cut", [0, 1, 13, 31])
+@spread("options, cut", STACKS, [0, 1, 13, 31])
 def test_sequence_equals_prefix_then_suffix(options: dict[str, Any], cut: int) -> None:
     layer = make_layer(**options)
     x, state = draw_input(), draw_state(layer)
@@ -148,8 +147,7 @@ def test_sequence_equals_prefix_then_suffix(options: dict[str, Any], cut: int) -
     assert_close((torch.cat([prefix, suffix]), after), layer(x, state))
 
 
-@parametrize_stacks
-@pytest.mark.parametrize("t", [0, 13, 32, 63])
+@spread("options, t", STACKS, [0, 13, 32, 63])
 def test_future_has_no_influence_on_the_past(options: dict[str, Any], t: int) -> None:
     layer = make_layer(**options)
     x = draw_input(64)
@@ -457,6 +455,7 @@ def test_compiled_layer_has_no_graph_break() -> None:
     assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
 
 
+@pytest.mark.slow  # test_export.py exports a layer for every length in every run
 @ignore_deprecations
 def test_one_graph_serves_every_length() -> None:
     """Another T does not compile again, and numbers and gradients are the same, with a mask."""

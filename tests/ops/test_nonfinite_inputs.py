@@ -41,9 +41,8 @@ def corrupt(x: Tensor, t: int, value: float) -> Tensor:
 
 
 @parametrize_forms
-@pytest.mark.parametrize("t", STEPS)
-@pytest.mark.parametrize("name", ["q", "k", "v", "log_i", "log_f"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
+@spread("name, t", ["q", "k", "v", "log_i", "log_f"], STEPS)
 def test_nonfinite_value_reaches_only_later_steps_of_its_head(
     form: Form, name: str, t: int, value: float
 ) -> None:

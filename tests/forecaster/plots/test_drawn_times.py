@@ -10,6 +10,7 @@ import pytest
 from matplotlib import dates
 from matplotlib.figure import Figure
 
+from helpers.products import spread
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.plots.drawn_times import drawn_times
 
@@ -131,8 +132,11 @@ def test_ticks_of_quarters_and_weeks_are_the_text_of_the_user() -> None:
     assert ticks_of(weeks, 6) == weeks
 
 
-@pytest.mark.parametrize("max_ticks", [9, 6, 4])
-@pytest.mark.parametrize("freq", ["10s", "15min", "h", "3h", "D", "B", "7D", "MS", "QE", "YE"])
+@spread(
+    "freq, max_ticks",
+    ["10s", "15min", "h", "3h", "D", "B", "7D", "MS", "QE", "YE"],
+    [9, 6, 4],
+)
 def test_ticks_are_few_and_whole_for_any_span(freq: str, max_ticks: int) -> None:
     """matplotlib would warn if it found no interval between the ticks."""
     for count in (2, 5, 13, 20, 37, 72, 150, 500):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.backtests import backtest_of, history_and_forecast
+from helpers.products import alternate
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.plots.drawing import format_number
 from pytorch_forecasting_mlstm.forecaster.plots.forecast_plot import plot_forecast
@@ -219,7 +220,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@alternate("layout", LAYOUTS, first=1)
 def test_texts_do_not_overlap(layout: str) -> None:
     times, horizon, keys = LAYOUTS[layout]
     figure = plot(times, horizon, keys=keys, truth=True, levels=(0.02, 0.1, 0.25, 0.75, 0.9, 0.98))

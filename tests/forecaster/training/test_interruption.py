@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,14 @@ from pytorch_forecasting_mlstm.forecaster import InputError
 from pytorch_forecasting_mlstm.forecaster.forecaster import Forecaster
 from pytorch_forecasting_mlstm.forecaster.training import fitting
 from pytorch_forecasting_mlstm.forecaster.training import train as training
+
+
+@pytest.fixture(autouse=True)
+def handle_ctrl_c() -> Iterator[None]:
+    """Handle SIGINT even in a background job of a shell, which starts with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class PressCtrlC(pl.Callback):

@@ -21,6 +21,7 @@ from helpers.datasets import QUIET, ignore_flat_histories, make_dataset
 from helpers.models import make_model
 from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
     ignore_flat_histories,
@@ -58,7 +59,8 @@ def flat_dataset(series: Any, normalizer: Any) -> TimeSeriesDataSet:
         pd.DataFrame({"series": f"s{number}", "t": np.arange(STEPS), "y": series(rng)})
         for number in range(3)
     ).reset_index(drop=True)
-    return make_dataset(table, target_normalizer=normalizer, min_encoder_length=4)
+    dataset = make_dataset(table, target_normalizer=normalizer, min_encoder_length=4)
+    return BatchedTimeSeriesDataSet.wrap(dataset)  # hundreds of windows, loaded one after another
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)

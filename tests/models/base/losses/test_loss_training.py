@@ -50,6 +50,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -215,7 +216,7 @@ def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> Non
         assert torch.equal(actual, before_saving)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in NO_PADDING])
+@alternate("name", [name for name in CASES if name not in NO_PADDING])
 def test_loss_works_on_horizons_of_different_lengths(name: str) -> None:
     loss, dataset = make_case(name, min_prediction_length=1)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
@@ -259,7 +260,7 @@ def test_loss_object_can_be_used_for_a_second_model(name: str) -> None:
     fit(third, dataset, steps=1)
 
 
-@parametrize_cases
+@alternate("name", CASES, first=1)
 def test_plot_prediction_of_every_loss_is_a_figure(name: str) -> None:
     loss, dataset = make_case(name)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytorch_forecasting_mlstm import InputError
-from pytorch_forecasting_mlstm.cli.number_text import convert_numbers
+from pytorch_forecasting_mlstm.forecaster.tables.number_text import convert_numbers
 
 
 def convert(

@@ -12,8 +12,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from ..forecaster import InputError
-from ..forecaster.errors import Argument, format_rows, quoted
+from ..errors import Argument, InputError, format_rows, quoted
 
 _EMPTY = {"", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-nan", "#N/A", "<NA>"}
 _BOOLEANS = {"true": True, "false": False}
