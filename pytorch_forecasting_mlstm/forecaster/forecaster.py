@@ -81,8 +81,8 @@ class Forecaster(BaseEstimator):
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     epochs : int, optional
-        Maximum number of epochs. Default: that of the recipe, 40. Shorter trainings are tried first,
-        and longer ones only as long as they forecast the held-out rows better.
+        Maximum number of epochs. Default: that of the recipe, 40. Shorter trainings come first, and
+        longer ones only as long as they forecast the held-out rows better.
     learning_rate : float, optional
         Learning rate of the first epoch. Default: 0.005, and less for the shortest trainings.
     members : int, default 3

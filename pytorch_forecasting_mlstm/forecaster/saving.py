@@ -101,6 +101,8 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
                 "trials": dict(fitted.trials),
                 # The first model is the checkpoint itself; the others differ by their weights.
                 "members": [dict(model.state_dict()) for model in fitted.models[1:]],
+                "linear": None if fitted.linear is None else dict(fitted.linear.state_dict()),
+                "share": float(fitted.share),
             },
             **{f"parameter {name}": value for name, value in parameters.items()},
         }
@@ -185,8 +187,11 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
     scaling = Scaling(learned["center"], learned["spread"])
+    linear = learned.get("linear")
     fitted = Fitted(
         models=(model, *(_with_weights(model, weights) for weights in learned.get("members", []))),
+        linear=None if linear is None else _with_weights(model, linear),
+        share=learned.get("share", 1.0),
         dataset=_rebuild_dataset(model, panel, layout, scaling, groups),
         layout=layout,
         scaling=scaling,

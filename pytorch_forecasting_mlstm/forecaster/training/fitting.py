@@ -17,13 +17,14 @@ from .calibration import Calibration
 from .datasets import training_set, validation_set
 from .history import candidate_histories, choose_history
 from .layout import SERIES, TIME, Layout
+from .mixing import UNTESTED_SHARE, choose_share, mix
 from .prediction import predict_windows
 from .recipe import WORTH_LONGER, Recipe, budgets
 from .ridge import LinearStart, RidgeRegressions
 from .scaling import Scaling
 from .seeds import member_seed, seeded
 from .splits import Split, split_panel
-from .train import EpochResult, TrainingResult, train
+from .train import EpochResult, TrainingResult, new_model, train
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Fitted:
     ----------
     models : tuple of mLSTMTime
         The models, which differ by their seed.
+    linear : mLSTMTime or None
+        A model that is not trained, which is the linear forecast. None if it has no share.
+    share : float
+        The share of the models in the forecast; the rest is that of `linear`.
     dataset : TimeSeriesDataSet
         The windows that they were fitted to.
     layout : Layout
@@ -57,6 +62,8 @@ class Fitted:
     """
 
     models: tuple[mLSTMTime, ...]
+    linear: mLSTMTime | None
+    share: float
     dataset: TimeSeriesDataSet
     layout: Layout
     scaling: Scaling
@@ -190,6 +197,8 @@ class _Fit:
         levels = np.array(settings.quantiles)
         fitted = Fitted(
             models=(result.model,),
+            linear=None,
+            share=1.0,
             dataset=training,
             layout=self.layout,
             scaling=self.scaling,
@@ -202,16 +211,31 @@ class _Fit:
             trials=self.trials,
         )
         try:
-            validation = self.validation_set(training, split)
-            if validation is not None and settings.calibrate:
-                windows = predict_windows(result.model, validation)
-                calibration = Calibration.fit(windows.actual, windows.quantiles, levels)
-                fitted = replace(fitted, calibration=calibration)
+            fitted = self.mix_and_calibrate(fitted, split)
             if result.interrupted:
                 raise KeyboardInterrupt
             return self.refit(fitted) if settings.learn_all else fitted
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted, self.panel.groups) from interruption
+
+    def mix_and_calibrate(self, fitted: Fitted, split: Split) -> Fitted:
+        """Choose the share of the linear forecast, and widen the intervals of both together."""
+        linear = self.linear_model(fitted.dataset, split.history, split.validation)
+        validation = self.validation_set(fitted.dataset, split)
+        if validation is None:
+            return (
+                fitted if linear is None else replace(fitted, linear=linear, share=UNTESTED_SHARE)
+            )
+        levels = np.array(self.settings.quantiles)
+        actual, quantiles = predict_windows(fitted.models[0], validation)
+        if linear is not None:
+            _, others = predict_windows(linear, validation)
+            share = choose_share(actual, quantiles, others, levels)
+            quantiles = mix(quantiles, others, share)
+            fitted = replace(fitted, linear=linear if share < 1 else None, share=share)
+        if self.settings.calibrate:
+            fitted = replace(fitted, calibration=Calibration.fit(actual, quantiles, levels))
+        return fitted
 
     def choose(self) -> tuple[int, Recipe, TrainingResult]:
         """Return the history, and the recipe and the result of the best training with it."""
@@ -225,8 +249,7 @@ class _Fit:
             best = shortest, self.try_history("fit", history, shortest, observed=True)
         else:
             results = {
-                steps: self.try_history(f"history {steps}", steps, shortest)
-                for steps in candidates
+                steps: self.try_history(f"history {steps}", steps, shortest) for steps in candidates
             }
             self.trials = {steps: result.validation_loss for steps, result in results.items()}
             history = choose_history(self.trials)
@@ -252,9 +275,7 @@ class _Fit:
         settings = self.settings
         split = self.split.with_history(self.panel, chosen.history)
         training = training_set(self.frame, self.layout, split, split.end)
-        recipe = replace(
-            settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate
-        )
+        recipe = replace(settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate)
         start = self.linear_start(chosen.history, split.end)
         models = []
         for number in range(settings.members):
@@ -270,9 +291,14 @@ class _Fit:
             if result.interrupted:  # too few epochs, without a falling learning rate
                 raise KeyboardInterrupt
             models.append(result.model)
+        linear = None
+        if chosen.share < 1:
+            linear = self.linear_model(training, split.history, split.end)
         return replace(
             chosen,
             models=tuple(models),
+            linear=linear,
+            share=1.0 if linear is None else chosen.share,
             dataset=training,
             layout=self.layout,
             scaling=self.scaling,
@@ -315,15 +341,22 @@ class _Fit:
             raise KeyboardInterrupt
         return result
 
+    def linear_model(self, dataset: Any, history: int, end: int) -> mLSTMTime | None:
+        """Return a model that is not trained, if there is a linear forecast to start with."""
+        start = self.linear_start(history, end)
+        if start is None:
+            return None
+        settings = self.settings
+        with seeded(settings.seed):
+            return new_model(dataset, settings.recipe, settings.quantiles, start)
+
     def linear_start(self, history: int, end: int) -> LinearStart | None:
         """Return the linear forecast that the rows before `end` suggest."""
         if end not in self.regressions:
             rows = self.frame[self.frame[TIME] < end]
             series = [part.to_numpy() for _, part in rows.groupby(SERIES)[self.layout.target]]
             split = self.split
-            self.regressions[end] = RidgeRegressions(
-                series, split.horizon, self.settings.quantiles
-            )
+            self.regressions[end] = RidgeRegressions(series, split.horizon, self.settings.quantiles)
         lengths = [steps for steps in self.candidates() if steps < history]
         return self.regressions[end].average(history, [*lengths, history])
 

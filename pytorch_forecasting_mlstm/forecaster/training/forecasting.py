@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ...models import mLSTMTime
 from ..panel.panel import Panel
 from ..panel.windows import cut_last_windows
 from ..tables.groups import match_series
 from .fitting import Fitted
+from .mixing import mix
 from .prediction import predict_future
 from .scaling import round_to_float32
 
@@ -22,7 +24,7 @@ def forecast_panel(
 ) -> np.ndarray:
     """Forecast the steps after the last observed target of every series.
 
-    Each quantile is the mean of those of the models.
+    Each quantile is the mean of those of the models, and has a share of the linear forecast.
 
     Returns
     -------
@@ -35,9 +37,13 @@ def forecast_panel(
     windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)
-    forecasts = [
-        predict_future(model, frame, end, horizon, list(levels)) for model in fitted.models
-    ]
-    scaled = fitted.calibration.apply(np.mean(forecasts, axis=0))
+
+    def predict(model: mLSTMTime) -> np.ndarray:
+        return predict_future(model, frame, end, horizon, list(levels))
+
+    scaled = np.mean([predict(model) for model in fitted.models], axis=0)
+    if fitted.linear is not None:
+        scaled = mix(scaled, predict(fitted.linear), fitted.share)
+    scaled = fitted.calibration.apply(scaled)
     quantiles = scaling.unscale(scaled, np.arange(len(panel)))
     return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

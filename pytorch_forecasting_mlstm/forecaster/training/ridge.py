@@ -56,9 +56,7 @@ class RidgeRegressions:
         Quantiles of the errors.
     """
 
-    def __init__(
-        self, series: Sequence[np.ndarray], horizon: int, levels: Sequence[float]
-    ) -> None:
+    def __init__(self, series: Sequence[np.ndarray], horizon: int, levels: Sequence[float]) -> None:
         self.series = [_fill(values) for values in series if np.isfinite(values).any()]
         self.horizon, self.levels = horizon, np.asarray(levels)
         self._regressions: dict[int, list[tuple[float, np.ndarray]]] = {}

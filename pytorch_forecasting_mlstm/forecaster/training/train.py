@@ -127,9 +127,8 @@ def train(
     """
     rates = learning_rates(recipe.learning_rate, recipe.epochs)
     if model is None:
-        model = _new_model(training, recipe, quantiles, rates)
-        if start is not None:
-            _start_at(model, start)
+        model = new_model(training, recipe, quantiles, start)
+        model.hparams.learning_rate = rates
     else:
         model.hparams.learning_rate = rates
         # Else this follows after the weights to average are copied, of which it changes the shapes.
@@ -190,21 +189,37 @@ def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
     return current + decay * (averaged - current)
 
 
-def _new_model(
-    training: TimeSeriesDataSet, recipe: Recipe, quantiles: Sequence[float], rates: list[float]
+def new_model(
+    training: TimeSeriesDataSet,
+    recipe: Recipe,
+    quantiles: Sequence[float],
+    start: LinearStart | None,
 ) -> mLSTMTime:
+    """Make a model, whose forecast is that of `start`.
+
+    Parameters
+    ----------
+    training, recipe, quantiles, start
+        As in `train`.
+
+    Raises
+    ------
+    InputError
+        If the model refuses its arguments.
+    """
     options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
     try:
         with quiet_lightning():
-            return mLSTMTime.from_dataset(
-                training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
-            )
+            model = mLSTMTime.from_dataset(training, loss=QuantileLoss(list(quantiles)), **options)
     except (TypeError, ValueError) as error:
         if not recipe.model:
             raise
         raise InputError(
             Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
         ) from error
+    if start is not None:
+        _start_at(model, start)
+    return model
 
 
 def _start_at(model: mLSTMTime, start: LinearStart) -> None:

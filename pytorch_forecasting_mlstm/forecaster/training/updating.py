@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...data import BatchedTimeSeriesDataSet
+from ...models.base.scales.measure import adopt_scales
 from ..panel.panel import Panel
 from ..tables.groups import merge_groups
 from .datasets import rows_to_learn
@@ -28,7 +29,7 @@ def update_fit(
     epochs: int,
     on_progress: OnProgress | None = None,
 ) -> tuple[Fitted, pd.DataFrame]:
-    """Go on training the models.
+    """Go on training the models; the linear forecast stays as it is.
 
     Encoders, scalers, the scales of known series, the calibration and the history stay as they are.
     New series get scales of their own; classes that training has never seen are all one class.
@@ -95,10 +96,18 @@ def update_fit(
         if result.interrupted:
             raise KeyboardInterrupt
         models.append(result.model)
+    linear = deepcopy(fitted.linear)
+    if linear is not None:
+        adopt_scales(linear, dataset)
     lower = fitted.lower_bound
     if settings.minimum == "auto" and panel.lower_bound < lower:
         lower = panel.lower_bound
     updated = replace(
-        fitted, models=tuple(models), dataset=dataset, scaling=scaling, lower_bound=lower
+        fitted,
+        models=tuple(models),
+        linear=linear,
+        dataset=dataset,
+        scaling=scaling,
+        lower_bound=lower,
     )
     return updated, groups
