@@ -285,7 +285,7 @@ class _Fit:
                 None,
                 recipe,
                 without_callbacks(settings.trainer_kwargs),
-                start,
+                start=start,
                 seed=member_seed(settings.seed, number),
             )
             if result.interrupted:  # too few epochs, without a falling learning rate
@@ -335,7 +335,7 @@ class _Fit:
             self.validation_set(training, split),
             recipe,
             trainer_kwargs if observed else without_callbacks(trainer_kwargs),
-            self.linear_start(split.history, split.validation),
+            start=self.linear_start(split.history, split.validation),
         )
         if result.interrupted and not observed:
             raise KeyboardInterrupt
@@ -372,7 +372,8 @@ class _Fit:
         validation: Any,
         recipe: Recipe,
         trainer_kwargs: Mapping[str, Any],
-        start: LinearStart | None,
+        *,
+        start: LinearStart | None = None,
         seed: int | None = None,
     ) -> TrainingResult:
         def report(result: EpochResult) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from lightning import pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import RandomSampler
 
 from ..._messages import one_line
@@ -24,7 +23,8 @@ from ...models.base.scales.measure import adopt_scales
 from ..errors import Argument, InputError
 from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
-from .recipe import AVERAGE_DECAY, LINEAR_RATE_SHARE, Recipe
+from .linear_start import optimizer_of, start_at
+from .recipe import AVERAGE_DECAY, Recipe
 from .ridge import LinearStart
 
 _PREDICTION_BATCH_SIZE = 256
@@ -159,7 +159,7 @@ def train(
     }
     interrupted = False
     if model.hparams.optimizer == "adamw":
-        model.optimizer = partial(_make_optimizer, slow=_linear_weights(model))
+        model.optimizer = optimizer_of(model)
     try:
         with quiet_lightning(), raise_interrupts():
             _make_trainer(options).fit(model, *loaders)
@@ -218,41 +218,8 @@ def new_model(
             Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
         ) from error
     if start is not None:
-        _start_at(model, start)
+        start_at(model, start)
     return model
-
-
-def _start_at(model: mLSTMTime, start: LinearStart) -> None:
-    """Begin with a linear forecast, and with quantiles at a fixed distance from it."""
-    network = model.network
-    for encoder in network.target_encoders:
-        encoder.linear.start_at(torch.as_tensor(start.weights, dtype=torch.float32))
-    bias = network.residual_head.bias
-    offsets = torch.as_tensor(start.offsets, dtype=bias.dtype)
-    with torch.no_grad():
-        bias.copy_(offsets.repeat(len(bias) // len(offsets)))
-
-
-def _linear_weights(model: mLSTMTime) -> Callable[[], list[nn.Parameter]]:
-    return lambda: [w for e in model.network.target_encoders for w in e.linear.parameters()]
-
-
-def _make_optimizer(
-    parameters: Iterable[nn.Parameter],
-    *,
-    slow: Callable[[], list[nn.Parameter]],
-    lr: float,
-    weight_decay: float,
-    **options: Any,
-) -> torch.optim.Optimizer:
-    """Make AdamW, which hardly changes the weights that a regression has found."""
-    linear = slow()
-    known = {id(weight) for weight in linear}
-    groups = [
-        {"params": [weight for weight in parameters if id(weight) not in known]},
-        {"params": linear, "lr": LINEAR_RATE_SHARE * lr, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 
 
 def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
