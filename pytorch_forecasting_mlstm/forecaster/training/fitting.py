@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -260,11 +261,17 @@ class _Fit:
         for recipe in longer:
             if best[1].interrupted:
                 break
-            result = self.try_history("fit", history, recipe, observed=True)
-            loss = best[1].validation_loss
-            if not result.validation_loss >= loss:
+            loss = _comparable(best[1].validation_loss)
+            try:
+                result = self.try_history("fit", history, recipe, observed=True)
+            except KeyboardInterrupt:  # in the first epoch: what was best before is kept
+                return history, best[0], replace(best[1], interrupted=True)
+            new_loss = _comparable(result.validation_loss)
+            if new_loss < loss:
                 best = recipe, result
-            if not result.validation_loss < WORTH_LONGER * loss:
+            elif result.interrupted:
+                best = best[0], replace(best[1], interrupted=True)
+            if not new_loss < WORTH_LONGER * loss:
                 break
         return history, *best
 
@@ -392,6 +399,11 @@ class _Fit:
                 on_epoch=report,
                 start=start,
             )
+
+
+def _comparable(loss: float) -> float:
+    """Let a loss that is not a number be the worst."""
+    return math.inf if math.isnan(loss) else loss
 
 
 def member_name(stage: str, number: int, count: int) -> str:

@@ -27,11 +27,16 @@ def choose_share(
     levels : numpy.ndarray
         (Q,): their levels.
     """
+    observed = np.isfinite(actual)
+    if not observed.any():
+        return UNTESTED_SHARE
+    actual, network, linear = actual[observed], network[observed], linear[observed]
     losses = {
         share: _quantile_loss(actual, mix(network, linear, share), levels) for share in _SHARES
     }
     limit = _NEARLY_AS_GOOD * min(losses.values())
-    return next(share for share, loss in losses.items() if loss <= limit)
+    # After a training that failed, no loss is a number.
+    return next((share for share, loss in losses.items() if loss <= limit), UNTESTED_SHARE)
 
 
 def mix(network: np.ndarray, linear: np.ndarray, share: float) -> np.ndarray:
@@ -41,4 +46,4 @@ def mix(network: np.ndarray, linear: np.ndarray, share: float) -> np.ndarray:
 
 def _quantile_loss(actual: np.ndarray, quantiles: np.ndarray, levels: np.ndarray) -> float:
     error = actual[..., None] - quantiles
-    return float(np.nanmean(np.maximum(levels * error, (levels - 1) * error)))
+    return float(np.mean(np.maximum(levels * error, (levels - 1) * error)))

@@ -158,7 +158,8 @@ def train(
         "callbacks": [*callbacks, *given_callbacks],
     }
     interrupted = False
-    if model.hparams.optimizer == "adamw":
+    optimizer = model.optimizer
+    if optimizer == "adamw":
         model.optimizer = optimizer_of(model)
     try:
         with quiet_lightning(), raise_interrupts():
@@ -168,7 +169,7 @@ def train(
             raise
         interrupted = True
     finally:
-        model.optimizer = model.hparams.optimizer
+        model.optimizer = optimizer
     if best.weights:
         model.load_state_dict(best.weights)
     return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
@@ -249,7 +250,8 @@ class _BestEpoch(pl.Callback):
         metrics = trainer.callback_metrics
         epoch = trainer.current_epoch + 1
         loss = float(metrics["val_loss"]) if "val_loss" in metrics else None
-        is_best = loss is not None and not loss >= self.loss
+        # A loss that is not a number is better than none only.
+        is_best = loss is not None and (math.isnan(self.loss) or loss < self.loss)
         if loss is None:
             self.epoch = epoch
         elif is_best:
