@@ -138,7 +138,7 @@ class RidgeRegressions:
         total = int(counts.sum())
         chosen = np.arange(total)
         if total * size > _MAX_VALUES:
-            some = max(_MIN_WINDOWS, _MAX_VALUES // size)
+            some = min(total, max(_MIN_WINDOWS, _MAX_VALUES // size))
             chosen = np.sort(np.random.default_rng(0).choice(total, some, replace=False))
         edges = np.concatenate([[0], np.cumsum(counts)])
         bounds = np.searchsorted(chosen, edges)
