@@ -23,7 +23,7 @@ from .._messages import one_line
 from ..data import BatchedTimeSeriesDataSet
 from ..models import mLSTMTime
 from ..models.base.checkpoint.archive import read_archive
-from ..models.base.checkpoint.limits import check_expanded_size
+from ..models.base.checkpoint.limits import check_expanded_size, check_weights_finite
 from ..models.base.checkpoint.serialization import deserialize, serialize
 from .errors import InputError
 from .panel.panel import Panel
@@ -191,7 +191,7 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     fitted = Fitted(
         models=(model, *(_with_weights(model, weights) for weights in learned.get("members", []))),
         linear=None if linear is None else _with_weights(model, linear),
-        share=learned.get("share", 1.0),
+        share=_read_share(learned.get("share", 1.0)),
         dataset=_rebuild_dataset(model, panel, layout, scaling, groups),
         layout=layout,
         scaling=scaling,
@@ -208,9 +208,16 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
 
 
 def _with_weights(model: mLSTMTime, weights: dict[str, Any]) -> mLSTMTime:
+    check_weights_finite(model, weights)
     other = deepcopy(model)
     other.load_state_dict(weights)
     return other
+
+
+def _read_share(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of the models must be from 0 to 1, got {share}")
+    return share
 
 
 def _rebuild_dataset(
