@@ -40,6 +40,7 @@ class Forecaster(BaseEstimator):
     ``fit`` chooses what is not given: the length of the history and the number of epochs are those
     that forecast the last rows of the table best, which are then learned, too. The intervals are
     calibrated on these rows. Training starts at a linear forecast, an average of ridge regressions.
+    The forecast is the mean of several models, mixed with the linear one as far as it helps.
 
     Parameters
     ----------
@@ -90,8 +91,8 @@ class Forecaster(BaseEstimator):
     model_kwargs : dict, optional
         Arguments of :class:`~pytorch_forecasting_mlstm.mLSTMTime`, such as ``hidden_size``.
     trainer_kwargs : dict, optional
-        Arguments of Lightning's ``Trainer``, such as ``accelerator``. Loggers and callbacks follow
-        the training that validates.
+        Arguments of Lightning's ``Trainer``, such as ``accelerator``, for each training. Loggers
+        and callbacks follow those that compare numbers of epochs, one after the other.
     seed : int, default 0
         Equal seeds give equal models. Global random states stay as they are.
     verbose : bool, default True
@@ -106,9 +107,9 @@ class Forecaster(BaseEstimator):
     dataset : TimeSeriesDataSet
         The dataset that they were fitted to.
     history_ : int
-        Steps that the model looks back.
+        Steps that the models look back.
     epochs_ : int
-        Epochs of the training.
+        Epochs that each of the models was trained for.
     backtest_ : BacktestResult or None
         The test of ``fit(table, cutoffs=...)``. It is not saved.
 
@@ -198,7 +199,7 @@ class Forecaster(BaseEstimator):
 
     @property
     def epochs_(self) -> int:
-        """Epochs of the training."""
+        """Epochs that each of the models was trained for."""
         return self._fitted_state("epochs_").fitted.epochs
 
     def check(self, table: Any, future: Any = None) -> Forecaster:
@@ -227,7 +228,11 @@ class Forecaster(BaseEstimator):
         return self
 
     def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
-        """Fit the model to a table.
+        """Fit models to a table.
+
+        It compares lengths of the history and numbers of epochs on the last rows, chooses how much
+        of a linear forecast to mix in, calibrates the intervals on these rows, and trains
+        `members` models on all of them.
 
         Parameters
         ----------
@@ -237,7 +242,7 @@ class Forecaster(BaseEstimator):
             Number of times, one horizon apart, to forecast the last rows from, as a test whose
             result is ``backtest_``. It needs no further training: history, epochs and calibration
             are chosen on the rows before these, which therefore have to be long enough, and the
-            model is trained on all rows as without a test. "auto" tests a tenth of the typical
+            models are trained on all rows as without a test. "auto" tests a tenth of the typical
             series, or nothing if the table is too short. Default: no test.
 
         Returns
@@ -250,8 +255,8 @@ class Forecaster(BaseEstimator):
         InputError
             If an argument or the table cannot be used.
         KeyboardInterrupt
-            After Ctrl-C. If the main training has completed an epoch, its best model is kept, and
-            the forecaster can be used.
+            After Ctrl-C. Once the history is chosen, and an epoch with it is complete, the best
+            model so far is kept, and the forecaster can be used.
 
         Warns
         -----
@@ -394,10 +399,11 @@ class Forecaster(BaseEstimator):
             )
 
     def update(self, table: Any, epochs: int = UPDATE_EPOCHS) -> Forecaster:
-        """Go on training with new rows, or new series.
+        """Go on training the models with new rows, or new series.
 
         This takes a fraction of the time of a new fit. Encoders, scales of known series, the length
-        of the history and the calibration stay as they were: fit anew after a change of the data.
+        of the history, the linear forecast and the calibration stay as they were: fit anew after a
+        change of the data.
 
         Parameters
         ----------
@@ -494,7 +500,7 @@ class Forecaster(BaseEstimator):
     def save(self, path: Any) -> None:
         """Save the fitted forecaster in one file, which runs no code when it is loaded.
 
-        The file is also a checkpoint of the model, for ``mLSTMTime.load_from_checkpoint``.
+        The file is also a checkpoint of the first model, for ``mLSTMTime.load_from_checkpoint``.
 
         Parameters
         ----------
