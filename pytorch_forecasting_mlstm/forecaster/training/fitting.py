@@ -15,12 +15,13 @@ from ...models import mLSTMTime
 from ..errors import Argument, InputError
 from ..panel.panel import Panel
 from .calibration import Calibration
+from .competition import Run, compete
 from .datasets import training_set, validation_set
-from .history import candidate_histories, choose_history
+from .history import candidate_histories
 from .layout import SERIES, TIME, Layout
 from .mixing import UNTESTED_SHARE, choose_share, mix
 from .prediction import predict_windows
-from .recipe import WORTH_LONGER, Recipe, budgets
+from .recipe import Recipe, budgets
 from .ridge import LinearStart, RidgeRegressions
 from .scaling import Scaling
 from .seeds import member_seed, seeded
@@ -113,10 +114,10 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     """Fit a model to a panel.
 
     1. Ridge regressions: the linear forecast that every training starts with.
-    2. Short trainings with several lengths of the history; the best on the validation part is kept.
-    3. Longer trainings, as long as they lower the validation loss.
-    4. The intervals are calibrated with the forecasts of the best for the validation part.
-    5. Trainings on all rows, for as many epochs.
+    2. Short trainings with several lengths of the history, then longer ones with the best, as long
+       as these lower the loss on the validation part.
+    3. The intervals are calibrated with the forecasts of the best for the validation part.
+    4. Trainings on all rows, for as many epochs.
 
     Parameters
     ----------
@@ -238,42 +239,27 @@ class _Fit:
             fitted = replace(fitted, calibration=Calibration.fit(actual, quantiles, levels))
         return fitted
 
-    def choose(self) -> tuple[int, Recipe, TrainingResult]:
-        """Return the history, and the recipe and the result of the best training with it."""
-        shortest, *longer = budgets(self.settings.recipe)
+    def choose(self) -> Run:
+        """Return the best training, of all histories and budgets that compete."""
+        recipes = budgets(self.settings.recipe)
         if self.settings.history is not None:
             candidates = [self.given_history()]
         else:
-            candidates = self.candidates() if self.split.has_validation else self.candidates()[-1:]
-        if len(candidates) == 1:
-            history = candidates[0]
-            best = shortest, self.try_history("fit", history, shortest, observed=True)
-        else:
-            results = {
-                steps: self.try_history(f"history {steps}", steps, shortest) for steps in candidates
+            candidates = self.candidates()
+        if not self.split.has_validation:  # nothing to choose by
+            candidates, recipes = candidates[-1:], recipes[:1]
+
+        def train(history: int, recipe: Recipe, leads: bool) -> TrainingResult:
+            name = "fit" if leads else f"history {history}"
+            return self.try_history(name, history, recipe, observed=leads)
+
+        runs = compete(candidates, recipes, train)
+        if len(candidates) > 1:
+            self.trials = {
+                steps: min((run.loss for run in runs if run.history == steps), default=np.nan)
+                for steps in candidates
             }
-            self.trials = {steps: result.validation_loss for steps, result in results.items()}
-            history = choose_history(self.trials)
-            best = shortest, results[history]
-            longer = longer or [shortest]  # nobody has observed it yet
-        if not self.split.has_validation:
-            return history, *best
-        for recipe in longer:
-            if best[1].interrupted:
-                break
-            loss = _comparable(best[1].validation_loss)
-            try:
-                result = self.try_history("fit", history, recipe, observed=True)
-            except KeyboardInterrupt:  # in the first epoch: what was best before is kept
-                return history, best[0], replace(best[1], interrupted=True)
-            new_loss = _comparable(result.validation_loss)
-            if new_loss < loss:
-                best = recipe, result
-            elif result.interrupted:
-                best = best[0], replace(best[1], interrupted=True)
-            if not new_loss < WORTH_LONGER * loss:
-                break
-        return history, *best
+        return runs[0]
 
     def candidates(self) -> list[int]:
         return candidate_histories(self.panel, self.split)

@@ -32,8 +32,8 @@ class Recipe:
     """
 
     epochs: int = 40
-    batches_per_epoch: int = 30
-    batch_size: int = 64
+    batches_per_epoch: int = 40
+    batch_size: int = 32
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2
     patience: int = 15
@@ -47,9 +47,6 @@ BUDGETS = (1 / 14, 1 / 4, 1)
 #: The learning rate of the shortest training, as a share: of few windows, a network that learns
 #: fast knows each by heart within an epoch.
 SHORTEST_RATE_SHARE = 0.4
-
-#: A longer training must lower the validation loss to this share.
-WORTH_LONGER = 0.99
 
 #: The learning rate of the linear maps, as a share: they start where a regression has put them.
 LINEAR_RATE_SHARE = 0.1
