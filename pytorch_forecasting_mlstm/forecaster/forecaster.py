@@ -24,7 +24,8 @@ from .reading import TableReader
 from .saving import load_state, save_state
 from .state import State
 from .tables.to_pandas import to_pandas
-from .training.fitting import Fitted, Interrupted, Settings, fit_panel
+from .training.fitted import Fitted, Interrupted
+from .training.fitting import Settings, fit_panel
 from .training.forecasting import forecast_panel
 from .training.progress import ProgressBar
 from .training.splits import split_panel

@@ -36,7 +36,7 @@ from .tables.table_kind import TableKind
 from .times.time_axis import TimeAxis
 from .times.time_format import TimeFormat
 from .training.calibration import Calibration
-from .training.fitting import Fitted
+from .training.fitted import Fitted
 from .training.layout import TIME, Layout
 from .training.lightning_output import SILENT_TRAINER, quiet_lightning
 from .training.recipe import Recipe

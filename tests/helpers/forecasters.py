@@ -15,7 +15,8 @@ from pytorch_forecasting_mlstm.forecaster.tables.roles import read_roles
 from pytorch_forecasting_mlstm.forecaster.times.time_axis import TimeAxis
 from pytorch_forecasting_mlstm.forecaster.training import forecasting
 from pytorch_forecasting_mlstm.forecaster.training.calibration import Calibration
-from pytorch_forecasting_mlstm.forecaster.training.fitting import Fitted, Settings
+from pytorch_forecasting_mlstm.forecaster.training.fitted import Fitted
+from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.layout import SERIES, TIME, Layout
 from pytorch_forecasting_mlstm.forecaster.training.scaling import Scaling
 from pytorch_forecasting_mlstm.forecaster.training.splits import split_panel

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..panel.panel import Panel
-from ..training.fitting import Fitted, Interrupted, OnProgress, Settings, fit_panel, refit_panel
+from ..training.fitted import Fitted, Interrupted
+from ..training.fitting import OnProgress, Settings, fit_panel, refit_panel
 from ..training.splits import min_rows
 from .backtest_result import BacktestResult
 from .backtesting import backtest_panel, choose_cutoffs

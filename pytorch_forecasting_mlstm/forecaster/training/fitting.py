@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from pytorch_forecasting import TimeSeriesDataSet
 
 from ...models import mLSTMTime
 from ..errors import Argument, InputError
@@ -17,6 +15,7 @@ from ..panel.panel import Panel
 from .calibration import Calibration
 from .competition import Run, compete
 from .datasets import training_set, validation_set
+from .fitted import Fitted, Interrupted
 from .history import candidate_histories
 from .layout import SERIES, TIME, Layout
 from .mixing import UNTESTED_SHARE, choose_share, mix
@@ -28,66 +27,8 @@ from .seeds import member_seed, seeded
 from .splits import Split, split_panel
 from .train import EpochResult, TrainingResult, new_model, train
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """Fitted models, whose forecasts are averaged, and what is needed to forecast with them.
-
-    Attributes
-    ----------
-    models : tuple of mLSTMTime
-        The models, which differ by their seed.
-    linear : mLSTMTime or None
-        A model that is not trained, which is the linear forecast. None if it has no share.
-    share : float
-        The share of the models in the forecast; the rest is that of `linear`.
-    dataset : TimeSeriesDataSet
-        The windows that they were fitted to.
-    layout : Layout
-        Columns of the dataset.
-    scaling : Scaling
-        Scales of the series.
-    calibration : Calibration
-        Shifts of the quantiles.
-    lower_bound : float
-        Forecasts below it are raised to it.
-    history : int
-        Steps that the models look back.
-    epochs : int
-        Epochs of the training.
-    learning_rate : float
-        The rate of its first epoch.
-    validation_loss : float
-        Its quantile loss on the held-out rows, in units of the series' spread; NaN without them.
-    trials : dict of int to float
-        The validation loss of each history that was tried.
-    """
-
-    models: tuple[mLSTMTime, ...]
-    linear: mLSTMTime | None
-    share: float
-    dataset: TimeSeriesDataSet
-    layout: Layout
-    scaling: Scaling
-    calibration: Calibration
-    lower_bound: float
-    history: int
-    epochs: int
-    learning_rate: float
-    validation_loss: float
-    trials: dict[int, float]
-
-
 #: Called with the part of the fit, such as "history 48", "fit" or "refit", and one of its epochs.
 OnProgress = Callable[[str, EpochResult], None]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during the fit; `fitted` is the best model so far, and `groups` are its series."""
-
-    def __init__(self, fitted: Fitted, groups: pd.DataFrame) -> None:
-        super().__init__()
-        self.fitted, self.groups = fitted, groups
 
 
 @dataclass(frozen=True)

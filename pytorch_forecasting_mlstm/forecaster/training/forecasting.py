@@ -9,7 +9,7 @@ from ...models import mLSTMTime
 from ..panel.panel import Panel
 from ..panel.windows import cut_last_windows
 from ..tables.groups import match_series
-from .fitting import Fitted
+from .fitted import Fitted
 from .mixing import mix
 from .prediction import predict_future
 from .scaling import round_to_float32

@@ -13,7 +13,8 @@ from ...models.base.scales.measure import adopt_scales
 from ..panel.panel import Panel
 from ..tables.groups import merge_groups
 from .datasets import rows_to_learn
-from .fitting import Fitted, OnProgress, Settings, member_name, without_callbacks
+from .fitted import Fitted
+from .fitting import OnProgress, Settings, member_name, without_callbacks
 from .seeds import member_seed, seeded
 from .train import EpochResult, train
 
