@@ -93,7 +93,8 @@ class Forecaster(BaseEstimator):
         Arguments of :class:`~pytorch_forecasting_mlstm.mLSTMTime`, such as ``hidden_size``.
     trainer_kwargs : dict, optional
         Arguments of Lightning's ``Trainer``, such as ``accelerator``, for each training. Loggers
-        and callbacks follow those that compare numbers of epochs, one after the other.
+        and callbacks follow those that compare numbers of epochs, with the history that is the best
+        so far, one after the other.
     seed : int, default 0
         Equal seeds give equal models. Global random states stay as they are.
     verbose : bool, default True
@@ -256,8 +257,8 @@ class Forecaster(BaseEstimator):
         InputError
             If an argument or the table cannot be used.
         KeyboardInterrupt
-            After Ctrl-C. Once the history is chosen, and an epoch with it is complete, the best
-            model so far is kept, and the forecaster can be used.
+            After Ctrl-C. Once every history that is tried has had a training, or a given one an
+            epoch, the best model so far is kept, and the forecaster can be used.
 
         Warns
         -----
