@@ -31,11 +31,27 @@ class Run(NamedTuple):
         return self.result.validation_loss
 
 
+class Competition(NamedTuple):
+    """All trainings, and whether Ctrl-C ended them early."""
+
+    runs: list[Run]
+    interrupted: bool
+
+    @property
+    def best(self) -> Run:
+        """The best training."""
+        return best_run(self.runs)
+
+    def losses(self) -> dict[int, float]:
+        """Return the lowest loss of each history."""
+        return _losses(self.runs)
+
+
 #: Trains with a history and a recipe; the last argument is whether the user observes the training.
 Train = Callable[[int, Recipe, bool], TrainingResult]
 
 
-def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -> list[Run]:
+def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -> Competition:
     """Train with each history for the smallest budget, and with the best ones for larger budgets.
 
     The best two histories get the second budget, and the best one the others, until a training does
@@ -51,30 +67,34 @@ def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -
         Called with a history, a recipe, and whether this is the history that leads; of several
         candidates, none leads before all had a training.
 
-    Returns
-    -------
-    list of Run
-        All trainings, the best one first.
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, if no training has an epoch.
     """
     shortest, *longer = recipes
     alone = len(histories) == 1
     runs = [Run(steps, shortest, train(steps, shortest, alone)) for steps in histories]
-    if not alone and not longer:
-        longer = [shortest]  # nobody has observed the best one yet
+    if runs[-1].result.interrupted:
+        return Competition(runs, True)
     finalists = _FINALISTS
+    if not alone and not longer:  # nobody has observed the best one yet
+        longer, finalists = [shortest], 1
     for recipe in longer:
         leader = best_run(runs)
-        if leader.result.interrupted:
-            break
         for steps in _leading_histories(runs, finalists):
-            runs.append(Run(steps, recipe, train(steps, recipe, steps == leader.history)))
-            if runs[-1].result.interrupted:
-                break
+            try:
+                result = train(steps, recipe, steps == leader.history)
+            except KeyboardInterrupt:  # in the first epoch
+                return Competition(runs, True)
+            runs.append(Run(steps, recipe, result))
+            if result.interrupted:
+                return Competition(runs, True)
         finalists = 1
-        if not best_run(runs).loss < _WORTH_LONGER * leader.loss:
+        loss = leader.loss if math.isfinite(leader.loss) else math.inf
+        if not best_run(runs).loss < _WORTH_LONGER * loss:
             break
-    best = best_run(runs)
-    return [best, *(run for run in runs if run is not best)]
+    return Competition(runs, False)
 
 
 def best_run(runs: Sequence[Run]) -> Run:

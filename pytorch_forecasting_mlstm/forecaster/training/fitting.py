@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from ...models import mLSTMTime
 from ..errors import Argument, InputError
 from ..panel.panel import Panel
 from .calibration import Calibration
-from .competition import Run, compete
+from .competition import Competition, compete
 from .datasets import training_set, validation_set
 from .fitted import Fitted, Interrupted
 from .history import candidate_histories
@@ -134,7 +133,8 @@ class _Fit:
 
     def run(self) -> Fitted:
         settings = self.settings
-        history, recipe, result = self.choose()
+        competition = self.choose()
+        history, recipe, result = competition.best
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
         levels = np.array(settings.quantiles)
@@ -155,7 +155,7 @@ class _Fit:
         )
         try:
             fitted = self.mix_and_calibrate(fitted, split)
-            if result.interrupted:
+            if competition.interrupted:
                 raise KeyboardInterrupt
             return self.refit(fitted) if settings.learn_all else fitted
         except KeyboardInterrupt as interruption:
@@ -180,8 +180,8 @@ class _Fit:
             fitted = replace(fitted, calibration=Calibration.fit(actual, quantiles, levels))
         return fitted
 
-    def choose(self) -> Run:
-        """Return the best training, of all histories and budgets that compete."""
+    def choose(self) -> Competition:
+        """Let histories and budgets compete, as far as they are not given."""
         recipes = budgets(self.settings.recipe)
         if self.settings.history is not None:
             candidates = [self.given_history()]
@@ -194,13 +194,10 @@ class _Fit:
             name = "fit" if leads else f"history {history}"
             return self.try_history(name, history, recipe, observed=leads)
 
-        runs = compete(candidates, recipes, train)
+        competition = compete(candidates, recipes, train)
         if len(candidates) > 1:
-            self.trials = {
-                steps: min((run.loss for run in runs if run.history == steps), default=np.nan)
-                for steps in candidates
-            }
-        return runs[0]
+            self.trials = competition.losses()
+        return competition
 
     def candidates(self) -> list[int]:
         return candidate_histories(self.panel, self.split)
@@ -326,11 +323,6 @@ class _Fit:
                 on_epoch=report,
                 start=start,
             )
-
-
-def _comparable(loss: float) -> float:
-    """Let a loss that is not a number be the worst."""
-    return math.inf if math.isnan(loss) else loss
 
 
 def member_name(stage: str, number: int, count: int) -> str:

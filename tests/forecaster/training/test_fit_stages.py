@@ -90,7 +90,7 @@ PANEL = panel_of_values(noisy_season(60))  # the last six rows are held out
 def test_all_stages_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Histories compete, then budgets with the best of them, whose epochs all rows get."""
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
-    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (7, 40): 0.95}
+    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 1.5, (7, 40): 0.95}
     trainings = Trainings(monkeypatch, losses)
     fitted = fitting.fit_panel(PANEL, settings(history=None))
     assert trainings.calls == [
@@ -98,21 +98,37 @@ def test_all_stages_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ("history 7", 7, 3, 53),
         ("history 14", 14, 3, 53),
         ("fit", 7, 10, 53),
+        ("history 14", 14, 10, 53),
         ("fit", 7, 40, 53),
         ("refit 1/3", 7, 10, 59),
         ("refit 2/3", 7, 10, 59),
         ("refit 3/3", 7, 10, 59),
     ]
-    assert trainings.rates == [0.002] * 3 + [0.005] * 5
-    assert trainings.observed == [False] * 3 + [True] * 2 + [False] * 3
+    assert trainings.rates == [0.002] * 3 + [0.005] * 6
+    assert trainings.observed == [False] * 3 + [True, False, True] + [False] * 3
     assert trainings.seeds[-3:] == [member_seed(5, number) for number in range(3)]
     assert len(set(trainings.seeds[-3:])) == 3 and trainings.seeds[-3] == 5
     assert all(isinstance(start, LinearStart) for start in trainings.starts)
     assert [start.weights.shape for start in trainings.starts[:3]] == [(2, 4), (7, 4), (14, 4)]
     assert fitted.models == ("refit 1/3", "refit 2/3", "refit 3/3")
     assert (fitted.history, fitted.epochs, fitted.validation_loss) == (7, 10, 0.9)
-    assert fitted.trials == {2: 3.0, 7: 1.0, 14: 2.0}
+    assert fitted.trials == {2: 3.0, 7: 0.9, 14: 1.5}
     assert fitted.learning_rate == 0.005
+
+
+def test_second_budget_may_change_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history that is second at first may learn more."""
+    monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
+    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 0.8, (14, 40): 0.7}
+    trainings = Trainings(monkeypatch, losses)
+    fitted = fitting.fit_panel(PANEL, settings(history=None, members=1))
+    assert [call[:3] for call in trainings.calls[3:]] == [
+        ("fit", 7, 10),
+        ("history 14", 14, 10),
+        ("fit", 14, 40),
+        ("refit", 14, 40),
+    ]
+    assert fitted.trials == {2: 3.0, 7: 0.9, 14: 0.7}
 
 
 @pytest.mark.parametrize(
