@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 _PENALTIES = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])  # in units of the mean eigenvalue
 _FOLDS = 4
+_LONGEST = 750  # steps of a regression: the time grows with their cube, and more gained nothing
 _FOLD_SHARE = 0.1  # of the longest series, and at least one horizon
 _MIN_WINDOWS = 8
 _MAX_VALUES = 4_000_000  # of all windows together; of more, a random part is used
@@ -69,7 +70,7 @@ class RidgeRegressions:
         history : int
             Steps of the history, L.
         lengths : sequence of int
-            Lengths to use, none of which is longer.
+            Lengths to use, none of which is longer. Those above 750 steps count as 750.
 
         Returns
         -------
@@ -78,7 +79,7 @@ class RidgeRegressions:
         """
         found = [
             (loss, np.pad(weights, ((history - len(weights), 0), (0, 0))))
-            for length in sorted(set(lengths))
+            for length in sorted({min(length, _LONGEST) for length in lengths})
             for loss, weights in self._at(length)
         ]
         if not found:
