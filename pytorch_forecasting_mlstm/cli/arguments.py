@@ -152,7 +152,7 @@ def _parser() -> _Parser:
     add("--minimum", "NUMBER|none", floor, type=_number_or_word)
     tests = "test N forecasts of each series (default: those of the last tenth of its rows)"
     add("--cutoffs", "N", tests, type=_integer(1))
-    add("--epochs", "N", "at most (default: 40)", type=_integer(1, _MAX_EPOCHS))
+    add("--epochs", "N", "of the longest training (default: 40)", type=_integer(1, _MAX_EPOCHS))
     add("--seed", "N", "default: 0", type=_integer(0, _MAX_SEED))
 
     group = parser.add_argument_group("files")

@@ -22,6 +22,7 @@ from .training.recipe import Recipe
 
 _MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
 _MAX_SEED = 2**32 - 1  # for NumPy
+_MAX_MEMBERS = 100  # each is a training, and a part of the file
 #: What follows from the other arguments.
 _OWN_TRAINER_ARGUMENTS = {
     "max_epochs": "epochs",
@@ -47,6 +48,7 @@ def check_arguments(parameters: Mapping[str, Any]) -> None:
         With the argument, its value, and what it must be.
     """
     check_integer("horizon", parameters["horizon"])
+    check_integer("members", parameters["members"], largest=_MAX_MEMBERS)
     for name, largest in (("history", None), ("epochs", _MAX_EPOCHS)):
         if parameters[name] is not None:
             check_integer(name, parameters[name], largest=largest)
@@ -179,4 +181,5 @@ def settings_of(parameters: Mapping[str, Any], levels: tuple[float, ...]) -> Set
         recipe=Recipe(**recipe),
         seed=int(parameters["seed"]),
         trainer_kwargs=dict(parameters["trainer_kwargs"] or {}),
+        members=int(parameters["members"]),
     )

@@ -24,7 +24,8 @@ from .reading import TableReader
 from .saving import load_state, save_state
 from .state import State
 from .tables.to_pandas import to_pandas
-from .training.fitting import Fitted, Interrupted, Settings, fit_panel
+from .training.fitted import Fitted, Interrupted
+from .training.fitting import Settings, fit_panel
 from .training.forecasting import forecast_panel
 from .training.progress import ProgressBar
 from .training.splits import split_panel
@@ -39,7 +40,8 @@ class Forecaster(BaseEstimator):
 
     ``fit`` chooses what is not given: the length of the history and the number of epochs are those
     that forecast the last rows of the table best, which are then learned, too. The intervals are
-    calibrated on these rows.
+    calibrated on these rows. Training starts at a linear forecast, an average of ridge regressions.
+    The forecast is the mean of several models, mixed with the linear one as far as it helps.
 
     Parameters
     ----------
@@ -81,14 +83,18 @@ class Forecaster(BaseEstimator):
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     epochs : int, optional
-        Maximum number of epochs. Default: that of the recipe, 40.
+        Maximum number of epochs. Default: that of the recipe, 40. Shorter trainings come first, and
+        longer ones only as long as they forecast the held-out rows better.
     learning_rate : float, optional
-        Learning rate of the first epoch. Default: 0.005.
+        Learning rate of the first epoch. Default: 0.005, and less for the shortest trainings.
+    members : int, default 3
+        Number of models, which differ by their seed, and whose forecasts are averaged.
     model_kwargs : dict, optional
         Arguments of :class:`~pytorch_forecasting_mlstm.mLSTMTime`, such as ``hidden_size``.
     trainer_kwargs : dict, optional
-        Arguments of Lightning's ``Trainer``, such as ``accelerator``. Loggers and callbacks follow
-        the training that validates.
+        Arguments of Lightning's ``Trainer``, such as ``accelerator``, for each training. Loggers
+        and callbacks follow those that compare numbers of epochs, with the history that is the best
+        so far, one after the other.
     seed : int, default 0
         Equal seeds give equal models. Global random states stay as they are.
     verbose : bool, default True
@@ -96,14 +102,16 @@ class Forecaster(BaseEstimator):
 
     Attributes
     ----------
+    models : list of mLSTMTime
+        The fitted models of pytorch-forecasting, whose quantiles ``predict`` averages.
     model : mLSTMTime
-        The fitted model of pytorch-forecasting.
+        The first of them.
     dataset : TimeSeriesDataSet
-        The dataset that it was fitted to.
+        The dataset that they were fitted to.
     history_ : int
-        Steps that the model looks back.
+        Steps that the models look back.
     epochs_ : int
-        Epochs of the training.
+        Epochs that each of the models was trained for.
     backtest_ : BacktestResult or None
         The test of ``fit(table, cutoffs=...)``. It is not saved.
 
@@ -141,6 +149,7 @@ class Forecaster(BaseEstimator):
         calibrate: bool = True,
         epochs: int | None = None,
         learning_rate: float | None = None,
+        members: int = 3,
         model_kwargs: Mapping[str, Any] | None = None,
         trainer_kwargs: Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -164,6 +173,7 @@ class Forecaster(BaseEstimator):
         self.calibrate = calibrate
         self.epochs = epochs
         self.learning_rate = learning_rate
+        self.members = members
         self.model_kwargs = model_kwargs
         self.trainer_kwargs = trainer_kwargs
         self.seed = seed
@@ -171,8 +181,13 @@ class Forecaster(BaseEstimator):
 
     @property
     def model(self) -> mLSTMTime:
-        """The fitted model of pytorch-forecasting."""
-        return self._fitted_state("model").fitted.model
+        """The first of the fitted models of pytorch-forecasting."""
+        return self._fitted_state("model").fitted.models[0]
+
+    @property
+    def models(self) -> list[mLSTMTime]:
+        """The fitted models of pytorch-forecasting, whose quantiles ``predict`` averages."""
+        return list(self._fitted_state("models").fitted.models)
 
     @property
     def dataset(self) -> TimeSeriesDataSet:
@@ -186,7 +201,7 @@ class Forecaster(BaseEstimator):
 
     @property
     def epochs_(self) -> int:
-        """Epochs of the training."""
+        """Epochs that each of the models was trained for."""
         return self._fitted_state("epochs_").fitted.epochs
 
     def check(self, table: Any, future: Any = None) -> Forecaster:
@@ -215,7 +230,11 @@ class Forecaster(BaseEstimator):
         return self
 
     def fit(self, table: Any, cutoffs: Any = None) -> Forecaster:
-        """Fit the model to a table.
+        """Fit models to a table.
+
+        It compares lengths of the history and numbers of epochs on the last rows, chooses how much
+        of a linear forecast to mix in, calibrates the intervals on these rows, and trains
+        `members` models on all of them.
 
         Parameters
         ----------
@@ -225,7 +244,7 @@ class Forecaster(BaseEstimator):
             Number of times, one horizon apart, to forecast the last rows from, as a test whose
             result is ``backtest_``. It needs no further training: history, epochs and calibration
             are chosen on the rows before these, which therefore have to be long enough, and the
-            model is trained on all rows as without a test. "auto" tests a tenth of the typical
+            models are trained on all rows as without a test. "auto" tests a tenth of the typical
             series, or nothing if the table is too short. Default: no test.
 
         Returns
@@ -238,8 +257,8 @@ class Forecaster(BaseEstimator):
         InputError
             If an argument or the table cannot be used.
         KeyboardInterrupt
-            After Ctrl-C. If the main training has completed an epoch, its best model is kept, and
-            the forecaster can be used.
+            After Ctrl-C. Once every history that is tried has had a training, or a given one an
+            epoch, the best model so far is kept, and the forecaster can be used.
 
         Warns
         -----
@@ -382,10 +401,11 @@ class Forecaster(BaseEstimator):
             )
 
     def update(self, table: Any, epochs: int = UPDATE_EPOCHS) -> Forecaster:
-        """Go on training with new rows, or new series.
+        """Go on training the models with new rows, or new series.
 
         This takes a fraction of the time of a new fit. Encoders, scales of known series, the length
-        of the history and the calibration stay as they were: fit anew after a change of the data.
+        of the history, the linear forecast and the calibration stay as they were: fit anew after a
+        change of the data.
 
         Parameters
         ----------
@@ -482,7 +502,7 @@ class Forecaster(BaseEstimator):
     def save(self, path: Any) -> None:
         """Save the fitted forecaster in one file, which runs no code when it is loaded.
 
-        The file is also a checkpoint of the model, for ``mLSTMTime.load_from_checkpoint``.
+        The file is also a checkpoint of the first model, for ``mLSTMTime.load_from_checkpoint``.
 
         Parameters
         ----------

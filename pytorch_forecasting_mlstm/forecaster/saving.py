@@ -7,6 +7,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .._messages import one_line
 from ..data import BatchedTimeSeriesDataSet
 from ..models import mLSTMTime
 from ..models.base.checkpoint.archive import read_archive
-from ..models.base.checkpoint.limits import check_expanded_size
+from ..models.base.checkpoint.limits import check_expanded_size, check_weights_finite
 from ..models.base.checkpoint.serialization import deserialize, serialize
 from .errors import InputError
 from .panel.panel import Panel
@@ -35,19 +36,21 @@ from .tables.table_kind import TableKind
 from .times.time_axis import TimeAxis
 from .times.time_format import TimeFormat
 from .training.calibration import Calibration
-from .training.fitting import Fitted
+from .training.fitted import Fitted
 from .training.layout import TIME, Layout
 from .training.lightning_output import SILENT_TRAINER, quiet_lightning
+from .training.recipe import Recipe
 from .training.scaling import Scaling
 
 _KEY = "forecaster"
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, 2)  # files of format 1 have one model
 #: The last words of messages about checkpoints, which this module says itself.
 _ADVICE = re.compile(r"(?:[;,] load another (?:one|checkpoint))?\.$")
 
 
 def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
-    """Write a forecaster into a file, which is a checkpoint of its model, too.
+    """Write a forecaster into a file, which is a checkpoint of its first model, too.
 
     Parameters
     ----------
@@ -93,8 +96,13 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
                 "lower_bound": float(fitted.lower_bound),
                 "history": fitted.history,
                 "epochs": fitted.epochs,
+                "learning_rate": float(fitted.learning_rate),
                 "validation_loss": float(fitted.validation_loss),
                 "trials": dict(fitted.trials),
+                # The first model is the checkpoint itself; the others differ by their weights.
+                "members": [dict(model.state_dict()) for model in fitted.models[1:]],
+                "linear": None if fitted.linear is None else dict(fitted.linear.state_dict()),
+                "share": float(fitted.share),
             },
             **{f"parameter {name}": value for name, value in parameters.items()},
         }
@@ -107,7 +115,7 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
             UserWarning,
             stacklevel=3,
         )
-    checkpoint = _checkpoint_of(fitted.model)
+    checkpoint = _checkpoint_of(fitted.models[0])
     checkpoint[_KEY] = written
     try:
         with atomic_write(Path(os.path.realpath(path))) as (temporary,):
@@ -141,7 +149,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], State]:
             raise InputError(f"{name} is no file of a forecaster: load one that save has written")
         check_expanded_size(written, written.get("objects"), path.stat().st_size)
         values = deserialize(written)
-        if values.get("format") != _FORMAT:
+        if values.get("format") not in _READABLE:
             raise InputError(
                 f"{name} has format {values.get('format')!r}, but this version reads "
                 f"{_FORMAT}: update pytorch_forecasting_mlstm"
@@ -179,8 +187,11 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
     scaling = Scaling(learned["center"], learned["spread"])
+    linear = learned.get("linear")
     fitted = Fitted(
-        model=model,
+        models=(model, *(_with_weights(model, weights) for weights in learned.get("members", []))),
+        linear=None if linear is None else _with_weights(model, linear),
+        share=_read_share(learned.get("share", 1.0)),
         dataset=_rebuild_dataset(model, panel, layout, scaling, groups),
         layout=layout,
         scaling=scaling,
@@ -188,11 +199,25 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
         lower_bound=learned["lower_bound"],
         history=learned["history"],
         epochs=learned["epochs"],
+        learning_rate=learned.get("learning_rate", Recipe.learning_rate),
         validation_loss=learned["validation_loss"],
         trials=dict(learned["trials"]),
     )
     kind = TableKind.from_dict(values["kind"])
     return State(roles, records, axis, groups, kind, fitted, tuple(values["levels"]))
+
+
+def _with_weights(model: mLSTMTime, weights: dict[str, Any]) -> mLSTMTime:
+    check_weights_finite(model, weights)
+    other = deepcopy(model)
+    other.load_state_dict(weights)
+    return other
+
+
+def _read_share(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of the models must be from 0 to 1, got {share}")
+    return share
 
 
 def _rebuild_dataset(

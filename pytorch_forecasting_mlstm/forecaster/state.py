@@ -10,7 +10,7 @@ from .tables.records import Records
 from .tables.roles import Roles
 from .tables.table_kind import TableKind
 from .times.time_axis import TimeAxis
-from .training.fitting import Fitted
+from .training.fitted import Fitted
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("history", 99, "history 99 is longer than the .* steps"),
     ("epochs", 0, "epochs must be a whole number, from 1 to 100000, got 0"),
     ("epochs", 10**9, "epochs must be"),
+    *[
+        ("members", value, "members must be a whole number, from 1 to 100, got ")
+        for value in (0, -1, 2.5, True, 101, None, "3")
+    ],
     *[("seed", value, "seed must be a whole number, from 0") for value in (-1, 2**32, None, 0.5)],
     *[("learning_rate", value, "learning_rate must be") for value in (0, -1, NAN, "a", True, 1e9)],
     *[("minimum", value, "minimum must be") for value in ("0", NAN, float("inf"), True, [0])],

@@ -15,16 +15,18 @@ from pytorch_forecasting_mlstm.forecaster.tables.roles import read_roles
 from pytorch_forecasting_mlstm.forecaster.times.time_axis import TimeAxis
 from pytorch_forecasting_mlstm.forecaster.training import forecasting
 from pytorch_forecasting_mlstm.forecaster.training.calibration import Calibration
-from pytorch_forecasting_mlstm.forecaster.training.fitting import Fitted, Settings
+from pytorch_forecasting_mlstm.forecaster.training.fitted import Fitted
+from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.layout import SERIES, TIME, Layout
 from pytorch_forecasting_mlstm.forecaster.training.scaling import Scaling
 from pytorch_forecasting_mlstm.forecaster.training.splits import split_panel
 
 HORIZON = 3
-#: One step of training, of a tiny network.
+#: One step of training, of one tiny network.
 TINY: dict[str, Any] = {
     "epochs": 1,
     "history": 4,
+    "members": 1,
     "model_kwargs": {"hidden_size": 4, "num_heads": 1},
     "trainer_kwargs": {"limit_train_batches": 1, "limit_val_batches": 1},
     "verbose": False,
@@ -111,11 +113,14 @@ def use_naive_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(panel: Panel, settings: Settings, on_progress: Any = None) -> Fitted:
         split = split_panel(panel, settings.horizon)
         split = split.with_history(panel, settings.history or 4)
+        network: Any = None
         dataset: Any = SimpleNamespace(
             min_encoder_length=split.min_history, max_prediction_length=split.horizon
         )
         return Fitted(
-            model=None,
+            models=(network,),
+            linear=None,
+            share=1.0,
             dataset=dataset,
             layout=Layout.fit(panel, split.validation),
             scaling=Scaling.fit(panel, split.end - split.validation),
@@ -123,6 +128,7 @@ def use_naive_network(monkeypatch: pytest.MonkeyPatch) -> None:
             lower_bound=-np.inf,
             history=split.history,
             epochs=1,
+            learning_rate=1e-3,
             validation_loss=0.0,
             trials={},
         )

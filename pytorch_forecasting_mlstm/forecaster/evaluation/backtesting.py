@@ -14,7 +14,7 @@ from ..errors import Argument, InputError
 from ..panel.forecast_frame import forecast_frame
 from ..panel.panel import Panel
 from ..tables.groups import match_series
-from ..training.fitting import Fitted
+from ..training.fitted import Fitted
 from ..training.forecasting import forecast_panel
 from .auto_ets import ets_forecast, has_statsforecast
 from .backtest_result import BacktestResult

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..panel.panel import Panel
-from ..training.fitting import Fitted, Interrupted, OnProgress, Settings, fit_panel, refit_panel
+from ..training.fitted import Fitted, Interrupted
+from ..training.fitting import OnProgress, Settings, fit_panel, refit_panel
 from ..training.splits import min_rows
 from .backtest_result import BacktestResult
 from .backtesting import backtest_panel, choose_cutoffs
@@ -27,9 +28,9 @@ def fit_and_test(
 ) -> tuple[Fitted, BacktestResult]:
     """Choose on the rows before the first cutoff, test from the cutoffs, and fit to all rows.
 
-    This takes the trainings of `fit_panel`: those that choose, and one on all rows. The tested
-    model has not learned the rows that it was chosen on, so that its errors are, if anything, too
-    high.
+    This takes the trainings of `fit_panel`: those that choose, and those on all rows. A single
+    model is tested, which has not learned the rows that it was chosen on, so that its errors are,
+    if anything, too high.
 
     Parameters
     ----------

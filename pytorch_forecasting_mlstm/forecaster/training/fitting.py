@@ -1,4 +1,4 @@
-"""The whole fit: choose the history and the epoch on held-out rows, calibrate, fit to all rows."""
+"""The whole fit: choose history and budget on held-out rows, calibrate, fit models to all rows."""
 
 from __future__ import annotations
 
@@ -7,81 +7,35 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from pytorch_forecasting import TimeSeriesDataSet
 
 from ...models import mLSTMTime
 from ..errors import Argument, InputError
 from ..panel.panel import Panel
 from .calibration import Calibration
+from .competition import Competition, compete
 from .datasets import training_set, validation_set
-from .history import candidate_histories, choose_history
-from .layout import Layout
+from .fitted import Fitted, Interrupted
+from .history import candidate_histories
+from .layout import SERIES, TIME, Layout
+from .mixing import UNTESTED_SHARE, choose_share, mix
 from .prediction import predict_windows
-from .recipe import TRIAL_EPOCHS, Recipe
+from .recipe import Recipe, budgets
+from .ridge import LinearStart, RidgeRegressions
 from .scaling import Scaling
-from .seeds import seeded
+from .seeds import member_seed, seeded
 from .splits import Split, split_panel
-from .train import EpochResult, TrainingResult, train
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted model, and what is needed to forecast with it.
-
-    Attributes
-    ----------
-    model : mLSTMTime
-        The model.
-    dataset : TimeSeriesDataSet
-        The windows that it was fitted to.
-    layout : Layout
-        Columns of the dataset.
-    scaling : Scaling
-        Scales of the series.
-    calibration : Calibration
-        Shifts of the quantiles.
-    lower_bound : float
-        Forecasts below it are raised to it.
-    history : int
-        Steps that the model looks back.
-    epochs : int
-        Epochs of the training.
-    validation_loss : float
-        Its quantile loss on the held-out rows, in units of the series' spread; NaN without them.
-    trials : dict of int to float
-        The validation loss of each history that was tried.
-    """
-
-    model: mLSTMTime
-    dataset: TimeSeriesDataSet
-    layout: Layout
-    scaling: Scaling
-    calibration: Calibration
-    lower_bound: float
-    history: int
-    epochs: int
-    validation_loss: float
-    trials: dict[int, float]
-
+from .train import EpochResult, TrainingResult, new_model, train
 
 #: Called with the part of the fit, such as "history 48", "fit" or "refit", and one of its epochs.
 OnProgress = Callable[[str, EpochResult], None]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during the fit; `fitted` is the best model so far, and `groups` are its series."""
-
-    def __init__(self, fitted: Fitted, groups: pd.DataFrame) -> None:
-        super().__init__()
-        self.fitted, self.groups = fitted, groups
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user chose; None leaves the choice to `fit_panel`.
 
-    `learn_all` is whether the model of a fit learns the held-out rows, too.
+    `members` is the number of models on all rows, and `learn_all` whether there are such: if not, a
+    fit keeps the one that has not learned the held-out rows.
     """
 
     horizon: int
@@ -92,16 +46,18 @@ class Settings:
     recipe: Recipe
     seed: int
     trainer_kwargs: Mapping[str, Any]
+    members: int = 3
     learn_all: bool = True
 
 
 def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
     """Fit a model to a panel.
 
-    1. Short trainings with several lengths of the history; the best on the validation part is kept.
-    2. A training that stops at the best epoch of validation.
-    3. The intervals are calibrated with its forecasts of the validation part.
-    4. A training on all rows, for as many epochs.
+    1. Ridge regressions: the linear forecast that every training starts with.
+    2. Short trainings with several lengths of the history, then longer ones with the best, as long
+       as these lower the loss on the validation part.
+    3. The intervals are calibrated with the forecasts of the best for the validation part.
+    4. Trainings on all rows, for as many epochs.
 
     Parameters
     ----------
@@ -173,43 +129,107 @@ class _Fit:
         self.layout = Layout.fit(panel, past=self.split.validation)
         self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
         self.trials: dict[int, float] = {}
+        self.regressions: dict[int, RidgeRegressions] = {}
 
     def run(self) -> Fitted:
-        settings, recipe = self.settings, self.settings.recipe
-        history = self.choose_history() if settings.history is None else self.given_history()
+        settings = self.settings
+        competition = self.choose()
+        history, recipe, result = competition.best
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
-        validation = self.validation_set(training, split)
-        result = self.train("fit", training, validation, recipe, settings.trainer_kwargs)
         levels = np.array(settings.quantiles)
-        calibration = Calibration.none(split.horizon, levels)
-        fitted = self.fitted(result, training, split, calibration)
+        fitted = Fitted(
+            models=(result.model,),
+            linear=None,
+            share=1.0,
+            dataset=training,
+            layout=self.layout,
+            scaling=self.scaling,
+            calibration=Calibration.none(split.horizon, levels),
+            lower_bound=self.lower_bound(),
+            history=split.history,
+            epochs=result.epoch,
+            learning_rate=recipe.learning_rate,
+            validation_loss=result.validation_loss,
+            trials=self.trials,
+        )
         try:
-            if validation is not None and settings.calibrate:
-                windows = predict_windows(result.model, validation)
-                calibration = Calibration.fit(windows.actual, windows.quantiles, levels)
-                fitted = replace(fitted, calibration=calibration)
-            if result.interrupted:
+            fitted = self.mix_and_calibrate(fitted, split)
+            if competition.interrupted:
                 raise KeyboardInterrupt
-            if validation is None or not settings.learn_all:
-                return fitted
-            return self.refit(fitted)
+            return self.refit(fitted) if settings.learn_all else fitted
         except KeyboardInterrupt as interruption:
             raise Interrupted(fitted, self.panel.groups) from interruption
+
+    def mix_and_calibrate(self, fitted: Fitted, split: Split) -> Fitted:
+        """Choose the share of the linear forecast, and widen the intervals of both together."""
+        linear = self.linear_model(fitted.dataset, split.history, split.validation)
+        validation = self.validation_set(fitted.dataset, split)
+        if validation is None:
+            return (
+                fitted if linear is None else replace(fitted, linear=linear, share=UNTESTED_SHARE)
+            )
+        levels = np.array(self.settings.quantiles)
+        actual, quantiles = predict_windows(fitted.models[0], validation)
+        if linear is not None:
+            _, others = predict_windows(linear, validation)
+            share = choose_share(actual, quantiles, others, levels)
+            quantiles = mix(quantiles, others, share)
+            fitted = replace(fitted, linear=linear if share < 1 else None, share=share)
+        if self.settings.calibrate:
+            fitted = replace(fitted, calibration=Calibration.fit(actual, quantiles, levels))
+        return fitted
+
+    def choose(self) -> Competition:
+        """Let histories and budgets compete, as far as they are not given."""
+        recipes = budgets(self.settings.recipe)
+        if self.settings.history is not None:
+            candidates = [self.given_history()]
+        else:
+            candidates = self.candidates()
+        if not self.split.has_validation:  # nothing to choose by
+            candidates, recipes = candidates[-1:], recipes[:1]
+
+        def train(history: int, recipe: Recipe, leads: bool) -> TrainingResult:
+            name = "fit" if leads else f"history {history}"
+            return self.try_history(name, history, recipe, observed=leads)
+
+        competition = compete(candidates, recipes, train)
+        if len(candidates) > 1:
+            self.trials = competition.losses()
+        return competition
+
+    def candidates(self) -> list[int]:
+        return candidate_histories(self.panel, self.split)
 
     def refit(self, chosen: Fitted) -> Fitted:
         settings = self.settings
         split = self.split.with_history(self.panel, chosen.history)
         training = training_set(self.frame, self.layout, split, split.end)
-        recipe = replace(settings.recipe, epochs=chosen.epochs)
-        result = self.train(
-            "refit", training, None, recipe, without_callbacks(settings.trainer_kwargs)
-        )
-        if result.interrupted:  # fewer epochs than are best, without a falling learning rate
-            raise KeyboardInterrupt
+        recipe = replace(settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate)
+        start = self.linear_start(chosen.history, split.end)
+        models = []
+        for number in range(settings.members):
+            result = self.train(
+                member_name("refit", number, settings.members),
+                training,
+                None,
+                recipe,
+                without_callbacks(settings.trainer_kwargs),
+                start=start,
+                seed=member_seed(settings.seed, number),
+            )
+            if result.interrupted:  # too few epochs, without a falling learning rate
+                raise KeyboardInterrupt
+            models.append(result.model)
+        linear = None
+        if chosen.share < 1:
+            linear = self.linear_model(training, split.history, split.end)
         return replace(
             chosen,
-            model=result.model,
+            models=tuple(models),
+            linear=linear,
+            share=1.0 if linear is None else chosen.share,
             dataset=training,
             layout=self.layout,
             scaling=self.scaling,
@@ -233,26 +253,43 @@ class _Fit:
             return -np.inf
         return self.panel.lower_bound if minimum == "auto" else float(minimum)
 
-    def choose_history(self) -> int:
-        candidates = candidate_histories(self.panel, self.split)
-        if len(candidates) == 1 or not self.split.has_validation:
-            return candidates[-1]
-        recipe = self.settings.recipe
-        recipe = replace(recipe, epochs=min(TRIAL_EPOCHS, recipe.epochs))
-        for steps in candidates:
-            result = self.try_history(f"history {steps}", steps, recipe)
-            self.trials[steps] = result.validation_loss
-        return choose_history(self.trials)
-
-    def try_history(self, name: str, history: int, recipe: Recipe) -> TrainingResult:
+    def try_history(
+        self, name: str, history: int, recipe: Recipe, *, observed: bool = False
+    ) -> TrainingResult:
+        """Train with a history; callbacks, loggers and Ctrl-C concern the `observed` trainings."""
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
-        validation = self.validation_set(training, split)
-        trainer_kwargs = without_callbacks(self.settings.trainer_kwargs)
-        result = self.train(name, training, validation, recipe, trainer_kwargs)
-        if result.interrupted:
+        trainer_kwargs = self.settings.trainer_kwargs
+        result = self.train(
+            name,
+            training,
+            self.validation_set(training, split),
+            recipe,
+            trainer_kwargs if observed else without_callbacks(trainer_kwargs),
+            start=self.linear_start(split.history, split.validation),
+        )
+        if result.interrupted and not observed:
             raise KeyboardInterrupt
         return result
+
+    def linear_model(self, dataset: Any, history: int, end: int) -> mLSTMTime | None:
+        """Return a model that is not trained, if there is a linear forecast to start with."""
+        start = self.linear_start(history, end)
+        if start is None:
+            return None
+        settings = self.settings
+        with seeded(settings.seed):
+            return new_model(dataset, settings.recipe, settings.quantiles, start)
+
+    def linear_start(self, history: int, end: int) -> LinearStart | None:
+        """Return the linear forecast that the rows before `end` suggest."""
+        if end not in self.regressions:
+            rows = self.frame[self.frame[TIME] < end]
+            series = [part.to_numpy() for _, part in rows.groupby(SERIES)[self.layout.target]]
+            split = self.split
+            self.regressions[end] = RidgeRegressions(series, split.horizon, self.settings.quantiles)
+        lengths = [steps for steps in self.candidates() if steps < history]
+        return self.regressions[end].average(history, [*lengths, history])
 
     def validation_set(self, training: Any, split: Split) -> Any:
         if not split.has_validation:
@@ -266,37 +303,31 @@ class _Fit:
         validation: Any,
         recipe: Recipe,
         trainer_kwargs: Mapping[str, Any],
+        *,
+        start: LinearStart | None = None,
+        seed: int | None = None,
     ) -> TrainingResult:
         def report(result: EpochResult) -> None:
             if self.on_progress is not None:
                 self.on_progress(name, result)
 
-        with seeded(self.settings.seed):
+        seed = self.settings.seed if seed is None else seed
+        with seeded(seed):
             return train(
                 training,
                 validation,
                 recipe,
                 self.settings.quantiles,
-                seed=self.settings.seed,
+                seed=seed,
                 trainer_kwargs=trainer_kwargs,
                 on_epoch=report,
+                start=start,
             )
 
-    def fitted(
-        self, result: TrainingResult, dataset: Any, split: Split, calibration: Calibration
-    ) -> Fitted:
-        return Fitted(
-            model=result.model,
-            dataset=dataset,
-            layout=self.layout,
-            scaling=self.scaling,
-            calibration=calibration,
-            lower_bound=self.lower_bound(),
-            history=split.history,
-            epochs=result.epoch,
-            validation_loss=result.validation_loss,
-            trials=self.trials,
-        )
+
+def member_name(stage: str, number: int, count: int) -> str:
+    """Name the training of a member for a progress bar."""
+    return stage if count == 1 else f"{stage} {number + 1}/{count}"
 
 
 def without_callbacks(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""Forecast the series of a panel with a fitted model."""
+"""Forecast the series of a panel with fitted models."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from ...models import mLSTMTime
 from ..panel.panel import Panel
 from ..panel.windows import cut_last_windows
 from ..tables.groups import match_series
-from .fitting import Fitted
+from .fitted import Fitted
+from .mixing import mix
 from .prediction import predict_future
 from .scaling import round_to_float32
 
@@ -22,6 +24,8 @@ def forecast_panel(
 ) -> np.ndarray:
     """Forecast the steps after the last observed target of every series.
 
+    Each quantile is the mean of those of the models, and has a share of the linear forecast.
+
     Returns
     -------
     numpy.ndarray
@@ -33,7 +37,13 @@ def forecast_panel(
     windows = cut_last_windows(panel, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)
-    scaled = predict_future(fitted.model, frame, end, horizon, list(levels))
+
+    def predict(model: mLSTMTime) -> np.ndarray:
+        return predict_future(model, frame, end, horizon, list(levels))
+
+    scaled = np.mean([predict(model) for model in fitted.models], axis=0)
+    if fitted.linear is not None:
+        scaled = mix(scaled, predict(fitted.linear), fitted.share)
     scaled = fitted.calibration.apply(scaled)
     quantiles = scaling.unscale(scaled, np.arange(len(panel)))
     return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,7 @@ from .lightning_output import SILENT_TRAINER, quiet_lightning
 _BATCH_SIZE = 256
 
 
-@dataclass(frozen=True)
-class WindowForecasts:
+class WindowForecasts(NamedTuple):
     """Forecasts of held-out windows, and the truth.
 
     Attributes

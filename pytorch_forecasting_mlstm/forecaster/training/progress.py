@@ -24,7 +24,7 @@ class ProgressBar:
         """Show an epoch of a training."""
         from tqdm.auto import tqdm
 
-        if stage != self._stage:
+        if stage != self._stage or result.epoch == 1:  # a longer training has the same name
             self._close()
             self._bar = tqdm(total=result.max_epochs, desc=stage, unit="epoch", leave=True)
             self._stage = stage

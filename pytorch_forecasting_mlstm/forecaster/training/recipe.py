@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -32,16 +32,40 @@ class Recipe:
     """
 
     epochs: int = 40
-    batches_per_epoch: int = 30
-    batch_size: int = 64
+    batches_per_epoch: int = 40
+    batch_size: int = 32
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2
     patience: int = 15
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: Epochs of the short trainings that choose the history.
-TRIAL_EPOCHS = 10
+#: Epochs of the trainings that compete, as shares of the maximum: each table gets as many as help
+#: it, and a small one is quickly done.
+BUDGETS = (1 / 14, 1 / 4, 1)
+
+#: The learning rate of the shortest training, as a share: of few windows, a network that learns
+#: fast knows each by heart within an epoch.
+SHORTEST_RATE_SHARE = 0.4
+
+#: The learning rate of the linear maps, as a share: they start where a regression has put them.
+LINEAR_RATE_SHARE = 0.1
 
 #: Weights are averaged exponentially over the steps of a training.
 AVERAGE_DECAY = 0.98
+
+
+def budgets(recipe: Recipe) -> list[Recipe]:
+    """Return the recipes of the trainings that compete, shortest first.
+
+    >>> [(recipe.epochs, recipe.learning_rate) for recipe in budgets(Recipe())]
+    [(3, 0.002), (10, 0.005), (40, 0.005)]
+    >>> [recipe.epochs for recipe in budgets(Recipe(epochs=1))]
+    [1]
+    """
+    epochs = sorted({max(1, round(share * recipe.epochs)) for share in BUDGETS})
+    if len(epochs) == 1:
+        return [recipe]
+    rate = SHORTEST_RATE_SHARE * recipe.learning_rate
+    shortest = replace(recipe, epochs=epochs[0], learning_rate=rate)
+    return [shortest, *(replace(recipe, epochs=count) for count in epochs[1:])]

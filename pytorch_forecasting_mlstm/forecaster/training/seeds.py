@@ -22,3 +22,16 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.seed(seed)
         torch.manual_seed(seed)
         yield
+
+
+def member_seed(seed: int, number: int) -> int:
+    """Return the seed of a member of an ensemble: that of the first is `seed`.
+
+    Close seeds of two ensembles have no member in common.
+
+    >>> member_seed(3, 0)
+    3
+    """
+    if number == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

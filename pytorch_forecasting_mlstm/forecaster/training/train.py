@@ -23,7 +23,9 @@ from ...models.base.scales.measure import adopt_scales
 from ..errors import Argument, InputError
 from .interruption import raise_interrupts
 from .lightning_output import quiet_lightning
+from .linear_start import optimizer_of, start_at
 from .recipe import AVERAGE_DECAY, Recipe
+from .ridge import LinearStart
 
 _PREDICTION_BATCH_SIZE = 256
 
@@ -89,6 +91,7 @@ def train(
     trainer_kwargs: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch | None = None,
     model: mLSTMTime | None = None,
+    start: LinearStart | None = None,
 ) -> TrainingResult:
     """Fit mLSTMTime.
 
@@ -112,6 +115,8 @@ def train(
         Called with an `EpochResult` after each epoch.
     model : mLSTMTime, optional
         A model to go on with. Default: a new one.
+    start : LinearStart, optional
+        The linear forecast that a new model starts with. Default: the mean of the history.
 
     Raises
     ------
@@ -122,7 +127,8 @@ def train(
     """
     rates = learning_rates(recipe.learning_rate, recipe.epochs)
     if model is None:
-        model = _new_model(training, recipe, quantiles, rates)
+        model = new_model(training, recipe, quantiles, start)
+        model.hparams.learning_rate = rates
     else:
         model.hparams.learning_rate = rates
         # Else this follows after the weights to average are copied, of which it changes the shapes.
@@ -152,6 +158,9 @@ def train(
         "callbacks": [*callbacks, *given_callbacks],
     }
     interrupted = False
+    optimizer = model.optimizer
+    if optimizer == "adamw":
+        model.optimizer = optimizer_of(model)
     try:
         with quiet_lightning(), raise_interrupts():
             _make_trainer(options).fit(model, *loaders)
@@ -159,6 +168,8 @@ def train(
         if not best.epoch:
             raise
         interrupted = True
+    finally:
+        model.optimizer = optimizer
     if best.weights:
         model.load_state_dict(best.weights)
     return TrainingResult(model.cpu(), best.epoch, best.loss, interrupted)
@@ -179,21 +190,37 @@ def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
     return current + decay * (averaged - current)
 
 
-def _new_model(
-    training: TimeSeriesDataSet, recipe: Recipe, quantiles: Sequence[float], rates: list[float]
+def new_model(
+    training: TimeSeriesDataSet,
+    recipe: Recipe,
+    quantiles: Sequence[float],
+    start: LinearStart | None,
 ) -> mLSTMTime:
+    """Make a model, whose forecast is that of `start`.
+
+    Parameters
+    ----------
+    training, recipe, quantiles, start
+        As in `train`.
+
+    Raises
+    ------
+    InputError
+        If the model refuses its arguments.
+    """
     options = {"optimizer": "adamw", "weight_decay": recipe.weight_decay, **recipe.model}
     try:
         with quiet_lightning():
-            return mLSTMTime.from_dataset(
-                training, loss=QuantileLoss(list(quantiles)), learning_rate=rates, **options
-            )
+            model = mLSTMTime.from_dataset(training, loss=QuantileLoss(list(quantiles)), **options)
     except (TypeError, ValueError) as error:
         if not recipe.model:
             raise
         raise InputError(
             Argument("model_kwargs"), f" {dict(recipe.model)} do not fit: {one_line(error)}"
         ) from error
+    if start is not None:
+        start_at(model, start)
+    return model
 
 
 def _make_trainer(options: Mapping[str, Any]) -> pl.Trainer:
@@ -223,7 +250,8 @@ class _BestEpoch(pl.Callback):
         metrics = trainer.callback_metrics
         epoch = trainer.current_epoch + 1
         loss = float(metrics["val_loss"]) if "val_loss" in metrics else None
-        is_best = loss is not None and not loss >= self.loss
+        # A loss that is not a number is better than none only.
+        is_best = loss is not None and (math.isnan(self.loss) or loss < self.loss)
         if loss is None:
             self.epoch = epoch
         elif is_best:

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ...data import BatchedTimeSeriesDataSet
+from ...models.base.scales.measure import adopt_scales
 from ..panel.panel import Panel
 from ..tables.groups import merge_groups
 from .datasets import rows_to_learn
-from .fitting import Fitted, OnProgress, Settings, without_callbacks
-from .seeds import seeded
+from .fitted import Fitted
+from .fitting import OnProgress, Settings, member_name, without_callbacks
+from .seeds import member_seed, seeded
 from .train import EpochResult, train
 
 UPDATE_EPOCHS = 5
@@ -28,7 +30,7 @@ def update_fit(
     epochs: int,
     on_progress: OnProgress | None = None,
 ) -> tuple[Fitted, pd.DataFrame]:
-    """Go on training a model.
+    """Go on training the models; the linear forecast stays as it is.
 
     Encoders, scalers, the scales of known series, the calibration and the history stay as they are.
     New series get scales of their own; classes that training has never seen are all one class.
@@ -36,7 +38,7 @@ def update_fit(
     Parameters
     ----------
     fitted : Fitted
-        The model. It stays as it is.
+        The models. They stay as they are.
     known_groups : pandas.DataFrame
         Its series.
     panel : Panel
@@ -51,7 +53,7 @@ def update_fit(
     Returns
     -------
     fitted : Fitted
-        The new model.
+        The new models.
     groups : pandas.DataFrame
         Its series: the known ones, then the new ones.
     """
@@ -75,25 +77,38 @@ def update_fit(
 
     def report(result: EpochResult) -> None:
         if on_progress is not None:
-            on_progress("update", result)
+            on_progress(name, result)
 
-    with seeded(settings.seed):
-        result = train(
-            dataset,
-            None,
-            recipe,
-            settings.quantiles,
-            seed=settings.seed,
-            trainer_kwargs=without_callbacks(settings.trainer_kwargs),
-            on_epoch=report,
-            model=deepcopy(fitted.model),
-        )
-    if result.interrupted:
-        raise KeyboardInterrupt
+    models = []
+    for number, model in enumerate(fitted.models):
+        name = member_name("update", number, len(fitted.models))
+        seed = member_seed(settings.seed, number)
+        with seeded(seed):
+            result = train(
+                dataset,
+                None,
+                recipe,
+                settings.quantiles,
+                seed=seed,
+                trainer_kwargs=without_callbacks(settings.trainer_kwargs),
+                on_epoch=report,
+                model=deepcopy(model),
+            )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        models.append(result.model)
+    linear = deepcopy(fitted.linear)
+    if linear is not None:
+        adopt_scales(linear, dataset)
     lower = fitted.lower_bound
     if settings.minimum == "auto" and panel.lower_bound < lower:
         lower = panel.lower_bound
     updated = replace(
-        fitted, model=result.model, dataset=dataset, scaling=scaling, lower_bound=lower
+        fitted,
+        models=tuple(models),
+        linear=linear,
+        dataset=dataset,
+        scaling=scaling,
+        lower_bound=lower,
     )
     return updated, groups

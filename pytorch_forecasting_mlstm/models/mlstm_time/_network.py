@@ -12,6 +12,7 @@ from .missing import MissingInputs, fill_columns, fill_nan, mark_missing
 from .submodules import (
     COMPONENTS,
     CategoricalEmbedding,
+    DecompositionLinear,
     EmbeddingTable,
     Features,
     FeatureSelector,
@@ -212,6 +213,10 @@ class mLSTMTimeNetwork(nn.Module):
             if head is not None:  # at first, the components pass nearly unchanged
                 nn.init.normal_(head.weight, std=0.01 / hidden_size**0.5)
                 nn.init.zeros_(head.bias)
+
+    def linear_maps(self) -> list[DecompositionLinear]:
+        """Return the linear maps of trend, cycle and season of each target."""
+        return [module for module in self.modules() if isinstance(module, DecompositionLinear)]
 
     def forward(self, inputs: NetworkInputs, flip: Tensor | None = None) -> list[TargetForecast]:
         """Forecast every target.

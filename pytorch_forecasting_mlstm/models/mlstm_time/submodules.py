@@ -180,6 +180,16 @@ class DecompositionLinear(nn.Module):
         for linear in (self.trend, self.cycle, self.season):
             nn.init.normal_(linear.weight, std=0.01 / history**0.5)
 
+    @torch.no_grad()
+    def start_at(self, weight: Tensor) -> None:
+        """Map the whole history by one matrix, (steps, horizon): that of each component.
+
+        Of a longer history, the last steps are mapped.
+        """
+        for linear in (self.trend, self.cycle, self.season):
+            linear.weight.zero_()
+            linear.weight[:, -len(weight) :] = weight.T
+
     def forward(self, y: Tensor, mask: Tensor) -> Tensor:
         """Map a right-aligned history y (B, T), valid (B, T), to components (B, horizon, 3)."""
         # the moving averages must not see the padding: it repeats the first valid value, as the

@@ -44,16 +44,24 @@ def fit_interrupted(forecaster: Forecaster) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def press_at(monkeypatch: pytest.MonkeyPatch, hook: str, stage: str, epoch: int = 0) -> None:
-    """Press Ctrl-C in one training of a fit, such as "refit"."""
+def press_at(
+    monkeypatch: pytest.MonkeyPatch,
+    hook: str,
+    stage: str,
+    epoch: int = 0,
+    *,
+    epochs: int | None = None,
+) -> None:
+    """Press Ctrl-C in one training of a fit, such as "refit", or the "fit" of so many epochs."""
     train = fitting._Fit.train
 
-    def train_interrupted(self: Any, name: str, *arguments: Any) -> Any:
-        if name.startswith(stage):
+    def train_interrupted(self: Any, name: str, *arguments: Any, **options: Any) -> Any:
+        recipe = arguments[2]
+        if name.startswith(stage) and epochs in (None, recipe.epochs):
             *others, trainer_kwargs = arguments
             callback = PressCtrlC(hook, epoch)
             arguments = (*others, {**trainer_kwargs, "callbacks": [callback]})
-        return train(self, name, *arguments)
+        return train(self, name, *arguments, **options)
 
     monkeypatch.setattr(fitting._Fit, "train", train_interrupted)
 
@@ -82,6 +90,7 @@ def test_after_an_epoch_the_best_model_is_kept(monkeypatch: pytest.MonkeyPatch) 
     """It is the model of the first epoch, which trained alone would be the same."""
     rates = training.learning_rates
     monkeypatch.setattr(training, "learning_rates", lambda first, epochs: rates(first, 9)[:epochs])
+    monkeypatch.setattr(fitting, "budgets", lambda recipe: [recipe])
     forecaster = tiny(epochs=9)
     press_at(monkeypatch, "on_train_batch_start", "fit", epoch=1)
     fit_interrupted(forecaster)
@@ -93,14 +102,12 @@ def test_after_an_epoch_the_best_model_is_kept(monkeypatch: pytest.MonkeyPatch) 
     pd.testing.assert_frame_equal(forecaster.predict(), alone.fit(rich_stores()).predict())
 
 
-@pytest.mark.parametrize("stage", ["refit", "calibration"])
+@pytest.mark.parametrize("stage", ["refit 1/2", "refit 2/2", "calibration"])
 def test_late_interruption_keeps_the_validated_model(
     monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    forecaster = tiny(epochs=2)
-    if stage == "refit":
-        press_at(monkeypatch, "on_train_batch_start", "refit", epoch=1)
-    else:
+    forecaster = tiny(members=2)
+    if stage == "calibration":
         start = pl.loops.prediction_loop._PredictionLoop.run
 
         def run(self: Any) -> Any:
@@ -108,12 +115,31 @@ def test_late_interruption_keeps_the_validated_model(
             return start(self)
 
         monkeypatch.setattr(pl.loops.prediction_loop._PredictionLoop, "run", run)
+    else:
+        press_at(monkeypatch, "on_train_batch_start", stage)
     fit_interrupted(forecaster)
     monkeypatch.undo()
     forecast = forecaster.predict()
     assert np.isfinite(forecast[["q0.1", "q0.5", "q0.9"]]).all(axis=None)
+    assert len(forecaster.models) == 1
     # Its dataset leaves the validation part out.
     assert forecaster.dataset.data["time"].max() < 27
+
+
+def test_interrupted_longer_training_keeps_the_shorter_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In its first epoch; the forecast is that of a fit that ends with the shorter training."""
+    press_at(monkeypatch, "on_train_batch_start", "fit", epochs=3)
+    forecaster = tiny(epochs=3)  # trainings of 1 and of 3 epochs compete
+    fit_interrupted(forecaster)
+    assert forecaster.epochs_ == 1
+    monkeypatch.undo()
+    budgets = fitting.budgets
+    monkeypatch.setattr(fitting, "budgets", lambda recipe: budgets(recipe)[:1])
+    monkeypatch.setattr(fitting._Fit, "refit", lambda self, fitted: fitted)
+    shorter = tiny(epochs=3).fit(rich_stores())
+    pd.testing.assert_frame_equal(forecaster.predict(), shorter.predict(), check_exact=True)
 
 
 def test_interrupted_update_and_tune_leave_the_forecaster(

@@ -1,9 +1,11 @@
 """A training keeps its best epoch, and learns from the training windows alone."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning import pytorch as pl
 
 from helpers.forecasters import panel_of_values
@@ -65,38 +67,25 @@ def test_best_epoch_is_kept_and_patience_ends_the_training(
     assert metrics["val_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_stages_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Histories are tried, the best is trained, and all rows are learned for as many epochs."""
-    monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
-    losses = {2: 3.0, 7: 1.0, 14: 2.0}
-    calls = []
-    train = fitting.train
-
-    def observe(windows: Any, validation: Any, recipe: Recipe, *others: Any, **options: Any) -> Any:
-        history = windows.max_encoder_length
-        calls.append((history, validation is None, recipe.epochs, int(windows.data["time"].max())))
-        result = train(windows, validation, recipe, *others, **options)
-        from dataclasses import replace
-
-        return replace(result, validation_loss=losses[history], epoch=3)
-
-    monkeypatch.setattr(fitting, "train", observe)
-    stages: list[str] = []
-    trainer_kwargs = {"limit_train_batches": 1, "limit_val_batches": 1}
-    fitted = fitting.fit_panel(
-        panel_of_values(noisy_season(60)),
-        settings(history=None, trainer_kwargs=trainer_kwargs),
-        lambda stage, result: stages.append(stage),
-    )
-    assert calls == [
-        (2, False, 6, 53),
-        (7, False, 6, 53),
-        (14, False, 6, 53),
-        (7, False, 6, 53),
-        (7, True, 3, 59),
-    ]
-    assert list(dict.fromkeys(stages)) == ["history 2", "history 7", "history 14", "fit", "refit"]
-    assert (fitted.history, fitted.epochs, fitted.trials) == (7, 3, losses)
+def test_loss_that_is_not_a_number_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after a finite one nor before it; alone, it is better than none."""
+    model = torch.nn.Linear(1, 1)
+    for losses, expected in (
+        ([0.5, np.nan, 0.6], 1),
+        ([np.nan, 0.7, np.nan], 2),
+        ([np.nan], 1),
+        ([0.5, 0.4, 0.4], 2),
+    ):
+        best = training._BestEpoch(None)
+        for epoch, loss in enumerate(losses):
+            metrics = {"val_loss": torch.tensor(loss), "train_loss_epoch": torch.tensor(0.0)}
+            trainer: Any = SimpleNamespace(
+                callback_metrics=metrics, current_epoch=epoch, max_epochs=9
+            )
+            lightning_module: Any = model
+            best.on_validation_epoch_end(trainer, lightning_module)
+            best.on_train_epoch_end(trainer, lightning_module)
+        assert best.epoch == expected
 
 
 def test_calibration_and_minimum_are_optional(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +104,18 @@ def test_learning_rates_fall_to_near_zero() -> None:
 
 def test_progress_bar_shows_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar() as bar:
-        for stage, epochs in (("history 7", 2), ("fit", 3)):
+        for stage, epochs in (("history 7", 2), ("fit", 3), ("fit", 5)):
             for epoch in range(1, epochs + 1):
                 bar(stage, EpochResult(epoch, epochs, 0.5, 0.25, True, 0.0))
         bar("refit", EpochResult(1, 1, 0.5, None, False, 0.0))
     shown = capsys.readouterr().err
-    for words in ("history 7", "2/2", "fit", "3/3", "loss=0.5000, validation=0.2500", "refit"):
+    for words in (
+        "history 7",
+        "2/2",
+        "fit",
+        "3/3",
+        "5/5",
+        "loss=0.5000, validation=0.2500",
+        "refit",
+    ):
         assert words in shown

@@ -15,7 +15,7 @@ def fitted() -> Forecaster:
 
 def test_update_learns_new_rows_and_series_and_keeps_known_scales(fitted: Forecaster) -> None:
     before, dataset = fitted._state.fitted, fitted.dataset
-    weights = {name: value.clone() for name, value in before.model.state_dict().items()}
+    weights = {name: value.clone() for name, value in before.models[0].state_dict().items()}
     new = rich_stores(34)
     new["sales"] *= 3
     new = pd.concat([new[new["date"] >= "2024-01-31"], rich_stores(20, ("c",), "2024-01-15")])
@@ -27,9 +27,13 @@ def test_update_learns_new_rows_and_series_and_keeps_known_scales(fitted: Foreca
     assert after.scaling.center[2] == pytest.approx(sales.mean())
     assert after.scaling.spread[2] == pytest.approx(sales.std(ddof=0))
     assert after.calibration is before.calibration and after.history == before.history
-    assert any((after.model.state_dict()[name] != value).any() for name, value in weights.items())
+    assert any(
+        (after.models[0].state_dict()[name] != value).any() for name, value in weights.items()
+    )
     # The old model stays as it was.
-    assert all((before.model.state_dict()[name] == value).all() for name, value in weights.items())
+    assert all(
+        (before.models[0].state_dict()[name] == value).all() for name, value in weights.items()
+    )
     # All rows are learned, those of the new series too.
     rows = fitted.dataset.data["groups"].flatten().bincount()
     assert sorted(rows.tolist()) == [20, 34, 34]
