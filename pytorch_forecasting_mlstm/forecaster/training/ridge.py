@@ -137,10 +137,11 @@ class RidgeRegressions:
         size = length + self.horizon
         counts = np.array([max(0, len(values) - size + 1) for values in self.series], dtype=int)
         total = int(counts.sum())
-        chosen = np.arange(total)
-        if total * size > _MAX_VALUES:
-            some = min(total, max(_MIN_WINDOWS, _MAX_VALUES // size))
+        some = max(_MIN_WINDOWS, _MAX_VALUES // size)
+        if total > some:  # of a table of many millions of rows, not even all numbers are listed
             chosen = np.sort(np.random.default_rng(0).choice(total, some, replace=False))
+        else:
+            chosen = np.arange(total)
         edges = np.concatenate([[0], np.cumsum(counts)])
         bounds = np.searchsorted(chosen, edges)
         parts, ends = [np.empty((0, size))], [np.empty(0, dtype=int)]
