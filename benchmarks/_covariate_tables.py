@@ -109,7 +109,7 @@ def _read_small_weekly(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "gift/us_births_W.parquet")
 
 
-_SPECIAL_DAYS = (
+SPECIAL_DAYS = [
     "easter_day",
     "good_friday",
     "new_year",
@@ -122,7 +122,7 @@ _SPECIAL_DAYS = (
     "football_gold_cup",
     "beer_capital",
     "music_fest",
-)
+]
 
 TABLES = {
     "bike_sharing": Table(
@@ -157,7 +157,7 @@ TABLES = {
         time="date",
         target="volume",
         group=("agency", "sku"),
-        known=("price_regular", "discount_in_percent", *_SPECIAL_DAYS),
+        known=("price_regular", "discount_in_percent", *SPECIAL_DAYS),
         past=("industry_volume", "soda_volume", "avg_max_temp"),
         static=("avg_population_2017", "avg_yearly_household_income_2017"),
     ),

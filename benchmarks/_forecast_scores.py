@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -90,3 +91,11 @@ def score_forecasts(
         coverage=float(inside.mean()),
         values=len(actual),
     )
+
+
+def report(rows: list[dict[str, Any]], output: Path | None) -> None:
+    """Print the last of the results, and write all of them, so that a long run can be stopped."""
+    last = {k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}
+    print(last, flush=True)
+    if output:
+        pd.DataFrame(rows).to_csv(output, index=False)

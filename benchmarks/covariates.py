@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from _covariate_tables import TABLES, Task, read_task
 from _forecast_panel import to_panel, to_table
-from _forecast_scores import LEVELS, Score, score_forecasts
+from _forecast_scores import LEVELS, Score, report, score_forecasts
 
 from pytorch_forecasting_mlstm import Forecaster
 from pytorch_forecasting_mlstm.forecaster.evaluation.auto_ets import ets_forecast
@@ -151,12 +151,7 @@ def main() -> None:
                         "seconds": seconds,
                     }
                 )
-                print(
-                    {k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()},
-                    flush=True,
-                )
-                if arguments.output:
-                    pd.DataFrame(rows).to_csv(arguments.output, index=False)
+                report(rows, arguments.output)
     results = pd.DataFrame(rows)
     print(results.pivot_table(index="table", columns="model", values="MASE", sort=False).round(3))
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from _forecast_scores import LEVELS, Score, score_forecasts
+from _forecast_scores import LEVELS, Score, report, score_forecasts
 
 from pytorch_forecasting_mlstm import Forecaster
 
@@ -134,12 +134,7 @@ def main() -> None:
                     "seconds": seconds,
                 }
             )
-            print(
-                {k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()},
-                flush=True,
-            )
-            if arguments.output:
-                pd.DataFrame(rows).to_csv(arguments.output, index=False)
+            report(rows, arguments.output)
     results = pd.DataFrame(rows)
     leaderboard = arguments.data / "leaderboard.csv"
     if leaderboard.exists() and not arguments.development:

@@ -25,6 +25,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
+from _covariate_tables import SPECIAL_DAYS
 from lightning.pytorch.callbacks import EarlyStopping
 from pytorch_forecasting import (
     GroupNormalizer,
@@ -39,20 +40,6 @@ from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 HISTORY, HORIZON = 24, 6
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-SPECIAL_DAYS = [
-    "easter_day",
-    "good_friday",
-    "new_year",
-    "christmas",
-    "labor_day",
-    "independence_day",
-    "revolution_day_memorial",
-    "regional_games",
-    "fifa_u_17_world_cup",
-    "football_gold_cup",
-    "beer_capital",
-    "music_fest",
-]
 TRANSFORMER = "TemporalFusionTransformer"
 COLUMNS = [
     "model",

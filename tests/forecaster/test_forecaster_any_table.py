@@ -222,7 +222,7 @@ def test_any_table_is_forecast_after_its_last_targets(examples: int) -> None:
     check_last_targets()
 
 
-@draw_examples(8)
+@draw_examples(10)
 @given(drawn=drawn_tables())
 def test_any_table_can_be_learned(drawn: Drawn) -> None:
     check(tiny(**drawn.parameters), drawn)

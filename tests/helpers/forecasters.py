@@ -18,6 +18,7 @@ from pytorch_forecasting_mlstm.forecaster.training.calibration import Calibratio
 from pytorch_forecasting_mlstm.forecaster.training.fitted import Fitted
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.layout import SERIES, TIME, Layout
+from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
 from pytorch_forecasting_mlstm.forecaster.training.scaling import Scaling
 from pytorch_forecasting_mlstm.forecaster.training.splits import split_panel
 
@@ -36,6 +37,21 @@ COVARIATES: dict[str, Any] = {
     "past": ["rain", "sky"],
     "static": ["size", "type"],
 }
+
+
+def fit_settings(**parameters: Any) -> Settings:
+    """Return the settings of a fit with a history of 7 and a horizon of 4 steps."""
+    given: dict[str, Any] = {
+        "horizon": 4,
+        "quantiles": (0.1, 0.5, 0.9),
+        "history": 7,
+        "minimum": "auto",
+        "calibrate": True,
+        "recipe": Recipe(),
+        "seed": 0,
+        "trainer_kwargs": {},
+    }
+    return Settings(**{**given, **parameters})
 
 
 def tiny(**parameters: Any) -> Forecaster:

@@ -56,7 +56,7 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     1. Ridge regressions: the linear forecast that every training starts with.
     2. Short trainings with several lengths of the history, then longer ones with the best, as long
        as these lower the loss on the validation part.
-    3. The intervals are calibrated with the forecasts of the best for the validation part.
+    3. The share of the linear forecast, and the widening of the intervals, on the validation part.
     4. Trainings on all rows, for as many epochs.
 
     Parameters
@@ -128,13 +128,13 @@ class _Fit:
         self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
         self.layout = Layout.fit(panel, past=self.split.validation)
         self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
-        self.trials: dict[int, float] = {}
         self.regressions: dict[int, RidgeRegressions] = {}
 
     def run(self) -> Fitted:
         settings = self.settings
         competition = self.choose()
         history, recipe, result = competition.best
+        losses = competition.losses()
         split = self.split.with_history(self.panel, history)
         training = training_set(self.frame, self.layout, split, split.validation)
         levels = np.array(settings.quantiles)
@@ -151,7 +151,7 @@ class _Fit:
             epochs=result.epoch,
             learning_rate=recipe.learning_rate,
             validation_loss=result.validation_loss,
-            trials=self.trials,
+            trials=losses if len(losses) > 1 else {},
         )
         try:
             fitted = self.mix_and_calibrate(fitted, split)
@@ -163,7 +163,8 @@ class _Fit:
 
     def mix_and_calibrate(self, fitted: Fitted, split: Split) -> Fitted:
         """Choose the share of the linear forecast, and widen the intervals of both together."""
-        linear = self.linear_model(fitted.dataset, split.history, split.validation)
+        start = self.linear_start(split.history, split.validation)
+        linear = self.linear_model(fitted.dataset, start)
         validation = self.validation_set(fitted.dataset, split)
         if validation is None:
             return (
@@ -194,10 +195,7 @@ class _Fit:
             name = "fit" if leads else f"history {history}"
             return self.try_history(name, history, recipe, observed=leads)
 
-        competition = compete(candidates, recipes, train)
-        if len(candidates) > 1:
-            self.trials = competition.losses()
-        return competition
+        return compete(candidates, recipes, train)
 
     def candidates(self) -> list[int]:
         return candidate_histories(self.panel, self.split)
@@ -207,7 +205,7 @@ class _Fit:
         split = self.split.with_history(self.panel, chosen.history)
         training = training_set(self.frame, self.layout, split, split.end)
         recipe = replace(settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate)
-        start = self.linear_start(chosen.history, split.end)
+        start = self.linear_start(split.history, split.end)
         models = []
         for number in range(settings.members):
             result = self.train(
@@ -222,9 +220,7 @@ class _Fit:
             if result.interrupted:  # too few epochs, without a falling learning rate
                 raise KeyboardInterrupt
             models.append(result.model)
-        linear = None
-        if chosen.share < 1:
-            linear = self.linear_model(training, split.history, split.end)
+        linear = self.linear_model(training, start) if chosen.share < 1 else None
         return replace(
             chosen,
             models=tuple(models),
@@ -272,9 +268,8 @@ class _Fit:
             raise KeyboardInterrupt
         return result
 
-    def linear_model(self, dataset: Any, history: int, end: int) -> mLSTMTime | None:
+    def linear_model(self, dataset: Any, start: LinearStart | None) -> mLSTMTime | None:
         """Return a model that is not trained, if there is a linear forecast to start with."""
-        start = self.linear_start(history, end)
         if start is None:
             return None
         settings = self.settings

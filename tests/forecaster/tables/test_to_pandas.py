@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.tables.table_kind import TableKind
@@ -233,7 +233,6 @@ def test_any_table_that_exports_arrow_is_taken() -> None:
 
 
 @needs_polars
-@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.forecasters import panel_of_values
+from helpers.forecasters import fit_settings, panel_of_values
 from helpers.tables import noisy_season
 from pytorch_forecasting_mlstm.forecaster.training import fitting
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Fitted, Interrupted, Settings
@@ -71,17 +71,7 @@ def model(name: str) -> Any:
 
 
 def settings(**parameters: Any) -> Settings:
-    given: dict[str, Any] = {
-        "horizon": 4,
-        "quantiles": (0.1, 0.5, 0.9),
-        "history": 7,
-        "minimum": "auto",
-        "calibrate": True,
-        "recipe": Recipe(),
-        "seed": 5,
-        "trainer_kwargs": {"callbacks": []},
-    }
-    return Settings(**{**given, **parameters})
+    return fit_settings(**{"seed": 5, "trainer_kwargs": {"callbacks": []}, **parameters})
 
 
 PANEL = panel_of_values(noisy_season(60))  # the last six rows are held out
@@ -261,7 +251,8 @@ def test_refit_drops_or_renews_the_linear_forecast(monkeypatch: pytest.MonkeyPat
 
     def share_is(share: float) -> Fitted:
         def mix(self: Any, fitted: Fitted, split: Any) -> Fitted:
-            linear = self.linear_model(fitted.dataset, split.history, split.validation)
+            start = self.linear_start(split.history, split.validation)
+            linear = self.linear_model(fitted.dataset, start)
             return replace(fitted, share=share, linear=linear if share < 1 else None)
 
         monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", mix)

@@ -8,12 +8,12 @@ import torch
 from lightning import pytorch as pl
 from torch import Tensor
 
-from helpers.forecasters import panel_of_values, rich_stores, tiny
+from helpers.forecasters import fit_settings, panel_of_values, rich_stores, tiny
 from helpers.tables import noisy_season
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.forecaster.panel.windows import cut_last_windows
 from pytorch_forecasting_mlstm.forecaster.training.datasets import training_set
-from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings, _Fit
+from pytorch_forecasting_mlstm.forecaster.training.fitting import _Fit
 from pytorch_forecasting_mlstm.forecaster.training.linear_start import optimizer_of
 from pytorch_forecasting_mlstm.forecaster.training.prediction import predict_future
 from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
@@ -27,16 +27,7 @@ def make_fit(*values: Any, history: int, horizon: int, **model: Any) -> _Fit:
     recipe = Recipe(
         epochs=2, batches_per_epoch=1, model={"hidden_size": 4, "num_heads": 1, **model}
     )
-    settings = Settings(
-        horizon=horizon,
-        quantiles=LEVELS,
-        history=history,
-        minimum=None,
-        calibrate=True,
-        recipe=recipe,
-        seed=0,
-        trainer_kwargs={},
-    )
+    settings = fit_settings(horizon=horizon, history=history, minimum=None, recipe=recipe)
     return _Fit(panel_of_values(*values), settings, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning import pytorch as pl
 
-from helpers.forecasters import panel_of_values
+from helpers.forecasters import fit_settings, panel_of_values
 from helpers.tables import noisy_season
 from pytorch_forecasting_mlstm.forecaster.training import fitting
 from pytorch_forecasting_mlstm.forecaster.training import train as training
@@ -28,17 +28,7 @@ RECIPE = Recipe(
 
 
 def settings(**parameters: Any) -> Settings:
-    given: dict[str, Any] = {
-        "horizon": 4,
-        "quantiles": (0.1, 0.5, 0.9),
-        "history": 7,
-        "minimum": "auto",
-        "calibrate": True,
-        "recipe": RECIPE,
-        "seed": 0,
-        "trainer_kwargs": {},
-    }
-    return Settings(**{**given, **parameters})
+    return fit_settings(**{"recipe": RECIPE, **parameters})
 
 
 def test_best_epoch_is_kept_and_patience_ends_the_training(
