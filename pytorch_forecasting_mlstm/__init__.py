@@ -2,15 +2,17 @@
 
 from ._registry import register, unregister
 from .forecaster import BacktestResult, Forecaster, InputError
-from .layers import mLSTMCell, mLSTMLayer, use_kernel
+from .layers import BackendInfo, backend, mLSTMCell, mLSTMLayer, use_kernel
 from .models import mLSTMTime, mLSTMTime_pkg
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackendInfo",
     "BacktestResult",
     "Forecaster",
     "InputError",
+    "backend",
     "mLSTMCell",
     "mLSTMLayer",
     "mLSTMTime",

@@ -4,6 +4,7 @@ import gc
 import inspect
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -77,6 +78,15 @@ def seed() -> None:
     from lightning import seed_everything
 
     seed_everything(0, verbose=False)
+
+
+@pytest.fixture(autouse=True)
+def forget_use_kernel() -> Iterator[None]:
+    """Let the next test run what is used by default, whatever a test has called."""
+    yield
+    dispatch = sys.modules.get("pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.dispatch")
+    if dispatch is not None:
+        dispatch._state["enabled"] = None
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Layers of neural networks."""
 
 from . import functional
-from ._recurrent import mLSTMCell, mLSTMLayer, use_kernel
+from ._recurrent import BackendInfo, backend, mLSTMCell, mLSTMLayer, use_kernel
 
-__all__ = ["functional", "mLSTMCell", "mLSTMLayer", "use_kernel"]
+__all__ = ["BackendInfo", "backend", "functional", "mLSTMCell", "mLSTMLayer", "use_kernel"]

@@ -16,7 +16,7 @@ from helpers.problems import Problem
 from helpers.reference import reference_mlstm
 from pytorch_forecasting_mlstm import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import bindings
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import bindings, library
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp.self_test import self_test
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel needs Linux")
@@ -28,8 +28,9 @@ needs_compiler = pytest.mark.skipif(
 
 def clear_kernel_caches() -> None:
     """Forget the loaded library and its self-test, as in a new process."""
-    bindings.load_kernel.cache_clear()
-    self_test.cache_clear()
+    bindings._bound.clear()
+    for cached in (library.existing_library, library.build_library, self_test, dispatch._default):
+        cached.cache_clear()
 
 
 def use_kernel_error() -> str:

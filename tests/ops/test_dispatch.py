@@ -169,13 +169,10 @@ class RenamedBackend:
 @contextmanager
 def registered(new: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make a backend the only entry of the table, and switch it on."""
-    monkeypatch.setattr(dispatch, "KERNELS", (dispatch.Kernel(new, self_test=lambda: None),))
+    monkeypatch.setattr(dispatch, "KERNELS", (dispatch.Kernel(new, lambda build: "a test"),))
     monkeypatch.setitem(dispatch.BACKENDS, new.NAME, new)
     use_kernel()
-    try:
-        yield
-    finally:
-        use_kernel(False)
+    yield
 
 
 @pytest.fixture
@@ -302,11 +299,11 @@ def test_cell_uses_the_backend(backend: NaiveBackend, monkeypatch: pytest.Monkey
 def test_failed_self_test_leaves_the_backend_off(
     backend: NaiveBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(build: bool) -> str:
         raise RuntimeError("does not compute what PyTorch does")
 
     use_kernel(False)
-    monkeypatch.setattr(dispatch, "KERNELS", (dispatch.Kernel(backend, self_test=fail),))
+    monkeypatch.setattr(dispatch, "KERNELS", (dispatch.Kernel(backend, fail),))
     with pytest.raises(RuntimeError, match="does not compute"):
         use_kernel()
     make_layer()(draw_input())

@@ -1,5 +1,5 @@
 """Recurrent layers."""
 
-from ._mlstm import mLSTMCell, mLSTMLayer, use_kernel
+from ._mlstm import BackendInfo, backend, mLSTMCell, mLSTMLayer, use_kernel
 
-__all__ = ["mLSTMCell", "mLSTMLayer", "use_kernel"]
+__all__ = ["BackendInfo", "backend", "mLSTMCell", "mLSTMLayer", "use_kernel"]

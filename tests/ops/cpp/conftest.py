@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers.cpp_kernel import clear_kernel_caches
 from pytorch_forecasting_mlstm import use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, build
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import (
+    backend,
+    cache,
+    compiler,
+    library,
+    packaged,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,11 +54,18 @@ def record_calls(operation: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
 
         monkeypatch.setattr(backend, f"{operation}_{name}", spy)
     yield calls
-    use_kernel(False)
 
 
 @pytest.fixture
-def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def no_package_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let the package have no compiled libraries, as after an installation without a compiler."""
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "no libraries")
+
+
+@pytest.fixture
+def empty_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_package_libraries: None
+) -> Iterator[Path]:
     """Return the path of a cache that does not exist yet, with no kernel loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     clear_kernel_caches()
@@ -59,43 +76,47 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
 @pytest.fixture
 def unoptimized(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile without optimization, which takes an eighth of the time."""
-    flags = ["-O0" if flag == "-O3" else flag for flag in build._FLAGS]
+    flags = ["-O0" if flag == "-O3" else flag for flag in compiler._FLAGS]
     assert "-O0" in flags
-    monkeypatch.setattr(build, "_FLAGS", tuple(flags))
+    monkeypatch.setattr(compiler, "_FLAGS", tuple(flags))
 
 
-@pytest.fixture(scope="module")
-def compiled_library() -> Path:
-    clear_kernel_caches()
-    use_kernel()
-    use_kernel(False)
-    (library,) = build._cache_folder().glob("*.so")
-    return library
+@pytest.fixture(scope="session")
+def compiled_content(cache_root: Path) -> bytes:
+    """Return a compiled library: one of the package, if there is one, to save time."""
+    with suppress(packaged.LibraryError):
+        return packaged.find_packaged(torch.backends.cpu.get_cpu_capability()).path.read_bytes()
+    path = cache_root / "compiled.so"
+    if not path.exists():
+        part = path.with_suffix(f".{os.getpid()}")
+        compiler.compile_kernel(compiler.find_compiler(), ("-march=native",), part)
+        part.replace(path)
+    return path.read_bytes()
 
 
 @pytest.fixture
 def compilations(
-    monkeypatch: pytest.MonkeyPatch, empty_cache: Path, compiled_library: Path
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path, compiled_content: bytes
 ) -> list[Path]:
     """Replace compilations by copies of a library, and record where they were written."""
-    content, paths = compiled_library.read_bytes(), []
+    paths: list[Path] = []
 
-    def copy(compiler: list[str], path: Path) -> None:
+    def copy(compiler: list[str], flags: Sequence[str], path: Path) -> None:
         paths.append(path)
-        path.write_bytes(content)
+        path.write_bytes(compiled_content)
 
-    monkeypatch.setattr(build, "_compile", copy)
+    monkeypatch.setattr(library, "compile_kernel", copy)
     return paths
 
 
 @pytest.fixture
-def cached_library(empty_cache: Path, compiled_library: Path) -> Path:
+def cached_library(empty_cache: Path, compiled_content: bytes) -> Path:
     """Return a library in the cache that no process has loaded yet."""
     empty_cache.mkdir(mode=0o700)
-    library = empty_cache / compiled_library.name
-    library.write_bytes(compiled_library.read_bytes())
-    library.chmod(0o600)
-    return library
+    path = empty_cache / library._cached_name(compiler.find_compiler())
+    path.write_bytes(compiled_content + cache._digest(compiled_content))
+    path.chmod(0o600)
+    return path
 
 
 @pytest.fixture
@@ -105,4 +126,4 @@ def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: str) -> None:
         pytest.fail(f"{path} was loaded")
 
-    monkeypatch.setattr(build.ctypes, "CDLL", load)
+    monkeypatch.setattr(ctypes, "CDLL", load)

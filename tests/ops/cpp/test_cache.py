@@ -20,7 +20,7 @@ from helpers.cpp_kernel import (
     write_compiler,
 )
 from pytorch_forecasting_mlstm import use_kernel
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import build
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import cache, compiler, library
 
 
 @needs_compiler
@@ -36,39 +36,35 @@ def test_error_names_a_cache_that_cannot_be_written(
 def test_kernel_is_compiled_once(
     monkeypatch: pytest.MonkeyPatch, empty_cache: Path, compilations: list[Path]
 ) -> None:
-    try:
-        use_kernel()
-        (library,) = empty_cache.iterdir()
-        assert empty_cache.stat().st_mode & 0o077 == 0  # nobody else writes there
-        modified = library.stat().st_mtime_ns
-        clear_kernel_caches()
-        use_kernel()
-        assert list(empty_cache.iterdir()) == [library]
-        assert library.stat().st_mtime_ns == modified
-        assert len(compilations) == 1
-        # other flags give another library
-        clear_kernel_caches()
-        monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-g0"))
-        use_kernel()
-        assert len(list(empty_cache.iterdir())) == 2
-    finally:
-        use_kernel(False)
+    use_kernel()
+    (cached,) = empty_cache.glob("*.so")
+    assert empty_cache.stat().st_mode & 0o077 == 0  # nobody else writes there
+    modified = cached.stat().st_mtime_ns
+    clear_kernel_caches()
+    use_kernel()
+    assert list(empty_cache.glob("*.so")) == [cached]
+    assert cached.stat().st_mtime_ns == modified
+    assert len(compilations) == 1
+    # other flags give another library
+    clear_kernel_caches()
+    monkeypatch.setattr(compiler, "_FLAGS", (*compiler._FLAGS, "-g0"))
+    use_kernel()
+    assert len(list(empty_cache.glob("*.so"))) == 2
 
 
 @needs_compiler
 def test_changed_source_gives_another_library(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    compiler = build._compiler()
-    original = build._library_name(compiler)
-    shutil.copytree(build._SOURCE.parent, tmp_path / "cpp")
-    monkeypatch.setattr(build, "_SOURCE", tmp_path / "cpp" / build._SOURCE.name)
-    names = [build._library_name(compiler)]
+    original = compiler.source_digest()
+    shutil.copytree(compiler._SOURCE.parent, tmp_path / "cpp")
+    monkeypatch.setattr(compiler, "_SOURCE", tmp_path / "cpp" / compiler._SOURCE.name)
+    names = [compiler.source_digest()]
     sources = [path for path in (tmp_path / "cpp").iterdir() if path.suffix in (".cpp", ".h")]
     assert len(sources) > 1
     for source in sources:
         source.write_text(source.read_text(encoding="utf-8") + "// changed\n", encoding="utf-8")
-        names.append(build._library_name(compiler))
+        names.append(compiler.source_digest())
     assert names[0] == original
     assert len(set(names)) == len(names)
 
@@ -78,18 +74,15 @@ def test_changed_source_gives_another_library(
 def test_damaged_library_is_compiled_again(
     empty_cache: Path, compilations: list[Path], size: int
 ) -> None:
-    try:
-        use_kernel()
-        (library,) = empty_cache.iterdir()
-        content = library.read_bytes()
-        library.unlink()  # so that the write does not change the loaded library
-        library.write_bytes(content[:size])
-        clear_kernel_caches()
-        use_kernel()
-        assert library.stat().st_size == len(content)
-        assert len(compilations) == 2
-    finally:
-        use_kernel(False)
+    use_kernel()
+    (cached,) = empty_cache.glob("*.so")
+    content = cached.read_bytes()
+    cached.unlink()  # so that the write does not change the loaded library
+    cached.write_bytes(content[:size])
+    clear_kernel_caches()
+    use_kernel()
+    assert cached.stat().st_size == len(content)
+    assert len(compilations) == 2
 
 
 @needs_linux
@@ -100,8 +93,8 @@ def test_missing_home_folder_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     clear_kernel_caches()
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(RuntimeError, match="^use_kernel: there is no folder.*XDG_CACHE_HOME"):
-        build._cache_folder()
+    with pytest.raises(OSError, match="there is no folder to keep the kernel in"):
+        cache.cache_folder()
 
 
 @needs_compiler
@@ -112,11 +105,8 @@ def test_library_of_the_same_user_is_loaded_from_the_cache(
     (elsewhere := cached_library.parents[1] / "link").symlink_to(cached_library.parents[1])
     cached_library.parents[1].chmod(0o1777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
-    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
-    try:
-        use_kernel()
-    finally:
-        use_kernel(False)
+    monkeypatch.setattr(library, "compile_kernel", lambda *_: pytest.fail("compiled again"))
+    use_kernel()
 
 
 @needs_compiler
@@ -212,13 +202,12 @@ def test_written_files_are_readable_by_their_user_only(
     before = os.umask(umask)
     try:
         use_kernel()
-        (library,) = build._cache_folder().iterdir()
+        (cached,) = cache.cache_folder().glob("*.so")
         clear_kernel_caches()
         use_kernel()
     finally:
         os.umask(before)
-        use_kernel(False)
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (library, *library.parents[:3])]
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (cached, *cached.parents[:3])]
     assert modes == [0o600, 0o700, 0o700, 0o700]
 
 
@@ -245,7 +234,7 @@ def test_full_disk_raises(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) ->
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(build, "_compile", full)
+    monkeypatch.setattr(library, "compile_kernel", full)
     assert "No space left on device" in use_kernel_error()
 
 

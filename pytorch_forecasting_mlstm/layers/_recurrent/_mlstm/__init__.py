@@ -9,9 +9,11 @@ from .functional import (
     mLSTMState,
 )
 from .layer import mLSTMLayer
-from .ops.dispatch import use_kernel
+from .ops.dispatch import BackendInfo, backend, use_kernel
 
 __all__ = [
+    "BackendInfo",
+    "backend",
     "mLSTMCell",
     "mLSTMLayer",
     "mLSTMState",

@@ -3,22 +3,29 @@
 A backend is a module with the members of :class:`Backend`. To add one, add an entry to ``KERNELS``.
 """
 
+import os
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from ....._validation import check_bool
 from ..norms import CellNorms
 from .chunkwise import backend as pytorch
 from .cpp import backend as cpp
-from .cpp.self_test import self_test as cpp_self_test
+from .cpp.packaged import LibraryError
+from .cpp.prepare import prepare as prepare_cpp
 from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
 __all__ = [
     "BACKENDS",
     "Backend",
+    "BackendInfo",
     "Kernel",
+    "backend",
     "select_chunkwise",
     "select_gated",
     "step",
@@ -128,35 +135,68 @@ class Backend(Protocol):
 
 
 class Kernel(NamedTuple):
-    """A backend that is used on request, once its self-test has passed."""
+    """A compiled backend.
+
+    ``prepare`` loads and tests it, or raises a RuntimeError. Its argument is whether to compile
+    what is missing. It returns a description, such as ``"the AVX2 library of the package"``.
+    """
 
     backend: Backend
-    self_test: Callable[[], None]
+    prepare: Callable[[bool], str]
+
+
+class BackendInfo(NamedTuple):
+    """What computes the recurrence, and why; ``str`` makes a sentence of it.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpp"`` or ``"pytorch"``.
+    reason : str
+        Why, as a clause.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        if self.name == pytorch.NAME:
+            return f"The recurrence is computed in PyTorch: {self.reason}."
+        return f"The recurrence is computed in C++ where possible, with {self.reason}."
 
 
 #: The table, in order of preference. What no entry supports is computed in PyTorch.
-KERNELS: tuple[Kernel, ...] = (Kernel(cpp, cpp_self_test),)
+KERNELS: tuple[Kernel, ...] = (Kernel(cpp, prepare_cpp),)
 BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
     kernel.backend.NAME: kernel.backend for kernel in KERNELS
 }
 
-_state = {"enabled": False}
+#: Turns the kernel off with 0. Processes that are spawned inherit it.
+_VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
+
+#: Whether ``use_kernel`` has turned the kernels on or off; None if it has not been called.
+_state: dict[str, bool | None] = {"enabled": None}
 
 
 def use_kernel(enabled: bool = True) -> None:
-    """Let layers and cells of this process compute their recurrence in C++ on the CPU.
+    """Turn the C++ kernel for the recurrence of layers and cells on or off, in this process.
 
-    The kernel is compiled for this processor on first use, which takes some seconds, and kept in
-    the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). It is compared with PyTorch before it
-    is used. Layers compute the same numbers up to rounding, in about half the time, and need less
-    memory for the backward pass.
+    Where the package was installed with a compiled library, the kernel is on by default: see
+    :func:`backend`. It is turned off with ``use_kernel(False)``, or with the environment variable
+    ``PYTORCH_FORECASTING_MLSTM_KERNEL=0``.
+
+    Where there is no library, ``use_kernel()`` compiles one for this processor, which takes some
+    seconds, and keeps it in the user's cache (``$XDG_CACHE_HOME``, or ``~/.cache``). From then on,
+    it is used by default. A library is compared with PyTorch before it is used for the first time
+    on a machine. Layers compute the same numbers up to rounding, in about half the time, and need
+    less memory for the backward pass.
 
     The kernel is used for float32 and float64 on the CPU, and for heads of 8, 16, 24, 32, 48 or 64
     units (``hidden_size / num_heads``): by the layer, also under ``torch.compile``, and by
     ``mlstm_chunkwise`` if K = V and ``chunk_size`` is not given. A step of :class:`mLSTMCell` uses
-    it for heads of any size, in less than half the time. Everything else is computed in PyTorch as
-    before: other heads, accelerators, ``torch.func`` and second derivatives. Each spawned process
-    must call ``use_kernel()`` itself.
+    it for heads of any size, in less than half the time. Everything else is computed in PyTorch:
+    other heads, accelerators, ``torch.func`` and second derivatives. Calls of ``use_kernel`` have
+    no effect on processes that are spawned.
 
     Parameters
     ----------
@@ -168,25 +208,92 @@ def use_kernel(enabled: bool = True) -> None:
     TypeError
         If ``enabled`` is not a bool.
     RuntimeError
-        If this is not Linux, there is no C++ compiler or it fails, the user's cache cannot be used,
-        or the results of the compiled kernel differ from those of PyTorch.
+        If there is no library and none can be compiled, because this is not Linux, there is no C++
+        compiler or it fails, or the user's cache cannot be used; or if the results of the library
+        differ from those of PyTorch.
 
     Examples
     --------
-    >>> from pytorch_forecasting_mlstm import use_kernel
-    >>> use_kernel()  # doctest: +SKIP
-    >>> use_kernel(False)  # back to PyTorch
+    >>> from pytorch_forecasting_mlstm import backend, use_kernel
+    >>> use_kernel(False)
+    >>> print(backend())
+    The recurrence is computed in PyTorch: use_kernel(False) was called.
     """
     check_bool("use_kernel", "enabled", enabled)
     if enabled:
-        for kernel in KERNELS:
-            kernel.self_test()
+        try:
+            _prepare(build=True)
+        except RuntimeError as error:
+            raise RuntimeError(f"use_kernel: {error}") from error
     _state["enabled"] = enabled
+
+
+def backend() -> BackendInfo:
+    """Tell what computes the recurrence of layers and cells on the CPU, and why.
+
+    Returns
+    -------
+    BackendInfo
+        The name of the backend and the reason. ``print`` shows one sentence.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable ``PYTORCH_FORECASTING_MLSTM_KERNEL`` is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> from pytorch_forecasting_mlstm import backend
+    >>> backend().name in ("cpp", "pytorch")
+    True
+    """
+    if _state["enabled"] is None:
+        return _default()
+    if _state["enabled"]:
+        return _prepare(build=True)
+    return BackendInfo(pytorch.NAME, "use_kernel(False) was called")
+
+
+def _prepare(build: bool) -> BackendInfo:
+    """Make all kernels ready, and name the preferred one."""
+    descriptions = [kernel.prepare(build) for kernel in KERNELS]
+    return BackendInfo(KERNELS[0].backend.NAME, descriptions[0])
+
+
+@cache
+def _default() -> BackendInfo:
+    """Return what is used unless ``use_kernel`` is called: a kernel that needs no compiler."""
+    setting = os.environ.get(_VARIABLE, "").strip()
+    if setting not in ("", "0", "1"):
+        raise ValueError(
+            f"pytorch_forecasting_mlstm: the environment variable {_VARIABLE} must be 0 or 1, got "
+            f"{setting!r}; unset it to use the kernel where there is one."
+        )
+    if setting == "0":
+        return BackendInfo(pytorch.NAME, f"the environment variable {_VARIABLE} is 0")
+    try:
+        return _prepare(build=False)
+    except LibraryError as error:
+        return BackendInfo(pytorch.NAME, str(error))
+    except RuntimeError as error:  # a failed self-test, above all
+        warnings.warn(f"pytorch_forecasting_mlstm: {error}.", RuntimeWarning, stacklevel=2)
+        return BackendInfo(pytorch.NAME, str(error))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_on_by_default() -> bool:
+    """Whether kernels are used by default; ``torch.compile`` calls this while it traces."""
+    return _default().name != pytorch.NAME
+
+
+def _is_enabled() -> bool:
+    enabled = _state["enabled"]
+    return _is_on_by_default() if enabled is None else enabled
 
 
 def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
     """Choose the backend of a recurrence; ``chunk_size`` is None if the caller has set none."""
-    if _state["enabled"]:
+    if _is_enabled():
         for kernel in KERNELS:
             if kernel.backend.supports_chunkwise(inputs, chunk_size):
                 return kernel.backend
@@ -195,7 +302,7 @@ def select_chunkwise(inputs: Inputs, chunk_size: int | None) -> Backend:
 
 def select_gated(p: Tensor, head_dim: int) -> Backend:
     """Choose the backend of a gated recurrence for pre-activations like this tensor."""
-    if _state["enabled"]:
+    if _is_enabled():
         for kernel in KERNELS:
             if kernel.backend.supports_gated(p, head_dim):
                 return kernel.backend
@@ -204,7 +311,7 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
 
 def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult:
     """Take a step of a cell with the first backend that can: see ``ops/step.py``."""
-    if _state["enabled"]:
+    if _is_enabled():
         for kernel in KERNELS:
             result = kernel.backend.step(p, norms, c, n)
             if result is not None:

@@ -1,19 +1,19 @@
 """Python bindings of the kernel: tensors to pointers and strides."""
 
 import ctypes
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...preactivations import Projections
-from .build import build
+from .library import build_library
 
 __all__ = [
     "HEAD_SIZES",
     "RecurrenceGrads",
     "RecurrenceInputs",
+    "bind_kernel",
     "kernel_backward",
     "kernel_forward",
     "load_kernel",
@@ -157,10 +157,19 @@ def _run(args: _KernelArgs, dtype: torch.dtype, *, backward: bool) -> None:
         raise MemoryError(f"use_kernel: no memory for {args.T} steps of {args.NH} heads.")
 
 
-@cache
+#: The functions of the library in use, under the name "kernel".
+_bound: dict[str, ctypes.CDLL] = {}
+
+
 def load_kernel() -> ctypes.CDLL:
     """Return the kernel, compiled if necessary."""
-    library = build()
+    if not _bound:
+        bind_kernel(build_library().functions)
+    return _bound["kernel"]
+
+
+def bind_kernel(library: ctypes.CDLL) -> ctypes.CDLL | None:
+    """Declare the functions of a library and use them from now on; return the previous library."""
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
         function.restype = ctypes.c_int
@@ -170,4 +179,15 @@ def load_kernel() -> ctypes.CDLL:
     for function in (library.stabilize_float, library.stabilize_double):
         function.argtypes = [*[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 2, ctypes.c_int]
         function.restype = None
-    return library
+    library.set_parallel_region.argtypes = [ctypes.c_void_p]
+    library.set_parallel_region.restype = None
+    library.set_parallel_region(_parallel_region())
+    previous, _bound["kernel"] = _bound.get("kernel"), library
+    return previous
+
+
+def _parallel_region() -> ctypes.c_void_p | None:
+    """Find ``GOMP_parallel`` in the OpenMP runtime of torch: see threads.h."""
+    torch_library = ctypes.CDLL(torch._C.__file__)  # a search includes all that it links to
+    function = getattr(torch_library, "GOMP_parallel", None)
+    return None if function is None else ctypes.cast(function, ctypes.c_void_p)

@@ -1,4 +1,4 @@
-"""Keep a compiled library in a folder that only its user can write to, and load it from there.
+"""Keep compiled libraries, and what is known of them, in a folder that only its user can write to.
 
 Loading a library runs code. Its digest shows that it is complete, but not who wrote it. The owner
 and the mode of the file, and of every folder on its path, show that no other user can have.
@@ -12,17 +12,52 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["load_cached"]
+__all__ = [
+    "CachedLibrary",
+    "cache_folder",
+    "has_note",
+    "load_cached",
+    "load_functions",
+    "newest_cached",
+    "write_note",
+]
 
 _DIGEST = hashlib.sha256().digest_size
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAX_LINKS = 40  # on the path of a folder, as in Linux
 
 
+class CachedLibrary(NamedTuple):
+    """A loaded library, and the digest of its content."""
+
+    functions: ctypes.CDLL
+    digest: str
+
+
+def cache_folder() -> Path:
+    """Return the folder of the user's compiled kernels, as XDG specifies it."""
+    parent = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not parent.is_absolute():
+        try:
+            parent = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise OSError(f"there is no folder to keep the kernel in: {error}") from error
+        if not parent.is_absolute():
+            raise OSError(
+                "there is no folder to keep the kernel in: HOME is not an absolute path: "
+                f"{str(Path.home())!r}"
+            )
+    return parent / "pytorch_forecasting_mlstm"
+
+
 def load_cached(
-    folder: Path, name: str, functions: Sequence[str], make: Callable[[Path], None]
-) -> ctypes.CDLL:
+    folder: Path,
+    name: str,
+    functions: Sequence[str],
+    make: Callable[[Path], None] | None = None,
+) -> CachedLibrary:
     """Load a library, after making it if it is missing or incomplete.
 
     Parameters
@@ -33,30 +68,67 @@ def load_cached(
         File name of the library.
     functions : sequence of str
         Functions that the library must contain.
-    make : callable
-        Function that writes the library to a path.
+    make : callable, optional
+        Function that writes the library to a path. Without one, the library must be there.
 
     Raises
     ------
     OSError
         If another user could have written the library, or it cannot be made or loaded.
     """
-    _check_path(folder.parent)
-    _create(folder)
-    _check(folder, stat.S_ISDIR, {os.getuid()})
-    # From here on nobody else can replace a file that has been checked.
+    _make_private(folder)
     library = folder / name
     if os.path.lexists(library):
         _check(library, stat.S_ISREG, {os.getuid()})
-        if _is_intact(library):
+        content = library.read_bytes()
+        if _is_intact(content):
             try:
-                return _load(library, functions)
+                return CachedLibrary(load_functions(library, functions), _digest(content).hex())
             except OSError as error:
                 raise OSError(f"{error}; delete {library}") from error
+    if make is None:
+        raise OSError(f"{library} is missing or incomplete; call use_kernel() to compile it")
     return _make(library, functions, make)
 
 
-def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None]) -> ctypes.CDLL:
+def newest_cached(folder: Path, prefix: str) -> str | None:
+    """Return the name of the newest library whose name begins like this, if there is one."""
+    paths = [path for path in folder.glob("*.so") if path.name.startswith(prefix)]
+    return max(paths, key=lambda path: path.lstat().st_mtime).name if paths else None
+
+
+def has_note(name: str) -> bool:
+    """Whether ``write_note`` has written this note, and no other user can have."""
+    try:
+        folder = cache_folder()
+        note = folder / name
+        if not note.is_file():
+            return False
+        _make_private(folder)
+        _check(note, stat.S_ISREG, {os.getuid()})
+    except OSError:
+        return False
+    return True
+
+
+def write_note(name: str) -> None:
+    """Write an empty file to the user's cache, if that is possible."""
+    with suppress(OSError):
+        folder = cache_folder()
+        _make_private(folder)
+        os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def load_functions(library: Path, functions: Sequence[str]) -> ctypes.CDLL:
+    """Load a library that must contain these functions."""
+    loaded = ctypes.CDLL(str(library))
+    for function in functions:
+        if not hasattr(loaded, function):
+            raise OSError(f"{library.name} lacks the function {function}")
+    return loaded
+
+
+def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None]) -> CachedLibrary:
     """Make the library, append its digest, load it, and keep it only if that succeeds.
 
     Concurrent processes write separate files, and the last one remains.
@@ -70,31 +142,30 @@ def _make(library: Path, functions: Sequence[str], make: Callable[[Path], None])
             file.flush()
             os.fsync(file.fileno())
         try:
-            loaded = _load(new, functions)
+            loaded = load_functions(new, functions)
         except OSError as error:
             raise OSError(
                 f"the compiled library cannot be loaded ({error}); name another compiler in CXX"
             ) from error
+        digest = _digest(new.read_bytes()).hex()
         new.replace(library)
-        return loaded
+        return CachedLibrary(loaded, digest)
 
 
-def _load(library: Path, functions: Sequence[str]) -> ctypes.CDLL:
-    loaded = ctypes.CDLL(str(library))
-    for function in functions:
-        if not hasattr(loaded, function):
-            raise OSError(f"{library.name} lacks the function {function}")
-    return loaded
-
-
-def _is_intact(library: Path) -> bool:
-    """Whether the library is complete: loading a truncated one would crash."""
-    content = library.read_bytes()
+def _is_intact(content: bytes) -> bool:
+    """Whether a library is complete: loading a truncated one would crash."""
     return content[-_DIGEST:] == _digest(content[:-_DIGEST])
 
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder, and raise unless nobody else can replace a file in it once it is checked."""
+    _check_path(folder.parent)
+    _create(folder)
+    _check(folder, stat.S_ISDIR, {os.getuid()})
 
 
 def _create(folder: Path) -> None:

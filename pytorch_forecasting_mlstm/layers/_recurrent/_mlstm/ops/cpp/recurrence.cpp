@@ -5,28 +5,29 @@
 // inlines more of what no other file can call.
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 
 #include "kernel_args.h"
 #include "recurrence.h"
 #include "stabilize.h"
 #include "step.h"
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
 
 // Threads take samples, with as many of their heads at a time as a task has.
-template <typename scalar, int lanes, int blocks>
+template <typename scalar, int d>
 int run(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int threads) {
-    using R = Recurrence<scalar, lanes, blocks>;
+    using R = Recurrence<scalar, d>;
     const int64_t tasks_per_sample = (x.NH + heads_per_task - 1) / heads_per_task;
-    int status = 0;
-#pragma omp parallel num_threads(threads) reduction(max : status)
-    {
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> out_of_memory{false};
+    in_threads(threads, [&] {
         const FlushToZero mode;
         Scratch<scalar> scratch;
-#pragma omp for schedule(dynamic)
-        for (int64_t number = 0; number < x.B * tasks_per_sample; number++) {
+        for (int64_t number; (number = next++) < x.B * tasks_per_sample;) {
             const int64_t b = number / tasks_per_sample;
             const int64_t first = number % tasks_per_sample * heads_per_task;
             const int64_t end = std::min(first + heads_per_task, x.NH);
@@ -35,28 +36,30 @@ int run(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int 
                 if (backward) R::backward(task);
                 else R::forward(task);
             } catch (const std::bad_alloc &) {
-                status = 1;
+                out_of_memory = true;
             }
         }
-    }
-    return status;
+    });
+    return out_of_memory;
 }
 
 // Returns 0 on success, 1 if memory runs out, 2 for a head size that is not supported.
 template <typename scalar>
 int dispatch(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int threads) {
     switch (x.d) {
-        case 8: return run<scalar, 8, 1>(x, backward, heads_per_task, threads);
-        case 16: return run<scalar, 16, 1>(x, backward, heads_per_task, threads);
-        case 24: return run<scalar, 8, 3>(x, backward, heads_per_task, threads);
-        case 32: return run<scalar, 16, 2>(x, backward, heads_per_task, threads);
-        case 48: return run<scalar, 16, 3>(x, backward, heads_per_task, threads);
-        case 64: return run<scalar, 16, 4>(x, backward, heads_per_task, threads);
+        case 8: return run<scalar, 8>(x, backward, heads_per_task, threads);
+        case 16: return run<scalar, 16>(x, backward, heads_per_task, threads);
+        case 24: return run<scalar, 24>(x, backward, heads_per_task, threads);
+        case 32: return run<scalar, 32>(x, backward, heads_per_task, threads);
+        case 48: return run<scalar, 48>(x, backward, heads_per_task, threads);
+        case 64: return run<scalar, 64>(x, backward, heads_per_task, threads);
         default: return 2;
     }
 }
 
 }  // namespace
+
+extern "C" void set_parallel_region(ParallelRegion function) { parallel_region = function; }
 
 extern "C" void stabilize_float(const float *log_i, const float *log_f, float *m, float *i,
                                 float *f, float *floor, int64_t rows, int64_t T, int threads) {

@@ -28,8 +28,11 @@ template <typename scalar> struct Scratch {
     AlignedBuffer<scalar> checkpoints, grad_reads, grad_normalizers;
 };
 
-template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<scalar, lanes> {
-    static constexpr int d = blocks * lanes, size = d * d;
+template <typename scalar, int d>
+struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
+    static constexpr int lanes = lanes_for<scalar>(d), blocks = d / lanes, size = d * d;
+    // So many sums at a time stay in registers.
+    static constexpr int tile = blocks % 4 == 0 ? 4 : blocks % 3 == 0 ? 3 : blocks;
     using Base = Vectors<scalar, lanes>;
     using typename Base::vec;
     using Base::horizontal_sum;
@@ -74,24 +77,26 @@ template <typename scalar, int lanes, int blocks> struct Recurrence : Vectors<sc
     template <bool open>
     static void update_and_read(vec *m, scalar f, const scalar *left, const vec *right,
                                 const scalar *reader, vec *out) {
-        for (int j = 0; j < d; j++)
-            for (int l = 0; l < blocks; l++) {
-                const vec row = decayed(m[j * blocks + l], f, open) + left[j] * right[l];
-                m[j * blocks + l] = row;
-                out[l] += reader[j] * row;
-            }
+        for (int first = 0; first < blocks; first += tile)
+            for (int j = 0; j < d; j++)
+                for (int l = first; l < first + tile; l++) {
+                    const vec row = decayed(m[j * blocks + l], f, open) + left[j] * right[l];
+                    m[j * blocks + l] = row;
+                    out[l] += reader[j] * row;
+                }
     }
 
     // The same, but the matrix decays after it is read.
     template <bool open>
     static void add_and_read(vec *m, scalar f, const scalar *left, const vec *right,
                              const scalar *reader, vec *out) {
-        for (int j = 0; j < d; j++)
-            for (int l = 0; l < blocks; l++) {
-                const vec row = m[j * blocks + l] + left[j] * right[l];
-                m[j * blocks + l] = decayed(row, f, open);
-                out[l] += reader[j] * row;
-            }
+        for (int first = 0; first < blocks; first += tile)
+            for (int j = 0; j < d; j++)
+                for (int l = first; l < first + tile; l++) {
+                    const vec row = m[j * blocks + l] + left[j] * right[l];
+                    m[j * blocks + l] = decayed(row, f, open);
+                    out[l] += reader[j] * row;
+                }
     }
 
     static void transpose(const scalar *m, scalar *into) {

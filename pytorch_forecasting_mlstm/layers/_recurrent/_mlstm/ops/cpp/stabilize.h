@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
+
+#include "threads.h"
 
 namespace {
 
@@ -14,10 +17,9 @@ constexpr double LOG_EMPTY = -1e30;  // m of an empty memory, as in ops/stabiliz
 // f = exp(log f + previous m - m), less 1 where that is above a half, and floor = exp(-m). The last
 // m replaces the first.
 template <typename scalar>
-void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f,
-               scalar *floor, int64_t rows, int64_t T, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (int64_t row = 0; row < rows; row++) {
+void stabilize_rows(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f,
+                    scalar *floor, int64_t first_row, int64_t end, int64_t T) {
+    for (int64_t row = first_row; row < end; row++) {
         double previous_m = m[row];
         const int64_t last = (row + 1) * T - 1;
         for (int64_t at = row * T; at <= last; at++) {
@@ -37,6 +39,18 @@ void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, s
         }
         m[row] = scalar(previous_m);
     }
+}
+
+template <typename scalar>
+void stabilize(const scalar *log_i, const scalar *log_f, scalar *m, scalar *i, scalar *f,
+               scalar *floor, int64_t rows, int64_t T, int threads) {
+    const int64_t rows_per_task = rows / (4 * int64_t(threads)) + 1;
+    std::atomic<int64_t> next{0};
+    in_threads(threads, [&] {
+        for (int64_t first; (first = next.fetch_add(rows_per_task)) < rows;)
+            stabilize_rows(log_i, log_f, m, i, f, floor, first,
+                           std::min(first + rows_per_task, rows), T);
+    });
 }
 
 }  // namespace

@@ -67,8 +67,8 @@ void standardize_backward(const scalar *out, int64_t width, scalar inverse, scal
 }
 
 // Computes one sample after the other, in buffers for one.
-template <typename scalar> class Step : Vectors<scalar, 16> {
-    static constexpr int LANES = 16;
+template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
+    static constexpr int LANES = VECTOR_BYTES / sizeof(scalar);
     using Base = Vectors<scalar, LANES>;
     using typename Base::vec;
     using Base::vecs;

@@ -12,6 +12,23 @@
 
 namespace {
 
+// The width of the registers. Compilers emulate wider vectors in memory, which takes several times
+// as long.
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+
+// The number of lanes of the widest vectors whose lanes divide n.
+template <typename scalar> constexpr int lanes_for(int n) {
+    int lanes = VECTOR_BYTES / sizeof(scalar);
+    while (n % lanes) lanes /= 2;
+    return lanes;
+}
+
 // A buffer that begins at a cache line: a vector that crosses two lines takes twice as long.
 template <typename scalar> class AlignedBuffer {
     struct alignas(64) Line {
