@@ -36,7 +36,8 @@ template <typename scalar> struct StepArgs {
     scalar *grad_weight[NORMS], *grad_bias[NORMS];  // added to, sample by sample
 };
 
-// Writes x with mean 0 and variance 1, and returns its inverse standard deviation.
+// Writes x with mean 0 and variance 1, and returns its inverse standard deviation. Both are NaN
+// where the variance has overflowed: zeros would hide that.
 template <typename scalar>
 scalar standardize(const scalar *x, int64_t width, double eps, scalar *out) {
     scalar sum = 0, squares = 0;
@@ -48,7 +49,7 @@ scalar standardize(const scalar *x, int64_t width, double eps, scalar *out) {
         out[j] = x[j] - mean;
         squares += out[j] * out[j];
     }
-    const scalar inverse = 1 / std::sqrt(squares / width + scalar(eps));
+    const scalar inverse = 1 / std::sqrt(squares / width + scalar(eps)) + (squares - squares);
     for (int64_t j = 0; j < width; j++) out[j] *= inverse;
     return inverse;
 }
