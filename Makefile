@@ -19,8 +19,12 @@ help: ## show this list
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
+# An installation compiles the kernel, which is used only as long as its sources are the same.
+CPP := pytorch_forecasting_mlstm/layers/_recurrent/_mlstm/ops/cpp
+KERNEL := hatch_build.py $(CPP)/compiler.py $(CPP)/packaged.py $(wildcard $(CPP)/*.cpp $(CPP)/*.h)
+
+$(VENV)/.stamp-%: pyproject.toml $(CONSTRAINTS) $(KERNEL) | $(BIN)/pip
+	PYTORCH_FORECASTING_MLSTM_KERNEL= $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	@touch $@
 
 venv: $(VENV)/.stamp-dev ## create .venv with everything for development
@@ -66,6 +70,6 @@ plots: $(VENV)/.stamp-test ## draw the plots of docs/benchmarks.md and the diagr
 	MPLBACKEND=Agg $(BIN)/python docs/draw_imports.py
 
 clean: ## remove .venv and everything generated
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(CPP)/libraries build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		lightning_logs checkpoints site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,8 +35,11 @@ class KernelBuildHook(BuildHookInterface):
         is_editable = version == "editable"
         folder = packaged.FOLDER if is_editable else Path(self._scratch.name)
         platform = sysconfig.get_platform()  # such as linux-x86_64
+        machine = platform.split("-")[-1]
+        if is_editable and packaged.are_current(machine):
+            return
         try:
-            libraries = packaged.write_libraries(folder, machine=platform.split("-")[-1])
+            libraries = packaged.write_libraries(folder, machine)
         except (packaged.CompilerError, OSError) as error:
             self.app.display_warning(f"The kernel is not compiled: {error}")
             return

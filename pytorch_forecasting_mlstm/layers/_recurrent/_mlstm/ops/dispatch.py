@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -154,6 +154,13 @@ class BackendInfo(NamedTuple):
         ``"cpp"`` or ``"pytorch"``.
     reason : str
         Why, as a clause.
+
+    Examples
+    --------
+    >>> from pytorch_forecasting_mlstm import backend
+    >>> info = backend()
+    >>> info.reason in str(info)
+    True
     """
 
     name: str
@@ -174,8 +181,9 @@ BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
 #: Turns the kernel off with 0. Processes that are spawned inherit it.
 _VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
 
-#: Whether ``use_kernel`` has turned the kernels on or off; None if it has not been called.
-_state: dict[str, bool | None] = {"enabled": None}
+#: Whether ``use_kernel`` has turned the kernels on or off, None if it has not been called; and what
+#: ``backend`` returns then.
+_state: dict[str, Any] = {"enabled": None, "info": None}
 
 
 def use_kernel(enabled: bool = True) -> None:
@@ -220,12 +228,13 @@ def use_kernel(enabled: bool = True) -> None:
     The recurrence is computed in PyTorch: use_kernel(False) was called.
     """
     check_bool("use_kernel", "enabled", enabled)
+    info = BackendInfo(pytorch.NAME, "use_kernel(False) was called")
     if enabled:
         try:
-            _prepare(build=True)
+            info = _prepare(build=True)
         except RuntimeError as error:
             raise RuntimeError(f"use_kernel: {error}") from error
-    _state["enabled"] = enabled
+    _state.update(enabled=enabled, info=info)
 
 
 def backend() -> BackendInfo:
@@ -247,11 +256,7 @@ def backend() -> BackendInfo:
     >>> backend().name in ("cpp", "pytorch")
     True
     """
-    if _state["enabled"] is None:
-        return _default()
-    if _state["enabled"]:
-        return _prepare(build=True)
-    return BackendInfo(pytorch.NAME, "use_kernel(False) was called")
+    return _default() if _state["enabled"] is None else _state["info"]
 
 
 def _prepare(build: bool) -> BackendInfo:

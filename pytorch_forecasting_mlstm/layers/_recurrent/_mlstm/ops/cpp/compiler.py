@@ -52,7 +52,8 @@ def source_digest() -> str:
     """Return a digest that changes with the sources and the flags."""
     sources = [_SOURCE, *sorted(_SOURCE.parent.glob("*.h"))]
     contents = [source.read_text(encoding="utf-8") for source in sources]
-    return hashlib.sha256("\0".join([*_FLAGS, *contents]).encode()).hexdigest()
+    flags = [*_FLAGS, repr(INSTRUCTION_SETS)]
+    return hashlib.sha256("\0".join([*flags, *contents]).encode()).hexdigest()
 
 
 def find_compiler() -> list[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "CompilerError",
     "LibraryError",
     "PackagedLibrary",
+    "are_current",
     "find_packaged",
     "write_libraries",
 ]
@@ -69,17 +70,7 @@ def find_packaged(capability: str) -> PackagedLibrary:
 
     ``capability`` names the instructions that torch uses, such as ``"AVX2"``.
     """
-    try:
-        manifest = json.loads((FOLDER / _MANIFEST).read_text(encoding="utf-8"))
-        sources, digests = str(manifest["sources"]), dict(manifest["libraries"])
-    except FileNotFoundError as error:
-        raise LibraryError("this installation has no compiled library") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LibraryError(f"{FOLDER / _MANIFEST} cannot be read; install again") from error
-    if sources != source_digest():
-        raise LibraryError(
-            "the compiled libraries belong to other sources than those installed; install again"
-        )
+    digests = _read_digests()
     instruction_set = next((name for name in _usable(capability) if name in digests), None)
     if instruction_set is None:
         raise LibraryError(f"no library is compiled for the instructions of {capability}")
@@ -91,6 +82,34 @@ def find_packaged(capability: str) -> PackagedLibrary:
     if digest != digests[instruction_set]:
         raise LibraryError(f"{path} is not the file that was compiled; install again")
     return PackagedLibrary(path, instruction_set, digest)
+
+
+def are_current(machine: str) -> bool:
+    """Whether the package has all libraries of a machine, compiled from the present sources."""
+    try:
+        digests = _read_digests()
+        found = {name: _digest(FOLDER / _file_name(name)) for name in instruction_sets(machine)}
+    except (LibraryError, OSError):
+        return False
+    return found == digests
+
+
+def _read_digests() -> dict[str, str]:
+    """Return the digest of the library for each instruction set."""
+    try:
+        manifest = json.loads((FOLDER / _MANIFEST).read_text(encoding="utf-8"))
+        sources, digests = str(manifest["sources"]), dict(manifest["libraries"])
+    except FileNotFoundError as error:
+        raise LibraryError(
+            "this installation has no compiled library; call use_kernel() to compile one"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LibraryError(f"{FOLDER / _MANIFEST} cannot be read; install again") from error
+    if sources != source_digest():
+        raise LibraryError(
+            "the compiled libraries belong to other sources than those installed; install again"
+        )
+    return digests
 
 
 def _usable(capability: str) -> tuple[str, ...]:
