@@ -16,12 +16,20 @@ from torch import Tensor, nn
 
 from helpers.reference import reference_cell
 from helpers.tolerances import assert_close, assert_identical, assert_raises_mentioning
+from pytorch_forecasting_mlstm import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.cell import mLSTMCell
 
 State = tuple[Tensor, Tensor, Tensor]
 
 parametrize_norm = pytest.mark.parametrize("layer_norm", [True, False], ids=["norm", "no-norm"])
 parametrize_heads = pytest.mark.parametrize("num_heads", [None, 1, 2, 8], ids="heads-{}".format)
+
+
+@pytest.fixture(autouse=True, params=["default", "PyTorch"])
+def backend(request: pytest.FixtureRequest) -> None:
+    """Run all of these tests with what is used by default, which may be the kernel, and without."""
+    if request.param == "PyTorch":
+        use_kernel(False)
 
 
 def make_cell(num_heads: int | None = 2, layer_norm: bool = True, **options: Any) -> mLSTMCell:

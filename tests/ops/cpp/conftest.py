@@ -28,6 +28,12 @@ def use_temporary_cache(temporary_cache: None) -> None:
     """Build in a temporary cache, in all of these tests."""
 
 
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test the kernel, however the other tests are run."""
+    monkeypatch.delenv("PYTORCH_FORECASTING_MLSTM_KERNEL", raising=False)
+
+
 @pytest.fixture
 def gated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Enable the kernel and record its calls by a layer."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,6 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import (
 pytestmark = needs_compiler
 
 VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
-
-
-@pytest.fixture(autouse=True)
-def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test the default, however these tests are run."""
-    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -265,6 +261,32 @@ def test_first_use_while_torch_compiles(calls: list[str]) -> None:
     calls.clear()
     assert_close(compiled(x), result)
     assert not calls
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cached_library")
+@pytest.mark.parametrize("setting", ["", "0"], ids=["default", "off"])
+def test_import_loads_nothing_and_spawned_processes_decide_anew(
+    monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    program = """
+import multiprocessing
+from pytorch_forecasting_mlstm import backend, use_kernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import bindings
+if __name__ == "__main__":
+    assert not bindings._bound
+    print(backend().name)
+    use_kernel(False)
+    for method in ("spawn", "fork"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(pool.apply(backend).name)
+"""
+    monkeypatch.setenv(VARIABLE, setting)
+    default = "pytorch" if setting == "0" else "cpp"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [default, default, "pytorch"]
 
 
 def test_kernel_shares_the_threads_of_torch() -> None:
