@@ -47,6 +47,17 @@ LAYERS: dict[str, list[str | set[str]]] = {
         {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
     OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
+    f"{OPS}.cpp": [
+        "prepare",
+        "self_test",
+        "backend",
+        "step",
+        "step_bindings",
+        "bindings",
+        "library",
+        {"cache", "packaged", "processor"},
+        "compiler",  # a build runs packaged and compiler without the rest of the package
+    ],
 }
 #: Rooms of one container that do not import each other, wherever they stand.
 INDEPENDENT: dict[str, set[str]] = {OPS: {"chunkwise", "naive"}}
