@@ -50,10 +50,9 @@ class mLSTMTime(ForecastingModel):
     negated back.
 
     Padding is masked exactly: the forecast of a sample depends on that sample alone. History and
-    horizon may be shorter than those of the dataset that the model was made from; a history may be
-    empty.
+    horizon may be shorter than in the dataset of the model; a history may be empty.
 
-    Build it with :meth:`from_dataset`, which sets all arguments that follow from the data.
+    Build it with :meth:`from_dataset`, which sets what follows from the data.
 
     Parameters
     ----------
@@ -66,15 +65,14 @@ class mLSTMTime(ForecastingModel):
     dropout : float, default 0.1
         Probability of dropout on inputs and hidden states of the cells.
     patch_length : int, optional
-        Steps folded into one token. Default: from 1 for less than 64 steps that the memory reads to
-        16 for 512 and more.
+        Steps folded into one token. Default: from 1, for a memory of less than 64 steps, to 16.
     moving_averages : tuple of int, optional
         Steps averaged for the trend, and for trend plus cycle; the latter at most as many. Default:
         a third of the history, and a seventh of that, made odd (171 and 25 for 512 steps), but at
         least 5 and 3.
     amplitudes : bool, optional
-        Whether the memory scales the components. Default: True without covariates, which would
-        let amplitudes memorize the training data.
+        Whether the memory scales the components. Default: True without covariates: with them,
+        amplitudes would memorize the training data.
     instance_normalization : bool, default True
         Whether every sample is scaled by its own history, or all as the dataset scales them.
     random_sign_flip : bool, optional
@@ -82,8 +80,7 @@ class mLSTMTime(ForecastingModel):
         of the training period; set it to False if series have a direction, such as growth or
         saturation. This requires that the model reads nothing but the history of the targets, and
         that the loss treats both signs alike: MAE, MASE, RMSE of a target without transformation,
-        weighted sums of these, and losses of ``torch.nn``. Default: True if that is so and
-        ``memory_length`` is at least 64.
+        sums of these, and losses of ``torch.nn``. Default: True if so, from 64 steps of memory on.
     memory_length : int, optional
         Steps at the end of the history that the memory reads, and that scale a sample; the linear
         maps read all. Default: the whole history.
@@ -110,8 +107,8 @@ class mLSTMTime(ForecastingModel):
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
     missing_values : list of str
-        Names of targets and real variables that are missing (NaN) in the training data: the network
-        reads marks of where. Others may be missing in the history only, without a mark.
+        Targets and real variables that are missing (NaN) in the training data: the network reads
+        marks of where. Others may be missing in the history only, without a mark.
     loss : Metric or nn.Module, optional
         Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
         ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
