@@ -303,16 +303,18 @@ class _Fit:
     ) -> LinearStart | None:
         """Return the linear forecast that the rows before `end` suggest.
 
-        The spread of its errors is relative to that of the steps that the memory reads.
+        It begins with as many steps as the memory reads: on the rows that they learn, regressions
+        on long histories leave smaller errors than elsewhere, and the network would learn these.
         """
+        longest = history if memory_length is None else min(memory_length, history)
         if end not in self.regressions:
             rows = self.frame[self.frame[TIME] < end]
             series = [part.to_numpy() for _, part in rows.groupby(SERIES)[self.layout.target]]
             split = self.split
             self.regressions[end] = RidgeRegressions(series, split.horizon, self.settings.quantiles)
         candidates = candidate_histories(self.panel, self.split)
-        lengths = [*(steps for steps in candidates if steps < history), history]
-        return self.regressions[end].average(history, lengths, memory_length)
+        lengths = [*(steps for steps in candidates if steps < longest), longest]
+        return self.regressions[end].average(history, lengths, longest)
 
     def validation_set(self, training: Any, split: Split) -> Any:
         if not split.has_validation:
