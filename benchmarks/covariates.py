@@ -2,6 +2,7 @@
 
     python benchmarks/covariates.py --data FOLDER
     python benchmarks/covariates.py --data FOLDER --models lightgbm naive --output results.csv
+    python benchmarks/covariates.py --data FOLDER --models ours --keys bicimad --history 336
 
 The tables are in ``_covariate_tables.py``, with their files in the folder. Windows that do not
 overlap, at the end of every series, are forecast after one training on what comes before all of
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--keys", nargs="*", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--history", type=int, help="steps that mLSTMTime looks back")
     parser.add_argument("--development", action="store_true", help="leave the test part out")
     parser.add_argument("--output", type=Path, help="CSV file of the results")
     arguments = parser.parse_args()
@@ -137,7 +139,8 @@ def main() -> None:
         task = read_task(key, arguments.data, arguments.development)
         for model in arguments.models:
             for seed in range(1 if model in WITHOUT_SEED else arguments.seeds):
-                score, seconds = run(task, model, seed)
+                given = {"history": arguments.history} if model == "ours" else {}
+                score, seconds = run(task, model, seed, **given)
                 rows.append(
                     {
                         "table": key,

@@ -76,7 +76,8 @@ class Forecaster(BaseEstimator):
     quantiles : sequence of float, default (0.1, 0.5, 0.9)
         Quantiles to forecast; 0.5 is added.
     history : int, optional
-        Steps that the model looks back. Default: chosen on held-out rows.
+        Steps that the model looks back. Its linear maps read all of them, and its memory as many of
+        the last ones as are best on held-out rows. Default: chosen there, too.
     minimum : "auto", float or None, default "auto"
         Forecasts are never lower. "auto" is 0 if the target is never negative, and contains an
         exact 0 or consists of whole numbers.

@@ -143,6 +143,7 @@ def use_naive_network(monkeypatch: pytest.MonkeyPatch) -> None:
             calibration=Calibration.none(split.horizon, np.array(settings.quantiles)),
             lower_bound=-np.inf,
             history=split.history,
+            memory_length=split.history,
             epochs=1,
             learning_rate=1e-3,
             validation_loss=0.0,

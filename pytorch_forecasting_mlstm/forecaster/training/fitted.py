@@ -37,6 +37,8 @@ class Fitted:
         Forecasts below it are raised to it.
     history : int
         Steps that the models look back.
+    memory_length : int
+        The last ones of these, which their memories read.
     epochs : int
         Epochs of the training.
     learning_rate : float
@@ -44,7 +46,7 @@ class Fitted:
     validation_loss : float
         Its quantile loss on the held-out rows, in units of the series' spread; NaN without them.
     trials : dict of int to float
-        The validation loss of each history that was tried.
+        The validation loss of each length of the history that a memory has read.
     """
 
     models: tuple[mLSTMTime, ...]
@@ -56,6 +58,7 @@ class Fitted:
     calibration: Calibration
     lower_bound: float
     history: int
+    memory_length: int
     epochs: int
     learning_rate: float
     validation_loss: float

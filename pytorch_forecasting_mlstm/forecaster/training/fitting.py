@@ -54,8 +54,8 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     """Fit a model to a panel.
 
     1. Ridge regressions: the linear forecast that every training starts with.
-    2. Short trainings with several lengths of the history, then longer ones with the best, as long
-       as these lower the loss on the validation part.
+    2. Short trainings whose memories read histories of several lengths, then longer ones with the
+       best, as long as these lower the loss on the validation part.
     3. The share of the linear forecast, and the widening of the intervals, on the validation part.
     4. Trainings on all rows, for as many epochs.
 
@@ -109,7 +109,8 @@ def measure_validation_loss(
         As in `fit_panel`.
     """
     fit = _Fit(panel, settings, on_progress)
-    return fit.try_history("trial", fit.given_history(), settings.recipe).validation_loss
+    memory_length = settings.recipe.model.get("memory_length", fit.given_history())
+    return fit.try_length("trial", memory_length, settings.recipe).validation_loss
 
 
 class _Fit:
@@ -133,9 +134,9 @@ class _Fit:
     def run(self) -> Fitted:
         settings = self.settings
         competition = self.choose()
-        history, recipe, result = competition.best
+        memory_length, recipe, result = competition.best
         losses = competition.losses()
-        split = self.split.with_history(self.panel, history)
+        split = self.split_for(memory_length)
         training = training_set(self.frame, self.layout, split, split.validation)
         levels = np.array(settings.quantiles)
         fitted = Fitted(
@@ -148,6 +149,7 @@ class _Fit:
             calibration=Calibration.none(split.horizon, levels),
             lower_bound=self.lower_bound(),
             history=split.history,
+            memory_length=min(memory_length, split.history),
             epochs=result.epoch,
             learning_rate=recipe.learning_rate,
             validation_loss=result.validation_loss,
@@ -163,8 +165,8 @@ class _Fit:
 
     def mix_and_calibrate(self, fitted: Fitted, split: Split) -> Fitted:
         """Choose the share of the linear forecast, and widen the intervals of both together."""
-        start = self.linear_start(split.history, split.validation)
-        linear = self.linear_model(fitted.dataset, start)
+        start = self.linear_start(split.history, split.validation, fitted.memory_length)
+        linear = self.linear_model(fitted.dataset, start, fitted.memory_length)
         validation = self.validation_set(fitted.dataset, split)
         if validation is None:
             return (
@@ -182,30 +184,44 @@ class _Fit:
         return fitted
 
     def choose(self) -> Competition:
-        """Let histories and budgets compete, as far as they are not given."""
+        """Let lengths of the history that the memory reads, and budgets, compete."""
         recipes = budgets(self.settings.recipe)
-        if self.settings.history is not None:
-            candidates = [self.given_history()]
-        else:
-            candidates = self.candidates()
+        candidates = self.memory_lengths()
         if not self.split.has_validation:  # nothing to choose by
             candidates, recipes = candidates[-1:], recipes[:1]
 
-        def train(history: int, recipe: Recipe, leads: bool) -> TrainingResult:
-            name = "fit" if leads else f"history {history}"
-            return self.try_history(name, history, recipe, observed=leads)
+        def train(length: int, recipe: Recipe, leads: bool) -> TrainingResult:
+            name = "fit" if leads else f"history {length}"
+            return self.try_length(name, length, recipe, observed=leads)
 
         return compete(candidates, recipes, train)
 
-    def candidates(self) -> list[int]:
-        return candidate_histories(self.panel, self.split)
+    def memory_lengths(self) -> list[int]:
+        """Return what competes: lengths of the history that the memory reads.
+
+        The linear maps read a given history as a whole, and otherwise as much as the memory.
+        """
+        given = self.settings.recipe.model.get("memory_length")
+        if given is not None:  # the model checks it
+            return [given]
+        candidates = candidate_histories(self.panel, self.split)
+        if self.settings.history is None:
+            return candidates
+        history = self.given_history()
+        return [*(steps for steps in candidates if steps < history), history]
+
+    def split_for(self, memory_length: int) -> Split:
+        history = memory_length if self.settings.history is None else self.given_history()
+        return self.split.with_history(self.panel, history)
 
     def refit(self, chosen: Fitted) -> Fitted:
         settings = self.settings
         split = self.split.with_history(self.panel, chosen.history)
+        memory_length = min(chosen.memory_length, split.history)
         training = training_set(self.frame, self.layout, split, split.end)
         recipe = replace(settings.recipe, epochs=chosen.epochs, learning_rate=chosen.learning_rate)
-        start = self.linear_start(split.history, split.end)
+        recipe = with_memory(recipe, memory_length, split.history)
+        start = self.linear_start(split.history, split.end, memory_length)
         models = []
         for number in range(settings.members):
             result = self.train(
@@ -220,7 +236,9 @@ class _Fit:
             if result.interrupted:  # too few epochs, without a falling learning rate
                 raise KeyboardInterrupt
             models.append(result.model)
-        linear = self.linear_model(training, start) if chosen.share < 1 else None
+        linear = None
+        if chosen.share < 1:
+            linear = self.linear_model(training, start, memory_length)
         return replace(
             chosen,
             models=tuple(models),
@@ -231,6 +249,7 @@ class _Fit:
             scaling=self.scaling,
             lower_bound=self.lower_bound(),
             history=split.history,
+            memory_length=memory_length,
         )
 
     def given_history(self) -> int:
@@ -249,42 +268,53 @@ class _Fit:
             return -np.inf
         return self.panel.lower_bound if minimum == "auto" else float(minimum)
 
-    def try_history(
-        self, name: str, history: int, recipe: Recipe, *, observed: bool = False
+    def try_length(
+        self, name: str, memory_length: int, recipe: Recipe, *, observed: bool = False
     ) -> TrainingResult:
-        """Train with a history; callbacks, loggers and Ctrl-C concern the `observed` trainings."""
-        split = self.split.with_history(self.panel, history)
+        """Train with a length; callbacks, loggers and Ctrl-C concern the `observed` trainings."""
+        split = self.split_for(memory_length)
         training = training_set(self.frame, self.layout, split, split.validation)
         trainer_kwargs = self.settings.trainer_kwargs
         result = self.train(
             name,
             training,
             self.validation_set(training, split),
-            recipe,
+            with_memory(recipe, memory_length, split.history),
             trainer_kwargs if observed else without_callbacks(trainer_kwargs),
-            start=self.linear_start(split.history, split.validation),
+            start=self.linear_start(split.history, split.validation, memory_length),
         )
         if result.interrupted and not observed:
             raise KeyboardInterrupt
         return result
 
-    def linear_model(self, dataset: Any, start: LinearStart | None) -> mLSTMTime | None:
+    def linear_model(
+        self, dataset: Any, start: LinearStart | None, memory_length: int
+    ) -> mLSTMTime | None:
         """Return a model that is not trained, if there is a linear forecast to start with."""
         if start is None:
             return None
         settings = self.settings
+        recipe = with_memory(settings.recipe, memory_length, dataset.max_encoder_length)
         with seeded(settings.seed):
-            return new_model(dataset, settings.recipe, settings.quantiles, start)
+            return new_model(dataset, recipe, settings.quantiles, start)
 
-    def linear_start(self, history: int, end: int) -> LinearStart | None:
-        """Return the linear forecast that the rows before `end` suggest."""
+    def linear_start(
+        self, history: int, end: int, memory_length: int | None = None
+    ) -> LinearStart | None:
+        """Return the linear forecast that the rows before `end` suggest.
+
+        It begins with as many steps as the memory reads: on the rows that they learn, regressions
+        on long histories leave smaller errors than elsewhere, and the network would learn these.
+        """
+        longest = history if memory_length is None else min(memory_length, history)
         if end not in self.regressions:
             rows = self.frame[self.frame[TIME] < end]
             series = [part.to_numpy() for _, part in rows.groupby(SERIES)[self.layout.target]]
             split = self.split
             self.regressions[end] = RidgeRegressions(series, split.horizon, self.settings.quantiles)
-        lengths = [steps for steps in self.candidates() if steps < history]
-        return self.regressions[end].average(history, [*lengths, history])
+        candidates = candidate_histories(self.panel, self.split)
+        lengths = [*(steps for steps in candidates if steps < longest), longest]
+        return self.regressions[end].average(history, lengths, longest)
 
     def validation_set(self, training: Any, split: Split) -> Any:
         if not split.has_validation:
@@ -318,6 +348,13 @@ class _Fit:
                 on_epoch=report,
                 start=start,
             )
+
+
+def with_memory(recipe: Recipe, memory_length: int, history: int) -> Recipe:
+    """Let the memory read a part of the history; a length that is given stays."""
+    if memory_length >= history or "memory_length" in recipe.model:
+        return recipe
+    return replace(recipe, model={**recipe.model, "memory_length": memory_length})
 
 
 def member_name(stage: str, number: int, count: int) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...models import mLSTMTime
-from .recipe import LINEAR_RATE_SHARE
+from .recipe import linear_rate_share
 from .ridge import LinearStart
 
 
@@ -33,11 +33,13 @@ def start_at(model: mLSTMTime, start: LinearStart) -> None:
         bias.copy_(offsets.repeat(len(bias) // len(offsets)))
 
 
-def optimizer_of(model: mLSTMTime) -> Callable[..., torch.optim.Optimizer]:
+def optimizer_of(model: mLSTMTime, windows: int) -> Callable[..., torch.optim.Optimizer]:
     """Return what makes AdamW for a model, as pytorch-forecasting calls it.
 
-    The linear maps learn slowly and do not decay, since a regression has found them.
+    The linear maps learn slowly and do not decay, since a regression has found them; the fewer the
+    windows, the more slowly.
     """
+    share = linear_rate_share(windows, model.hparams.max_encoder_length)
 
     def make(
         parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float, **options: Any
@@ -45,7 +47,7 @@ def optimizer_of(model: mLSTMTime) -> Callable[..., torch.optim.Optimizer]:
         linear = [weight for maps in model.network.linear_maps() for weight in maps.parameters()]
         known = {id(weight) for weight in linear}
         others = [weight for weight in parameters if id(weight) not in known]
-        slow = {"params": linear, "lr": LINEAR_RATE_SHARE * lr, "weight_decay": 0.0}
+        slow = {"params": linear, "lr": share * lr, "weight_decay": 0.0}
         groups: list[dict[str, Any]] = [{"params": others}, slow]
         return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 

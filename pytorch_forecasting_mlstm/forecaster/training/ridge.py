@@ -29,7 +29,8 @@ class LinearStart:
         (L, h): the forecast is history @ weights. Every column sums to 1, so that a constant
         history is continued, and the level and the scale of a history do not matter.
     offsets : numpy.ndarray
-        (Q,): quantiles of the errors less their median, in units of a window's spread.
+        (Q,): quantiles of the errors less their median, in units of the spread of a window's last
+        steps.
     """
 
     weights: np.ndarray
@@ -62,7 +63,9 @@ class RidgeRegressions:
         self.horizon, self.levels = horizon, np.asarray(levels)
         self._regressions: dict[int, list[tuple[float, np.ndarray]]] = {}
 
-    def average(self, history: int, lengths: Sequence[int]) -> LinearStart | None:
+    def average(
+        self, history: int, lengths: Sequence[int], spread_steps: int | None = None
+    ) -> LinearStart | None:
         """Average the regressions on histories of several lengths that are nearly the best.
 
         Parameters
@@ -71,6 +74,8 @@ class RidgeRegressions:
             Steps of the history, L.
         lengths : sequence of int
             Lengths to use, none of which is longer. Those above 750 steps count as 750.
+        spread_steps : int, optional
+            The last steps of a history whose spread is the unit of the offsets. Default: all.
 
         Returns
         -------
@@ -86,9 +91,9 @@ class RidgeRegressions:
             return None
         limit = _NEARLY_AS_GOOD * min(loss for loss, _ in found)
         weights = np.mean([weights for loss, weights in found if loss <= limit], axis=0)
-        used = int(np.flatnonzero(weights.any(axis=1))[0])  # a shorter history has more windows
-        X, Y, _ = self._windows(history - used)
-        errors = (Y - X @ weights[used:]) / _spread(X)
+        unused = int(np.flatnonzero(weights.any(axis=1))[0])  # a shorter history has more windows
+        X, Y, _ = self._windows(history - unused)
+        errors = (Y - X @ weights[unused:]) / _spread(X[:, -(spread_steps or history) :])
         offsets = np.quantile(errors, self.levels) - np.median(errors)
         return LinearStart(weights, offsets)
 

@@ -160,7 +160,7 @@ def train(
     interrupted = False
     optimizer = model.optimizer
     if optimizer == "adamw":
-        model.optimizer = optimizer_of(model)
+        model.optimizer = optimizer_of(model, len(training))
     try:
         with quiet_lightning(), raise_interrupts():
             _make_trainer(options).fit(model, *loaders)

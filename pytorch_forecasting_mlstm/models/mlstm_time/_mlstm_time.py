@@ -16,6 +16,7 @@ from .defaults import (
     check_sizes,
     default_random_sign_flip,
     resolve_amplitudes,
+    resolve_memory_length,
     resolve_moving_averages,
     resolve_patch_length,
 )
@@ -35,8 +36,8 @@ class mLSTMTime(ForecastingModel):
         ŷ = rescale( a₁ linear(trend) + a₂ linear(cycle) + a₃ linear(season) + b )
         b = head(memory)      a = 1 + tanh(head'(memory)), with covariates 1
 
-    1. The history of every sample is scaled to mean 0 and standard deviation 1 over its own valid
-       steps.
+    1. Every sample is scaled to mean 0 and standard deviation 1 over the valid steps of its own
+       history that the memory reads.
     2. It is split into trend (a long moving average), cycle (the excess of a short one) and season
        (the rest). One matrix maps each of these components to the horizon.
     3. In parallel, everything known at each step of the history, and its position, is folded into
@@ -48,11 +49,10 @@ class mLSTMTime(ForecastingModel):
     With ``random_sign_flip``, each training sample is negated with probability 0.5 and its forecast
     negated back.
 
-    Padding is masked exactly: the forecast of a sample depends on that sample alone. Lengths of
-    history and horizon may vary up to those of the dataset that the model was made from; a history
-    may be empty.
+    Padding is masked exactly: the forecast of a sample depends on that sample alone. History and
+    horizon may be shorter than in the dataset of the model; a history may be empty.
 
-    Build it with :meth:`from_dataset`, which sets all arguments that follow from the data.
+    Build it with :meth:`from_dataset`, which sets what follows from the data.
 
     Parameters
     ----------
@@ -65,15 +65,14 @@ class mLSTMTime(ForecastingModel):
     dropout : float, default 0.1
         Probability of dropout on inputs and hidden states of the cells.
     patch_length : int, optional
-        Steps folded into one token. Default: from 1 for histories of less than 64 steps to 16 for
-        512 and more.
+        Steps folded into one token. Default: from 1, for a memory of less than 64 steps, to 16.
     moving_averages : tuple of int, optional
         Steps averaged for the trend, and for trend plus cycle; the latter at most as many. Default:
         a third of the history, and a seventh of that, made odd (171 and 25 for 512 steps), but at
         least 5 and 3.
     amplitudes : bool, optional
-        Whether the memory scales the components. Default: True without covariates, which would
-        let amplitudes memorize the training data.
+        Whether the memory scales the components. Default: True without covariates: with them,
+        amplitudes would memorize the training data.
     instance_normalization : bool, default True
         Whether every sample is scaled by its own history, or all as the dataset scales them.
     random_sign_flip : bool, optional
@@ -81,22 +80,22 @@ class mLSTMTime(ForecastingModel):
         of the training period; set it to False if series have a direction, such as growth or
         saturation. This requires that the model reads nothing but the history of the targets, and
         that the loss treats both signs alike: MAE, MASE, RMSE of a target without transformation,
-        weighted sums of these, and losses of ``torch.nn``. Default: True if that is so and
-        ``max_encoder_length`` is at least 64.
+        sums of these, and losses of ``torch.nn``. Default: True if so, from 64 steps of memory on.
+    memory_length : int, optional
+        Steps at the end of the history that the memory reads, and that scale a sample; the linear
+        maps read all. Default: the whole history.
     max_encoder_length, max_prediction_length : int
         Longest history and horizon.
     target : str or list of str
         Name of the target or targets.
     output_size : int or list of int
         Numbers per step that the loss expects, for each target.
-    static_categoricals : list of str
-        Names of categorical variables that do not change with time.
-    time_varying_categoricals_encoder, time_varying_categoricals_decoder : list of str
-        Names of categorical variables known in the history, and in the horizon.
-    static_reals : list of str
-        Names of real variables that do not change with time.
-    time_varying_reals_encoder, time_varying_reals_decoder : list of str
-        Names of real variables known in the history, and in the horizon.
+    static_categoricals, static_reals : list of str
+        Names of the variables that do not change with time.
+    time_varying_categoricals_encoder, time_varying_reals_encoder : list of str
+        Names of the variables known in the history.
+    time_varying_categoricals_decoder, time_varying_reals_decoder : list of str
+        Names of the variables known in the horizon.
     x_reals, x_categoricals : list of str
         Names of the columns of a batch.
     embedding_sizes : dict of str to tuple of int
@@ -108,8 +107,8 @@ class mLSTMTime(ForecastingModel):
     categorical_groups : dict of str to list of str
         Categorical variables that share an embedding.
     missing_values : list of str
-        Names of targets and real variables that are missing (NaN) in the training data: the network
-        reads marks of where. Others may be missing in the history only, without a mark.
+        Targets and real variables that are missing (NaN) in the training data: the network reads
+        marks of where. Others may be missing in the history only, without a mark.
     loss : Metric or nn.Module, optional
         Loss of pytorch-forecasting: any point, quantile or distribution loss, or ``MultiLoss``; or
         ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. The model works on a
@@ -177,6 +176,7 @@ class mLSTMTime(ForecastingModel):
         amplitudes: bool | None = None,
         instance_normalization: bool = True,
         random_sign_flip: bool | None = None,
+        memory_length: int | None = None,
         max_encoder_length: int = 1,
         max_prediction_length: int = 1,
         target: str | list[str] | None = None,
@@ -205,7 +205,8 @@ class mLSTMTime(ForecastingModel):
             max_prediction_length=max_prediction_length,
         )
         check_bool("mLSTMTime", "instance_normalization", instance_normalization)
-        patch_length = resolve_patch_length(patch_length, max_encoder_length)
+        memory_length = resolve_memory_length(memory_length, max_encoder_length)
+        patch_length = resolve_patch_length(patch_length, memory_length)
         moving_averages = resolve_moving_averages(moving_averages, max_encoder_length)
         static_categoricals, static_reals = static_categoricals or [], static_reals or []
         time_varying_categoricals_encoder = time_varying_categoricals_encoder or []
@@ -250,6 +251,7 @@ class mLSTMTime(ForecastingModel):
             ),
             history=max_encoder_length,
             horizon=max_prediction_length,
+            memory_length=memory_length,
             hidden_size=hidden_size,
             num_layers=num_layers,
             num_heads=num_heads,
@@ -279,7 +281,7 @@ class mLSTMTime(ForecastingModel):
         """Whether training negates each sample with probability 0.5."""
         requested = self.hparams.random_sign_flip
         if requested is None:
-            requested = default_random_sign_flip(self.hparams.max_encoder_length)
+            requested = default_random_sign_flip(self.hparams.memory_length)
         return (
             requested
             and not self._covariates

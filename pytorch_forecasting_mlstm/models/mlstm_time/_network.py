@@ -129,6 +129,8 @@ class mLSTMTimeNetwork(nn.Module):
         The targets.
     history, horizon : int
         Largest numbers of steps of history and horizon.
+    memory_length : int
+        Steps at the end of the history that the memory reads, and that scale a sample.
     hidden_size, num_layers, num_heads, dropout, patch_length, moving_averages, amplitudes
         As in :class:`~pytorch_forecasting_mlstm.mLSTMTime`.
     instance_normalization : bool
@@ -151,6 +153,7 @@ class mLSTMTimeNetwork(nn.Module):
         *,
         history: int,
         horizon: int,
+        memory_length: int,
         hidden_size: int,
         num_layers: int,
         num_heads: int,
@@ -170,8 +173,10 @@ class mLSTMTimeNetwork(nn.Module):
         # whole patches: padding may precede the history, and follow the horizon
         horizon_patch = min(patch_length, horizon)
         horizon_tokens = -(-horizon // horizon_patch)
-        history_tokens = -(-history // patch_length)
-        self.history_steps = history_tokens * patch_length
+        history_tokens = -(-memory_length // patch_length)
+        self.memory_length = memory_length
+        self.memory_steps = history_tokens * patch_length
+        self.history_steps = max(history, self.memory_steps)
         self.horizon_steps = horizon_tokens * horizon_patch
         self.output_sizes = [target.output_size for target in targets]
         self.lagged_targets = lagged_targets
@@ -262,8 +267,9 @@ class mLSTMTimeNetwork(nn.Module):
     def _encode_targets(self, inputs: NetworkInputs) -> list[EncodedTarget]:
         lengths, steps = inputs.history_lengths, self.history_steps
         mask = valid_steps(lengths, steps, right=True)
+        recent = valid_steps(lengths.clamp_max(self.memory_length), steps, right=True)
         return [
-            encoder(align_right(history, lengths, steps), mask, scale, reference)
+            encoder(align_right(history, lengths, steps), mask, recent, scale, reference)
             for encoder, history, scale, reference in zip(
                 self.target_encoders,
                 inputs.target_histories,
@@ -295,13 +301,14 @@ class mLSTMTimeNetwork(nn.Module):
         self, inputs: NetworkInputs, targets: list[EncodedTarget]
     ) -> tuple[Tensor, Tensor]:
         """Embed the history as tokens (B, N, H), with a mask of the valid ones, (B, N)."""
-        lengths, steps = inputs.history_lengths, self.history_steps
-        valid = valid_steps(lengths, steps, right=True)
+        lengths, steps = inputs.history_lengths, self.memory_steps
+        valid = valid_steps(lengths.clamp_max(self.memory_length), steps, right=True)
         reals = align_right(inputs.history_reals, lengths, steps).to(self.position_embedding.dtype)
         marks = mark_missing(reals, self.missing.history_reals)
         if self.history_features.columns:
             reals = self._normalize_lags(fill_nan(reals, valid), targets)
         codes = align_right(inputs.history_categoricals, lengths, steps)
+        targets = [target.latest(steps) for target in targets]
         parts = [target.features for target in targets]
         parts.append(self.history_features(reals, self.categorical_embedding(codes)))
         parts += [targets[number].missing_mark(reals.dtype) for number in self.missing.targets]

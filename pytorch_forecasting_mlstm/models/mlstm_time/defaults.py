@@ -12,6 +12,7 @@ __all__ = [
     "default_patch_length",
     "default_random_sign_flip",
     "resolve_amplitudes",
+    "resolve_memory_length",
     "resolve_moving_averages",
     "resolve_patch_length",
 ]
@@ -22,6 +23,7 @@ SIZED_HPARAMS = SizedHparams(
         "hidden_size",
         "max_encoder_length",
         "max_prediction_length",
+        "memory_length",
         "moving_averages",
         "num_heads",
         "num_layers",
@@ -43,7 +45,7 @@ _MIN_TOKENS = 32
 _LONG_HISTORY = 64
 
 
-def default_patch_length(max_encoder_length: int) -> int:
+def default_patch_length(memory_length: int) -> int:
     """Return the number of steps in a patch.
 
     It is the largest power of two up to 16 that leaves 32 tokens of history.
@@ -52,7 +54,7 @@ def default_patch_length(max_encoder_length: int) -> int:
     [1, 2, 4, 8, 16, 16]
     """
     patch = 1
-    while patch < _MAX_PATCH and max_encoder_length // (2 * patch) >= _MIN_TOKENS:
+    while patch < _MAX_PATCH and memory_length // (2 * patch) >= _MIN_TOKENS:
         patch *= 2
     return patch
 
@@ -69,7 +71,7 @@ def default_moving_averages(max_encoder_length: int) -> tuple[int, int]:
     return trend, max(trend // 7, 3) | 1
 
 
-def default_random_sign_flip(max_encoder_length: int) -> bool:
+def default_random_sign_flip(memory_length: int) -> bool:
     """Return whether to flip signs in training, where that is possible.
 
     It is for histories of 64 steps or more: training data contain few long windows that do not
@@ -79,7 +81,7 @@ def default_random_sign_flip(max_encoder_length: int) -> bool:
     >>> [default_random_sign_flip(steps) for steps in (24, 63, 64, 512)]
     [False, False, True, True]
     """
-    return max_encoder_length >= _LONG_HISTORY
+    return memory_length >= _LONG_HISTORY
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -88,10 +90,23 @@ def check_sizes(**sizes: Any) -> None:
         check_int(_CALLER, name, size)
 
 
-def resolve_patch_length(patch_length: Any, max_encoder_length: int) -> int:
+def resolve_memory_length(memory_length: Any, max_encoder_length: int) -> int:
+    """Return the checked argument, or its default: the whole history."""
+    if memory_length is None:
+        return max_encoder_length
+    check_int(_CALLER, "memory_length", memory_length)
+    if memory_length > max_encoder_length:
+        raise ValueError(
+            f"{_CALLER}: memory_length must be at most max_encoder_length, which is "
+            f"{max_encoder_length}, got {memory_length}; lower it, or lengthen the history."
+        )
+    return memory_length
+
+
+def resolve_patch_length(patch_length: Any, memory_length: int) -> int:
     """Return the checked argument, or its default."""
     if patch_length is None:
-        return default_patch_length(max_encoder_length)
+        return default_patch_length(memory_length)
     check_int(_CALLER, "patch_length", patch_length)
     return patch_length
 

@@ -37,9 +37,9 @@ class Interpretation(NamedTuple):
         Center and scale that transform the sum of the components to the scale of the data, (B, 2).
     read_weights : Tensor
         Weight with which each step of the horizon reads the value that the memory stored at each
-        step, (B, num_layers, NH, horizon, history + horizon). The history ends at ``history``; if
-        it is shorter, the weights before its start are 0. The steps of a patch share its weight
-        equally. Weights may be negative.
+        step, (B, num_layers, NH, horizon, history + horizon). The steps of the history that it
+        reads come first; if there are fewer, the weights before their start are 0. The steps of a
+        patch share its weight equally. Weights may be negative.
     time_scales : Tensor
         Steps after which a memory has decayed to 1/e, for the mean of its forget gate over the
         sample, (B, num_layers, NH).
@@ -96,7 +96,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
         list(tensors) if several else tensors[0] for tensors in zip(*by_target, strict=True)
     )
     steps = _steps_of_tokens(network, memory.tokens)
-    history = int(model.hparams.max_encoder_length)
+    history = network.memory_length
     return Interpretation(
         prediction=prediction,
         trend=trend,
@@ -114,7 +114,7 @@ def interpret(model: Any, x: dict[str, Any]) -> Interpretation:
 def _steps_of_tokens(network: mLSTMTimeNetwork, tokens: Tensor) -> Tensor:
     """Return the number of steps in each token's patch."""
     P, S = network.history_embedding.patch_length, network.horizon_embedding.patch_length
-    before = network.history_steps // P
+    before = network.memory_steps // P
     after = tokens.shape[1] - before
     return torch.tensor([P] * before + [S] * after, device=tokens.device)
 
@@ -123,11 +123,11 @@ def _spread_over_steps(
     network: mLSTMTimeNetwork, weights: Tensor, steps: Tensor, history: int, horizon: int
 ) -> Tensor:
     """Spread weights (num_layers, B, NH, tokens, tokens) over steps, with the sample first."""
-    before = network.history_steps // network.history_embedding.patch_length
+    before = network.memory_steps // network.history_embedding.patch_length
     reads = weights[..., before:, :].repeat_interleave(steps[before:], dim=-2)[..., :horizon, :]
     spread = (reads / steps).repeat_interleave(steps, dim=-1)
-    first = network.history_steps - history  # the first patch may begin before the history
-    return spread[..., first : network.history_steps + horizon].transpose(0, 1)
+    first = network.memory_steps - history  # the first patch may begin before the history
+    return spread[..., first : network.memory_steps + horizon].transpose(0, 1)
 
 
 def _time_scales(log_f: Tensor, steps: Tensor, mask: Tensor) -> Tensor:

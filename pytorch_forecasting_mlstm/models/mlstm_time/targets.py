@@ -92,6 +92,11 @@ class EncodedTarget(NamedTuple):
             flipped=mask,
         )
 
+    def latest(self, steps: int) -> "EncodedTarget":
+        """Return what the memory reads, for the last steps of the history only."""
+        observed = None if self.observed is None else self.observed[:, -steps:]
+        return self._replace(features=self.features[:, -steps:], observed=observed)
+
     def missing_mark(self, dtype: torch.dtype) -> Tensor:
         """Return the mark of a real target, (B, history, 1): 1 where it is missing."""
         assert self.observed is not None, "classes have no mark"
@@ -135,27 +140,35 @@ class RealTargetEncoder(nn.Module):
         self.gain = nn.Parameter(gain)
 
     def forward(
-        self, raw: Tensor, mask: Tensor, target_scale: Tensor, reference: ReferenceScales
+        self,
+        raw: Tensor,
+        mask: Tensor,
+        recent: Tensor,
+        target_scale: Tensor,
+        reference: ReferenceScales,
     ) -> EncodedTarget:
         """Encode a right-aligned history (B, T), in the units of the data, valid (B, T).
 
-        Where it is missing, it is NaN.
+        Where it is missing, it is NaN. Its ``recent`` steps, (B, T), scale the sample, if one of
+        them is observed.
         """
         observed = mask & ~raw.isnan()
+        scaling = observed & recent
+        scaling = torch.where(scaling.any(1, keepdim=True), scaling, observed)
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)
         y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
         y, raw = y.masked_fill(~observed, 0), raw.masked_fill(~observed, 0)
         statistics = measure_instance(
-            TargetHistory(raw, transformed, observed),
+            TargetHistory(raw, transformed, scaling),
             target_scale,
             reference.to(dtype),
             self.link,
             self.normalize,
         )
         if self.link is Link.LOG_RATE:
-            y, statistics = _to_log_space(raw, observed, statistics, self.normalize)
+            y, statistics = _to_log_space(raw, scaling, statistics, self.normalize)
         else:
             y = statistics.normalize(y)
         y = fill_missing(y, observed, mask).masked_fill(~mask, 0)
@@ -191,7 +204,12 @@ class CategoricalTargetEncoder(nn.Module):
         self.linear = DecompositionLinear(history, horizon, moving_averages)
 
     def forward(
-        self, codes: Tensor, mask: Tensor, target_scale: Tensor, reference: ReferenceScales
+        self,
+        codes: Tensor,
+        mask: Tensor,
+        recent: Tensor,
+        target_scale: Tensor,
+        reference: ReferenceScales,
     ) -> EncodedTarget:
         """Encode a right-aligned history (B, T) of class codes, valid (B, T)."""
         codes = codes.masked_fill(~mask, 0)
@@ -204,7 +222,7 @@ class CategoricalTargetEncoder(nn.Module):
 
 
 def _to_log_space(
-    raw: Tensor, mask: Tensor, statistics: InstanceStatistics, normalize: bool
+    raw: Tensor, scaling: Tensor, statistics: InstanceStatistics, normalize: bool
 ) -> tuple[Tensor, InstanceStatistics]:
     """Bring a history to the space of a loss that takes the logarithm of a rate.
 
@@ -214,8 +232,8 @@ def _to_log_space(
     ----------
     raw : Tensor
         History in the units of the data, (B, T).
-    mask : Tensor
-        Valid steps, (B, T).
+    scaling : Tensor
+        Steps that scale the sample, (B, T).
     statistics : InstanceStatistics
         Statistics of every sample, with the logarithm of its mean rate as center.
     normalize : bool
@@ -228,12 +246,12 @@ def _to_log_space(
         that lead from there to log rates.
     """
     log_rate = statistics.target_scale[:, :1]
-    count = mask.sum(1, keepdim=True).clamp_min(1)
-    y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _COUNT_OFFSET).masked_fill(~mask, 0)
+    count = scaling.sum(1, keepdim=True).clamp_min(1)
+    y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _COUNT_OFFSET)
     if not normalize:
         return y, statistics
-    center = y.sum(1, keepdim=True) / count
-    spread = (((y - center) * mask).square().sum(1, keepdim=True) / count).sqrt()
+    center = y.masked_fill(~scaling, 0).sum(1, keepdim=True) / count
+    spread = (((y - center) * scaling).square().sum(1, keepdim=True) / count).sqrt()
     spread = torch.where(spread > _MIN_DEVIATION, spread, torch.ones_like(spread))
     scale = torch.cat([log_rate, spread], dim=1)
     return (y - center) / spread, statistics._replace(target_scale=scale)

@@ -106,6 +106,35 @@ def test_all_stages_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitted.learning_rate == 0.005
 
 
+def test_given_history_is_read_by_the_linear_maps_and_as_far_as_it_helps_by_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
+    losses = [3.0, 1.0, 2.0, 0.9, 1.5, 0.8]
+    read: list[tuple[int, int | None]] = []
+
+    def train(fit: Any, name: str, training: Any, *args: Any, **kwargs: Any) -> TrainingResult:
+        recipe = args[1]
+        read.append((training.max_encoder_length, recipe.model.get("memory_length")))
+        loss = NAN if name.startswith("refit") else losses[len(read) - 1]
+        return TrainingResult(model(name), recipe.epochs, loss)
+
+    monkeypatch.setattr(fitting._Fit, "train", train)
+    monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", lambda self, fitted, split: fitted)
+    fitted = fitting.fit_panel(PANEL, settings(history=10, members=1))
+    tried = [(10, 2), (10, 7), (10, None)]
+    assert read == [*tried, (10, 7), (10, None), (10, 7), (10, 7)]
+    assert (fitted.history, fitted.memory_length) == (10, 7)
+    assert fitted.trials == {2: 3.0, 7: 0.8, 10: 1.5}
+
+    read.clear()
+    losses[:] = [1.0, 2.0]
+    recipe = Recipe(model={"memory_length": 5})
+    fitted = fitting.fit_panel(PANEL, settings(history=10, members=1, recipe=recipe))
+    assert read == [(10, 5)] * 3
+    assert (fitted.history, fitted.memory_length) == (10, 5)
+
+
 def test_second_budget_may_change_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     """A history that is second at first may learn more."""
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
@@ -252,7 +281,7 @@ def test_refit_drops_or_renews_the_linear_forecast(monkeypatch: pytest.MonkeyPat
     def share_is(share: float) -> Fitted:
         def mix(self: Any, fitted: Fitted, split: Any) -> Fitted:
             start = self.linear_start(split.history, split.validation)
-            linear = self.linear_model(fitted.dataset, start)
+            linear = self.linear_model(fitted.dataset, start, fitted.memory_length)
             return replace(fitted, share=share, linear=linear if share < 1 else None)
 
         monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", mix)

@@ -16,7 +16,7 @@ from pytorch_forecasting_mlstm.forecaster.training.datasets import training_set
 from pytorch_forecasting_mlstm.forecaster.training.fitting import _Fit
 from pytorch_forecasting_mlstm.forecaster.training.linear_start import optimizer_of
 from pytorch_forecasting_mlstm.forecaster.training.prediction import predict_future
-from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
+from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe, linear_rate_share
 from pytorch_forecasting_mlstm.forecaster.training.ridge import LinearStart
 from pytorch_forecasting_mlstm.forecaster.training.train import learning_rates, new_model, train
 
@@ -164,7 +164,9 @@ def group_settings(optimizer: torch.optim.Optimizer, name: str) -> list[float]:
 def test_linear_maps_learn_slowly_and_do_not_decay() -> None:
     fit = make_fit(noisy_season(80), history=10, horizon=3)
     model, _ = make_model(fit)
-    optimizer = optimizer_of(model)(model.parameters(), lr=0.02, weight_decay=0.3, betas=(0.5, 0.9))
+    optimizer = optimizer_of(model, 250)(
+        model.parameters(), lr=0.02, weight_decay=0.3, betas=(0.5, 0.9)
+    )
     assert isinstance(optimizer, torch.optim.AdamW)
     np.testing.assert_allclose(group_settings(optimizer, "lr"), [0.02, 0.002])
     assert group_settings(optimizer, "weight_decay") == [0.3, 0.0]
@@ -185,6 +187,13 @@ def test_linear_maps_learn_slowly_and_do_not_decay() -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("windows", [500, 250, 25, 1])
+def test_linear_maps_learn_more_slowly_from_few_windows(windows: int) -> None:
+    model, _ = make_model(make_fit(noisy_season(80), history=10, horizon=3))
+    optimizer = optimizer_of(model, windows)(model.parameters(), lr=1.0, weight_decay=0.0)
+    np.testing.assert_allclose(group_settings(optimizer, "lr")[1], min(0.1, windows / 2500))
+
+
 class Rates(pl.Callback):
     """Record the learning rates of each epoch, and the class of the optimizer."""
 
@@ -199,18 +208,16 @@ class Rates(pl.Callback):
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "shares"),
+    ("options", "kind"),
     [
-        ({}, torch.optim.AdamW, [1, 0.1]),
-        ({"optimizer_params": {"betas": (0.8, 0.9)}}, torch.optim.AdamW, [1, 0.1]),
-        ({"optimizer": "adam"}, torch.optim.Adam, [1]),
-        ({"optimizer": "sgd"}, torch.optim.SGD, [1]),
-        ({"optimizer": torch.optim.RMSprop}, torch.optim.RMSprop, [1]),
+        ({}, torch.optim.AdamW),
+        ({"optimizer_params": {"betas": (0.8, 0.9)}}, torch.optim.AdamW),
+        ({"optimizer": "adam"}, torch.optim.Adam),
+        ({"optimizer": "sgd"}, torch.optim.SGD),
+        ({"optimizer": torch.optim.RMSprop}, torch.optim.RMSprop),
     ],
 )
-def test_schedule_holds_for_all_optimizers(
-    options: dict[str, Any], kind: type, shares: list[float]
-) -> None:
+def test_schedule_holds_for_all_optimizers(options: dict[str, Any], kind: type) -> None:
     """And afterwards the model has its own optimizer again."""
     fit = make_fit(noisy_season(40), history=4, horizon=2, **options)
     split = fit.split.with_history(fit.panel, 4)
@@ -227,6 +234,7 @@ def test_schedule_holds_for_all_optimizers(
         trainer_kwargs={"callbacks": rates},
         start=start,
     )
+    shares = [1, linear_rate_share(len(training), 4)] if kind is torch.optim.AdamW else [1]
     expected = np.outer(learning_rates(recipe.learning_rate, 2), shares)
     np.testing.assert_allclose(rates.rates, expected)
     assert rates.kinds == {kind}
@@ -253,4 +261,5 @@ def test_optimizer_survives_saving_loading_and_updating(
         assert one.model.optimizer == one.model.hparams.optimizer == "adamw"
         one.update(rich_stores(33), epochs=1)
         assert one.model.optimizer == "adamw"
-    np.testing.assert_allclose(rates, [[0.001, 0.0001]] * 2)
+    share = linear_rate_share(len(forecaster.dataset), forecaster.history_)
+    np.testing.assert_allclose(rates, [[0.001, 0.001 * share]] * 2)

@@ -163,6 +163,13 @@ def test_default_arguments_make_a_model() -> None:
         ({"dropout": "much"}, TypeError, "dropout must be a number, got 'much'"),
         ({"patch_length": 0}, ValueError, "mLSTMTime: patch_length must be at least 1, got 0"),
         ({"patch_length": 2.5}, TypeError, "mLSTMTime: patch_length must be an int, got 2.5"),
+        ({"memory_length": 0}, ValueError, "memory_length must be at least 1, got 0"),
+        ({"memory_length": 2.5}, TypeError, "mLSTMTime: memory_length must be an int, got 2.5"),
+        (
+            {"memory_length": 9},
+            ValueError,
+            "memory_length must be at most max_encoder_length, which is 8, got 9; lower it",
+        ),
         ({"amplitudes": "yes"}, TypeError, "amplitudes must be True or False, got 'yes'"),
         ({"moving_averages": (3, 2, 1)}, ValueError, "must be two numbers of steps"),
         ({"moving_averages": 25}, TypeError, "moving_averages must be two numbers of steps"),
