@@ -42,8 +42,10 @@ def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkD
     )
 
 
-def alternate(name: str, values: Iterable[Any], first: int = 0) -> pytest.MarkDecorator:
-    """Parametrize a test with values of which every second is slow.
+def alternate(
+    name: str, values: Iterable[Any], first: int = 0, every: int = 2
+) -> pytest.MarkDecorator:
+    """Parametrize a test with values of which every second is quick, and the others are slow.
 
     Parameters
     ----------
@@ -51,14 +53,16 @@ def alternate(name: str, values: Iterable[Any], first: int = 0) -> pytest.MarkDe
         Name of the argument.
     values : iterable
         Its values, shown as text.
-    first : {0, 1}, default 0
+    first : int, default 0
         Position of the first value that is quick. Give related tests different ones, so that each
         value is in a quick test.
+    every : int, default 2
+        Distance of the values that are quick.
     """
     return pytest.mark.parametrize(
         name,
         [
-            pytest.param(value, marks=[] if number % 2 == first else pytest.mark.slow)
+            pytest.param(value, marks=[] if number % every == first else pytest.mark.slow)
             for number, value in enumerate(values)
         ],
         ids=str,
