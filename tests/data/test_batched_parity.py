@@ -33,14 +33,14 @@ def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
     return find_configuration(name).build(cls)
 
 
-# Quick tests load every second configuration, in one of its modes; all others are slow.
+# Quick tests load every fourth configuration, in one of its modes; all others are slow.
 MODES = [
     pytest.param(
         configuration,
         mode,
         id=f"{configuration}-{mode}",
         marks=[]
-        if number % 2 == 0 and position == number // 2 % len(configuration.modes)
+        if number % 4 == 0 and position == number // 4 % len(configuration.modes)
         else pytest.mark.slow,
     )
     for number, configuration in enumerate(CONFIGURATIONS)
