@@ -50,10 +50,11 @@ def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
     assert_identical(tuple(to_list(rescaled)), tuple(to_list(expected)))
 
 
-def test_network_is_exported() -> None:
-    model = shared_model(MIXED, num_layers=1)
+@pytest.mark.parametrize("name", ["known real", pytest.param(MIXED, marks=pytest.mark.slow)])
+def test_network_is_exported(name: str) -> None:
+    model = shared_model(name, num_layers=1)
     network = model.network
-    batches = [collate(pick_samples(configured(MIXED), count)[:5])[0] for count in (5, 12)]
+    batches = [collate(pick_samples(configured(name), count)[:5])[0] for count in (5, 12)]
     first, second = (network_inputs(x, model.reference_scales(x)) for x in batches)
     with torch.no_grad():
         exported = torch.export.export(network, (first,), strict=False).module()

@@ -622,8 +622,7 @@ def test_a_file_is_read_once(honest: Path, tmp_path: Path) -> None:
 # Weights that are not finite, objects without a state
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("double", [False, True])
+@spread("value, double", [float("nan"), float("inf"), -float("inf")], [False, True])
 def test_weights_that_are_not_finite_are_rejected(
     value: float, double: bool, tmp_path: Path
 ) -> None:

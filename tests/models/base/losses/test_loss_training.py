@@ -50,7 +50,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL
-from helpers.products import alternate
+from helpers.products import alternate, spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -331,8 +331,11 @@ def test_logging_metrics_mask_padding(name: str) -> None:
     assert model.logging_metrics[0] is not metrics[0]
 
 
-@pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), SMAPE() + MAE()], ids=["MAE", "q", "sum"])
-@pytest.mark.parametrize("transformation", [None, "log1p", "count", "softplus", "relu", "sqrt"])
+@spread(
+    "transformation, loss",
+    [None, "log1p", "count", "softplus", "relu", "sqrt"],
+    {"MAE": MAE(), "q": QuantileLoss(), "sum": SMAPE() + MAE()},
+)
 def test_transform_output_inverts_the_transformation(transformation: str | None, loss: Any) -> None:
     """In pytorch-forecasting, log1p and count turn a constant of 5 into a forecast of 6."""
     table = make_table()
