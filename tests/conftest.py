@@ -45,7 +45,7 @@ def pytest_collection_finish() -> None:
     Later ones are rarer than by default: they visit the datasets and models that tests share.
     """
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(50_000, 20, 20)
     gc.enable()
 
 
