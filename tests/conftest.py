@@ -6,7 +6,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,8 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let no garbage collection visit the modules and the tests, which all stay."""
+    """Let no garbage collection visit the modules and the tests, which all stay.
+
+    Later ones are rarer than by default: they visit the datasets and models that tests share.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     gc.enable()
 
 
@@ -148,7 +152,12 @@ def fast_stack() -> Iterator[None]:
     """
     from lightning.pytorch.utilities import model_helpers
 
+    def stack() -> Iterator[SimpleNamespace]:
+        frame = inspect.currentframe()
+        while frame is not None:
+            yield SimpleNamespace(filename=frame.f_code.co_filename)
+            frame = frame.f_back
+
     with pytest.MonkeyPatch.context() as patch:
-        fast = SimpleNamespace(stack=partial(inspect.stack, 0))
-        patch.setattr(model_helpers, "inspect", fast)
+        patch.setattr(model_helpers, "inspect", SimpleNamespace(stack=stack))
         yield

@@ -120,10 +120,10 @@ class Forecaster(BaseEstimator):
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> days = pd.date_range("2024-01-01", periods=200)
-    >>> table = pd.DataFrame({"date": days, "sales": 10 + days.dayofweek + np.arange(200) / 100})
+    >>> days = pd.date_range("2024-01-01", periods=100)
+    >>> table = pd.DataFrame({"date": days, "sales": 10 + days.dayofweek + np.arange(100) / 50})
     >>> forecaster = Forecaster(
-    ...     horizon=7, time="date", target="sales", history=14, epochs=1, verbose=False
+    ...     horizon=7, time="date", target="sales", history=14, epochs=1, members=1, verbose=False
     ... )
     >>> forecaster.fit(table).predict().columns.tolist()
     ['date', 'prediction', 'q0.1', 'q0.5', 'q0.9']

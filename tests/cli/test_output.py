@@ -61,7 +61,7 @@ def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.Monk
 def test_output_folder_is_created_and_old_files_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shorten_epochs(monkeypatch)
+    shorten_epochs(monkeypatch, members=3)  # the default
     table, folder = tmp_path / "t.csv", tmp_path / "a" / "b"
     daily().to_csv(table, index=False)
     folder.mkdir(parents=True)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from helpers.batch_comparison import assert_batches_match, assert_identical
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration
+from helpers.products import alternate
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -58,7 +59,7 @@ def load(dataset: TimeSeriesDataSet, train: bool = True) -> list[Any]:
     return list(dataset.to_dataloader(train=train, batch_size=16))
 
 
-@pytest.mark.parametrize("configuration", CASES, ids=str)
+@alternate("configuration", CASES, first=1)
 def test_batches_on_a_device_have_the_same_shapes(configuration: Configuration) -> None:
     """Like an accelerator, the meta device cannot be mixed with the CPU; it has no values."""
     dataset = configuration.build(BatchedTimeSeriesDataSet)

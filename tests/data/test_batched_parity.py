@@ -14,6 +14,7 @@ from helpers.batch_comparison import (
 )
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration, panel
 from helpers.datasets import make_table
+from helpers.products import spread
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 pytestmark = [
@@ -33,14 +34,14 @@ def build(cls: type[TimeSeriesDataSet], name: str) -> TimeSeriesDataSet:
     return find_configuration(name).build(cls)
 
 
-# Quick tests load every second configuration, in one of its modes; all others are slow.
+# Quick tests load every fourth configuration, in one of its modes; all others are slow.
 MODES = [
     pytest.param(
         configuration,
         mode,
         id=f"{configuration}-{mode}",
         marks=[]
-        if number % 2 == 0 and position == number // 2 % len(configuration.modes)
+        if number % 4 == 0 and position == number // 4 % len(configuration.modes)
         else pytest.mark.slow,
     )
     for number, configuration in enumerate(CONFIGURATIONS)
@@ -77,10 +78,11 @@ def test_batches_match_upstream(configuration: Configuration, mode: str) -> None
         assert_identical(actual_dataset.data[name], values, name)
 
 
-@pytest.mark.parametrize(
-    "name", ["everything, missing steps, random lengths", "encoders above 20 steps"]
+@spread(
+    "batch_size, name",
+    [7, 1, 1000],
+    ["everything, missing steps, random lengths", "encoders above 20 steps"],
 )
-@pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_batches_match_upstream_at_any_batch_size(name: str, batch_size: int) -> None:
     stock = build(TimeSeriesDataSet, name)
     expected = load(stock, 3, False, batch_size)
@@ -115,9 +117,8 @@ def test_batches_match_upstream_with_data_stored_by_column(name: str) -> None:
     assert_identical(load(batched, 0, False), load(stock, 0, False))
 
 
-@pytest.mark.parametrize("target", ["all", "encoder", "decoder"])
-@pytest.mark.parametrize(
-    ("name", "variable", "values"),
+@spread(
+    "case, target",
     [
         ("covariates of all kinds", "price", 1.7),
         ("covariates of all kinds", "price", [1.0, 2.0, 3.0, 4.0]),
@@ -127,10 +128,12 @@ def test_batches_match_upstream_with_data_stored_by_column(name: str) -> None:
         ("everything, missing steps, random lengths", "day", "tue"),
         ("random lengths", "rain", 0.3),
     ],
+    ["all", "decoder", "encoder"],
 )
 def test_overwrite_values_match_upstream(
-    name: str, variable: str, values: float | str | list[float], target: str
+    case: tuple[str, str, float | str | list[float]], target: str
 ) -> None:
+    name, variable, values = case
     stock = build(TimeSeriesDataSet, name)
     batched = BatchedTimeSeriesDataSet.wrap(stock)
     original = load(batched, 0, False)

@@ -22,9 +22,11 @@ FAST = ("--epochs", "1", "--history", "9")
 Forecast = Callable[..., pd.DataFrame]
 
 
-def shorten_epochs(patch: pytest.MonkeyPatch) -> None:
-    """Train on one batch per epoch."""
+def shorten_epochs(patch: pytest.MonkeyPatch, members: int = 1) -> None:
+    """Train on one batch per epoch, and one model instead of three."""
+    settings = arguments.Settings
     patch.setattr(arguments, "Recipe", partial(arguments.Recipe, batches_per_epoch=1))
+    patch.setattr(arguments, "Settings", lambda **given: settings(**{**given, "members": members}))
 
 
 def run(*argv: str) -> tuple[int, str, str]:

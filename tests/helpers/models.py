@@ -3,19 +3,16 @@
 from functools import cache
 from typing import Any
 
-import pytest
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 from torch import Tensor, nn
 
-from helpers.datasets import CONFIGURATIONS, collate, configured, pick_samples
+from helpers.datasets import collate, configured, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
 
 #: Sizes for tests that do not depend on them.
 SMALL: dict[str, Any] = {"hidden_size": 8, "num_heads": 2}
-
-parametrize_configurations = pytest.mark.parametrize("name", CONFIGURATIONS)
 
 
 def make_model(dataset: TimeSeriesDataSet, **changes: Any) -> mLSTMTime:

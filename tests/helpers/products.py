@@ -1,5 +1,6 @@
 """Parameters of which the quick tests run a part: `make test-all` runs all of them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 
 
-def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkDecorator:
+def spread(
+    names: str, *axes: Mapping[str, Any] | Iterable[Any], every: int = 1
+) -> pytest.MarkDecorator:
     """Parametrize a test with all combinations; those that a quick run can spare are slow.
 
     The quick ones are as many as the first axis is long. They cover every value of every axis.
@@ -19,6 +22,8 @@ def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkD
     *axes
         Values of each argument: a mapping from their names, or the values. The first axis must be
         the longest, for the others are covered along it.
+    every : int, default 1
+        Distance of the values of the first axis that are quick: others may be in a related test.
     """
     named = [
         list(axis.items()) if isinstance(axis, Mapping) else [(str(value), value) for value in axis]
@@ -26,7 +31,9 @@ def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkD
     ]
     first, *others = map(len, named)
     assert all(first >= length for length in others), "the first axis must be the longest"
-    quick = {(number, *_positions(number, others)) for number in range(first)}
+    quick = {
+        (every * number, *_positions(number, others)) for number in range(math.ceil(first / every))
+    }
     return pytest.mark.parametrize(
         names,
         [
@@ -42,8 +49,10 @@ def spread(names: str, *axes: Mapping[str, Any] | Iterable[Any]) -> pytest.MarkD
     )
 
 
-def alternate(name: str, values: Iterable[Any], first: int = 0) -> pytest.MarkDecorator:
-    """Parametrize a test with values of which every second is slow.
+def alternate(
+    name: str, values: Iterable[Any], first: int = 0, every: int = 2
+) -> pytest.MarkDecorator:
+    """Parametrize a test with values of which every second is quick, and the others are slow.
 
     Parameters
     ----------
@@ -51,14 +60,16 @@ def alternate(name: str, values: Iterable[Any], first: int = 0) -> pytest.MarkDe
         Name of the argument.
     values : iterable
         Its values, shown as text.
-    first : {0, 1}, default 0
+    first : int, default 0
         Position of the first value that is quick. Give related tests different ones, so that each
         value is in a quick test.
+    every : int, default 2
+        Distance of the values that are quick.
     """
     return pytest.mark.parametrize(
         name,
         [
-            pytest.param(value, marks=[] if number % 2 == first else pytest.mark.slow)
+            pytest.param(value, marks=[] if number % every == first else pytest.mark.slow)
             for number, value in enumerate(values)
         ],
         ids=str,

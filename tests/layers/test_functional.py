@@ -13,11 +13,11 @@ from torch import Tensor
 
 from helpers.forms import (
     INF,
+    SEQUENCE_FORMS,
     attention,
     empty_state,
     paper_form,
     parametrize_forms,
-    parametrize_sequence_forms,
     stepped,
     true_memory,
 )
@@ -150,8 +150,7 @@ def long_problem(offset: float) -> tuple[Problem, Tensor, mLSTMState]:
     return problem, *stepped(*exact[:5], exact.state)
 
 
-@parametrize_sequence_forms
-@pytest.mark.parametrize("offset", [-30, 0, 30])
+@spread("form, offset", SEQUENCE_FORMS, [-30, 0, 30])
 def test_float32_stays_accurate_over_long_strongly_decaying_sequences(
     form: Form, offset: float
 ) -> None:

@@ -13,6 +13,7 @@ from pytorch_forecasting.metrics import MAE, NormalDistributionLoss, QuantileLos
 from pytorch_forecasting.utils import to_list
 
 from helpers.datasets import QUIET, configured, fit, make_dataset, make_table
+from helpers.products import alternate, spread
 from pytorch_forecasting_mlstm import mLSTMTime
 
 SMALL = {"hidden_size": 8, "num_heads": 2}
@@ -34,15 +35,10 @@ def forecast(
     return model.predict(dataset, trainer_kwargs=arguments, batch_size=64, **changes)
 
 
-@pytest.mark.parametrize(
-    "normalizer",
-    [GroupNormalizer(), EncoderNormalizer(), TorchNormalizer()],
-    ids=["group", "encoder", "torch"],
-)
-@pytest.mark.parametrize(
-    "loss",
-    [MAE(), QuantileLoss(), NormalDistributionLoss()],
-    ids=["point", "quantiles", "distribution"],
+@spread(
+    "loss, normalizer",
+    {"point": MAE(), "quantiles": QuantileLoss(), "distribution": NormalDistributionLoss()},
+    {"group": GroupNormalizer(), "encoder": EncoderNormalizer(), "torch": TorchNormalizer()},
 )
 def test_16_bit_training_rounds_no_forecast(normalizer: Any, loss: Any) -> None:
     dataset = make_dataset(make_high_series(), target_normalizer=normalizer)
@@ -68,7 +64,7 @@ def test_16_bit_forecasts_are_padded_with_nan() -> None:
     assert torch.equal(*padding)
 
 
-@pytest.mark.parametrize("name", ["all covariates", "all lengths", "mixed targets", "lags"])
+@alternate("name", ["all covariates", "all lengths", "lags", "mixed targets"], first=1)
 def test_64_bit_model_trains_tests_and_predicts(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset, **SMALL)

@@ -47,7 +47,14 @@ def _columns(cell: Cell) -> list[str]:
     return [cell.targets, *parts]
 
 
-@pytest.mark.parametrize("cell", _some_cells(), ids=_name)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, marks=pytest.mark.slow if number % 2 else [])
+        for number, cell in enumerate(_some_cells())
+    ],
+    ids=_name,
+)
 def test_training_step_works_or_is_rejected_as_documented(cell: Cell) -> None:
     marks = {documented()[cell.loss, column] for column in _columns(cell)}
     expected = marks - {mark_of(PASS)} or marks

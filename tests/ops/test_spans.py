@@ -198,6 +198,7 @@ def test_layer_across_spans_matches_the_naive_form(norm: bool, masked: bool) -> 
     assert_close(run(gated_function), run(naive_gated), 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_spans")
 def test_operators_across_spans_pass_opcheck() -> None:
     torch.library.opcheck(chunkwise_op, (list(make_problem(32, B=2)), "pytorch", 4))

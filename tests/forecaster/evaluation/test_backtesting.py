@@ -82,15 +82,15 @@ def test_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch, leak: str) -> No
 
 
 def test_backtest_with_refit_is_fit_and_predict_of_the_cut_table() -> None:
-    table = rich_stores(30)
-    result = tiny(**COVARIATES).backtest(table, cutoffs=2, step=4, refit=True).forecasts
+    table, covariates = rich_stores(30), {"known": ["promo"], "past": ["sky"]}
+    result = tiny(**covariates).backtest(table, cutoffs=2, step=4, refit=True).forecasts
     result = result[result["model"] == "mLSTMTime"]
     assert result["cutoff"].unique().tolist() == [
         pd.Timestamp("2024-01-23"),
         pd.Timestamp("2024-01-27"),
     ]
     for cutoff, part in result.groupby("cutoff"):
-        forecaster = tiny(**COVARIATES).fit(table[table["date"] <= cutoff])
+        forecaster = tiny(**covariates).fit(table[table["date"] <= cutoff])
         expected = forecaster.predict(future=table[table["date"] > cutoff])
         pd.testing.assert_frame_equal(
             part[["store", "date", *NUMBERS]].reset_index(drop=True), expected, check_exact=True

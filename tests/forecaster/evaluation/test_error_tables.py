@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_pinball_loss, mean_squared_error
 
+from helpers.products import spread
 from pytorch_forecasting_mlstm.forecaster.evaluation.error_tables import (
     error_table,
     quantile_columns,
@@ -59,8 +60,11 @@ def expected_errors(rows: pd.DataFrame, scales: pd.DataFrame, group: str) -> dic
     }
 
 
-@pytest.mark.parametrize("group", ["store", "absolute", "MAE", "inside"])
-@pytest.mark.parametrize("by", [(), "group", ("cutoff",), ("step",), ("step", "cutoff")])
+@spread(
+    "by, group",
+    [(), "group", ("cutoff",), ("step",), ("step", "cutoff")],
+    ["store", "absolute", "MAE", "inside"],
+)
 def test_error_table_matches_scikit_learn(by: tuple[str, ...] | str, group: str) -> None:
     rows, scales = random_forecasts(group)
     by = (group,) if by == "group" else tuple(by)

@@ -146,8 +146,7 @@ def test_ticks_are_few_and_whole_for_any_span(freq: str, max_ticks: int) -> None
         assert 2 <= len(labels) <= max(max_ticks, 5) + 2, (count, labels)
 
 
-@pytest.mark.parametrize("count", [2, 3, 7, 13, 40, 1000])
-@pytest.mark.parametrize("start", [0, -5, 99_999_000])
+@spread("count, start", [2, 3, 7, 13, 40, 1000], [0, -5, 99_999_000])
 def test_ticks_of_integers_are_integers(start: int, count: int) -> None:
     for max_ticks in (9, 6, 4):
         labels = ticks_of(range(start, start + count), max_ticks)

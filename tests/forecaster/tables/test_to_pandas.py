@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from pytorch_forecasting_mlstm.forecaster.errors import InputError
 from pytorch_forecasting_mlstm.forecaster.tables.table_kind import TableKind
@@ -232,26 +232,33 @@ def test_any_table_that_exports_arrow_is_taken() -> None:
     assert isinstance(kind.restore(frame), pa.Table)
 
 
-@needs_polars
-@given(
-    st.lists(
-        st.tuples(
-            st.dates(datetime.date(1700, 1, 1), datetime.date(2250, 1, 1)),
-            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3),
-            st.integers(-(2**63), 2**63 - 1),
-            st.booleans(),
-            st.floats(width=32, allow_nan=False),
-        ),
-        min_size=1,
-        max_size=5,
-    )
+ROWS = st.lists(
+    st.tuples(
+        st.dates(datetime.date(1700, 1, 1), datetime.date(2250, 1, 1)),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3),
+        st.integers(-(2**63), 2**63 - 1),
+        st.booleans(),
+        st.floats(width=32, allow_nan=False),
+    ),
+    min_size=1,
+    max_size=5,
 )
-def test_random_tables_come_back(rows: list[tuple[Any, ...]]) -> None:
+
+
+@needs_polars
+@pytest.mark.parametrize("examples", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_random_tables_come_back(examples: int) -> None:
     schema = {"d": pl.Date, "s": pl.String, "i": pl.Int64, "b": pl.Boolean, "f": pl.Float32}
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    for form in (table, table.to_arrow()):
-        frame, kind = to_pandas(form)
-        assert kind.restore(frame).equals(form)
-    pandas_table = table.to_pandas()
-    frame, kind = to_pandas(pandas_table)
-    pd.testing.assert_frame_equal(kind.restore(frame), pandas_table)
+
+    @settings(max_examples=examples, deadline=None)
+    @given(ROWS)
+    def come_back(rows: list[tuple[Any, ...]]) -> None:
+        table = pl.DataFrame(rows, schema=schema, orient="row")
+        for form in (table, table.to_arrow()):
+            frame, kind = to_pandas(form)
+            assert kind.restore(frame).equals(form)
+        pandas_table = table.to_pandas()
+        frame, kind = to_pandas(pandas_table)
+        pd.testing.assert_frame_equal(kind.restore(frame), pandas_table)
+
+    come_back()

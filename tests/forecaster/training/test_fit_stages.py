@@ -1,6 +1,7 @@
 """Which trainings a fit makes, in which order, and which of their results it keeps."""
 
 import math
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from helpers.forecasters import fit_settings, panel_of_values
 from helpers.tables import noisy_season
 from pytorch_forecasting_mlstm.forecaster.training import fitting
+from pytorch_forecasting_mlstm.forecaster.training.datasets import training_set, validation_set
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Fitted, Interrupted, Settings
 from pytorch_forecasting_mlstm.forecaster.training.mixing import UNTESTED_SHARE
 from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
@@ -18,6 +20,19 @@ from pytorch_forecasting_mlstm.forecaster.training.seeds import member_seed
 from pytorch_forecasting_mlstm.forecaster.training.train import TrainingResult
 
 NAN = math.nan
+_BUILT: dict[bytes, Any] = {}
+
+
+def built_once(build: Any) -> Any:
+    """Return what builds datasets, but equal ones once: nothing here is trained."""
+
+    def build_or_find(*arguments: Any) -> Any:
+        key = pickle.dumps((build.__name__, arguments))
+        if key not in _BUILT:
+            _BUILT[key] = build(*arguments)
+        return _BUILT[key]
+
+    return build_or_find
 
 
 class Trainings:
@@ -61,6 +76,8 @@ class Trainings:
                 model(f"{history} {epochs}"), epochs, loss, epochs in self.interrupted
             )
 
+        monkeypatch.setattr(fitting, "training_set", built_once(training_set))
+        monkeypatch.setattr(fitting, "validation_set", built_once(validation_set))
         monkeypatch.setattr(fitting._Fit, "train", train)
         monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", lambda self, fitted, split: fitted)
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_before_the_first_epoch_everything_stays(
 
 
 def test_old_model_stays(plain: Forecaster, monkeypatch: pytest.MonkeyPatch) -> None:
-    forecaster = tiny().fit(rich_stores())
+    forecaster = deepcopy(plain)
     expected = plain.predict()
     press_at(monkeypatch, "on_train_batch_end", "fit")
     fit_interrupted(forecaster)

@@ -1,5 +1,7 @@
 """An update goes on from where the model is."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,8 @@ from pytorch_forecasting_mlstm.forecaster import Forecaster, InputError
 
 
 @pytest.fixture
-def fitted() -> Forecaster:
-    return tiny().fit(rich_stores())
+def fitted(plain: Forecaster) -> Forecaster:
+    return deepcopy(plain)
 
 
 def test_update_learns_new_rows_and_series_and_keeps_known_scales(fitted: Forecaster) -> None:
@@ -55,7 +57,7 @@ def test_new_rows_replace_those_of_the_same_time(fitted: Forecaster) -> None:
 
 
 def test_update_is_reproducible_and_can_be_repeated(fitted: Forecaster, plain: Forecaster) -> None:
-    other = tiny().fit(rich_stores())
+    other = deepcopy(plain)
     for forecaster in (fitted, other):
         forecaster.update(rich_stores(33), epochs=1).update(rich_stores(36), epochs=1)
     pd.testing.assert_frame_equal(fitted.predict(), other.predict(), check_exact=True)

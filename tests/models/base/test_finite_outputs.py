@@ -15,6 +15,7 @@ from pytorch_forecasting.metrics import (
 
 from helpers.datasets import CONFIGURATIONS, QUIET, make_dataset
 from helpers.models import make_model
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 
 LOG = {"target_normalizer": EncoderNormalizer(transformation="log")}
@@ -28,18 +29,19 @@ def diverged(dataset: TimeSeriesDataSet, loss: Any, value: float) -> mLSTMTime:
     return model
 
 
-@pytest.mark.parametrize(
-    ("loss", "changes", "value"),
-    [
-        pytest.param(MAE(), {}, torch.nan, id="weights"),
-        pytest.param(QuantileLoss([0.1, 0.9]), {}, torch.inf, id="quantiles"),
-        pytest.param(MAE(), LOG, 500.0, id="exponential"),
-    ],
+@spread(
+    "mode, case",
+    ["prediction", "quantiles", "raw", ("raw", "prediction")],
+    {
+        "weights": (MAE(), {}, torch.nan),
+        "quantiles": (QuantileLoss([0.1, 0.9]), {}, torch.inf),
+        "exponential": (MAE(), LOG, 500.0),
+    },
 )
-@pytest.mark.parametrize("mode", ["prediction", "quantiles", "raw", ("raw", "prediction")])
 def test_prediction_that_is_not_finite_is_named(
-    mode: Any, loss: Any, changes: dict[str, Any], value: float
+    mode: Any, case: tuple[Any, dict[str, Any], float]
 ) -> None:
+    loss, changes, value = case
     dataset = make_dataset(**changes)
     model = diverged(dataset, loss, value)
     message = r"^mLSTMTime.predict: .* (nan|inf) of 'y' for series='s0' at t=8 from \w+Loss|MAE"

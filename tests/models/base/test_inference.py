@@ -18,7 +18,7 @@ from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMCell, mLSTMLayer, mLSTMTime, use_kernel
 from pytorch_forecasting_mlstm.models.base.inference import inference_view
 
-THREADS, CALLS = 4, 12
+THREADS, CALLS = 4, 8
 
 
 def modes(model: nn.Module) -> list[bool]:
@@ -148,7 +148,7 @@ def test_threads_mix_all_kinds_of_inference() -> None:
     ]
     expected = [call() for call in calls]
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda number: calls[number % 4](), range(32)))
+        results = list(pool.map(lambda number: calls[number % 4](), range(16)))
     for number, result in enumerate(results):
         for one, other in zip(result, expected[number % 4], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5)

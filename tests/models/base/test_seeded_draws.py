@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from helpers.datasets import QUIET, make_dataset, make_table
 from helpers.models import SMALL
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.base.seeded_draws import SeededDraws, seed_loader
@@ -72,18 +73,21 @@ def test_threads_do_not_share_draws() -> None:
             assert torch.equal(drawn, expected[number % 4])
 
 
-@pytest.mark.parametrize(
-    ("loss", "target"),
-    [
-        (NormalDistributionLoss(), "y"),
-        (NegativeBinomialDistributionLoss(), "count"),
-        (ImplicitQuantileNetworkDistributionLoss([0.1, 0.5, 0.9]), "y"),
-        (MultivariateNormalDistributionLoss(), "y"),
-    ],
-    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+@spread(
+    "loss, mode",
+    {
+        type(loss).__name__: loss
+        for loss in (
+            NormalDistributionLoss(),
+            NegativeBinomialDistributionLoss(),
+            ImplicitQuantileNetworkDistributionLoss([0.1, 0.5, 0.9]),
+            MultivariateNormalDistributionLoss(),
+        )
+    },
+    ["prediction", "quantiles"],
 )
-@pytest.mark.parametrize("mode", ["prediction", "quantiles"])
-def test_predict_repeats_and_leaves_the_global_state(loss: Any, target: str, mode: str) -> None:
+def test_predict_repeats_and_leaves_the_global_state(loss: Any, mode: str) -> None:
+    target = "count" if isinstance(loss, NegativeBinomialDistributionLoss) else "y"
     normalizer = EncoderNormalizer(center=target != "count")
     dataset = make_dataset(
         target=target, time_varying_unknown_reals=[target], target_normalizer=normalizer

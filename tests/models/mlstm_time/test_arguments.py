@@ -18,6 +18,7 @@ from helpers.datasets import (
     pick_samples,
 )
 from helpers.models import SMALL, raw_forecast, small_model
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 
 
@@ -66,7 +67,7 @@ def test_moving_averages_split_the_components(widths: tuple[tuple[int, int], ...
     assert not torch.allclose(*forecasts, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS)
 def test_amplitudes_default_to_off_with_covariates(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}

@@ -63,9 +63,9 @@ def flat_dataset(series: Any, normalizer: Any) -> TimeSeriesDataSet:
     return BatchedTimeSeriesDataSet.wrap(dataset)  # hundreds of windows, loaded one after another
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
 @spread(
-    "loss, series",
+    "normalizer, loss, series",
+    NORMALIZERS,
     {
         "point": MAE(),
         "quantiles": QuantileLoss([0.1, 0.5, 0.9]),

@@ -20,10 +20,9 @@ from helpers.datasets import (
 from helpers.models import (
     forecast,
     make_model,
-    parametrize_configurations,
     shared_model,
 )
-from helpers.products import spread
+from helpers.products import alternate, spread
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -52,7 +51,7 @@ def known_columns(dataset: TimeSeriesDataSet) -> tuple[list[bool], list[bool]]:
     )
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS, first=1)
 def test_forward_forecasts_every_target(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(dataset).eval()
@@ -74,7 +73,7 @@ def test_forward_forecasts_every_target(name: str) -> None:
             assert torch.equal(after, original), key
 
 
-@spread("name, patch_length", CONFIGURATIONS.keys(), PATCH_LENGTHS)
+@spread("name, patch_length", CONFIGURATIONS.keys(), PATCH_LENGTHS, every=2)
 def test_forward_depends_on_no_other_sample(name: str, patch_length: int) -> None:
     dataset, model = configured(name), shared_model(name, patch_length=patch_length)
     samples = pick_samples(dataset, count=3)

@@ -23,7 +23,7 @@ def first_batch(dataset: TimeSeriesDataSet) -> dict[str, Any]:
     return convert(x, torch.float64)
 
 
-@alternate("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, every=4)
 def test_parts_add_up_to_the_forecast(name: str) -> None:
     assert_parts_add_up(shared_model(name), first_batch(configured(name)))
 
@@ -65,7 +65,7 @@ def assert_parts_add_up(model: mLSTMTime, x: dict[str, Any]) -> None:
         assert all(p.abs().max() > 0 for p in to_list(part))
 
 
-@alternate("name", CONFIGURATIONS, first=1)
+@alternate("name", CONFIGURATIONS, first=1, every=4)
 def test_amplitudes_multiply_trend_cycle_and_season(name: str) -> None:
     dataset = configured(name)
     model = make_model(dataset, amplitudes=True).eval()

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pytorch_forecasting.utils import to_list
 
-from helpers.datasets import collate, configured, pick_samples
-from helpers.models import parametrize_configurations, shared_model
+from helpers.datasets import CONFIGURATIONS, collate, configured, pick_samples
+from helpers.models import shared_model
+from helpers.products import alternate
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm.models.mlstm_time.adapter import network_inputs
 
@@ -32,7 +33,7 @@ def test_network_imports_no_forecasting_framework(imports: grimp.ImportGraph, mo
     assert imports.find_upstream_modules(name.replace(module, "adapter")) & frameworks
 
 
-@parametrize_configurations
+@alternate("name", CONFIGURATIONS)
 def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
     model = shared_model(name)
     x, _ = collate(pick_samples(configured(name)))
@@ -49,10 +50,11 @@ def test_model_rescales_the_forecast_of_the_network(name: str) -> None:
     assert_identical(tuple(to_list(rescaled)), tuple(to_list(expected)))
 
 
-def test_network_is_exported() -> None:
-    model = shared_model(MIXED, num_layers=1)
+@pytest.mark.parametrize("name", ["known real", pytest.param(MIXED, marks=pytest.mark.slow)])
+def test_network_is_exported(name: str) -> None:
+    model = shared_model(name, num_layers=1)
     network = model.network
-    batches = [collate(pick_samples(configured(MIXED), count)[:5])[0] for count in (5, 12)]
+    batches = [collate(pick_samples(configured(name), count)[:5])[0] for count in (5, 12)]
     first, second = (network_inputs(x, model.reference_scales(x)) for x in batches)
     with torch.no_grad():
         exported = torch.export.export(network, (first,), strict=False).module()

@@ -28,6 +28,7 @@ from helpers.datasets import (
     pick_samples,
 )
 from helpers.models import forecast, make_model
+from helpers.products import spread
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMTime
 
@@ -82,8 +83,9 @@ NORMALIZERS: dict[str, Any] = {
 FLOAT32_TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("loss", [MAE(), QuantileLoss([0.1, 0.5, 0.8])], ids=["point", "quantiles"])
-@pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
+@spread(
+    "normalizer, loss", NORMALIZERS, {"point": MAE(), "quantiles": QuantileLoss([0.1, 0.5, 0.8])}
+)
 def test_forecast_of_a_shifted_and_scaled_series_is_shifted_and_scaled(
     normalizer: Any, loss: Any
 ) -> None:
@@ -155,8 +157,7 @@ def test_untrained_forecast_of_a_constant_series_is_its_level(normalizer: Any) -
 
 
 @pytest.mark.filterwarnings("ignore:scale is below 1e-7:UserWarning")  # at a size of 1e-6
-@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("normalizer", NORMALIZERS.values(), ids=NORMALIZERS)
+@spread("normalizer, size", NORMALIZERS, [1e-6, 1.0, 1e6])
 def test_untrained_forecast_is_in_the_scale_of_the_history(normalizer: Any, size: float) -> None:
     table = make_table()
     table["y"] *= size

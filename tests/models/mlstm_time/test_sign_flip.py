@@ -152,7 +152,7 @@ def flips(dataset: TimeSeriesDataSet, **changes: Any) -> bool:
     return mLSTMTime.from_dataset(dataset, **SMALL, **changes).random_sign_flip
 
 
-@alternate("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, every=4)
 def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) -> None:
     dataset = configured(name)
     reads = {*dataset.reals, *dataset.flat_categoricals} - {*dataset.target_names}

@@ -46,7 +46,7 @@ def gradients(model: mLSTMTime, dataset: TimeSeriesDataSet) -> dict[str, Tensor]
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@alternate("name", CONFIGURATIONS, first=1)
+@alternate("name", CONFIGURATIONS, first=1, every=4)
 def test_every_parameter_has_a_gradient(name: str) -> None:
     dataset = configured(name)
     model = mLSTMTime.from_dataset(

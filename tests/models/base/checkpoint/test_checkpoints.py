@@ -274,14 +274,14 @@ def test_values_of_numpy_and_python_are_restored(value: Any) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        pd.date_range("2020-01-01", periods=3),
+        pytest.param(pd.date_range("2020-01-01", periods=3), marks=pytest.mark.slow),
         pd.date_range("2020-01-01", periods=3, tz="Europe/Berlin"),
-        pd.period_range("2020-01", periods=3, freq="M"),
+        pytest.param(pd.period_range("2020-01", periods=3, freq="M"), marks=pytest.mark.slow),
         pd.interval_range(0, 3),
         [date(2020, 1, number) for number in (1, 2, 3)],
         [("a", 1), ("a", 2), ("b", 1)],
         pd.CategoricalIndex(["x", "z", "y"], categories=["z", "y", "x", "w"], ordered=True),
-        np.array([1, -1, 2**40]),
+        pytest.param(np.array([1, -1, 2**40]), marks=pytest.mark.slow),
         np.array([0.1, 0.2, 0.3], dtype=np.float32),
     ],
     ids=["times", "zoned", "periods", "intervals", "dates", "tuples", "classes", "whole", "real"],

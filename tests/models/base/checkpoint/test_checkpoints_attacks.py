@@ -430,21 +430,18 @@ BOMBS: dict[str, Callable[[Any], None]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def crafted(honest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("crafted")
-    paths = {}
-    for number, (name, craft) in enumerate(BOMBS.items()):
-        checkpoint = torch.load(honest)
-        craft(checkpoint)
-        paths[name] = folder / f"{number}.ckpt"
-        torch.save(checkpoint, paths[name])
-    return paths
+def craft(name: str, honest: Path, path: Path) -> Path:
+    """Write one of the files that expand."""
+    checkpoint = torch.load(honest)
+    BOMBS[name](checkpoint)
+    torch.save(checkpoint, path)
+    return path
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_files_that_expand_are_rejected(name: str, crafted: dict[str, Path]) -> None:
-    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(crafted[name]))
+def test_files_that_expand_are_rejected(name: str, honest: Path, tmp_path: Path) -> None:
+    path = craft(name, honest, tmp_path / "model.ckpt")
+    assert_rejected(lambda: mLSTMTime.load_from_checkpoint(path))
 
 
 _MEASURE = """
@@ -466,12 +463,15 @@ print("kB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.slow
-def test_crafted_files_need_little_memory_and_time(honest: Path, crafted: dict[str, Path]) -> None:
+def test_crafted_files_need_little_memory_and_time(honest: Path, tmp_path: Path) -> None:
     """Load all in one process, and compare its peak memory with that of an honest file."""
-    command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted.values())]
+    crafted = [
+        craft(name, honest, tmp_path / f"{number}.ckpt") for number, name in enumerate(BOMBS)
+    ]
+    command = [sys.executable, "-c", _MEASURE, str(honest), *map(str, crafted)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     used = int(run.stdout.partition("kB:")[2])
-    largest = max(path.stat().st_size for path in crafted.values())
+    largest = max(path.stat().st_size for path in crafted)
     assert used * 1024 < 100e6 + largest
 
 
@@ -622,8 +622,7 @@ def test_a_file_is_read_once(honest: Path, tmp_path: Path) -> None:
 # Weights that are not finite, objects without a state
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("double", [False, True])
+@spread("value, double", [float("nan"), float("inf"), -float("inf")], [False, True])
 def test_weights_that_are_not_finite_are_rejected(
     value: float, double: bool, tmp_path: Path
 ) -> None:

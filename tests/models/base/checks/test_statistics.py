@@ -56,7 +56,7 @@ def more_expensive(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(price=3 * table["price"])
 
 
-@alternate("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, first=2, every=4)
 def test_datasets_of_the_same_table_are_the_same(name: str) -> None:
     first = configured(name).get_parameters()
     second = build_dataset(**CONFIGURATIONS[name]).get_parameters()

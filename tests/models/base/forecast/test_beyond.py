@@ -23,6 +23,7 @@ from scipy import stats
 
 from helpers.datasets import CONFIGURATIONS, HISTORY, HORIZON, make_dataset, make_table
 from helpers.models import SMALL
+from helpers.products import spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data.rows import Rows
 from pytorch_forecasting_mlstm.models.base.forecast import beyond as module
@@ -62,8 +63,11 @@ def after(table: pd.DataFrame, steps: int = STEPS) -> pd.DataFrame:
     return TABLE[age.between(1, steps)].drop(columns=["y", "noise", "state", "label"])
 
 
-@pytest.mark.parametrize("changes", [{}, KNOWN], ids=["plain", "known variables and lags"])
-@pytest.mark.parametrize("loss", [MAE(), QUANTILES, NormalDistributionLoss()], ids=str)
+@spread(
+    "loss, changes",
+    {str(loss): loss for loss in (MAE(), QUANTILES, NormalDistributionLoss())},
+    {"plain": {}, "known variables and lags": KNOWN},
+)
 def test_first_steps_are_those_of_the_horizon(loss: Any, changes: dict[str, Any]) -> None:
     table, model = history(), make_model(loss, **changes)
     direct = model.forecast(table, after(table))
@@ -151,14 +155,14 @@ def test_quantiles_beyond_the_horizon_are_in_order_and_repeatable(
 ) -> None:
     table, model = history(), make_model(loss, **changes)
     state = torch.get_rng_state()
-    forecast = model.forecast(table, horizon=STEPS, num_paths=16)
+    forecast = model.forecast(table, horizon=STEPS, num_paths=8)
     assert torch.equal(torch.get_rng_state(), state)
     rows = forecast[forecast["target"] == "y"] if "target" in forecast else forecast
     names = [name for name in forecast if name.startswith("q")]
     values = rows[sorted(names, key=lambda name: float(name[1:]))].to_numpy()
     assert np.isfinite(values).all() and (np.diff(values) >= 0).all()
-    pd.testing.assert_frame_equal(model.forecast(table, horizon=STEPS, num_paths=16), forecast)
-    other = model.forecast(table, horizon=STEPS, num_paths=16, seed=1)
+    pd.testing.assert_frame_equal(model.forecast(table, horizon=STEPS, num_paths=8), forecast)
+    other = model.forecast(table, horizon=STEPS, num_paths=8, seed=1)
     assert not other.equals(forecast)
 
 
@@ -166,13 +170,13 @@ def test_series_do_not_depend_on_others_beyond_the_horizon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table, model = history(), make_model(QUANTILES, target_normalizer=EncoderNormalizer())
-    expected = model.forecast(table, horizon=STEPS, num_paths=16)
+    expected = model.forecast(table, horizon=STEPS, num_paths=8)
     one_by_one = [
-        model.forecast(rows, horizon=STEPS, num_paths=16) for _, rows in table.groupby("series")
+        model.forecast(rows, horizon=STEPS, num_paths=8) for _, rows in table.groupby("series")
     ]
     pd.testing.assert_frame_equal(pd.concat(one_by_one, ignore_index=True), expected, rtol=1e-4)
     monkeypatch.setattr(module, "_MAX_WINDOWS", 20)  # one series at a time
-    got = model.forecast(table, horizon=STEPS, num_paths=16)
+    got = model.forecast(table, horizon=STEPS, num_paths=8)
     pd.testing.assert_frame_equal(got, expected, rtol=1e-4)
 
 
@@ -328,13 +332,17 @@ def test_values_that_are_not_finite_are_not_fed_back(monkeypatch: pytest.MonkeyP
         make_model(QUANTILES).forecast(history(), horizon=STEPS)
 
 
-@pytest.mark.parametrize("loss", [NormalDistributionLoss(), QUANTILES], ids=["normal", "quantiles"])
+@pytest.mark.parametrize(
+    "loss",
+    [NormalDistributionLoss(), pytest.param(QUANTILES, marks=pytest.mark.slow)],
+    ids=["normal", "quantiles"],
+)
 def test_threads_draw_the_same_paths(loss: Any) -> None:
     table, model = history(), make_model(loss)
-    expected = [model.forecast(table, horizon=STEPS, num_paths=8, seed=seed) for seed in range(4)]
+    expected = [model.forecast(table, horizon=STEPS, num_paths=4, seed=seed) for seed in range(4)]
     with ThreadPoolExecutor(8) as pool:
         seeds = list(range(4)) * 2
-        got = pool.map(lambda s: model.forecast(table, horizon=STEPS, num_paths=8, seed=s), seeds)
+        got = pool.map(lambda s: model.forecast(table, horizon=STEPS, num_paths=4, seed=s), seeds)
         for seed, forecast in zip(seeds, got, strict=True):
             pd.testing.assert_frame_equal(forecast, expected[seed], rtol=1e-4)
 
@@ -352,7 +360,7 @@ def test_counts_of_zero_are_fed_back(transformation: str | None, level: float) -
         time_varying_unknown_reals=["few"],
         target_normalizer=EncoderNormalizer(transformation=transformation),
     )
-    forecast = model.forecast(table, horizon=STEPS, num_paths=16)
+    forecast = model.forecast(table, horizon=STEPS, num_paths=8)
     later = forecast[forecast["step"] > HORIZON]
     assert (later["q0.1"] == 0).any()  # it was drawn, and is returned as it is
     assert later["prediction"].between(0, 20 * level).all()

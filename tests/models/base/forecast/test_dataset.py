@@ -97,7 +97,7 @@ def test_parameters_of_another_dataset_take_effect() -> None:
     ("name", "loss"),
     [
         pytest.param("all covariates", QuantileLoss([0.1, 0.5, 0.9]), marks=pytest.mark.slow),
-        ("two targets with weights and lags", None),
+        pytest.param("two targets with weights and lags", None, marks=pytest.mark.slow),
         pytest.param("lags of a categorical target", None, marks=pytest.mark.slow),
         ("scaled covariates", NormalDistributionLoss(quantiles=[0.2, 0.5, 0.8])),
     ],

@@ -127,7 +127,7 @@ def configured(name: str) -> tuple[TimeSeriesDataSet, pd.DataFrame, pd.DataFrame
     return make_dataset(**{**changes, "table": history}), history, ahead
 
 
-@alternate("name", CONFIGURATIONS)
+@alternate("name", CONFIGURATIONS, every=4)
 def test_forecast_equals_predict_with_placeholders_for_the_future(name: str) -> None:
     dataset, history, ahead = configured(name)
     model = make_model(dataset)

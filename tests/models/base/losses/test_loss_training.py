@@ -50,7 +50,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL
-from helpers.products import alternate
+from helpers.products import alternate, spread
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
@@ -156,9 +156,6 @@ CASES: dict[str, Case] = {
 NO_PADDING = ["normal, softplus", "aggregation", "multivariate normal"]
 
 
-parametrize_cases = pytest.mark.parametrize("name", CASES)
-
-
 def make_case(name: str, **changes: Any) -> tuple[Any, TimeSeriesDataSet]:
     loss, settings, *_ = CASES[name]
     return loss(), shared_dataset(**{"time_varying_known_reals": ["price"], **settings, **changes})
@@ -171,7 +168,7 @@ def every_fifth(dataset: TimeSeriesDataSet) -> TimeSeriesDataSet:
     return few
 
 
-@parametrize_cases
+@alternate("name", CASES, first=1)
 @ignore_flat_histories
 def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> None:
     _, _, quantile_sizes, raw_sizes = CASES[name]
@@ -216,7 +213,7 @@ def test_loss_trains_and_predicts_in_all_modes(name: str, tmp_path: Path) -> Non
         assert torch.equal(actual, before_saving)
 
 
-@alternate("name", [name for name in CASES if name not in NO_PADDING])
+@alternate("name", [name for name in CASES if name not in NO_PADDING], every=4)
 def test_loss_works_on_horizons_of_different_lengths(name: str) -> None:
     loss, dataset = make_case(name, min_prediction_length=1)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL)
@@ -231,7 +228,7 @@ def test_loss_works_on_horizons_of_different_lengths(name: str) -> None:
             assert torch.equal(part.isnan(), padding)
 
 
-@pytest.mark.parametrize(
+@alternate(
     "name",
     [
         "MAE",
@@ -260,7 +257,7 @@ def test_loss_object_can_be_used_for_a_second_model(name: str) -> None:
     fit(third, dataset, steps=1)
 
 
-@alternate("name", CASES, first=1)
+@alternate("name", CASES)
 def test_plot_prediction_of_every_loss_is_a_figure(name: str) -> None:
     loss, dataset = make_case(name)
     model = mLSTMTime.from_dataset(dataset, loss=loss, **SMALL).eval()
@@ -334,8 +331,11 @@ def test_logging_metrics_mask_padding(name: str) -> None:
     assert model.logging_metrics[0] is not metrics[0]
 
 
-@pytest.mark.parametrize("loss", [MAE(), QuantileLoss(), SMAPE() + MAE()], ids=["MAE", "q", "sum"])
-@pytest.mark.parametrize("transformation", [None, "log1p", "count", "softplus", "relu", "sqrt"])
+@spread(
+    "transformation, loss",
+    [None, "log1p", "count", "softplus", "relu", "sqrt"],
+    {"MAE": MAE(), "q": QuantileLoss(), "sum": SMAPE() + MAE()},
+)
 def test_transform_output_inverts_the_transformation(transformation: str | None, loss: Any) -> None:
     """In pytorch-forecasting, log1p and count turn a constant of 5 into a forecast of 6."""
     table = make_table()

@@ -40,6 +40,7 @@ from helpers.datasets import (
     with_target,
 )
 from helpers.models import SMALL, make_model
+from helpers.products import alternate
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.base.losses.factory import clone_loss
@@ -116,7 +117,7 @@ def mean_over_steps(loss: Any, prediction: Tensor, target: Tensor, weight: Tenso
     return total
 
 
-@pytest.mark.parametrize("name", CASES)
+@alternate("name", CASES)
 def test_loss_is_the_mean_over_observed_steps(name: str) -> None:
     model, x, (target, weight) = make_batch(name)
     model.train()
@@ -165,7 +166,7 @@ def step(model: mLSTMTime, x: dict[str, Any], y: Any) -> tuple[Any, Any]:
         state.undo()
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "torchmetrics"])
+@alternate("name", [name for name in CASES if name != "torchmetrics"], first=1)
 def test_loss_of_hidden_ends_is_that_of_shorter_horizons(name: str) -> None:
     """The independent path is pytorch-forecasting's, which masks horizons of different lengths."""
     model, x, (target, weight) = make_batch(name)
@@ -227,7 +228,7 @@ def test_mase_scales_by_observed_changes() -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*CASES, "MASE"])
+@alternate("name", [*CASES, "MASE"])
 def test_batch_without_any_target_trains_nothing(name: str) -> None:
     make_loss, settings = {**CASES, "MASE": (MASE, _Y)}[name]
     dataset = shared_dataset(**settings)
