@@ -22,6 +22,55 @@ class Score(NamedTuple):
     values: int
 
 
+def match_truth(
+    forecasts: pd.DataFrame,
+    table: pd.DataFrame,
+    *,
+    time: str,
+    target: str,
+    series: Sequence[str],
+    season: int,
+) -> pd.DataFrame:
+    """Put the truth, and the scale of MASE, beside every forecast.
+
+    Parameters
+    ----------
+    forecasts, table, time, target, series, season
+        As for `score_forecasts`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The forecasts with the columns "truth" and "scale", the mean change over a season before
+        the cutoff.
+
+    Raises
+    ------
+    ValueError
+        If a forecast is missing, or has no truth beside it.
+    """
+    keys = list(series)
+    truth = table[[*keys, time, target]].rename(columns={target: "truth"})
+    rows = forecasts.merge(truth, on=[*keys, time], how="left", validate="many_to_one")
+    columns = ["truth", "prediction", *(f"q{level:g}" for level in LEVELS)]
+    missing = ~np.isfinite(rows[columns].to_numpy(dtype=float)).all(axis=1)
+    if missing.any():
+        raise ValueError(
+            "match_truth: every row needs a forecast, and a truth in the table; "
+            f"{np.count_nonzero(missing)} of {len(rows)} rows have none"
+        )
+    past = {}
+    for key, one in table.groupby(keys) if keys else [((), table)]:
+        past[key] = one[time].to_numpy(), one[target].to_numpy(dtype=float)
+    windows = rows[[*keys, "cutoff"]].drop_duplicates()
+    scales = []
+    for *key, cutoff in windows.itertuples(index=False):
+        times, values = past[tuple(key)]
+        known = values[times <= np.datetime64(cutoff)]
+        scales.append(np.abs(known[season:] - known[:-season]).mean())
+    return rows.merge(windows.assign(scale=scales), on=[*keys, "cutoff"])
+
+
 def score_forecasts(
     forecasts: pd.DataFrame,
     table: pd.DataFrame,
@@ -57,40 +106,37 @@ def score_forecasts(
     ValueError
         If a forecast is missing, or has no truth beside it.
     """
-    keys = list(series)
-    truth = table[[*keys, time, target]].rename(columns={target: "truth"})
-    rows = forecasts.merge(truth, on=[*keys, time], how="left", validate="many_to_one")
+    rows = match_truth(forecasts, table, time=time, target=target, series=series, season=season)
     quantiles = rows[[f"q{level:g}" for level in LEVELS]].to_numpy()
     actual = rows["truth"].to_numpy()
     errors = np.abs(actual - rows["prediction"].to_numpy())
-    if not (np.isfinite(errors).all() and np.isfinite(quantiles).all()):
-        raise ValueError(
-            "score_forecasts: every row needs a forecast, and a truth in the table; "
-            f"{np.count_nonzero(~np.isfinite(errors))} of {len(errors)} rows have none"
-        )
-    windows = rows.assign(error=errors).groupby([*keys, "cutoff"])["error"].mean()
-    past = {}
-    for key, one in table.groupby(keys) if keys else [((), table)]:
-        past[key] = one[time].to_numpy(), one[target].to_numpy(dtype=float)
-    scaled = []
-    for index, error in windows.items():
-        *key, cutoff = index if keys else (index,)
-        times, values = past[tuple(key)]
-        known = values[times <= np.datetime64(cutoff)]
-        scale = np.abs(known[season:] - known[:-season]).mean()
-        scaled.append(error / scale if scale > 0 else np.nan)
+    windows = rows.assign(error=errors).groupby([*series, "cutoff"])
+    means = windows.agg({"error": "mean", "scale": "first"})
+    inside = (rows["q0.1"] <= actual) & (actual <= rows["q0.9"])
+    return Score(
+        mase=float((means["error"] / means["scale"].where(means["scale"] > 0)).mean()),
+        mae=float(errors.mean()),
+        crps=weighted_quantile_loss(actual, quantiles),
+        coverage=float(inside.mean()),
+        values=len(actual),
+    )
+
+
+def weighted_quantile_loss(actual: np.ndarray, quantiles: np.ndarray) -> float:
+    """Return the quantile loss as a share of the truth's size, the mean over `LEVELS`.
+
+    Parameters
+    ----------
+    actual : numpy.ndarray of shape (values,)
+        The truth.
+    quantiles : numpy.ndarray of shape (values, levels)
+        A forecast for each of `LEVELS`.
+    """
     losses = [
         2 * np.abs(actual - forecast) * np.abs((actual <= forecast) - level)
         for level, forecast in zip(LEVELS, quantiles.T, strict=True)
     ]
-    inside = (rows["q0.1"] <= actual) & (actual <= rows["q0.9"])
-    return Score(
-        mase=float(np.nanmean(scaled)),
-        mae=float(errors.mean()),
-        crps=float(np.mean([loss.sum() for loss in losses]) / np.abs(actual).sum()),
-        coverage=float(inside.mean()),
-        values=len(actual),
-    )
+    return float(np.mean([loss.sum() for loss in losses]) / np.abs(actual).sum())
 
 
 def report(rows: list[dict[str, Any]], output: Path | None) -> None:
