@@ -9,6 +9,10 @@ on what comes before all of them.
 
 With ``--development``, the test part is cut off first, and the windows before it are forecast: use
 this to choose settings.
+
+``--leaderboard FILE`` writes the results in the format of the leaderboard's `all_results.csv`, one
+row per task, with means over seeds. `_gift_eval_format.py` says how MSIS and the metrics of the
+mean are computed from the quantiles 0.1 to 0.9.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from _forecast_scores import LEVELS, Score, report, score_forecasts
+from _forecast_scores import LEVELS, Score, match_truth, report, score_forecasts
+from _gift_eval_format import dataset_name, leaderboard_metrics, write_leaderboard
 
 from pytorch_forecasting_mlstm import Forecaster
 
@@ -31,12 +36,14 @@ HORIZONS = {"M": 12, "W": 8, "D": 30, "H": 48}
 TERMS = {"short": 1, "medium": 10, "long": 15}
 SEASONS = {"M": 12, "W": 1, "D": 1, "H": 24}
 MAX_WINDOWS = 20
+MODEL = "mLSTMTime"
 
 
 class Task(NamedTuple):
     """A data set with a horizon."""
 
     key: str
+    dataset: str
     table: pd.DataFrame
     horizon: int
     windows: int
@@ -63,11 +70,12 @@ def tasks(folder: Path, keys: list[str] | None, development: bool) -> Iterator[T
             if development:
                 rank = table.groupby("item").cumcount(ascending=False)
                 chosen = table[rank >= windows * horizon]
-            yield Task(key, chosen, horizon, windows, SEASONS[frequency])
+            dataset = dataset_name(key, frequency)
+            yield Task(key, dataset, chosen, horizon, windows, SEASONS[frequency])
 
 
-def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, float]:
-    """Fit and forecast one task; return its score and the seconds."""
+def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, dict[str, float], float]:
+    """Fit and forecast one task; return its score, the leaderboard's metrics and the seconds."""
     forecaster = Forecaster(
         task.horizon,
         time="date",
@@ -83,16 +91,21 @@ def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, float]:
         warnings.simplefilter("ignore")
         result = forecaster.backtest(task.table, cutoffs=task.windows)
     seconds = time.monotonic() - started
-    forecasts = result.forecasts
-    score = score_forecasts(
-        forecasts[forecasts["model"] == "mLSTMTime"],
-        task.table,
-        time="date",
-        target="y",
-        series=["item"],
-        season=task.season,
+    forecasts = result.forecasts[result.forecasts["model"] == MODEL]
+    columns: dict[str, Any] = {
+        "time": "date",
+        "target": "y",
+        "series": ["item"],
+        "season": task.season,
+    }
+    score = score_forecasts(forecasts, task.table, **columns)
+    rows = match_truth(forecasts, task.table, **columns)
+    metrics = leaderboard_metrics(
+        rows["truth"].to_numpy(dtype=float),
+        rows[[f"q{level:g}" for level in LEVELS]].to_numpy(dtype=float),
+        rows["scale"].to_numpy(),
     )
-    return score, seconds
+    return score, metrics, seconds
 
 
 def geometric_mean(values: pd.Series) -> float:
@@ -118,11 +131,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--development", action="store_true", help="leave the test part out")
     parser.add_argument("--output", type=Path, help="CSV file of the results")
+    parser.add_argument(
+        "--leaderboard",
+        type=Path,
+        metavar="FILE",
+        help="CSV file of the results, in the format of the leaderboard",
+    )
     arguments = parser.parse_args()
+    published = arguments.data / "leaderboard.csv"
+    if arguments.leaderboard and arguments.leaderboard.resolve() == published.resolve():
+        parser.error(f"--leaderboard: {published} holds the published results; name another file")
     rows = []
+    entries = []
     for task in tasks(arguments.data, arguments.keys, arguments.development):
         for seed in range(arguments.seeds):
-            result, seconds = run(task, seed)
+            result, metrics, seconds = run(task, seed)
             rows.append(
                 {
                     "key": task.key,
@@ -135,10 +158,12 @@ def main() -> None:
                 }
             )
             report(rows, arguments.output)
+            entries.append((task.dataset, metrics))
+            if arguments.leaderboard:
+                write_leaderboard(entries, MODEL, arguments.leaderboard)
     results = pd.DataFrame(rows)
-    leaderboard = arguments.data / "leaderboard.csv"
-    if leaderboard.exists() and not arguments.development:
-        print(compare(results, pd.read_csv(leaderboard)).round(3).to_string())
+    if published.exists() and not arguments.development:
+        print(compare(results, pd.read_csv(published)).round(3).to_string())
 
 
 if __name__ == "__main__":
