@@ -36,10 +36,11 @@ def start_at(model: mLSTMTime, start: LinearStart) -> None:
 def optimizer_of(model: mLSTMTime, windows: int) -> Callable[..., torch.optim.Optimizer]:
     """Return what makes AdamW for a model, as pytorch-forecasting calls it.
 
-    The linear maps learn slowly and do not decay, since a regression has found them; the fewer the
-    windows, the more slowly.
+    The linear maps learn slowly and do not decay, since a regression has found them. If they read
+    more than the memory, they learn the more slowly, the fewer the windows.
     """
-    share = linear_rate_share(windows, model.hparams.max_encoder_length)
+    lengths = model.hparams.max_encoder_length, model.hparams.memory_length
+    share = linear_rate_share(windows, *lengths)
 
     def make(
         parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float, **options: Any

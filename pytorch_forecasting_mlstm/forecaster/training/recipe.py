@@ -50,22 +50,27 @@ SHORTEST_RATE_SHARE = 0.4
 
 #: Largest learning rate of the linear maps, as a share: they start where a regression has put them.
 _LINEAR_RATE_SHARE = 0.1
-#: It holds for so many windows to learn from per step of the history, and falls with fewer.
+#: Beside a memory that reads less, it holds for so many windows for each step of the history, and
+#: falls with fewer.
 _WINDOWS_PER_STEP = 25
 
 #: Weights are averaged exponentially over the steps of a training.
 AVERAGE_DECAY = 0.98
 
 
-def linear_rate_share(windows: int, history: int) -> float:
+def linear_rate_share(windows: int, history: int, memory_length: int) -> float:
     """Return the learning rate of the linear maps, as a share of that of the network.
 
-    Adam moves every weight by about the rate, whatever its gradient. Where a long history has few
-    windows, the maps would leave the regression within an epoch and learn these by heart.
+    Adam moves every weight by about the rate, whatever its gradient. Maps that read many more steps
+    than the memory, of few windows, would learn these by heart.
 
-    >>> [round(linear_rate_share(2500, history), 3) for history in (50, 100, 200, 800)]
+    >>> [round(linear_rate_share(2500, history, 50), 3) for history in (50, 100, 200, 800)]
     [0.1, 0.1, 0.05, 0.013]
+    >>> linear_rate_share(2500, 800, 800)
+    0.1
     """
+    if memory_length >= history:
+        return _LINEAR_RATE_SHARE
     return _LINEAR_RATE_SHARE * min(1.0, windows / (_WINDOWS_PER_STEP * history))
 
 

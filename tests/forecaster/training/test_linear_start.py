@@ -16,7 +16,7 @@ from pytorch_forecasting_mlstm.forecaster.training.datasets import training_set
 from pytorch_forecasting_mlstm.forecaster.training.fitting import _Fit
 from pytorch_forecasting_mlstm.forecaster.training.linear_start import optimizer_of
 from pytorch_forecasting_mlstm.forecaster.training.prediction import predict_future
-from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe, linear_rate_share
+from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
 from pytorch_forecasting_mlstm.forecaster.training.ridge import LinearStart
 from pytorch_forecasting_mlstm.forecaster.training.train import learning_rates, new_model, train
 
@@ -164,7 +164,7 @@ def group_settings(optimizer: torch.optim.Optimizer, name: str) -> list[float]:
 def test_linear_maps_learn_slowly_and_do_not_decay() -> None:
     fit = make_fit(noisy_season(80), history=10, horizon=3)
     model, _ = make_model(fit)
-    optimizer = optimizer_of(model, 250)(
+    optimizer = optimizer_of(model, 1)(
         model.parameters(), lr=0.02, weight_decay=0.3, betas=(0.5, 0.9)
     )
     assert isinstance(optimizer, torch.optim.AdamW)
@@ -187,11 +187,16 @@ def test_linear_maps_learn_slowly_and_do_not_decay() -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("memory_length", [1, 9, 10])
 @pytest.mark.parametrize("windows", [500, 250, 25, 1])
-def test_linear_maps_learn_more_slowly_from_few_windows(windows: int) -> None:
-    model, _ = make_model(make_fit(noisy_season(80), history=10, horizon=3))
+def test_maps_that_read_more_than_the_memory_learn_more_slowly_from_few_windows(
+    windows: int, memory_length: int
+) -> None:
+    fit = make_fit(noisy_season(80), history=10, horizon=3, memory_length=memory_length)
+    model, _ = make_model(fit)
     optimizer = optimizer_of(model, windows)(model.parameters(), lr=1.0, weight_decay=0.0)
-    np.testing.assert_allclose(group_settings(optimizer, "lr")[1], min(0.1, windows / 2500))
+    share = min(0.1, windows / 2500) if memory_length < 10 else 0.1
+    np.testing.assert_allclose(group_settings(optimizer, "lr")[1], share)
 
 
 class Rates(pl.Callback):
@@ -234,7 +239,7 @@ def test_schedule_holds_for_all_optimizers(options: dict[str, Any], kind: type) 
         trainer_kwargs={"callbacks": rates},
         start=start,
     )
-    shares = [1, linear_rate_share(len(training), 4)] if kind is torch.optim.AdamW else [1]
+    shares = [1, 0.1] if kind is torch.optim.AdamW else [1]
     expected = np.outer(learning_rates(recipe.learning_rate, 2), shares)
     np.testing.assert_allclose(rates.rates, expected)
     assert rates.kinds == {kind}
@@ -261,5 +266,4 @@ def test_optimizer_survives_saving_loading_and_updating(
         assert one.model.optimizer == one.model.hparams.optimizer == "adamw"
         one.update(rich_stores(33), epochs=1)
         assert one.model.optimizer == "adamw"
-    share = linear_rate_share(len(forecaster.dataset), forecaster.history_)
-    np.testing.assert_allclose(rates, [[0.001, 0.001 * share]] * 2)
+    np.testing.assert_allclose(rates, [[0.001, 0.0001]] * 2)
