@@ -75,6 +75,9 @@ def check_arguments(parameters: Mapping[str, Any]) -> None:
     check_missing(parameters["missing"])
     read_quantiles(parameters["quantiles"])
     _check_options("model_kwargs", parameters["model_kwargs"], _OWN_MODEL_ARGUMENTS)
+    memory_length = (parameters["model_kwargs"] or {}).get("memory_length")
+    if memory_length is not None:
+        _check_memory_length(memory_length, parameters["history"])
     try:
         check_model_arguments(mLSTMTime, parameters["model_kwargs"] or ())
     except TypeError as error:
@@ -117,6 +120,17 @@ def check_integer(name: str, value: Any, *, least: int = 1, largest: int | None 
         limit = f"at least {least}" if largest is None else f"from {least} to {largest}"
         raise InputError(Argument(name), f" must be a whole number, {limit}, got {value!r}")
     return int(value)
+
+
+def _check_memory_length(value: Any, history: Any) -> None:
+    """Raise unless the memory can read so many steps of the history."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or value < 1 or (history is not None and value > history):
+        limit = "at least 1" if history is None else f"from 1 to {history}, the history"
+        raise InputError(
+            Argument("model_kwargs"),
+            f": memory_length must be a whole number, {limit}, got {value!r}",
+        )
 
 
 def read_quantiles(quantiles: Any) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ from .tables.to_pandas import to_pandas
 from .training.fitted import Fitted, Interrupted
 from .training.fitting import Settings, fit_panel
 from .training.forecasting import forecast_panel
+from .training.history import check_history
 from .training.progress import ProgressBar
 from .training.splits import split_panel
 from .training.tuning import has_result, open_study, parameters_of, search
@@ -226,7 +227,9 @@ class Forecaster(BaseEstimator):
         read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
-        split_panel(read.panel, int(self.horizon))
+        split = split_panel(read.panel, int(self.horizon))
+        if self.history is not None:
+            check_history(int(self.history), split)
         self._reader.panel_ahead(read.records, read.roles, read.axis, future, int(self.horizon))
         return self
 
@@ -258,8 +261,8 @@ class Forecaster(BaseEstimator):
         InputError
             If an argument or the table cannot be used.
         KeyboardInterrupt
-            After Ctrl-C. Once every history that is tried has had a training, or a given one an
-            epoch, the best model so far is kept, and the forecaster can be used.
+            After Ctrl-C. Once every length that is tried has had a training (or, if only one is
+            tried, an epoch), the best model so far is kept, and the forecaster can be used.
 
         Warns
         -----
@@ -452,7 +455,8 @@ class Forecaster(BaseEstimator):
         It searches the history, ``hidden_size``, ``num_layers``, ``dropout``, ``weight_decay`` and
         the learning rate. Each trial trains on all but the last rows and is measured on these;
         bad ones are stopped early. The first trial has the settings of this forecaster; a given
-        ``history`` stays.
+        ``history`` stays. The memory of a trial reads the whole history, unless ``model_kwargs``
+        has a ``memory_length``.
 
         Parameters
         ----------

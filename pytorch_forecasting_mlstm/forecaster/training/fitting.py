@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...models import mLSTMTime
-from ..errors import Argument, InputError
 from ..panel.panel import Panel
 from .calibration import Calibration
 from .competition import Competition, compete
 from .datasets import training_set, validation_set
 from .fitted import Fitted, Interrupted
-from .history import candidate_histories
+from .history import candidate_histories, check_history, worth_a_trial
 from .layout import SERIES, TIME, Layout
 from .mixing import UNTESTED_SHARE, choose_share, mix
 from .prediction import predict_windows
@@ -191,7 +190,8 @@ class _Fit:
             candidates, recipes = candidates[-1:], recipes[:1]
 
         def train(length: int, recipe: Recipe, leads: bool) -> TrainingResult:
-            name = "fit" if leads else f"history {length}"
+            kind = "history" if self.settings.history is None else "memory"
+            name = "fit" if leads else f"{kind} {length}"
             return self.try_length(name, length, recipe, observed=leads)
 
         return compete(candidates, recipes, train)
@@ -202,13 +202,13 @@ class _Fit:
         The linear maps read a given history as a whole, and otherwise as much as the memory.
         """
         given = self.settings.recipe.model.get("memory_length")
-        if given is not None:  # the model checks it
+        if given is not None:
             return [given]
         candidates = candidate_histories(self.panel, self.split)
         if self.settings.history is None:
             return candidates
         history = self.given_history()
-        return [*(steps for steps in candidates if steps < history), history]
+        return [*(steps for steps in candidates if worth_a_trial(steps, history)), history]
 
     def split_for(self, memory_length: int) -> Split:
         history = memory_length if self.settings.history is None else self.given_history()
@@ -253,13 +253,8 @@ class _Fit:
         )
 
     def given_history(self) -> int:
-        history, longest = self.settings.history or 1, self.split.longest_history
-        if history > longest:
-            raise InputError(
-                Argument("history"),
-                f" {history} is longer than the {longest} steps that the longest series has before "
-                f"its training targets: choose at most {longest}",
-            )
+        history = self.settings.history or 1
+        check_history(history, self.split)
         return history
 
     def lower_bound(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..errors import Argument, InputError
 from ..panel.panel import Panel
 from .splits import Split
 
@@ -29,9 +30,25 @@ def candidate_histories(panel: Panel, split: Split) -> list[int]:
     candidates = [low]
     while candidates[-1] * _LADDER <= high:
         candidates.append(round(candidates[-1] * _LADDER))
-    if candidates[-1] * _NOT_WORTH_A_TRIAL < high:
+    if worth_a_trial(candidates[-1], high):
         candidates.append(high)
     return candidates
+
+
+def worth_a_trial(length: int, longer: int) -> bool:
+    """Whether a length differs enough from a longer one to train with both."""
+    return length * _NOT_WORTH_A_TRIAL < longer
+
+
+def check_history(history: int, split: Split) -> None:
+    """Raise an InputError if a given history is longer than the series."""
+    longest = split.longest_history
+    if history > longest:
+        raise InputError(
+            Argument("history"),
+            f" {history} is longer than the {longest} steps that the longest series has before "
+            f"its training targets: choose at most {longest}",
+        )
 
 
 def choose_history(losses: dict[int, float]) -> int:

@@ -72,9 +72,8 @@ def open_study(panel: Panel, settings: Settings, storage: Path | None) -> Any:
     split = split_panel(panel, settings.horizon)
     if not split.has_validation:
         raise InputError("tune needs rows to validate on, but the series are too short: add rows")
-    histories = candidate_histories(panel, split)
-    if settings.history is not None:
-        histories = [settings.history]
+    given = settings.history or settings.recipe.model.get("memory_length")
+    histories = candidate_histories(panel, split) if given is None else [given]
     try:
         with _quiet_optuna():
             study = optuna.create_study(
@@ -228,6 +227,8 @@ def _identity(panel: Panel, settings: Settings) -> str:
     options = {k: v for k, v in settings.recipe.model.items() if k not in _RANGES}
     options.pop("hidden_size", None)
     known = [settings.horizon, list(settings.quantiles), settings.recipe.epochs, str(options)]
+    if settings.history is not None:
+        known.append(settings.history)
     digest = hashlib.sha256(json.dumps(known).encode())
     digest.update(np.ascontiguousarray(panel.target).tobytes())
     digest.update(np.ascontiguousarray(panel.begins).tobytes())

@@ -154,7 +154,8 @@ class RealTargetEncoder(nn.Module):
         """
         observed = mask & ~raw.isnan()
         scaling = observed & recent
-        scaling = torch.where(scaling.any(1, keepdim=True), scaling, observed)
+        # Not torch.where, since ONNX Runtime selects no booleans.
+        scaling = scaling | (observed & ~scaling.any(1, keepdim=True))
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)

@@ -138,18 +138,18 @@ def test_given_history_is_read_by_the_linear_maps_and_as_far_as_it_helps_by_the_
 
     monkeypatch.setattr(fitting._Fit, "train", train)
     monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", lambda self, fitted, split: fitted)
-    fitted = fitting.fit_panel(PANEL, settings(history=10, members=1))
-    tried = [(10, 2), (10, 7), (10, None)]
-    assert read == [*tried, (10, 7), (10, None), (10, 7), (10, 7)]
-    assert (fitted.history, fitted.memory_length) == (10, 7)
-    assert fitted.trials == {2: 3.0, 7: 0.8, 10: 1.5}
+    fitted = fitting.fit_panel(PANEL, settings(history=12, members=1))
+    tried = [(12, 2), (12, 7), (12, None)]
+    assert read == [*tried, (12, 7), (12, None), (12, 7), (12, 7)]
+    assert (fitted.history, fitted.memory_length) == (12, 7)
+    assert fitted.trials == {2: 3.0, 7: 0.8, 12: 1.5}
 
     read.clear()
     losses[:] = [1.0, 2.0]
     recipe = Recipe(model={"memory_length": 5})
-    fitted = fitting.fit_panel(PANEL, settings(history=10, members=1, recipe=recipe))
-    assert read == [(10, 5)] * 3
-    assert (fitted.history, fitted.memory_length) == (10, 5)
+    fitted = fitting.fit_panel(PANEL, settings(history=12, members=1, recipe=recipe))
+    assert read == [(12, 5)] * 3
+    assert (fitted.history, fitted.memory_length) == (12, 5)
 
 
 def test_second_budget_may_change_the_history(monkeypatch: pytest.MonkeyPatch) -> None:

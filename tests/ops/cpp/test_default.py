@@ -62,6 +62,17 @@ def run_layer() -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("cached_library", "self_tests")
+def test_library_in_the_cache_needs_no_compiler(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    use_kernel()
+    run_layer()
+    assert calls
+
+
+@pytest.mark.usefixtures("cached_library", "self_tests")
 def test_compiled_library_is_used_without_a_call(calls: list[str]) -> None:
     actual = run_layer()
     assert calls == ["forward"]

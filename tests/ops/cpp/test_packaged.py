@@ -95,6 +95,13 @@ def test_libraries_of_other_sources_are_not_loaded(
     assert "belong to other sources" in reason()
 
 
+def test_libraries_without_sources_are_not_loaded(
+    package_libraries: Path, forbid_loading: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compiler, "_SOURCE", tmp_path / "recurrence.cpp")
+    assert "sources of the kernel cannot be read" in reason()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "missing", "folder"])
 def test_damaged_library_is_not_loaded(
     package_libraries: Path, forbid_loading: None, compiled_content: bytes, damage: str

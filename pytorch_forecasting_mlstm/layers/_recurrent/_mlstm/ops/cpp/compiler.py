@@ -51,9 +51,13 @@ def instruction_sets(machine: str) -> dict[str, tuple[str, ...]]:
 def source_digest() -> str:
     """Return a digest that changes with the sources and the flags."""
     sources = [_SOURCE, *sorted(_SOURCE.parent.glob("*.h"))]
-    contents = [source.read_text(encoding="utf-8") for source in sources]
     flags = [*_FLAGS, repr(INSTRUCTION_SETS)]
-    return hashlib.sha256("\0".join([*flags, *contents]).encode()).hexdigest()
+    try:
+        contents = [source.read_bytes() for source in sources]
+    except OSError as error:
+        raise CompilerError("the sources of the kernel cannot be read; install again") from error
+    parts = [*(flag.encode() for flag in flags), *contents]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def find_compiler() -> list[str]:

@@ -68,7 +68,7 @@ def existing_library() -> Library:
             if name is None:
                 raise
             return _compiled_library(load_cached(folder, name, _FUNCTIONS))
-        except OSError as error:
+        except (CompilerError, OSError) as error:
             raise LibraryError(one_line(error, _MAX_LENGTH)) from error
 
 
@@ -86,8 +86,14 @@ def build_library() -> Library:
     except LibraryError:
         pass
     try:
-        compiler = find_compiler()
-        name, make = _cached_name(compiler), partial(compile_kernel, compiler, _NATIVE)
+        try:
+            compiler = find_compiler()
+        except CompilerError:  # an earlier process may have had one
+            name, make = newest_cached(cache_folder(), _cache_prefix()), None
+            if name is None:
+                raise
+        else:
+            name, make = _cached_name(compiler), partial(compile_kernel, compiler, _NATIVE)
         return _compiled_library(load_cached(cache_folder(), name, _FUNCTIONS, make))
     except CompilerError as error:
         raise RuntimeError(one_line(error, _MAX_LENGTH)) from error

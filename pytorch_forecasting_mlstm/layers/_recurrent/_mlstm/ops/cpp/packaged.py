@@ -105,7 +105,11 @@ def _read_digests() -> dict[str, str]:
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LibraryError(f"{FOLDER / _MANIFEST} cannot be read; install again") from error
-    if sources != source_digest():
+    try:
+        present = source_digest()
+    except CompilerError as error:
+        raise LibraryError(str(error)) from error
+    if sources != present:
         raise LibraryError(
             "the compiled libraries belong to other sources than those installed; install again"
         )
