@@ -71,7 +71,7 @@ def press_at(
 def test_before_the_first_epoch_everything_stays(
     monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    forecaster = tiny(history=None if stage == "history" else 4)
+    forecaster = tiny(history=None if stage == "history" else 2)
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 4])
     press_at(monkeypatch, "on_train_batch_end", stage)
     fit_interrupted(forecaster)

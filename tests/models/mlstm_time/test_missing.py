@@ -89,8 +89,9 @@ def test_statistics_skip_missing_values() -> None:
     hidden = hide(x, (0, 0), (0, 3), (1, 7), (2, 6))
     inputs = network_inputs(hidden, model.reference_scales(hidden))
     (history,), (scale,) = inputs.target_histories, inputs.target_scales
+    mask = torch.ones_like(history).bool()
     encoded = model.network.target_encoders[0](
-        history, torch.ones_like(history).bool(), scale, inputs.reference_scales[0]
+        history, mask, mask, scale, inputs.reference_scales[0]
     )
     y = ((history - scale[:, :1]) / scale[:, 1:]).numpy()
     center, spread = np.nanmean(y, 1, keepdims=True), np.nanstd(y, 1, keepdims=True)

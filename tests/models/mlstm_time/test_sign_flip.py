@@ -159,7 +159,7 @@ def test_default_is_on_if_only_the_history_of_real_targets_is_read(name: str) ->
     is_supported = not reads and "label" not in dataset.target_names
     model = mLSTMTime.from_dataset(dataset, **SMALL, max_encoder_length=64)
     assert model.random_sign_flip == is_supported
-    for changes in ({"max_encoder_length": 63}, {"random_sign_flip": False}):
+    for changes in ({"memory_length": 63}, {"random_sign_flip": False}):
         with patch.dict(model.hparams, changes):
             assert not model.random_sign_flip
     if is_supported:

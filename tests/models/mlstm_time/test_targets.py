@@ -37,7 +37,7 @@ def test_real_target_encoder_transforms_normalizes_and_masks() -> None:
     normalizer = TorchNormalizer(transformation="log")
     encoder = make_encoder(MAE(), normalizer, 1)
     target_scale = torch.tensor([[2.0, 0.4]]).expand(len(LENGTHS), 2)  # float32, as in a batch
-    encoded = encoder(raw, mask, target_scale, UNKNOWN)
+    encoded = encoder(raw, mask, mask, target_scale, UNKNOWN)
     for row, values in enumerate(series):
         z = (np.log(values) - 2.0) / np.float64(np.float32(0.4))
         scale = z.std() if len(z) > 1 else 1.0
@@ -56,7 +56,7 @@ def test_real_target_encoder_initializes_points_quantiles_or_a_location(
 ) -> None:
     _, raw, mask = ragged(7, right=True)
     encoder = make_encoder(loss, TorchNormalizer(), len(gain))
-    encoded = encoder(raw, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2), UNKNOWN)
+    encoded = encoder(raw, mask, mask, torch.tensor([[10.0, 3.0]]).expand(len(LENGTHS), 2), UNKNOWN)
     components = encoder.linear(encoded.features[..., 0], mask)
     expected = torch.stack([components * factor for factor in gain], dim=-2)
     assert_close(encoded.components, expected)
@@ -70,7 +70,8 @@ def test_categorical_target_encoder_embeds_classes_and_shares_linear_maps() -> N
     with torch.no_grad():
         encoder.linear.trend.weight.copy_(torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 3.0]]))
     raw = torch.tensor([[0, 2, 1], [2, 2, 0]])
-    encoded = encoder(raw, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 2), UNKNOWN)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    encoded = encoder(raw, mask, mask, torch.zeros(2, 2), UNKNOWN)
     assert torch.equal(encoded.features, encoder.embedding.weight[raw])
     assert encoded.features.shape[-1] == encoder.size
     assert encoded.statistics is None
