@@ -227,8 +227,6 @@ def _identity(panel: Panel, settings: Settings) -> str:
     options = {k: v for k, v in settings.recipe.model.items() if k not in _RANGES}
     options.pop("hidden_size", None)
     known = [settings.horizon, list(settings.quantiles), settings.recipe.epochs, str(options)]
-    if settings.history is not None:
-        known.append(settings.history)
     digest = hashlib.sha256(json.dumps(known).encode())
     digest.update(np.ascontiguousarray(panel.target).tobytes())
     digest.update(np.ascontiguousarray(panel.begins).tobytes())

@@ -162,7 +162,6 @@ def test_unusable_searches_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     for other, changed in (
         (tiny(), table.assign(sales=table["sales"] + 1)),
         (tiny(epochs=2), table),
-        (tiny(history=5), table),
     ):
         with pytest.raises(InputError, match="trials of another table or of other settings"):
             other.tune(changed, trials=2, storage=storage)
