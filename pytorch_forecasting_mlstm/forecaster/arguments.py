@@ -115,8 +115,7 @@ def read_path(name: str, value: Any) -> Path:
 
 def check_integer(name: str, value: Any, *, least: int = 1, largest: int | None = None) -> int:
     """Return a whole number, or raise an InputError."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or value < least or (largest is not None and value > largest):
+    if not _is_integer(value) or value < least or (largest is not None and value > largest):
         limit = f"at least {least}" if largest is None else f"from {least} to {largest}"
         raise InputError(Argument(name), f" must be a whole number, {limit}, got {value!r}")
     return int(value)
@@ -124,8 +123,7 @@ def check_integer(name: str, value: Any, *, least: int = 1, largest: int | None 
 
 def _check_memory_length(value: Any, history: Any) -> None:
     """Raise unless the memory can read so many steps of the history."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or value < 1 or (history is not None and value > history):
+    if not _is_integer(value) or value < 1 or (history is not None and value > history):
         limit = "at least 1" if history is None else f"from 1 to {history}, the history"
         raise InputError(
             Argument("model_kwargs"),
@@ -163,6 +161,10 @@ def _check_options(name: str, options: Any, own: Mapping[str, str | None]) -> No
         if key in options:
             hint = f"use {instead}" if instead else "leave it out"
             raise InputError(Argument(name), f" must not hold {key!r}: {hint}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_real(value: Any) -> bool:

@@ -38,8 +38,8 @@ class mLSTMTime(ForecastingModel):
 
     1. Every sample is scaled to mean 0 and standard deviation 1 over the valid steps of its own
        history that the memory reads.
-    2. It is split into trend (a long moving average), cycle (the excess of a short one) and season
-       (the rest). One matrix maps each of these components to the horizon.
+    2. The history is split into trend (a long moving average), cycle (the excess of a short one)
+       and season (the rest). One matrix maps each of these components to the horizon.
     3. In parallel, everything known at each step of the history, and its position, is folded into
        patches and read by stacked mLSTM cells [2]_. The same cells go on over the horizon, where
        they read the known future and the position. Two heads read from them the residual b of
@@ -77,10 +77,10 @@ class mLSTMTime(ForecastingModel):
         Whether every sample is scaled by its own history, or all as the dataset scales them.
     random_sign_flip : bool, optional
         Whether to negate training samples at random, to keep the memory from memorizing the drift
-        of the training period; set it to False if series have a direction, such as growth or
-        saturation. This requires that the model reads nothing but the history of the targets, and
-        that the loss treats both signs alike: MAE, MASE, RMSE of a target without transformation,
-        sums of these, and losses of ``torch.nn``. Default: True if so, from 64 steps of memory on.
+        of the training data; set it to False if series have a direction. This requires that the
+        model reads nothing but the history of the targets, and that the loss treats both signs
+        alike: MAE, MASE, RMSE of a target without transformation, weighted sums of these, and
+        losses of ``torch.nn``. Default: True if that is so and ``memory_length`` is at least 64.
     memory_length : int, optional
         Steps at the end of the history that the memory reads, and that scale a sample; the linear
         maps read all. Default: the whole history.

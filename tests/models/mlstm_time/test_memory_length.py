@@ -10,7 +10,7 @@ from pytorch_forecasting import NegativeBinomialDistributionLoss, TimeSeriesData
 from torch import Tensor
 
 from helpers.checkpoints import save
-from helpers.datasets import CONFIGURATIONS, collate, configured, make_dataset, pick_samples
+from helpers.datasets import collate, configured, make_dataset, pick_samples
 from helpers.models import make_model
 from helpers.tolerances import assert_close
 from pytorch_forecasting_mlstm import mLSTMTime
@@ -167,6 +167,3 @@ def test_checkpoint_keeps_the_length(tmp_path: Any) -> None:
     loaded = mLSTMTime.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
     assert loaded.hparams.memory_length == loaded.network.memory_length == 5
     assert isinstance(loaded.network, mLSTMTimeNetwork)
-
-
-assert set(NAMES) <= set(CONFIGURATIONS)
