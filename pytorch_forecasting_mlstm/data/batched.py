@@ -17,7 +17,7 @@ from .._arguments import suggest_arguments
 from .argument_hints import DATASET_HINTS
 from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
-from .label_encoding import distinct_label_encoders
+from .label_encoding import distinct_label_encoders, text_to_categories
 from .lazy_batch import LazyBatch
 from .missing_values import (
     check_some_observed,
@@ -29,6 +29,7 @@ from .missing_values import (
 from .sample_index import build_sample_index
 from .scaling import encoder_normalizers
 from .table_checks import check_duplicates, check_index
+from .tensors import to_tensors
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
@@ -356,6 +357,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
         data = nullable_to_float(data, [*self.target_names, *self.reals])
+        data = text_to_categories(data, self.group_ids)
         check_some_observed(self, data)
         with fit_to_observed(self), distinct_label_encoders(self, data):
             return super()._preprocess_data(data)
@@ -364,9 +366,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         return build_sample_index(self, data, predict_mode)
 
     def _data_to_tensors(self, data: pd.DataFrame) -> dict[str, Any]:
-        tensors: dict[str, Any] = super()._data_to_tensors(data)
-        _store_by_row(tensors)
-        return tensors
+        return to_tensors(self, data)
 
     def __copy__(self) -> "BatchedTimeSeriesDataSet":
         copied = type(self).__new__(type(self))

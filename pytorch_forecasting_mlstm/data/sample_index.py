@@ -1,6 +1,7 @@
 """The index of samples, computed with arrays instead of a loop over the rows of the data."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from pytorch_forecasting.data.timeseries import _find_end_indices
 from .windows import BoolArray, IntArray
 
 _COLUMNS = ["index_start", "index_end", "sequence_length", "time", "sequence_id"]
+#: Rows whose samples are found at a time: temporary arrays are as long.
+_BLOCK = 2**17
 
 
 def build_sample_index(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
@@ -32,40 +35,96 @@ def build_sample_index(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> 
         One row per sample.
     """
     times = data["__time_idx__"].to_numpy()
-    series = data.groupby(dataset._group_ids, observed=True).ngroup().to_numpy()
-    # Rows after which another series begins.
-    last_rows = np.flatnonzero(np.diff(series, append=-1))
-    steps = np.diff(times, append=0)
-    steps[last_rows] = 1
-    if not len(data) or ((steps != 1).any() and not dataset.allow_missing_timesteps):
+    last_rows, numbers = _series_ends(data, dataset._group_ids)
+    # within series, since a difference between two of them says nothing
+    gaps = np.diff(times) != 1
+    gaps[last_rows[:-1]] = False
+    if not len(data) or (gaps.any() and not dataset.allow_missing_timesteps):
+        return _raise_upstream(dataset, data, predict_mode)
+    del gaps
+
+    parts: list[list[IntArray]] = [[] for _ in _COLUMNS]
+    shortened_parts: list[list[IntArray]] = [[] for _ in _COLUMNS]
+    found = np.zeros(len(last_rows), dtype=bool)
+    for block in _blocks_of_series(last_rows):
+        first_row = last_rows[block.start - 1] + 1 if block.start else 0
+        ends = last_rows[block] - first_row
+        rows = slice(first_row, last_rows[block][-1] + 1)
+        series = np.arange(block.start, block.stop).repeat(np.diff(ends, prepend=-1))
+        for samples, columns in zip(
+            _samples_of_block(dataset, times[rows], ends, predict_mode),
+            (parts, shortened_parts),
+            strict=True,
+        ):
+            starts, stops, lengths = samples
+            found[series[starts]] = True
+            values = (
+                starts + first_row,
+                stops + first_row,
+                lengths,
+                times[rows][starts],
+                numbers[series[starts]],
+            )
+            for column, value in zip(columns, values, strict=True):
+                column.append(value.astype(np.int32))
+    count = sum(map(len, parts[0])) + sum(map(len, shortened_parts[0]))
+    if not count:
         return _raise_upstream(dataset, data, predict_mode)
 
+    table = np.empty((len(_COLUMNS), count), dtype=np.int32)
+    for row in table:  # parts are freed one by one, while the table fills
+        np.concatenate(parts.pop(0) + shortened_parts.pop(0), out=row)
+    index = pd.DataFrame(table.T, columns=_COLUMNS, copy=False)
+    if not found.all():
+        _warn_missing_series(dataset, data.iloc[last_rows[~found]])
+    if predict_mode:
+        index = index.loc[index.groupby("sequence_id")["sequence_length"].idxmax()]
+        # In prediction mode, the index of pytorch-forecasting has its last column twice.
+        index = index[[*_COLUMNS, "sequence_id"]].reset_index(drop=True)
+    return index
+
+
+def _series_ends(data: pd.DataFrame, group_ids: list[str]) -> tuple[IntArray, IntArray]:
+    """Return the last row of every series, and its number among the sorted series."""
+    is_last = np.ones(len(data), dtype=bool)
+    is_last[:-1] = False
+    for name in group_ids:
+        codes = data[name].to_numpy()
+        is_last[:-1] |= codes[1:] != codes[:-1]
+    last_rows = np.flatnonzero(is_last)
+    groups = data[group_ids].iloc[last_rows]
+    return last_rows, groups.groupby(group_ids, observed=True).ngroup().to_numpy()
+
+
+def _blocks_of_series(last_rows: IntArray) -> Iterator[slice]:
+    """Divide the series into blocks of at least ``_BLOCK`` rows each, but for the last."""
+    start = 0
+    while start < len(last_rows):
+        first_row = last_rows[start - 1] + 1 if start else 0
+        stop = min(np.searchsorted(last_rows, first_row + _BLOCK - 1) + 1, len(last_rows))
+        yield slice(start, int(stop))
+        start = int(stop)
+
+
+def _samples_of_block(
+    dataset: Any, times: IntArray, last_rows: IntArray, predict_mode: bool
+) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Yield first row, last row and length: of samples as long as possible, and of shorter ones."""
+    steps = np.diff(times, append=0)
+    steps[last_rows] = 1
     shortest = dataset.min_encoder_length + dataset.min_prediction_length
     longest = dataset.max_encoder_length + dataset.max_prediction_length
     last_times = np.repeat(times[last_rows], np.diff(last_rows, prepend=-1))
     ends, shortened = find_end_indices(
         steps, np.minimum(longest, last_times - times + 1), min_length=shortest
     )
-    starts = np.concatenate([np.arange(len(times)), shortened[:, 0]])
-    ends = np.concatenate([ends, shortened[:, 1]])
-    lengths = times[ends] - times[starts] + 1
     earliest_end = dataset.min_prediction_idx + dataset.min_prediction_length - 1
-    valid = (lengths >= shortest) & (times[ends] >= earliest_end)
-    if predict_mode:
-        valid &= last_times[starts] - times[starts] < longest
-    if not valid.any():
-        return _raise_upstream(dataset, data, predict_mode)
-
-    starts, ends, lengths = starts[valid], ends[valid], lengths[valid]
-    index = pd.DataFrame(
-        dict(zip(_COLUMNS, (starts, ends, lengths, times[starts], series[starts]), strict=True))
-    )
-    _warn_missing_series(dataset, data, ~np.isin(series, series[starts]))
-    if predict_mode:
-        index = index.loc[index.groupby("sequence_id")["sequence_length"].idxmax()]
-    # In prediction mode, the index of pytorch-forecasting has its last column twice.
-    columns = [*_COLUMNS, "sequence_id"] if predict_mode else _COLUMNS
-    return index[columns].astype("int32").reset_index(drop=True)
+    for starts, stops in ((np.arange(len(times)), ends), (shortened[:, 0], shortened[:, 1])):
+        lengths = times[stops] - times[starts] + 1
+        valid = (lengths >= shortest) & (times[stops] >= earliest_end)
+        if predict_mode:
+            valid &= last_times[starts] - times[starts] < longest
+        yield starts[valid], stops[valid], lengths[valid]
 
 
 def _raise_upstream(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:
@@ -73,11 +132,12 @@ def _raise_upstream(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.
     return TimeSeriesDataSet._construct_index(dataset, data, predict_mode)
 
 
-def _warn_missing_series(dataset: Any, data: pd.DataFrame, missing: BoolArray) -> None:
-    """Warn about series without any sample, with the message of pytorch-forecasting."""
-    if not missing.any():
-        return
-    groups = data.loc[missing, dataset._group_ids].drop_duplicates()
+def _warn_missing_series(dataset: Any, data: pd.DataFrame) -> None:
+    """Warn about series without any sample, with the message of pytorch-forecasting.
+
+    ``data`` has one row for each of them.
+    """
+    groups = data[dataset._group_ids].drop_duplicates()
     for name, column in dataset._group_ids_mapping.items():
         groups[column] = dataset.transform_values(name, groups[column], inverse=True, group_id=True)
     warnings.warn(

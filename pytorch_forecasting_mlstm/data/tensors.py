@@ -1,0 +1,65 @@
+"""The tensors of a dataset, filled column by column."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_forecasting.data import NaNLabelEncoder
+from torch import Tensor
+
+__all__ = ["to_tensors"]
+
+
+def to_tensors(dataset: Any, data: pd.DataFrame) -> dict[str, Any]:
+    """Return what ``TimeSeriesDataSet._data_to_tensors`` does, with a single copy of each column.
+
+    pytorch-forecasting copies the columns of a tensor twice in double precision first.
+
+    Parameters
+    ----------
+    dataset : TimeSeriesDataSet
+        Names of the columns.
+    data : DataFrame
+        Preprocessed data.
+
+    Returns
+    -------
+    dict
+        Tensors with one row per row of the data: whole numbers as int64, others as float32. Tables
+        are stored row by row.
+    """
+    only_labels = isinstance(dataset.target_normalizer, NaNLabelEncoder)
+    targets = [dataset.target] if only_labels else dataset.target_names
+    return dict(
+        reals=_table(data, dataset.reals, torch.long if _whole(data, dataset.reals) else None),
+        categoricals=_table(data, dataset.flat_categoricals, torch.long),
+        groups=_table(data, dataset._group_ids, torch.long),
+        target=[_column(data, f"__target__{name}") for name in targets],
+        weight=_column(data, "__weight__"),
+        time=_table(data, ["__time_idx__"], torch.long)[:, 0],
+    )
+
+
+def _column(data: pd.DataFrame, name: str) -> Tensor | None:
+    if name not in data.columns:
+        return None
+    return _table(data, [name], torch.long if _whole(data, [name]) else None)[:, 0]
+
+
+def _whole(data: pd.DataFrame, names: list[str]) -> bool:
+    """Return whether columns hold whole numbers or truth values only."""
+    return bool(names) and np.result_type(*(data[name].dtype for name in names)).kind in "bi"
+
+
+def _table(data: pd.DataFrame, names: list[str], dtype: torch.dtype | None) -> Tensor:
+    """Copy columns, without a copy of all of them in double precision."""
+    dtype = dtype or torch.float32
+    if not names:  # with the strides that pytorch-forecasting gets from pandas
+        return torch.empty(0, len(data), dtype=dtype).t()
+    tensor = torch.empty(len(data), len(names), dtype=dtype)
+    source = np.int64 if dtype is torch.long else np.float64
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is reported
+        for column, name in zip(tensor.numpy().T, names, strict=True):
+            column[:] = data[name].to_numpy(source)
+    return tensor
