@@ -10,7 +10,7 @@ import pandas as pd
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.timeseries import _find_end_indices
 
-from .windows import BoolArray, IntArray
+from .windows import IntArray
 
 _COLUMNS = ["index_start", "index_end", "sequence_length", "time", "sequence_id"]
 #: Rows whose samples are found at a time: temporary arrays are as long.

@@ -26,15 +26,15 @@ def to_tensors(dataset: Any, data: pd.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        Tensors with one row per row of the data: whole numbers as int64, others as float32. Tables
-        are stored row by row.
+        Tensors with one row per row of the data: whole numbers as int64, others as float32. Reals
+        and categoricals are stored row by row.
     """
     only_labels = isinstance(dataset.target_normalizer, NaNLabelEncoder)
     targets = [dataset.target] if only_labels else dataset.target_names
     return dict(
         reals=_table(data, dataset.reals, torch.long if _whole(data, dataset.reals) else None),
         categoricals=_table(data, dataset.flat_categoricals, torch.long),
-        groups=_table(data, dataset._group_ids, torch.long),
+        groups=_table(data, dataset._group_ids, torch.long, by_row=False),
         target=[_column(data, f"__target__{name}") for name in targets],
         weight=_column(data, "__weight__"),
         time=_table(data, ["__time_idx__"], torch.long)[:, 0],
@@ -52,13 +52,19 @@ def _whole(data: pd.DataFrame, names: list[str]) -> bool:
     return bool(names) and np.result_type(*(data[name].dtype for name in names)).kind in "bi"
 
 
-def _table(data: pd.DataFrame, names: list[str], dtype: torch.dtype | None) -> Tensor:
+def _table(
+    data: pd.DataFrame, names: list[str], dtype: torch.dtype | None, by_row: bool = True
+) -> Tensor:
     """Copy columns, without a copy of all of them in double precision."""
     dtype = dtype or torch.float32
-    if not names:  # with the strides that pytorch-forecasting gets from pandas
-        return torch.empty(0, len(data), dtype=dtype).t()
-    tensor = torch.empty(len(data), len(names), dtype=dtype)
     source = np.int64 if dtype is torch.long else np.float64
+    if not names:  # with the strides that pytorch-forecasting gets from pandas
+        return torch.tensor(data[names].to_numpy(source), dtype=dtype)
+    shape = len(data), len(names)
+    by_row = by_row and len(names) > 1
+    tensor = (
+        torch.empty(shape, dtype=dtype) if by_row else torch.empty(shape[::-1], dtype=dtype).t()
+    )
     with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, and is reported
         for column, name in zip(tensor.numpy().T, names, strict=True):
             column[:] = data[name].to_numpy(source)

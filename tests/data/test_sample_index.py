@@ -1,5 +1,7 @@
 """The index of samples, against the loop of pytorch-forecasting."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.data.timeseries import _find_end_indices
 
 from helpers.batched_configurations import Configuration, panel
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, sample_index
 from pytorch_forecasting_mlstm.data.sample_index import find_end_indices
 
 CLASSES = (BatchedTimeSeriesDataSet, TimeSeriesDataSet)
@@ -43,6 +45,7 @@ def test_find_end_indices_matches_upstream(
     encoder=st.integers(1, 9),
     prediction=st.integers(1, 4),
     variable=st.booleans(),
+    block=st.sampled_from([1, 20, 2**17]),
 )
 @pytest.mark.filterwarnings("ignore:Min encoder length and/or min_prediction_idx:UserWarning")
 def test_sample_index_matches_upstream(
@@ -52,7 +55,9 @@ def test_sample_index_matches_upstream(
     encoder: int,
     prediction: int,
     variable: bool,
+    block: int,
 ) -> None:
+    """Also if samples are found for one series at a time, or for some."""
     table = panel(gaps=gaps, lengths=(17, 9, 14))
     configuration = Configuration(
         "index",
@@ -71,7 +76,8 @@ def test_sample_index_matches_upstream(
     results = []
     for cls in CLASSES:
         try:
-            results.append(configuration.build(cls).index)
+            with mock.patch.object(sample_index, "_BLOCK", block):
+                results.append(configuration.build(cls).index)
         except (AssertionError, IndexError, ValueError) as error:
             results.append((type(error), str(error)))
     actual, expected = results

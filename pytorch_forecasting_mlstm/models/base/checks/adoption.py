@@ -6,11 +6,13 @@ from typing import Any
 
 from pytorch_forecasting import TimeSeriesDataSet
 
-from ..scales.measure import adopt_scales
+from ....data import ParquetShards
+from ..scales.measure import adopt_scales, adopt_shard_scales
+from .dataset import check_dataset
 from .loss import check_losses
 from .statistics import compare_scalers, compare_series, compare_targets, describe
 
-__all__ = ["adopt_statistics", "check_statistics"]
+__all__ = ["adopt_shards", "adopt_statistics", "check_statistics"]
 
 #: What a model takes over. Lengths, lags and columns stay those that it was made for.
 _ADOPTED = (
@@ -54,6 +56,28 @@ def adopt_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
     for name in ("dataset_parameters", "output_transformer"):
         if name in model.hparams:
             model.hparams[name] = getattr(model, name)
+
+
+def adopt_shards(model: Any, shards: ParquetShards) -> None:
+    """Check the shards that a model is going to be fitted to, and take over their statistics.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model. One that was not made from a dataset takes over nothing.
+    shards : ParquetShards
+        The shards.
+
+    Raises
+    ------
+    ValueError
+        If columns, labels, lengths or targets differ from those of the model.
+    """
+    first = shards[0]
+    check_dataset(model, first)
+    adopt_statistics(model, first)
+    if getattr(model, "dataset_parameters", None) is not None:
+        adopt_shard_scales(model, shards)
 
 
 def check_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:

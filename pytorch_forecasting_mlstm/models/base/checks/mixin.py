@@ -10,7 +10,8 @@ from pytorch_forecasting.models.base import BaseModel
 from pytorch_forecasting.utils import to_list
 from torch.utils.data import Subset
 
-from .adoption import adopt_statistics, check_statistics
+from ....data import ShardLoader
+from .adoption import adopt_shards, adopt_statistics, check_statistics
 from .dataset import check_dataset, dataset_from_frame, require_batch
 from .history_scales import check_history_scales
 from .nonfinite import check_finite
@@ -30,6 +31,9 @@ class InputValidationMixin(BaseModel):
         super().on_train_start()
         for dataset in self._check_datasets(self.trainer.train_dataloader):
             adopt_statistics(self, dataset)
+        for loader in _loaders(self.trainer.train_dataloader):
+            if isinstance(loader, ShardLoader):
+                adopt_shards(self, loader.shards)
         for dataset in _datasets(self.trainer.val_dataloaders):
             check_dataset(self, dataset)
             check_statistics(self, dataset)
@@ -122,13 +126,16 @@ class InputValidationMixin(BaseModel):
         return super().predict(data, *args, **kwargs)
 
 
-def _datasets(loaders: Any) -> list[TimeSeriesDataSet]:
-    """Return the datasets of loaders, also those of which a loader has a subset."""
+def _loaders(loaders: Any) -> list[Any]:
     if isinstance(loaders, CombinedLoader):
         loaders = loaders.flattened
-    loaders = list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
+    return list(loaders.values()) if isinstance(loaders, dict) else to_list(loaders)
+
+
+def _datasets(loaders: Any) -> list[TimeSeriesDataSet]:
+    """Return the datasets of loaders, also those of which a loader has a subset."""
     datasets = []
-    for loader in loaders:
+    for loader in _loaders(loaders):
         dataset = getattr(loader, "dataset", None)
         while isinstance(dataset, Subset):
             dataset = dataset.dataset

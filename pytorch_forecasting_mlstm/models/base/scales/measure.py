@@ -9,14 +9,16 @@ import numpy.typing as npt
 import torch
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.data import NaNLabelEncoder
-from torch import Tensor
+from torch import Tensor, distributed
 
+from ....data import ParquetShards
 from ....data.group_normalization import series_starts
+from ....data.shard_loader import find_process
 from ..link import Link
 from ..losses.link import link_of, primary_metrics, target_normalizers
 from .table import TypicalScales
 
-__all__ = ["adopt_scales", "measure_series_scales"]
+__all__ = ["adopt_scales", "adopt_shard_scales", "measure_series_scales"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -95,7 +97,34 @@ def adopt_scales(model: Any, dataset: TimeSeriesDataSet) -> None:
         Dataset that it is going to be fitted to.
     """
     links = [link_of(metric) for metric in primary_metrics(model.loss)]
-    scales = measure_series_scales(dataset, links)
+    _replace_scales(model, measure_series_scales(dataset, links))
+
+
+def adopt_shard_scales(model: Any, shards: ParquetShards) -> None:
+    """Let a model scale constant histories by the series of all shards.
+
+    Every process measures some of the shards, and all get the scales of all.
+
+    Parameters
+    ----------
+    model : ForecastingModel
+        The model.
+    shards : ParquetShards
+        Shards that it is going to be fitted to.
+    """
+    links = [link_of(metric) for metric in primary_metrics(model.loss)]
+    rank, processes = find_process()
+    numbers = range(rank, len(shards), processes)
+    gathered: list[Any] = [{n: measure_series_scales(shards[n], links) for n in numbers}]
+    if processes > 1:
+        (own,), gathered = gathered, [None] * processes
+        distributed.all_gather_object(gathered, own)
+    found = {number: scales for part in gathered for number, scales in part.items()}
+    parts = [found[number] for number in range(len(shards))]
+    _replace_scales(model, TypicalScales(*map(torch.cat, zip(*parts, strict=True))))
+
+
+def _replace_scales(model: Any, scales: TypicalScales) -> None:
     model.scale_table.replace(scales)
     model.hparams["series_scales"] = scales._asdict()
 
