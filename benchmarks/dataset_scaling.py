@@ -4,7 +4,7 @@
     python benchmarks/dataset_scaling.py --rows 100000 1000000 --series 100 10000
 
 Every figure is from a process of its own, on one thread. The table has a name of the series, a time
-index, a target and two covariates. Memory is the growth of the resident set to its peak while the
+index, a target and two covariates; its rows are in order, or sorted by time. Memory is the growth of the resident set to its peak while the
 dataset is built, beyond the table, as counted by Linux. The allocator of the process returns every
 large freed block, so that memory that the table needed before does not hide a part of it. Rows per
 second and memory per byte of the table do not depend on the number of rows if building is linear.
@@ -12,6 +12,7 @@ second and memory per byte of the table do not depend on the number of rows if b
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ from pytorch_forecasting import EncoderNormalizer, GroupNormalizer, TimeSeriesDa
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 
 HISTORY, HORIZON = 48, 12
+ORDERS = ["series", "time"]
 CLASSES = {"batched": BatchedTimeSeriesDataSet, "stock": TimeSeriesDataSet}
 NORMALIZERS = {
     "group": lambda: GroupNormalizer(groups=["series"]),
@@ -38,6 +40,7 @@ NORMALIZERS = {
 COLUMNS = (
     "dataset",
     "normalizer",
+    "sorted by",
     "rows",
     "series",
     "seconds",
@@ -49,15 +52,16 @@ COLUMNS = (
 )
 
 
-def make_table(rows: int, series: int) -> pd.DataFrame:
-    """Make random walks with two covariates."""
+def make_table(rows: int, series: int, order: str = "series") -> pd.DataFrame:
+    """Make noise with two covariates."""
     rng = np.random.default_rng(0)
     steps = rows // series
     names = np.array([f"series {number:05d}" for number in range(series)])
-    t = np.tile(np.arange(steps), series)
+    by_series = order == "series"
+    t = np.tile(np.arange(steps), series) if by_series else np.repeat(np.arange(steps), series)
     return pd.DataFrame(
         {
-            "series": np.repeat(names, steps),
+            "series": np.repeat(names, steps) if by_series else np.tile(names, steps),
             "t": t,
             "y": rng.normal(size=len(t)),
             "price": rng.uniform(1, 2, size=len(t)),
@@ -66,12 +70,12 @@ def make_table(rows: int, series: int) -> pd.DataFrame:
     )
 
 
-def measure(dataset: str, normalizer: str, rows: int, series: int) -> dict[str, Any]:
+def measure(dataset: str, normalizer: str, order: str, rows: int, series: int) -> dict[str, Any]:
     """Build one dataset, and return its row of the table."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     build(dataset, normalizer, make_table(2000, 10))  # loads what is loaded late
-    table = make_table(rows, series)
+    table = make_table(rows, series, order)
     size = table.memory_usage(deep=True).sum() / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, start = resident("VmRSS"), time.perf_counter()
@@ -84,6 +88,7 @@ def measure(dataset: str, normalizer: str, rows: int, series: int) -> dict[str, 
     figures = (
         dataset,
         normalizer,
+        order,
         len(table),
         series,
         round(seconds, 2),
@@ -126,28 +131,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10**5, 10**6, 5 * 10**6])
     parser.add_argument("--series", type=int, nargs="+", default=[100, 10**4])
-    parser.add_argument("--normalizers", nargs="+", choices=NORMALIZERS, default=[*NORMALIZERS])
+    parser.add_argument("--normalizers", nargs="+", choices=NORMALIZERS, default=["group"])
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=ORDERS)
     parser.add_argument("--datasets", nargs="+", choices=CLASSES, default=[*CLASSES])
     parser.add_argument("--stock-rows", type=int, default=10**6, help="most rows of the stock one")
     parser.add_argument("--csv", type=Path, help="where to write the rows")
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        dataset, normalizer, rows, series = arguments.run
-        print("RESULT", json.dumps(measure(dataset, normalizer, int(rows), int(series))))
+        *names, rows, series = arguments.run
+        print("RESULT", json.dumps(measure(*names, int(rows), int(series))))
         return
     print(" | ".join(COLUMNS))
     results = []
-    for normalizer in arguments.normalizers:
-        for series in arguments.series:
-            for rows in arguments.rows:
-                if rows // series <= HISTORY + HORIZON:
-                    continue
-                for dataset in arguments.datasets:
-                    if dataset == "stock" and rows > arguments.stock_rows:
-                        continue
-                    results.append(run(dataset, normalizer, rows, series))
-                    print(" | ".join(map(str, results[-1].values())), flush=True)
+    for normalizer, order, series, rows, dataset in itertools.product(
+        arguments.normalizers,
+        arguments.orders,
+        arguments.series,
+        arguments.rows,
+        arguments.datasets,
+    ):
+        too_short = rows // series <= HISTORY + HORIZON
+        if too_short or (dataset == "stock" and rows > arguments.stock_rows):
+            continue
+        results.append(run(dataset, normalizer, order, rows, series))
+        print(" | ".join(map(str, results[-1].values())), flush=True)
     if arguments.csv:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -45,6 +45,8 @@ class ShardLoader:
         The shards.
     """
 
+    batch_sampler = None  # as for a DataLoader that makes batches of single samples
+
     def __init__(self, shards: Any, batch_size: int, seed: int | None) -> None:
         self.shards = shards
         self.batch_size = batch_size

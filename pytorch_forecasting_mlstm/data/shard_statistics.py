@@ -199,7 +199,8 @@ def _merge(what: str, before: Any, fitted: list[Any]) -> Any:
     raise ValueError(
         f"ParquetShards.fit: {what} must be one that can be fitted to one file after the other, "
         f"got {one_line(repr(first))}; pass one that is fitted to a sample of the rows, or "
-        f"StandardScaler(), EncoderNormalizer() or GroupNormalizer(groups=...) by groups that are in one file each."
+        f"StandardScaler(), EncoderNormalizer() or GroupNormalizer(groups=...) by groups that are "
+        f"in one file each."
     )
 
 

@@ -1,7 +1,5 @@
 """Two processes train like one process with the same global batch size."""
 
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -12,8 +10,8 @@ import pytest
 import torch
 
 from helpers.ddp_training import train
+from helpers.torchrun import torchrun
 
-TESTS = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="torchrun with gloo needs POSIX"),
     pytest.mark.slow,
@@ -23,27 +21,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ddp")
-
-
-def torchrun(script: str, folder: Path) -> None:
-    """Run a script in two processes."""
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": path,
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
-    }
-    # with --standalone, torchrun binds a free port itself, so that no other process can take it
-    run = [
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr=127.0.0.1",
-        "--nproc-per-node=2",
-    ]
-    command = [sys.executable, "-m", *run, str(TESTS / "helpers" / script), str(folder)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture(scope="module")
