@@ -1,5 +1,7 @@
 """Training steps of models, for mlstm_speed.py."""
 
+import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _speed_bench import BATCH, HISTORY, HORIZON, WIDTH, Bench, Row, Workload
+from _speed_memory import fresh_process
 from pytorch_forecasting import (
     GroupNormalizer,
     NHiTS,
@@ -21,33 +24,50 @@ from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMTime
 
+COMMON: dict[str, Any] = dict(loss=MAE(), learning_rate=1e-3)
+WIDE = COMMON | dict(hidden_size=WIDTH)
+XLSTM = WIDE | dict(input_size=2, output_size=HORIZON, xlstm_type="mlstm")
+#: Name, class, arguments, and whether it is recurrent or has attention.
+COMPETITORS: list[tuple[str, type[BaseModel], dict[str, Any], bool]] = [
+    ("RecurrentNetwork (LSTM), 1 layer", RecurrentNetwork, WIDE | dict(rnn_layers=1), True),
+    ("RecurrentNetwork (LSTM), default", RecurrentNetwork, WIDE, True),
+    ("TemporalFusionTransformer", TemporalFusionTransformer, WIDE, True),
+    ("xLSTMTime, mlstm", xLSTMTime, XLSTM, True),
+    ("NHiTS", NHiTS, WIDE, False),
+    ("TiDEModel", TiDEModel, WIDE, False),
+    ("mLSTMTime, patch_length 1", mLSTMTime, COMMON | dict(patch_length=1), False),
+]
+
 
 def time_training_step(bench: Bench) -> Iterator[Row]:
+    """Time each model beside mLSTMTime, every pair in a process of its own.
+
+    In one process for all, what a model leaves in caches and the allocator would slow the others.
+    """
+    case = f"{HISTORY} + {HORIZON} steps, batch {BATCH}"
+    for place, (name, _, _, serial) in enumerate(COMPETITORS):
+        with fresh_process(bench, returns_memory=False) as process:
+            (our_time, ours), (figure, theirs) = process.submit(time_pair, bench, place).result()
+        against = f"mLSTMTime, {ours}"
+        yield Row(
+            case, f"{name}, {theirs}", figure, against, our_time, minimum=1.0 if serial else 0.0
+        )
+
+
+def time_pair(bench: Bench, place: int) -> list[tuple[float, str]]:
+    """Return milliseconds per step and number of parameters: of mLSTMTime and of a competitor."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     dataset = sines()
     x, y = next(iter(dataset.to_dataloader(train=True, batch_size=BATCH)))
     x, y = on_device((x, y), bench.device)
-    common: dict[str, Any] = dict(loss=MAE(), learning_rate=1e-3)
-    wide = common | dict(hidden_size=WIDTH)
-    xlstm = wide | dict(input_size=2, output_size=HORIZON, xlstm_type="mlstm")
-    # name, class, arguments, and whether it is recurrent or has attention
-    competitors: list[tuple[str, type[BaseModel], dict[str, Any], bool]] = [
-        ("RecurrentNetwork (LSTM), 1 layer", RecurrentNetwork, wide | dict(rnn_layers=1), True),
-        ("RecurrentNetwork (LSTM), default", RecurrentNetwork, wide, True),
-        ("TemporalFusionTransformer", TemporalFusionTransformer, wide, True),
-        ("xLSTMTime, mlstm", xLSTMTime, xlstm, True),
-        ("NHiTS", NHiTS, wide, False),
-        ("TiDEModel", TiDEModel, wide, False),
-        ("mLSTMTime, patch_length 1", mLSTMTime, common | dict(patch_length=1), False),
-    ]
-    ours = mLSTMTime.from_dataset(dataset, **common)
-    models = [ours, *(model.from_dataset(dataset, **kwargs) for _, model, kwargs, _ in competitors)]
-    steps = [training_step(model.to(bench.device), x, y) for model in models]
-    our_time, *times = bench.medians(*steps, rounds=7)
-    against = f"mLSTMTime, {parameters(ours)}"
-    case = f"{HISTORY} + {HORIZON} steps, batch {BATCH}"
-    for (name, _, _, serial), model, figure in zip(competitors, models[1:], times, strict=True):
-        what = f"{name}, {parameters(model)}"
-        yield Row(case, what, figure, against, our_time, minimum=1.0 if serial else 0.0)
+    _, competitor, arguments, _ = COMPETITORS[place]
+    models = [mLSTMTime.from_dataset(dataset, **COMMON)]
+    models.append(competitor.from_dataset(dataset, **arguments))
+    times = bench.medians(
+        *(training_step(model.to(bench.device), x, y) for model in models), rounds=15
+    )
+    return [(time, parameters(model)) for time, model in zip(times, models, strict=True)]
 
 
 def parameters(model: nn.Module) -> str:

@@ -14,7 +14,7 @@ from .windows import IntArray
 
 _COLUMNS = ["index_start", "index_end", "sequence_length", "time", "sequence_id"]
 #: Rows whose samples are found at a time: temporary arrays are as long.
-_BLOCK = 2**17
+_BLOCK = 2**15
 
 
 def build_sample_index(dataset: Any, data: pd.DataFrame, predict_mode: bool) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def test_find_end_indices_matches_upstream(
     encoder=st.integers(1, 9),
     prediction=st.integers(1, 4),
     variable=st.booleans(),
-    block=st.sampled_from([1, 20, 2**17]),
+    block=st.sampled_from([1, 20, 2**15]),
 )
 @pytest.mark.filterwarnings("ignore:Min encoder length and/or min_prediction_idx:UserWarning")
 def test_sample_index_matches_upstream(
