@@ -7,9 +7,9 @@ Every figure is from a process of its own, on one thread. The table has a name o
 index, a target and two covariates, and is sorted by series and time, or by time alone. Memory is
 the growth of the resident set to its peak while the dataset is built, beyond the table, as counted
 by Linux. The allocator of the process returns every large freed block, so that memory that the
-table needed before does not hide a part of it. Rows per second of processor time, which is wall time
-on an idle machine, and memory per byte of the table do not depend on the number of rows if building
-is linear.
+table needed before does not hide a part of it. Rows per second are those of processor time, which
+is wall time on an idle machine. They, and memory per byte of the table, do not depend on the number
+of rows if building is linear.
 """
 
 import argparse
