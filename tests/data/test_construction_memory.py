@@ -1,0 +1,77 @@
+"""Building a dataset copies a table no more often than it must."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from pytorch_forecasting import GroupNormalizer
+
+from helpers.datasets import HISTORY, HORIZON, make_table
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, sample_index
+from pytorch_forecasting_mlstm.data.label_encoding import text_to_categories
+
+ROWS, SERIES = 40_000, 40
+#: Most bytes per row that NumPy, pandas and Python allocate at a time, beside the tensors: 106 here.
+#: It is 180 if the index is computed for all rows at once.
+LIMIT = 130
+
+
+def build(table: pd.DataFrame) -> BatchedTimeSeriesDataSet:
+    return BatchedTimeSeriesDataSet(
+        table,
+        time_idx="t",
+        target="y",
+        group_ids=["series"],
+        max_encoder_length=HISTORY,
+        max_prediction_length=HORIZON,
+        time_varying_known_reals=["price"],
+        time_varying_unknown_reals=["y"],
+        target_normalizer=GroupNormalizer(groups=["series"]),
+    )
+
+
+def test_building_a_dataset_allocates_little_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_index, "_BLOCK", 4000)  # as small a part of the table as usual
+    rng = np.random.default_rng(0)
+    names = np.array([f"series {number}" for number in range(SERIES)])
+    table = pd.DataFrame(
+        {
+            "series": np.repeat(names, ROWS // SERIES),
+            "t": np.tile(np.arange(ROWS // SERIES), SERIES),
+            "y": rng.normal(size=ROWS),
+            "price": rng.uniform(size=ROWS),
+        }
+    )
+    build(table.head(2000))  # loads what is loaded late
+    tracemalloc.start()
+    try:
+        build(table)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / ROWS < LIMIT
+
+
+def test_labels_of_text_are_one_object_each() -> None:
+    """Python keeps the memory around a string as long as an encoder keeps the string."""
+    table = make_table().astype({"series": "string", "region": "string"})
+    converted = text_to_categories(table, ["series"])
+    labels = converted["series"].to_numpy()
+    assert labels.tolist() == table["series"].tolist()
+    assert len(set(map(id, labels))) == 3
+    assert converted["region"].dtype == table["region"].dtype
+    assert table["series"].dtype == "string"  # the table of the user is left as it is
+
+
+def test_labels_that_are_missing_stay_text() -> None:
+    table = make_table().astype({"series": "string"})
+    table.loc[3, "series"] = pd.NA
+    assert text_to_categories(table, ["series"])["series"].dtype == "string"
+
+
+def test_numbers_beyond_float32_are_named() -> None:
+    table = make_table()
+    table.loc[5, "y"] = 1e300
+    with pytest.raises(ValueError, match=r"column 'y' must hold .* series='s0' at t=5"):
+        build(table)
