@@ -357,7 +357,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
     def _preprocess_data(self, data: pd.DataFrame) -> pd.DataFrame:
         data = nullable_to_float(data, [*self.target_names, *self.reals])
-        data = text_to_categories(data, self.group_ids)
+        text_to_categories(data, self.group_ids)
         check_some_observed(self, data)
         with fit_to_observed(self), distinct_label_encoders(self, data):
             return super()._preprocess_data(data)

@@ -77,7 +77,7 @@ class DistinctLabelEncoder(NaNLabelEncoder):
         return (codes, self.encoder.get_parameters()) if return_norm else codes
 
 
-def text_to_categories(data: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def text_to_categories(data: pd.DataFrame, names: list[str]) -> None:
     """Convert columns of text to categories, which hold every distinct label once.
 
     pytorch-forecasting turns the names of series into Python strings, row by row. The encoders keep
@@ -86,22 +86,15 @@ def text_to_categories(data: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     Parameters
     ----------
     data : DataFrame
-        Data before preprocessing.
+        Data before preprocessing, changed in place.
     names : list of str
         Columns to convert. Others than text, and those with missing values, are left as they are.
-
-    Returns
-    -------
-    DataFrame
-        Data with the same labels.
     """
-    converted = {}
     for name in names:
         if isinstance(data[name].dtype, pd.StringDtype) and not data[name].hasnans:
             codes, labels = pd.factorize(data[name])
             # Arrow would make a new string for each row
-            converted[name] = pd.Categorical.from_codes(codes, labels.astype(object))
-    return data.assign(**converted) if converted else data
+            data[name] = pd.Categorical.from_codes(codes, labels.astype(object))
 
 
 @contextmanager

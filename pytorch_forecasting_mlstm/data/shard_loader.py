@@ -1,6 +1,6 @@
 """Batches of shards, of which every process takes an equal part."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,25 +171,18 @@ def join_batches(batches: list[Batch]) -> Batch:
     return x, y
 
 
-def _join(parts: Sequence[Any]) -> Any:
+def _join(parts: list[Any]) -> Any:
     first = parts[0]
     if isinstance(first, dict):
         return {name: _join([part[name] for part in parts]) for name in first}
     if isinstance(first, tuple | list):
-        return type(first)(_join(values) for values in zip(*parts, strict=True))
+        return type(first)(_join(list(values)) for values in zip(*parts, strict=True))
     if first is None:
         return None
-    return torch.cat(_pad_steps(parts))
+    return torch.cat(parts if first.ndim == 1 else _pad_steps(parts))
 
 
-def _pad_steps(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+def _pad_steps(parts: list[Tensor]) -> list[Tensor]:
     """Pad the second dimension with zeros, as the steps of a batch are padded."""
-    if parts[0].ndim == 1:
-        return parts
     steps = max(part.shape[1] for part in parts)
-    return [
-        pad(part, (*[0, 0] * (part.ndim - 2), 0, steps - part.shape[1]))
-        if part.shape[1] < steps
-        else part
-        for part in parts
-    ]
+    return [pad(part, (0, 0) * (part.ndim - 2) + (0, steps - part.shape[1])) for part in parts]

@@ -139,9 +139,8 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
         for path in paths:
             dataset = build_shard(path, settings)
             parts.append((dataset._scalers, dataset.target_normalizer))
-        scalers, normalizer = merge_statistics(parts, settings)
-        statistics = {"scalers": scalers, "target_normalizer": normalizer}
-        return cls(paths, build_shard(paths[-1], dataset.get_parameters() | statistics))
+        dataset._scalers, dataset.target_normalizer = merge_statistics(parts, settings)
+        return cls(paths, dataset)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -12,8 +12,8 @@ from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, sample_inde
 from pytorch_forecasting_mlstm.data.label_encoding import text_to_categories
 
 ROWS, SERIES = 40_000, 40
-#: Most bytes per row that NumPy, pandas and Python allocate at a time, beside the tensors: 106 here.
-#: It is 180 if the index is computed for all rows at once.
+#: Most bytes per row that NumPy, pandas and Python allocate at a time, beside the tensors. They are
+#: 106, and 180 if the index is computed for all rows at once.
 LIMIT = 130
 
 
@@ -56,18 +56,28 @@ def test_building_a_dataset_allocates_little_per_row(monkeypatch: pytest.MonkeyP
 def test_labels_of_text_are_one_object_each() -> None:
     """Python keeps the memory around a string as long as an encoder keeps the string."""
     table = make_table().astype({"series": "string", "region": "string"})
-    converted = text_to_categories(table, ["series"])
-    labels = converted["series"].to_numpy()
-    assert labels.tolist() == table["series"].tolist()
+    expected = table["series"].tolist()
+    text_to_categories(table, ["series"])
+    labels = table["series"].to_numpy()
+    assert labels.tolist() == expected
     assert len(set(map(id, labels))) == 3
-    assert converted["region"].dtype == table["region"].dtype
-    assert table["series"].dtype == "string"  # the table of the user is left as it is
+    assert table["region"].dtype == "string"
+
+
+def test_table_of_the_user_is_left_as_it_is() -> None:
+    """Whether its rows are in order or not."""
+    for table in (make_table(), make_table().sample(frac=1, random_state=0)):
+        table = table.astype({"series": "string"})
+        before = table.copy(deep=True)
+        build(table)
+        pd.testing.assert_frame_equal(table, before)
 
 
 def test_labels_that_are_missing_stay_text() -> None:
     table = make_table().astype({"series": "string"})
     table.loc[3, "series"] = pd.NA
-    assert text_to_categories(table, ["series"])["series"].dtype == "string"
+    text_to_categories(table, ["series"])
+    assert table["series"].dtype == "string"
 
 
 def test_numbers_beyond_float32_are_named() -> None:
