@@ -21,7 +21,7 @@ def to_tensors(dataset: Any, data: pd.DataFrame) -> dict[str, Any]:
     dataset : TimeSeriesDataSet
         Names of the columns.
     data : DataFrame
-        Preprocessed data.
+        Preprocessed data, which keep the reals only: the other columns are freed.
 
     Returns
     -------
@@ -31,14 +31,17 @@ def to_tensors(dataset: Any, data: pd.DataFrame) -> dict[str, Any]:
     """
     only_labels = isinstance(dataset.target_normalizer, NaNLabelEncoder)
     targets = [dataset.target] if only_labels else dataset.target_names
-    return dict(
-        reals=_table(data, dataset.reals, torch.long if _whole(data, dataset.reals) else None),
+    tensors = dict(
         categoricals=_table(data, dataset.flat_categoricals, torch.long),
         groups=_table(data, dataset._group_ids, torch.long, by_row=False),
         target=[_column(data, f"__target__{name}") for name in targets],
         weight=_column(data, "__weight__"),
         time=_table(data, ["__time_idx__"], torch.long)[:, 0],
     )
+    reals = dataset.reals
+    dtype = torch.long if _whole(data, reals) else None
+    data.drop(columns=[name for name in data if name not in reals], inplace=True)
+    return dict(reals=_table(data, reals, dtype), **tensors)
 
 
 def _column(data: pd.DataFrame, name: str) -> Tensor | None:
