@@ -55,6 +55,8 @@ def test_batches_carry_missing_values() -> None:
     assert torch.equal(again["encoder_target"].isnan(), x["encoder_target"].isnan())
 
 
+# torch says so once per process, so it depends on the tests before
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
 @pytest.mark.parametrize(
     "normalizer",
     [
