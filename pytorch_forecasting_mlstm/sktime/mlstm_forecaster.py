@@ -13,8 +13,9 @@ from sktime.utils.warnings import warn
 
 from ..forecaster import Forecaster
 from .columns import Columns
+from .errors import renamed_arguments
 from .forecast import Forecast, forecast_steps
-from .observed import Observed, count_steps
+from .observed import Observed, steps_to
 from .quantiles import quantiles_at, unlearned
 
 __all__ = ["MLSTMForecaster"]
@@ -141,20 +142,21 @@ class MLSTMForecaster(BaseForecaster):
         self.random_state = random_state
         self.verbose = verbose
         super().__init__()
+        self._y = self._X = None  # sktime keeps them where "remember_data" is turned on
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> MLSTMForecaster:
         levels = np.atleast_1d(self.quantiles).tolist()
         columns = Columns.of(y, X, levels)
         observed = Observed.of(y, X, columns)
         self._frequency = _frequency_of(y.index, self._cutoff)
-        ahead = fh.to_absolute_index(self._cutoff)[-1]
         self.forecaster_ = Forecaster(
-            horizon=count_steps(self._cutoff[0], ahead, self._frequency),
+            horizon=int(steps_to(fh, self._cutoff[0], self._frequency).max()),
             time=columns.time,
             target=list(columns.targets) if len(columns.targets) > 1 else columns.targets[0],
             group=list(columns.group) or None,
             known=list(columns.known) or None,
-            frequency=1 if isinstance(ahead, int | np.integer) else None,
+            # sktime counts whole numbers by one, and the steps of a horizon likewise
+            frequency=1 if isinstance(self._cutoff[0], int | np.integer) else None,
             missing=self.missing,
             outliers=self.outliers,
             quantiles=self.quantiles,
@@ -169,7 +171,8 @@ class MLSTMForecaster(BaseForecaster):
             seed=self._seed(),
             verbose=self.verbose,
         )
-        self.forecaster_.fit(observed.table())
+        with renamed_arguments():
+            self.forecaster_.fit(observed.table())
         self._observed = observed
         return self
 
@@ -178,7 +181,8 @@ class MLSTMForecaster(BaseForecaster):
     ) -> MLSTMForecaster:
         observed = self._observed.extend(y, X)
         if update_params:
-            self.forecaster_.update(observed.table_at(y.index), epochs=self.update_epochs)
+            with renamed_arguments():
+                self.forecaster_.update(observed.table_at(y.index), epochs=self.update_epochs)
         self._observed = observed
         return self
 
@@ -208,8 +212,9 @@ class MLSTMForecaster(BaseForecaster):
 
     def _forecast(self, fh: Any, X: pd.DataFrame | None) -> Forecast:
         observed = self._observed if X is None else self._observed.plan(X)
-        forecast = forecast_steps(self.forecaster_, observed, observed.offsets(fh, self._frequency))
-        return forecast
+        offsets = observed.offsets(fh, self._frequency)
+        with renamed_arguments():
+            return forecast_steps(self.forecaster_, observed, offsets)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

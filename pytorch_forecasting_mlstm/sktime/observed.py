@@ -123,24 +123,26 @@ class Observed:
         numpy.ndarray
             (series, targets, len(fh)).
         """
-        wanted = fh.to_pandas()
-        is_relative = fh.is_relative and wanted.dtype.kind in "iu"
-        offsets = np.empty((len(self.keys), len(self.columns.targets), len(wanted)), np.int64)
+        shape = len(self.keys), len(self.columns.targets), len(fh)
+        offsets = np.empty(shape, np.int64)
         for place, target in enumerate(self.columns.targets):
-            observed = self.rows[target].dropna()
-            times = observed.index.get_level_values(_TIME)
-            ends = pd.Index(self.ends.reindex(observed.index.get_level_values(_SERIES)))
-            last = _ends(observed[np.asarray(times <= ends)])
+            values = self.rows[target].dropna()
+            times = values.index.get_level_values(_TIME)
+            ends = pd.Index(self.ends.reindex(values.index.get_level_values(_SERIES)))
+            last = _ends(values[np.asarray(times <= ends)])
             for number, end in self.ends.items():
-                # without any value, the forecaster says so better
-                begin = last.get(number, end)
-                if is_relative:
-                    steps = wanted.to_numpy() + count_steps(begin, end, frequency)
-                else:
-                    times_of = wanted if not fh.is_relative else end + wanted
-                    steps = [count_steps(begin, time, frequency) for time in times_of]
-                offsets[number, place] = steps
+                unobserved = count_steps(last.get(number, end), end, frequency)
+                offsets[number, place] = steps_to(fh, end, frequency) + unobserved
         return offsets
+
+
+def steps_to(fh: Any, end: Any, frequency: Any) -> np.ndarray:
+    """Count the steps from the end of a series to the times of a horizon."""
+    wanted = fh.to_pandas()
+    if fh.is_relative and wanted.dtype.kind in "iu":
+        return wanted.to_numpy()
+    times = end + wanted if fh.is_relative else wanted
+    return np.array([count_steps(end, time, frequency) for time in times])
 
 
 def count_steps(begin: Any, end: Any, frequency: Any) -> int:
