@@ -1,9 +1,9 @@
 """`MLSTMForecaster`: the forecaster of tables as a forecaster of sktime."""
 
 try:
-    import sktime as _sktime  # noqa: F401
+    import sktime.forecasting as _  # noqa: F401
 except ModuleNotFoundError as error:
-    if error.name != "sktime":
+    if error.name not in ("sktime", "sktime.forecasting"):  # something that sktime needs
         raise
     raise ModuleNotFoundError(
         "MLSTMForecaster needs sktime, which is not installed: "

@@ -13,7 +13,17 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from ..forecaster import InputError
 
 #: Columns of a forecast, and those that are added to it.
-_RESERVED = ("prediction", "actual", "cutoff", "step", "model", "target", "_target", "_series", "_step")
+_RESERVED = (
+    "prediction",
+    "actual",
+    "cutoff",
+    "step",
+    "model",
+    "target",
+    "_target",
+    "_series",
+    "_step",
+)
 
 
 @dataclass(frozen=True)

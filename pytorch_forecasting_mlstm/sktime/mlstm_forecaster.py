@@ -12,6 +12,7 @@ from sktime.forecasting.base import BaseForecaster
 from sktime.utils.warnings import warn
 
 from ..forecaster import Forecaster
+from ..forecaster.arguments import read_quantiles
 from .columns import Columns
 from .errors import renamed_arguments
 from .forecast import Forecast, forecast_steps
@@ -145,8 +146,8 @@ class MLSTMForecaster(BaseForecaster):
         self._y = self._X = None  # sktime keeps them where "remember_data" is turned on
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> MLSTMForecaster:
-        levels = np.atleast_1d(self.quantiles).tolist()
-        columns = Columns.of(y, X, levels)
+        with renamed_arguments():
+            columns = Columns.of(y, X, read_quantiles(self.quantiles))
         observed = Observed.of(y, X, columns)
         self._frequency = _frequency_of(y.index, self._cutoff)
         self.forecaster_ = Forecaster(

@@ -68,7 +68,7 @@ class Observed:
         return replace(self, rows=known.combine_first(self.rows).reindex(columns=names))
 
     def table(self, numbers: Any = None) -> pd.DataFrame:
-        """Return the rows of some series, or of all, as a table without targets after their ends."""
+        """Return the rows of some series, or all, as a table without targets after their ends."""
         rows = self.rows
         if numbers is not None:
             rows = rows[rows.index.get_level_values(_SERIES).isin(numbers)]
@@ -156,6 +156,11 @@ def count_steps(begin: Any, end: Any, frequency: Any) -> int:
     3
     >>> count_steps(pd.Timestamp("2024-11-29"), pd.Timestamp("2024-12-02"), "B")
     1
+
+    Raises
+    ------
+    InputError
+        If it is not a whole number, or timestamps have no frequency.
     """
     if begin == end:
         return 0
@@ -168,13 +173,18 @@ def count_steps(begin: Any, end: Any, frequency: Any) -> int:
             f"MLSTMForecaster: the steps from {begin} to {end} cannot be counted, since the times "
             "have no frequency: use a PeriodIndex, or a DatetimeIndex with a freq"
         )
-    sign = 1 if begin < end else -1
     first, last = sorted((begin, end))
-    return sign * (len(pd.date_range(first, last, freq=frequency)) - 1)
+    times = pd.date_range(first, last, freq=frequency)
+    if not len(times) or times[-1] != last:
+        raise InputError(
+            f"MLSTMForecaster: {end} does not lie whole steps of {frequency} from {begin}: "
+            "correct fh"
+        )
+    return (len(times) - 1) * (1 if begin < end else -1)
 
 
 def _split(index: pd.Index) -> tuple[pd.Index, pd.Index]:
-    """Return the labels of the series and the times of the rows; a single series has the label 0."""
+    """Return the labels of the series, 0 for a single one, and the times of the rows."""
     if isinstance(index, pd.MultiIndex):
         return index.droplevel(-1), index.get_level_values(-1)
     return pd.Index(np.zeros(len(index), np.int64)), index
