@@ -45,7 +45,7 @@ class MLSTMForecaster(BaseForecaster):
     quantiles : sequence of float, default (0.05, 0.25, 0.5, 0.75, 0.95)
         Quantiles to learn; 0.5 is added. The default holds those of ``predict_interval``,
         ``predict_quantiles`` and ``predict_var``. Others that are asked for are interpolated
-        between these, with a warning.
+        between these, or extrapolated, with a warning.
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     minimum : "auto", float or None, default "auto"
@@ -195,19 +195,19 @@ class MLSTMForecaster(BaseForecaster):
         self, fh: Any, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
         forecast = self._forecast(fh, X)
-        guessed = unlearned(alpha, forecast.levels)
-        if guessed:
-            warn(
-                f"MLSTMForecaster: the quantiles {_listed(guessed)} were not learned, and are "
-                f"interpolated between those of {_listed(forecast.levels)}: name them in "
-                "quantiles and fit anew",
-                category=UserWarning,
-                obj=self,
-            )
         parts = [
             quantiles_at(alpha, values, forecast.levels, self.forecaster_.minimum_)
             for values in forecast.quantiles
         ]
+        guessed = unlearned(alpha, forecast.levels)
+        if guessed:
+            warn(
+                f"MLSTMForecaster: the quantiles at {_listed(guessed)} were not learned, and are "
+                f"guessed from those at {_listed(forecast.levels)}: name them in quantiles and fit "
+                "anew",
+                category=UserWarning,
+                obj=self,
+            )
         names = pd.MultiIndex.from_product([self._get_varnames(), alpha])
         return forecast.frame(np.concatenate(parts, axis=1), names)
 
