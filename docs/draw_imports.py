@@ -11,7 +11,7 @@ PACKAGE = "pytorch_forecasting_mlstm"
 DIAGRAM = Path(__file__).parent / "images" / "imports.svg"
 #: Rooms by level, from the top; imports run downwards.
 LEVELS = (
-    ("cli",),
+    ("cli", "sktime"),
     ("forecaster",),
     ("models.mlstm_time",),
     ("models.base",),

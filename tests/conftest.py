@@ -50,8 +50,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-#: Examples of docstrings that take more than ten seconds.
-SLOW_EXAMPLES = ("ExportMixin.to_exported_program",)
+#: Examples of docstrings that take more than ten seconds, or that a slow test runs, too.
+SLOW_EXAMPLES = ("ExportMixin.to_exported_program", ".MLSTMForecaster")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks

@@ -15,7 +15,7 @@ OPS = f"{PACKAGE}.layers._recurrent._mlstm.ops"
 LAYERS: dict[str, list[str | set[str]]] = {
     PACKAGE: [
         "__main__",
-        "cli",
+        {"cli", "sktime"},
         "forecaster",
         "_registry",
         "models",
@@ -35,6 +35,12 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "tables",
         "times",
         "errors",
+    ],
+    f"{PACKAGE}.sktime": [
+        "mlstm_forecaster",
+        "forecast",
+        "observed",
+        {"columns", "errors", "quantiles"},
     ],
     f"{PACKAGE}.models": ["mlstm_time", "base"],
     f"{PACKAGE}.models.base": [

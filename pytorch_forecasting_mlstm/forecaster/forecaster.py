@@ -114,6 +114,8 @@ class Forecaster(BaseEstimator):
         Steps that the models look back.
     epochs_ : int
         Epochs that each of the models was trained for.
+    minimum_ : float
+        The lowest value that a forecast can have; minus infinity if there is none.
     backtest_ : BacktestResult or None
         The test of ``fit(table, cutoffs=...)``. It is not saved.
 
@@ -205,6 +207,11 @@ class Forecaster(BaseEstimator):
     def epochs_(self) -> int:
         """Epochs that each of the models was trained for."""
         return self._fitted_state("epochs_").fitted.epochs
+
+    @property
+    def minimum_(self) -> float:
+        """The lowest value that a forecast can have; minus infinity if there is none."""
+        return self._fitted_state("minimum_").fitted.lower_bound
 
     def check(self, table: Any, future: Any = None) -> Forecaster:
         """Check all that ``fit`` and ``predict`` need, in seconds, before a long training.

@@ -51,6 +51,8 @@ WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding=
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # torch's own use
+@pytest.mark.filterwarnings("ignore:The default of config ..remember_data")  # sktime's wrappers
+@pytest.mark.filterwarnings("ignore:Found elements in the index of X named '__total'")  # likewise
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
 @pytest.mark.filterwarnings("ignore:the .* interval of mLSTMTime holds")  # chance: few values
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")  # a fit on all rows has none

@@ -22,7 +22,7 @@ def read(path: Path) -> Any:
 
 
 def test_notebooks_are_numbered() -> None:
-    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02d}-" for n in range(1, 6)]
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{n:02d}-" for n in range(1, 7)]
     titles = ["".join(read(path)["cells"][0]["source"]) for path in NOTEBOOKS]
     assert all(title.startswith(f"# {n}. ") for n, title in enumerate(titles, start=1))
 
