@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 
 from ..types import Inputs, OutputGrads, mLSTMState
+from .options import DIVISION_STEPS, GATE_STEPS, chunk_options, count_blocks, row_side
 
 __all__ = ["OutputGate", "Read", "backward", "forward", "gates_backward", "gates_forward"]
-
-_MAX_CHUNK = 64  # steps; larger blocks of weights would not fit the registers
-_MIN_BLOCK = 16  # the least side of a product
-_MAX_BLOCK = 64
-_DIVISION_STEPS = 16  # per program, whose rows have all values
-_GATE_STEPS = 128  # per program
 
 
 class OutputGate(NamedTuple):
@@ -54,7 +49,7 @@ def forward(
 
     Gates and states are dense. ``key_scale`` is a factor of k.
     """
-    call = _Call(inputs, L, key_scale)
+    call = _Call(inputs, L, key_scale, backward=False)
     with call.device():
         states, last = call.states(first)
         read = call.reads(states, gate)
@@ -76,7 +71,7 @@ def backward(
     The m of the last state is a constant. With an output gate, ``grads.h`` is the gradient of the
     gated h.
     """
-    call = _Call(inputs, L, key_scale)
+    call = _Call(inputs, L, key_scale, backward=True)
     with call.device():
         states, _ = call.states(first)
         return call.gradients(states, first, read, grads, gate, outputs)
@@ -88,23 +83,25 @@ def gates_forward(i: Tensor, f: Tensor, padding: Tensor | None) -> tuple[Tensor,
     log_i, log_f = (i.new_empty(B, NH, T) for _ in range(2))
     mask = log_i if padding is None else padding.contiguous()
     with _on_device(i):
-        _kernels()["gates_fwd"][(B * NH * _blocks(T, _GATE_STEPS),)](
+        _kernels()["gates_fwd"][(B * NH * count_blocks(T, GATE_STEPS),)](
             *(i, f, mask, log_i, log_f, i.stride()[:2], T, NH, T),
             MASKED=padding is not None,
-            BT=_GATE_STEPS,
+            BT=GATE_STEPS,
             DTYPE=_dtype(i),
         )
     return log_i, log_f
 
 
-def gates_backward(f: Tensor, log_i: Tensor, grads: tuple[Tensor, Tensor], i_out: Tensor, f_out: Tensor) -> None:
+def gates_backward(
+    f: Tensor, log_i: Tensor, grads: tuple[Tensor, Tensor], i_out: Tensor, f_out: Tensor
+) -> None:
     """Write the gradients of both pre-activations (B, T, NH), from those of their logarithms."""
     B, T, NH = f.shape
     with _on_device(f):
-        _kernels()["gates_bwd"][(B * NH * _blocks(T, _GATE_STEPS),)](
+        _kernels()["gates_bwd"][(B * NH * count_blocks(T, GATE_STEPS),)](
             *(f, log_i, *(grad.contiguous() for grad in grads), i_out, f_out),
             *(f.stride()[:2], i_out.stride()[:2], NH, T),
-            BT=_GATE_STEPS,
+            BT=GATE_STEPS,
             DTYPE=_dtype(f),
         )
 
@@ -120,19 +117,18 @@ class _States(NamedTuple):
 class _Call:
     """The launches of one call: they share tensors, sizes and options."""
 
-    def __init__(self, inputs: Inputs, L: int, key_scale: float) -> None:
+    def __init__(self, inputs: Inputs, L: int, key_scale: float, *, backward: bool) -> None:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in inputs[:3])
         self.inputs = Inputs(q, k, v, *inputs[3:])
         self.strides = [x.stride()[:3] for x in (q, k, v)]
         (self.B, self.NH, self.T, self.K), self.V = q.shape, v.shape[3]
         self.G = self.B * self.NH
-        self.BT = _chunk_steps(L, v)
-        self.N = _blocks(self.T, self.BT)
+        self.options = chunk_options(v, self.K, L, backward=backward)
+        self.N = count_blocks(self.T, self.options["BT"])
         self.like = inputs.log_i
         self.tiny = torch.finfo(self.like.dtype).tiny ** 0.5
         self.key_scale = key_scale
-        self.shared = {"BT": self.BT, "DTYPE": _dtype(self.like)}
-        self.blocks = {"BK": _block(self.K), "BV": _block(self.V), "PRECISION": _precision(v)}
+        self.dtype = _dtype(self.like)
 
     def device(self) -> AbstractContextManager[Any]:
         return _on_device(self.like)
@@ -145,8 +141,7 @@ class _Call:
         _, k, v, log_i, log_f = self.inputs
         _kernels()["states_fwd"][self._state_grid()](
             *(k, v, log_i, log_f, *first, *states, *last, *self.strides[1:], self.NH, self.T),
-            **self._sizes(K_SCALE=self.key_scale),
-            **self.blocks,
+            **self._constants(K_SCALE=self.key_scale),
         )
         return states, last
 
@@ -157,11 +152,10 @@ class _Call:
         h = v.new_empty(v.shape)
         read = Read(h, *(self.like.new_empty(B, NH, T) for _ in range(2)))
         gated = OutputGate(h, h) if gate is None else gate
-        _kernels()["reads_fwd"][(self.G * self.N, _blocks(V, self.blocks["BV"]))](
+        _kernels()["reads_fwd"][(self.G * self.N, count_blocks(V, self.options["BV"]))](
             *(q, k, v, gated.o, log_i, log_f, *states, h, gated.output, *read[1:]),
             *(*self.strides, gated.o.stride()[:3], gated.output.stride()[:3], NH, T),
-            **self._sizes(K_SCALE=self.key_scale, TINY=self.tiny, GATED=gate is not None),
-            **self.blocks,
+            **self._constants(K_SCALE=self.key_scale, TINY=self.tiny, GATED=gate is not None),
         )
         return read
 
@@ -183,15 +177,15 @@ class _Call:
         grad_normalizer, read_products = (torch.empty_like(read.scale) for _ in range(2))
         o = grad_read if gate is None else gate.o
         grad_o = grad_read if grad_o is None else grad_o
-        _kernels()["division_bwd"][(self.G * _blocks(T, _DIVISION_STEPS),)](
+        _kernels()["division_bwd"][(self.G * count_blocks(T, DIVISION_STEPS),)](
             *(grad_h, o, *read, grad_o, grad_read, grad_normalizer, read_products),
             *(grad_h.stride()[:3], o.stride()[:3], grad_o.stride()[:3], NH, T),
             V=V,
             TINY=self.tiny,
             GATED=gate is not None,
-            BT=_DIVISION_STEPS,
-            BV=max(_MIN_BLOCK, _power_of_2(V)),
-            DTYPE=self.shared["DTYPE"],
+            BT=DIVISION_STEPS,
+            BV=row_side(V),
+            DTYPE=self.dtype,
         )
 
         grad_c, grad_n = (_dense_grad(x, y) for x, y in zip(grads[1:3], first[:2], strict=True))
@@ -199,8 +193,7 @@ class _Call:
         _kernels()["states_bwd"][self._state_grid()](
             *(q, log_i, log_f, read.scale, states.m, grad_read, grad_normalizer),
             *(grad_c, grad_n, grads_c, grads_n, self.strides[0], NH, T),
-            **self._sizes(),
-            **self.blocks,
+            **self._constants(),
         )
 
         grad_i, grad_f = torch.empty_like(log_i), torch.empty_like(log_f)
@@ -208,16 +201,19 @@ class _Call:
             *(q, k, v, log_i, log_f, read.scale, read_products, *states, grads_c, grads_n),
             *(grad_read, grad_normalizer, *grad_inputs, grad_i, grad_f),
             *(*self.strides, *(x.stride()[:3] for x in grad_inputs), NH, T),
-            **self._sizes(K_SCALE=self.key_scale),
-            **self.blocks,
+            **self._constants(K_SCALE=self.key_scale),
         )
         return grad_i, grad_f, grad_c, grad_n
 
     def _state_grid(self) -> tuple[int, int, int]:
-        return self.G, _blocks(self.K, self.blocks["BK"]), _blocks(self.V, self.blocks["BV"])
+        return (
+            self.G,
+            count_blocks(self.K, self.options["BK"]),
+            count_blocks(self.V, self.options["BV"]),
+        )
 
-    def _sizes(self, **options: Any) -> Mapping[str, Any]:
-        return {"K": self.K, "V": self.V, **self.shared, **options}
+    def _constants(self, **options: Any) -> Mapping[str, Any]:
+        return {"K": self.K, "V": self.V, "DTYPE": self.dtype, **self.options, **options}
 
 
 @cache
@@ -236,34 +232,9 @@ def _dtype(x: Tensor) -> Any:
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
-def _precision(v: Tensor) -> str:
-    """Return how products are rounded: TF32 holds all digits of 16 bits."""
-    is_exact = v.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
-    return "ieee" if is_exact and v.dtype not in (torch.bfloat16, torch.float16) else "tf32"
-
-
 def _on_device(x: Tensor) -> AbstractContextManager[Any]:
     """Launch on the device of a tensor, which need not be the current one."""
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
-
-
-def _chunk_steps(L: int, v: Tensor) -> int:
-    """Return the steps of a chunk, a power of 2, for L proposed ones."""
-    maximum = _MAX_CHUNK // 2 if v.dtype == torch.float64 else _MAX_CHUNK
-    return max(_MIN_BLOCK, min(maximum, _power_of_2(L)))
-
-
-def _block(width: int) -> int:
-    return max(_MIN_BLOCK, min(_MAX_BLOCK, _power_of_2(width)))
-
-
-def _power_of_2(size: int) -> int:
-    """Return the least power of 2 that is not below a size."""
-    return 1 << (size - 1).bit_length()
-
-
-def _blocks(size: int, block: int) -> int:
-    return -(-size // block)
 
 
 def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:
