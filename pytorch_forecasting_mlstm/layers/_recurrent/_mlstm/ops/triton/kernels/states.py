@@ -54,6 +54,7 @@ def states_fwd(
     c = tl.load(first_c + sequence * V * K + at_c, mask=in_c, other=0.0)
     n = tl.load(first_n + sequence * K + keys, mask=in_n, other=0.0)
     m = tl.load(first_m + sequence)
+    c, n = nan_unless_finite(c), nan_unless_finite(n)
     for chunk in range(0, N):
         row = sequence * N + chunk
         tl.store(states_c + row * V * K + at_c, c, mask=in_c)
