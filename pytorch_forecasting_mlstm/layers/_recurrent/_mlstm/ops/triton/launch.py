@@ -49,7 +49,7 @@ def forward(
 
     Gates and states are dense. ``key_scale`` is a factor of k.
     """
-    call = _Call(inputs, L, key_scale, backward=False)
+    call = _Call(inputs, L, key_scale)
     with call.device():
         states, last = call.states(first)
         read = call.reads(states, gate)
@@ -71,7 +71,7 @@ def backward(
     The m of the last state is a constant. With an output gate, ``grads.h`` is the gradient of the
     gated h.
     """
-    call = _Call(inputs, L, key_scale, backward=True)
+    call = _Call(inputs, L, key_scale)
     with call.device():
         states, _ = call.states(first)
         return call.gradients(states, first, read, grads, gate, outputs)
@@ -117,13 +117,13 @@ class _States(NamedTuple):
 class _Call:
     """The launches of one call: they share tensors, sizes and options."""
 
-    def __init__(self, inputs: Inputs, L: int, key_scale: float, *, backward: bool) -> None:
+    def __init__(self, inputs: Inputs, L: int, key_scale: float) -> None:
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in inputs[:3])
         self.inputs = Inputs(q, k, v, *inputs[3:])
         self.strides = [x.stride()[:3] for x in (q, k, v)]
         (self.B, self.NH, self.T, self.K), self.V = q.shape, v.shape[3]
         self.G = self.B * self.NH
-        self.options = chunk_options(v, self.K, L, backward=backward)
+        self.options = chunk_options(v, self.K, L)
         self.N = count_blocks(self.T, self.options["BT"])
         self.like = inputs.log_i
         self.tiny = torch.finfo(self.like.dtype).tiny ** 0.5
@@ -168,42 +168,47 @@ class _Call:
         gate: OutputGate | None,
         outputs: tuple[Tensor, Tensor, Tensor, Tensor | None],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Write and return what ``backward`` does, for the states that enter the chunks."""
         q, k, v, log_i, log_f = self.inputs
         *grad_inputs, grad_o = outputs
-        NH, T, V = self.NH, self.T, self.V
         grad_h = v.new_zeros(1).expand(v.shape) if grads.h is None else grads.h
-        grad_h = grad_h if grad_h.stride(-1) == 1 else grad_h.contiguous()
-        grad_read = self.like.new_empty(v.shape)
-        grad_normalizer, read_products = (torch.empty_like(read.scale) for _ in range(2))
-        o = grad_read if gate is None else gate.o
-        grad_o = grad_read if grad_o is None else grad_o
-        _kernels()["division_bwd"][(self.G * count_blocks(T, DIVISION_STEPS),)](
-            *(grad_h, o, *read, grad_o, grad_read, grad_normalizer, read_products),
-            *(grad_h.stride()[:3], o.stride()[:3], grad_o.stride()[:3], NH, T),
-            V=V,
-            TINY=self.tiny,
-            GATED=gate is not None,
-            BT=DIVISION_STEPS,
-            BV=row_side(V),
-            DTYPE=self.dtype,
-        )
-
+        grad_read, grad_normalizer, products = self._through_division(read, grad_h, gate, grad_o)
         grad_c, grad_n = (_dense_grad(x, y) for x, y in zip(grads[1:3], first[:2], strict=True))
         grads_c, grads_n = torch.empty_like(states.c), torch.empty_like(states.n)
         _kernels()["states_bwd"][self._state_grid()](
             *(q, log_i, log_f, read.scale, states.m, grad_read, grad_normalizer),
-            *(grad_c, grad_n, grads_c, grads_n, self.strides[0], NH, T),
+            *(grad_c, grad_n, grads_c, grads_n, self.strides[0], self.NH, self.T),
             **self._constants(),
         )
-
         grad_i, grad_f = torch.empty_like(log_i), torch.empty_like(log_f)
         _kernels()["chunks_bwd"][(self.G * self.N,)](
-            *(q, k, v, log_i, log_f, read.scale, read_products, *states, grads_c, grads_n),
+            *(q, k, v, log_i, log_f, read.scale, products, *states, grads_c, grads_n),
             *(grad_read, grad_normalizer, *grad_inputs, grad_i, grad_f),
-            *(*self.strides, *(x.stride()[:3] for x in grad_inputs), NH, T),
+            *(*self.strides, *(x.stride()[:3] for x in grad_inputs), self.NH, self.T),
             **self._constants(K_SCALE=self.key_scale),
         )
         return grad_i, grad_f, grad_c, grad_n
+
+    def _through_division(
+        self, read: Read, grad_h: Tensor, gate: OutputGate | None, grad_o: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of what was read and of the normalizer, and q · grad_q."""
+        grad_h = grad_h if grad_h.stride(-1) == 1 else grad_h.contiguous()
+        grad_read = self.like.new_empty(read.h.shape)
+        grad_normalizer, products = (torch.empty_like(read.scale) for _ in range(2))
+        o = grad_read if gate is None else gate.o
+        grad_o = grad_read if grad_o is None else grad_o
+        _kernels()["division_bwd"][(self.G * count_blocks(self.T, DIVISION_STEPS),)](
+            *(grad_h, o, *read, grad_o, grad_read, grad_normalizer, products),
+            *(grad_h.stride()[:3], o.stride()[:3], grad_o.stride()[:3], self.NH, self.T),
+            V=self.V,
+            TINY=self.tiny,
+            GATED=gate is not None,
+            BT=DIVISION_STEPS,
+            BV=row_side(self.V),
+            DTYPE=self.dtype,
+        )
+        return grad_read, grad_normalizer, products
 
     def _state_grid(self) -> tuple[int, int, int]:
         return (

@@ -1,7 +1,7 @@
 """Sides of blocks, warps and precision of products of a launch.
 
-They have been chosen by what the compiler reports for compute capability 8.0 and 9.0 (registers,
-spills, shared memory below 100 KB), not by measurement.
+They have been chosen by what the compiler reports for compute capability 8.0 and 9.0: registers,
+spills, and shared memory, of which the least of these devices have 100 KB. Nothing is measured.
 """
 
 from typing import Any
@@ -25,14 +25,14 @@ _MAX_CHUNK = 64  # steps
 _MIN_SIDE, _MAX_SIDE = 16, 64  # of a block in a product
 
 
-def chunk_options(v: Tensor, K: int, L: int, *, backward: bool) -> dict[str, Any]:
+def chunk_options(v: Tensor, K: int, L: int) -> dict[str, Any]:
     """Return the options of kernels over chunks, for L proposed steps."""
     sides = (block_side(K), block_side(v.shape[-1]))
-    # Blocks of 64 by 64 in the backward pass, or of float64, would not fit the registers.
+    # With blocks of 64 by 64, or of float64, chunks of 64 steps would not fit the registers.
     is_large = max(sides) == _MAX_SIDE
-    halved = v.dtype == torch.float64 or (backward and is_large)
+    longest = _MAX_CHUNK // 2 if is_large or v.dtype == torch.float64 else _MAX_CHUNK
     return {
-        "BT": max(_MIN_SIDE, min(_MAX_CHUNK // 2 if halved else _MAX_CHUNK, _power_of_2(L))),
+        "BT": max(_MIN_SIDE, min(longest, _power_of_2(L))),
         "BK": sides[0],
         "BV": sides[1],
         "PRECISION": _precision(v),

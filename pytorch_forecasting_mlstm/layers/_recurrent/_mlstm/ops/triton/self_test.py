@@ -25,7 +25,8 @@ __all__ = ["TritonSelfTestError", "self_test"]
 _T, _L = 70, 32  # two chunks, and a part of one
 _K, _V = 24, 40  # neither is a power of 2
 _HEADS, _HEAD_SIZE = 2, 16
-_TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 3e-2}  # TF32, if torch.backends allow it
+_TOLERANCE = 5e-3  # of float32, whose products torch.backends may round to TF32
+_TOLERANCE_16_BITS = 3e-2
 
 
 class TritonSelfTestError(RuntimeError):
@@ -62,14 +63,16 @@ def _test(device: torch.device) -> None:
     gates = (draw(2, 1, _T), F.logsigmoid(draw(2, 1, _T) + 2))
     state = (draw(2, 1, _V, _K), draw(2, 1, _K), draw(2, 1))
     inputs = (q, k / _K**0.5, draw(2, 1, _T, _V), *gates, *state)
-    for dtype in (torch.float32, torch.bfloat16):
-        rounded = [x.to(dtype).double() for x in inputs[:3]]
-        kernel = partial(_chunkwise_kernel, device, dtype)
-        _compare(kernel, _chunkwise_naive, (*rounded, *inputs[3:]), _TOLERANCE[dtype])
+    kernel = partial(_chunkwise_kernel, device, torch.float32)
+    _compare(kernel, _chunkwise_naive, inputs, _TOLERANCE)
+    # Rounding a large h would change the gradient of its sine.
+    q, k, v = (x.bfloat16().double() for x in (*inputs[:2], inputs[2] / 10))
+    kernel = partial(_chunkwise_kernel, device, torch.bfloat16)
+    _compare(kernel, _chunkwise_naive, (q, k, v, *inputs[3:]), _TOLERANCE_16_BITS)
     d = _HEAD_SIZE
     p = draw(2, _T, _HEADS * (4 * d + 2))
     state = (draw(2, _HEADS, d, d), draw(2, _HEADS, d), draw(2, _HEADS))
-    _compare(partial(_gated_kernel, device), _gated_naive, (p, *state), _TOLERANCE[torch.float32])
+    _compare(partial(_gated_kernel, device), _gated_naive, (p, *state), _TOLERANCE)
 
 
 def _compare(kernel: object, naive: object, inputs: Sequence[Tensor], tolerance: float) -> None:

@@ -55,6 +55,7 @@ def states_fwd(
     n = tl.load(first_n + sequence * K + keys, mask=in_n, other=0.0)
     m = tl.load(first_m + sequence)
     c, n = nan_unless_finite(c), nan_unless_finite(n)
+    empty_m = tl.full((), LOG_EMPTY, DTYPE)  # a bare number would be rounded to float32
     for chunk in range(0, N):
         row = sequence * N + chunk
         tl.store(states_c + row * V * K + at_c, c, mask=in_c)
@@ -70,7 +71,7 @@ def states_fwd(
         # Maxima may drop a NaN, which this sum does not.
         mark = tl.sum(tl.where(weights < float("inf"), 0.0, float("nan")), 0)
         mark += tl.where(decayed_m < float("inf"), 0.0, float("nan"))
-        next_m = tl.maximum(tl.maximum(decayed_m, top), LOG_EMPTY) + mark
+        next_m = tl.maximum(tl.maximum(decayed_m, top), empty_m) + mark
         carry = tl.exp(decayed_m - next_m)
         # The factor of k is applied here as in the other kernels, so that all round alike.
         x = nan_unless_finite(load_rows(k, steps, T, keys, K, k_strides[2], DTYPE) * K_SCALE)
