@@ -63,7 +63,7 @@ def chunkwise(
 ) -> tuple[Tensor, mLSTMState]:
     """Return h (B, NH, T, V) and the last state, for T of at least 1.
 
-    All inputs have one dtype, except for q, k and v if ``reads_16_bits``; then h has theirs.
+    All inputs have one dtype, except for q, k and v if ``reads_16_bits``. h has that of the state.
     """
     if not (is_eager() or is_compiling()):
         return _decomposed(inputs, state, chunk_size)
@@ -128,7 +128,7 @@ class ChunkwiseFunction(torch.autograd.Function):
                 def naive(*tensors: Tensor) -> tuple[Tensor, ...]:
                     wide = (x.to(at_least_float32(x.dtype)) for x in tensors[:5])
                     h, last = naive_chunkwise(Inputs(*wide), mLSTMState(*tensors[5:]), ctx.L)
-                    return h.to(inputs.v.dtype), *last
+                    return h, *last
 
                 gradients = differentiable_grad(naive, (*inputs, *state), grads[:4])
             else:
@@ -175,8 +175,8 @@ def chunkwise_op(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
 def _(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
     v, state = tensors[2], mLSTMState(*tensors[5:])
     saved = BACKENDS[backend].chunkwise_saved_shapes(state, v.shape[2], L)
-    shapes = (*(x.shape for x in state), *saved)
-    return [v.new_empty(v.shape), *(state.c.new_empty(shape) for shape in shapes)]
+    shapes = (v.shape, *(x.shape for x in state), *saved)
+    return [state.c.new_empty(shape) for shape in shapes]
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise_backward", mutates_args=())

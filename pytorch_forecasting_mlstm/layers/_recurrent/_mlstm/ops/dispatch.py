@@ -45,8 +45,8 @@ class Backend(Protocol):
     L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
     gets h before what ``chunkwise_fwd`` has saved.
 
-    With ``READS_16_BITS``, q, k and v of ``chunkwise_*`` may have 16 bits, and then so have h and
-    their gradients. Everything else has one dtype.
+    With ``READS_16_BITS``, q, k and v of ``chunkwise_*`` may have 16 bits, and then so have their
+    gradients. Everything else has one dtype, float32 or float64.
 
     ``step`` takes what ``ops/step.py`` documents, and is differentiable by itself. It returns None
     for what the backend cannot compute: a step is too short for looking at its tensors twice. It is

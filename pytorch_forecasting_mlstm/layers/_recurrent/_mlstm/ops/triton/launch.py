@@ -149,7 +149,7 @@ class _Call:
         """Read from the state that enters each chunk, and from the steps of the chunk."""
         q, k, v, log_i, log_f = self.inputs
         B, NH, T, V = v.shape
-        h = v.new_empty(v.shape)
+        h = self.like.new_empty(v.shape)
         read = Read(h, *(self.like.new_empty(B, NH, T) for _ in range(2)))
         gated = OutputGate(h, h) if gate is None else gate
         _kernels()["reads_fwd"][(self.G * self.N, count_blocks(V, self.options["BV"]))](
@@ -171,7 +171,7 @@ class _Call:
         """Write and return what ``backward`` does, for the states that enter the chunks."""
         q, k, v, log_i, log_f = self.inputs
         *grad_inputs, grad_o = outputs
-        grad_h = v.new_zeros(1).expand(v.shape) if grads.h is None else grads.h
+        grad_h = self.like.new_zeros(1).expand(v.shape) if grads.h is None else grads.h
         grad_read, grad_normalizer, products = self._through_division(read, grad_h, gate, grad_o)
         grad_c, grad_n = (_dense_grad(x, y) for x, y in zip(grads[1:3], first[:2], strict=True))
         grads_c, grads_n = torch.empty_like(states.c), torch.empty_like(states.n)

@@ -110,7 +110,7 @@ def reads_fwd(
     inside = steps < T
     at = sequence * T + steps
     in_h = inside[:, None] & (values < V)[None, :]
-    tl.store(h + at[:, None] * V + values[None, :], read.to(h.dtype.element_ty), mask=in_h)
+    tl.store(h + at[:, None] * V + values[None, :], read, mask=in_h)
     if block_v == 0:
         tl.store(normalizer + at, size, mask=inside)
         tl.store(read_m + at, m, mask=inside)
