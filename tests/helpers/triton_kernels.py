@@ -5,7 +5,7 @@ The interpreter runs every program of a launch in Python, about ten milliseconds
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,10 +22,15 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import autograd
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton.device import _MIN_TRITON
 
+try:
+    _VERSION = importlib.metadata.version("triton")
+except importlib.metadata.PackageNotFoundError:
+    _VERSION = "0.0"
 needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed: pip install triton",
+    tuple(map(int, _VERSION.split(".")[:2])) < _MIN_TRITON,
+    reason="Triton 3.5 or later is not installed: pip install triton",
 )
 
 #: Where the kernels run.
@@ -70,10 +75,10 @@ def _prepare_interpreter() -> None:
         return
     from triton.runtime import interpreter
 
-    function = interpreter.InterpretedFunction
+    function, executor = interpreter.InterpretedFunction, interpreter.GridExecutor
     if getattr(function, "_is_prepared", False):
         return
-    run, patch_language = function.run, interpreter._patch_lang
+    run, patch_language = executor.__call__, interpreter._patch_lang
     patched: set[int] = set()
 
     def quiet_run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,4 +93,4 @@ def _prepare_interpreter() -> None:
             patch_language(self.fn)
         return self.rewrite()(*args, **kwargs)
 
-    function.run, function.__call__, function._is_prepared = quiet_run, call, True
+    executor.__call__, function.__call__, function._is_prepared = quiet_run, call, True

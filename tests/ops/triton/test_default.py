@@ -108,7 +108,7 @@ def properties(capability: tuple[int, int]) -> Any:
         ({"cuda": False}, "torch finds no CUDA device"),
         ({"hip": "6.0"}, "the kernels have not been tested with ROCm"),
         ({"spec": None}, "Triton is not installed; pip install triton"),
-        ({"version": "3.2.0"}, "Triton 3.3 is needed, 3.2.0 is installed"),
+        ({"version": "3.4.0"}, "Triton 3.5 is needed, 3.4.0 is installed"),
         ({"capability": (7, 5)}, "the kernels need compute capability 8.0, A GPU has 7.5"),
         ({"capability": (9, 0)}, None),
         ({"version": "3.10.1+git"}, None),

@@ -212,7 +212,8 @@ def _split(parts: Sequence[Tensor], NH: int) -> Projections:
 
 
 def _heads_first(x: Projections, log_i: Tensor, log_f: Tensor) -> Inputs:
-    return Inputs(*(part.transpose(1, 2) for part in x[:3]), log_i, log_f)
+    q, k, v = (part.transpose(1, 2) for part in x[:3])
+    return Inputs(q, k, v, log_i, log_f)
 
 
 def _heads_view(x: Tensor, NH: int) -> Tensor:
@@ -221,7 +222,7 @@ def _heads_view(x: Tensor, NH: int) -> Tensor:
 
 
 def _dense_gates(inputs: Inputs) -> Inputs:
-    return Inputs(*inputs[:3], *(x.contiguous() for x in inputs[3:]))
+    return inputs._replace(log_i=inputs.log_i.contiguous(), log_f=inputs.log_f.contiguous())
 
 
 def _dense(state: mLSTMState) -> mLSTMState:

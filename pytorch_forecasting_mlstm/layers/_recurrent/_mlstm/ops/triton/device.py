@@ -9,7 +9,7 @@ import torch
 __all__ = ["CudaDevice", "TritonUnavailableError", "find_devices"]
 
 _MIN_CAPABILITY = (8, 0)  # the first with matrix units for TF32
-_MIN_TRITON = (3, 3)  # the release that torch 2.7 needs
+_MIN_TRITON = (3, 5)  # of torch 2.9; the interpreter of earlier ones, for tests, has no float64
 
 
 class TritonUnavailableError(RuntimeError):
@@ -63,7 +63,7 @@ def find_devices() -> list[CudaDevice]:
                 f"the kernels need compute capability 8.0, {properties.name} has "
                 f"{capability[0]}.{capability[1]}"
             )
-        driver = torch._C._cuda_getDriverVersion()
+        driver = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
         parts = (properties.name, *capability, driver, torch.__version__, version)
         key = "\0".join(map(str, parts))
         devices.setdefault(key, CudaDevice(index, properties.name, key))
