@@ -136,7 +136,7 @@ def test_reasons_for_pytorch(
     ):
         monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
     if reason is None:
-        assert [found.index for found in device.find_devices()] == [0]  # two of one model
+        assert [found.number for found in device.find_devices()] == [0]  # two of one model
         return
     with pytest.raises(device.TritonUnavailableError) as raised:
         device.find_devices()

@@ -21,7 +21,7 @@ class CudaDevice(NamedTuple):
 
     Attributes
     ----------
-    index : int
+    number : int
         Its number.
     name : str
         Its model.
@@ -29,7 +29,7 @@ class CudaDevice(NamedTuple):
         Everything on which the results of a kernel depend, except for the kernel.
     """
 
-    index: int
+    number: int
     name: str
     key: str
 
@@ -55,8 +55,8 @@ def find_devices() -> list[CudaDevice]:
         needed = ".".join(map(str, _MIN_TRITON))
         raise TritonUnavailableError(f"Triton {needed} is needed, {version} is installed")
     devices: dict[str, CudaDevice] = {}
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
         capability = (properties.major, properties.minor)
         if capability < _MIN_CAPABILITY:
             raise TritonUnavailableError(
@@ -66,5 +66,5 @@ def find_devices() -> list[CudaDevice]:
         driver = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
         parts = (properties.name, *capability, driver, torch.__version__, version)
         key = "\0".join(map(str, parts))
-        devices.setdefault(key, CudaDevice(index, properties.name, key))
+        devices.setdefault(key, CudaDevice(number, properties.name, key))
     return list(devices.values())

@@ -43,7 +43,7 @@ def self_test(device: CudaDevice) -> None:
         return
     # A new thread has no modes: no autocast, default device, transform or trace of the caller.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(_test, torch.device("cuda", device.index)).result()
+        thread.submit(_test, torch.device("cuda", device.number)).result()
     write_note(note)
 
 
