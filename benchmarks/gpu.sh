@@ -10,17 +10,19 @@ mkdir -p "$out"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | tee "$out/machine.txt"
-# The tests run on the device: first the self-test, with a time limit for each step.
-timeout 120 python3 -c "
+# Each step has a time limit, and the next one runs whatever happens. First the self-test.
+timeout 90 python3 -c "
 import time
 from pytorch_forecasting_mlstm import backend
 start = time.perf_counter()
 print(backend())
 print(f'self-test: {time.perf_counter() - start:.1f} s')
 " 2>&1 | tee "$out/backend.txt"
-timeout 150 python3 -m pytest -q -p no:cacheprovider -m "not notebooks" tests/ops/triton tests/layers/test_functional.py -k triton \
-    > "$out/tests.txt" 2>&1
-tail -n 5 "$out/tests.txt"
+# The tests of the kernels, and the theorems of all forms over them, whose heads have one size.
+timeout 90 python3 -m pytest -q -p no:cacheprovider tests/ops/triton > "$out/tests.txt" 2>&1
+timeout 60 python3 -m pytest -q -p no:cacheprovider -m slow -k triton tests/layers/test_functional.py \
+    > "$out/theorems.txt" 2>&1
+tail -n 5 "$out/tests.txt" "$out/theorems.txt"
 timeout 330 python3 benchmarks/gpu.py --out "$out" --seconds 300 > "$out/log.txt" 2>&1 ||
     tail -n 3 "$out/log.txt"
 tail -n 20 "$out/gpu.md"
