@@ -20,6 +20,7 @@ LEVELS = (
     ("models.base.checkpoint", "models.base.losses"),
     ("layers", "data", "resume"),
     ("layers.ops",),
+    ("layers.ops.triton",),
     ("layers.ops.chunkwise", "layers.ops.cpp"),
 )
 _INNER = "layers._recurrent._mlstm"

@@ -23,6 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     import matplotlib
     import torch
+
+    if not torch.cuda.is_available():
+        # Triton reads this when it is first imported, which torch.compile does, too.
+        os.environ["TRITON_INTERPRET"] = "1"
     from hypothesis.internal.conjecture import providers
     from lightning.pytorch.trainer.connectors import callback_connector
 

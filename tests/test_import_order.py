@@ -52,7 +52,14 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "losses",
         {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
-    OPS: ["autograd", "dispatch", {"chunkwise", "cpp"}],
+    OPS: ["autograd", "dispatch", "triton", {"chunkwise", "cpp"}],
+    f"{OPS}.triton": [
+        "prepare",
+        "self_test",
+        "backend",
+        "launch",
+        {"device", "kernels", "options"},
+    ],
     f"{OPS}.cpp": [
         "prepare",
         "self_test",

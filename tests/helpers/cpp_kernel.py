@@ -29,7 +29,10 @@ needs_compiler = pytest.mark.skipif(
 def clear_kernel_caches() -> None:
     """Forget the loaded library and its self-test, as in a new process."""
     bindings._bound.clear()
-    for cached in (library.existing_library, library.build_library, self_test, dispatch._default):
+    for cached in (
+        *(library.existing_library, library.build_library, self_test),
+        *(dispatch._default, dispatch._existing),
+    ):
         cached.cache_clear()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from helpers.problems import Form, Problem
 from helpers.reference import reference_mlstm, running_maximum
+from helpers.triton_kernels import needs_triton, triton_chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
@@ -46,9 +47,13 @@ FORMS: dict[str, Form] = {
     "chunks-of-1000": partial(mlstm_chunkwise, chunk_size=1000),
 }
 SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
-parametrize_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+#: Under Triton's interpreter, each of these takes about a second: tests/ops/triton has quick ones.
+TRITON = pytest.param(triton_chunkwise, id="triton", marks=[needs_triton, pytest.mark.slow])
+parametrize_forms = pytest.mark.parametrize(
+    "form", [*(pytest.param(form, id=name) for name, form in FORMS.items()), TRITON]
+)
 parametrize_sequence_forms = pytest.mark.parametrize(
-    "form", SEQUENCE_FORMS.values(), ids=SEQUENCE_FORMS
+    "form", [*(pytest.param(form, id=name) for name, form in SEQUENCE_FORMS.items()), TRITON]
 )
 
 

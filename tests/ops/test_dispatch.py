@@ -38,6 +38,7 @@ class NaiveBackend:
 
     NAME = "naive"
     SAVES_H = False
+    READS_16_BITS = False
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.forms import FORMS
+from helpers.forms import parametrize_forms
 from helpers.problems import Form, make_problem
 from helpers.products import spread
 from helpers.tolerances import assert_close
@@ -27,7 +27,6 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import chunks, overf
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.chunkwise import backend, causality
 
 STEPS, T = (0, 13, 40), 41
-parametrize_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
 def corrupt(x: Tensor, t: int, value: float) -> Tensor:

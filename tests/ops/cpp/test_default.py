@@ -76,7 +76,7 @@ def test_library_in_the_cache_needs_no_compiler(
 def test_compiled_library_is_used_without_a_call(calls: list[str]) -> None:
     actual = run_layer()
     assert calls == ["forward"]
-    assert backend() == ("cpp", "the library that was compiled for this processor")
+    assert backend()[:2] == ("cpp", "the library that was compiled for this processor")
     assert str(backend()) == (
         "The recurrence is computed in C++ where possible, with the library that was compiled for "
         "this processor."

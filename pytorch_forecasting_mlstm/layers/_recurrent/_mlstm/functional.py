@@ -37,7 +37,7 @@ from torch import Tensor
 from ...._validation import check_int
 from .input_check import check_recurrence_inputs
 from .ops.autocast import autocast_disabled
-from .ops.autograd import chunkwise
+from .ops.autograd import chunkwise, reads_16_bits
 from .ops.execution import is_exporting
 from .ops.naive import naive_step
 from .ops.overflow import raise_on_overflow
@@ -225,7 +225,8 @@ def mlstm_chunkwise(
     if chunk_size is not None:
         check_int("mlstm_chunkwise", "chunk_size", chunk_size)
     with autocast_disabled(q.device):
-        inputs, state = _to_common_dtype(inputs, state)
+        narrow = inputs[:3] if v.numel() and reads_16_bits(inputs, chunk_size) else ()
+        inputs, state = _to_common_dtype(inputs, state, *narrow)
         if v.numel() == 0:  # no steps or no samples
             return inputs.v.to(v.dtype), state
         h, last = chunkwise(inputs, state, chunk_size)
@@ -290,19 +291,23 @@ def mlstm_read_weights(q: Tensor, k: Tensor, log_i: Tensor, log_f: Tensor) -> Te
         return weights
 
 
-def _to_common_dtype(inputs: Inputs, state: mLSTMState | None) -> tuple[Inputs, mLSTMState]:
-    """Convert everything to one dtype, float32 or wider; replace None by an empty memory."""
+def _to_common_dtype(
+    inputs: Inputs, state: mLSTMState | None, *narrow: Tensor
+) -> tuple[Inputs, mLSTMState]:
+    """Convert everything to one dtype, float32 or wider; replace None by an empty memory.
+
+    The first inputs are ``narrow``, unless float64 occurs: these are not converted.
+    """
     dtype = at_least_float32(*(x.dtype for x in (*inputs, *(state or ()))))
-    inputs = Inputs(*(x.to(dtype) for x in inputs))
+    narrow = narrow if dtype == torch.float32 else ()
+    inputs = Inputs(*narrow, *(x.to(dtype) for x in inputs[len(narrow) :]))
     if state is not None:
         c, n, m = (x.to(dtype) for x in state)
         return inputs, mLSTMState(c, n, m.clamp_min(LOG_EMPTY))
     q, V = inputs.q, inputs.v.shape[-1]
     B, NH, K = q.shape[0], q.shape[1], q.shape[-1]
-    empty = mLSTMState(
-        q.new_zeros(B, NH, V, K), q.new_zeros(B, NH, K), q.new_full((B, NH), LOG_EMPTY)
-    )
-    return inputs, empty
+    c, n = q.new_zeros(B, NH, V, K, dtype=dtype), q.new_zeros(B, NH, K, dtype=dtype)
+    return inputs, mLSTMState(c, n, q.new_full((B, NH), LOG_EMPTY, dtype=dtype))
 
 
 def _checked_results(

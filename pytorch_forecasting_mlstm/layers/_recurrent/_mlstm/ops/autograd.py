@@ -30,7 +30,7 @@ from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
 from .naive import naive_chunkwise, naive_gated, naive_span, rescale_state
 from .overflow import raise_on_overflow
 from .tiling import batch_tile_size, map_batch_tiles
-from .types import Inputs, OutputGrads, mLSTMState
+from .types import Inputs, OutputGrads, at_least_float32, mLSTMState
 
 __all__ = [
     "ChunkwiseFunction",
@@ -40,6 +40,7 @@ __all__ = [
     "gated",
     "gated_compiled",
     "gated_op",
+    "reads_16_bits",
 ]
 
 _NAMES = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
@@ -48,10 +49,22 @@ _NAMES = ("q", "k", "v", "log_i", "log_f", "state.c", "state.n", "state.m")
 # --- the recurrence
 
 
+def reads_16_bits(inputs: Inputs, chunk_size: int | None) -> bool:
+    """Whether q, k and v have 16 bits, and ``chunkwise`` takes them as they are."""
+    return (
+        inputs.v.dtype in (torch.bfloat16, torch.float16)
+        and (is_eager() or is_compiling())
+        and select_chunkwise(inputs, chunk_size).READS_16_BITS
+    )
+
+
 def chunkwise(
     inputs: Inputs, state: mLSTMState, chunk_size: int | None
 ) -> tuple[Tensor, mLSTMState]:
-    """Return h (B, NH, T, V) and the last state, for inputs of one dtype and T of at least 1."""
+    """Return h (B, NH, T, V) and the last state, for T of at least 1.
+
+    All inputs have one dtype, except for q, k and v if ``reads_16_bits``. h has that of the state.
+    """
     if not (is_eager() or is_compiling()):
         return _decomposed(inputs, state, chunk_size)
     backend = select_chunkwise(inputs, chunk_size)
@@ -113,7 +126,8 @@ class ChunkwiseFunction(torch.autograd.Function):
             if torch.is_grad_enabled():
 
                 def naive(*tensors: Tensor) -> tuple[Tensor, ...]:
-                    h, last = naive_chunkwise(Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), ctx.L)
+                    wide = (x.to(at_least_float32(x.dtype)) for x in tensors[:5])
+                    h, last = naive_chunkwise(Inputs(*wide), mLSTMState(*tensors[5:]), ctx.L)
                     return h, *last
 
                 gradients = differentiable_grad(naive, (*inputs, *state), grads[:4])
@@ -161,7 +175,8 @@ def chunkwise_op(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
 def _(tensors: list[Tensor], backend: str, L: int) -> list[Tensor]:
     v, state = tensors[2], mLSTMState(*tensors[5:])
     saved = BACKENDS[backend].chunkwise_saved_shapes(state, v.shape[2], L)
-    return [v.new_empty(shape) for shape in (v.shape, *(x.shape for x in state), *saved)]
+    shapes = (v.shape, *(x.shape for x in state), *saved)
+    return [state.c.new_empty(shape) for shape in shapes]
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::chunkwise_backward", mutates_args=())

@@ -24,6 +24,7 @@ from .scan import Saved, saved_shapes, scan_spans_bwd, scan_spans_fwd
 
 __all__ = [
     "NAME",
+    "READS_16_BITS",
     "SAVES_H",
     "chunkwise_bwd",
     "chunkwise_fwd",
@@ -42,6 +43,7 @@ __all__ = [
 
 NAME = "pytorch"
 SAVES_H = True
+READS_16_BITS = False
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

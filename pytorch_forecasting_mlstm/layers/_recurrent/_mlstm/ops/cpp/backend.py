@@ -28,6 +28,7 @@ from .step import step
 
 __all__ = [
     "NAME",
+    "READS_16_BITS",
     "SAVES_H",
     "chunkwise_bwd",
     "chunkwise_fwd",
@@ -46,6 +47,7 @@ __all__ = [
 
 NAME = "cpp"
 SAVES_H = False
+READS_16_BITS = False
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

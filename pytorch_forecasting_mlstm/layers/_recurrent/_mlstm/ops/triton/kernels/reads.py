@@ -1,0 +1,186 @@
+"""The read-out of each chunk, and the gradient through its division and its output gate."""
+
+import triton
+import triton.language as tl
+
+from .decay import decays_between, load_gates, load_rows, nan_unless_finite
+
+__all__ = ["division_bwd", "reads_fwd"]
+
+
+@triton.jit
+def sigmoid(x):
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    e = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+@triton.jit
+def floor_at_scale(m, TINY: tl.constexpr):
+    """Return 1 divided by exp(m), but not so small that 0 is divided by it."""
+    return tl.maximum(tl.exp(-m), TINY)
+
+
+@triton.jit
+def reads_fwd(
+    q,
+    k,
+    v,
+    o,
+    log_i,
+    log_f,
+    states_c,
+    states_n,
+    states_m,
+    h,
+    output,
+    normalizer,
+    read_m,
+    q_strides,
+    k_strides,
+    v_strides,
+    o_strides,
+    output_strides,
+    NH,
+    T,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    K_SCALE: tl.constexpr,
+    TINY: tl.constexpr,
+    GATED: tl.constexpr,
+    BT: tl.constexpr,
+    BK: tl.constexpr,
+    BV: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Write h, the normalizer nᵀq and the scale it has; with an output gate, also σ(o) h.
+
+    One program computes a chunk and a block of values.
+    """
+    N = tl.cdiv(T, BT)
+    g, chunk, block_v = tl.program_id(0) // N, tl.program_id(0) % N, tl.program_id(1)
+    sequence = g.to(tl.int64)
+    b, head = sequence // NH, sequence % NH
+    q += b * q_strides[0] + head * q_strides[1]
+    k += b * k_strides[0] + head * k_strides[1]
+    v += b * v_strides[0] + head * v_strides[1]
+    row = sequence * N + chunk
+    start = chunk * BT
+    steps = start + tl.arange(0, BT)
+    values = block_v * BV + tl.arange(0, BV)
+
+    product = tl.zeros((BT, BT), DTYPE)  # q kᵀ
+    entered = tl.zeros((BT, BV), DTYPE)  # C q
+    entered_n = tl.zeros((BT,), DTYPE)  # nᵀ q
+    for block_k in range(0, tl.cdiv(K, BK)):
+        keys = block_k * BK + tl.arange(0, BK)
+        x = load_rows(q, steps, T, keys, K, q_strides[2], DTYPE)
+        y = load_rows(k, steps, T, keys, K, k_strides[2], DTYPE) * K_SCALE
+        y = nan_unless_finite(y)
+        product += tl.dot(x, tl.trans(y), input_precision=PRECISION, out_dtype=DTYPE)
+        c = load_rows(states_c + row * V * K, values, V, keys, K, K, DTYPE)
+        entered += tl.dot(x, tl.trans(c), input_precision=PRECISION, out_dtype=DTYPE)
+        n = tl.load(states_n + row * K + keys, mask=keys < K, other=0.0)
+        entered_n += tl.sum(x * n[None, :], 1)
+
+    i, f = load_gates(log_i, log_f, g, start, T, BT)
+    decays = decays_between(i, f, BT)
+    log_entered = tl.cumsum(f, 0) + tl.load(states_m + row + sequence)
+    m = tl.maximum(tl.maximum(tl.max(decays, 1), log_entered), 0.0)
+    decay = tl.exp(log_entered - m)
+    j, l = tl.arange(0, BT)[:, None], tl.arange(0, BT)[None, :]  # noqa: E741
+    weights = tl.where(j >= l, product * tl.exp(decays - m[:, None]), 0.0)
+
+    y = load_rows(v, steps, T, values, V, v_strides[2], DTYPE)
+    y = nan_unless_finite(y)
+    marks = tl.where(y == y, 0.0, float("nan")).to(DTYPE)
+    read = tl.dot(weights, tl.where(y == y, y, 0.0), input_precision=PRECISION, out_dtype=DTYPE)
+    read += decay[:, None] * entered
+    # In a product, a NaN would reach earlier steps, which give it a weight of 0.
+    mark = tl.sum(tl.sum(marks, 1), 0)
+    if mark != mark:
+        read += tl.cumsum(marks, 0)
+    size = tl.sum(weights, 1) + decay * entered_n
+    # The sum is NaN where the normalizer overflows: a quotient of 0 would hide that.
+    denominator = tl.maximum(tl.abs(size), floor_at_scale(m, TINY))
+    denominator += tl.where(tl.abs(size) < float("inf"), 0.0, float("nan"))
+    read = read / denominator[:, None]
+
+    inside = steps < T
+    at = sequence * T + steps
+    in_h = inside[:, None] & (values < V)[None, :]
+    tl.store(h + at[:, None] * V + values[None, :], read, mask=in_h)
+    if block_v == 0:
+        tl.store(normalizer + at, size, mask=inside)
+        tl.store(read_m + at, m, mask=inside)
+    if GATED:
+        o += b * o_strides[0] + head * o_strides[1]
+        gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
+        output += b * output_strides[0] + head * output_strides[1]
+        to = output + steps.to(tl.int64)[:, None] * output_strides[2] + values[None, :]
+        tl.store(to, gate * read, mask=in_h)
+
+
+@triton.jit
+def division_bwd(
+    grad,
+    o,
+    h,
+    normalizer,
+    read_m,
+    grad_o,
+    grad_read,
+    grad_normalizer,
+    read_products,
+    grad_strides,
+    o_strides,
+    grad_o_strides,
+    NH,
+    T,
+    V: tl.constexpr,
+    TINY: tl.constexpr,
+    GATED: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """Write the gradients of what was read, of the normalizer and of o, from that of the result.
+
+    One program computes BT steps, and BV is at least V. ``read_products`` gets the sum of the
+    gradients of the logarithms of all weights of a read, which is q · grad_q.
+    """
+    blocks = tl.cdiv(T, BT)
+    sequence = (tl.program_id(0) // blocks).to(tl.int64)
+    b, head = sequence // NH, sequence % NH
+    steps = (tl.program_id(0) % blocks) * BT + tl.arange(0, BT)
+    values = tl.arange(0, BV)
+    inside = steps < T
+    in_h = inside[:, None] & (values < V)[None, :]
+    at = sequence * T + steps
+    grad += b * grad_strides[0] + head * grad_strides[1]
+    x = load_rows(grad, steps, T, values, V, grad_strides[2], DTYPE)
+    y = load_rows(h + sequence * T * V, steps, T, values, V, V, DTYPE)
+    if GATED:
+        o += b * o_strides[0] + head * o_strides[1]
+        gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
+        x *= gate
+        product = x * y
+        grad_o += b * grad_o_strides[0] + head * grad_o_strides[1]
+        to = grad_o + steps.to(tl.int64)[:, None] * grad_o_strides[2] + values[None, :]
+        tl.store(to, product - product * gate, mask=in_h)
+        total = tl.sum(product, 1)
+    else:
+        total = tl.sum(x * y, 1)
+    size = tl.load(normalizer + at, mask=inside, other=0.0)
+    m = tl.load(read_m + at, mask=inside, other=0.0)
+    floor = floor_at_scale(m, TINY)
+    denominator = tl.maximum(tl.abs(size), floor)
+    is_divided = tl.abs(size) >= floor
+    sign = tl.where(size < 0, -1.0, 1.0)
+    tl.store(
+        grad_normalizer + at, tl.where(is_divided, -sign * total / denominator, 0.0), mask=inside
+    )
+    tl.store(read_products + at, tl.where(is_divided, 0.0, total), mask=inside)
+    to = grad_read + at[:, None] * V + values[None, :]
+    tl.store(to, x / denominator[:, None], mask=in_h)

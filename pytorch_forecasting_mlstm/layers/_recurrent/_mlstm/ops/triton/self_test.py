@@ -1,0 +1,128 @@
+"""Compare the kernels with the naive form before they are used, once for each device and version.
+
+The first comparison compiles the kernels, which takes seconds. Triton keeps them in its cache.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..agreement import Tensors, agrees
+from ..cpp.cache import has_note, write_note
+from ..naive import naive_chunkwise, naive_gated
+from ..types import Inputs, OutputGrads, mLSTMState
+from . import backend
+from .device import CudaDevice
+
+__all__ = ["TritonSelfTestError", "self_test"]
+
+_T, _L = 70, 32  # two chunks, and a part of one
+_K, _V = 24, 40  # neither is a power of 2
+_HEADS, _HEAD_SIZE = 2, 16
+_TOLERANCE = 5e-3  # of float32, whose products torch.backends may round to TF32
+_TOLERANCE_16_BITS = 3e-2
+
+
+class TritonSelfTestError(RuntimeError):
+    """The kernels do not compute what PyTorch does."""
+
+
+def self_test(device: CudaDevice) -> None:
+    """Raise unless the kernels have the results of the naive form on a device.
+
+    A success is noted in the user's cache, so that other processes need not repeat the test.
+    """
+    note = f"triton-self-test-{_key(device)}"
+    if has_note(note):
+        return
+    # A new thread has no modes: no autocast, default device, transform or trace of the caller.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_test, torch.device("cuda", device.number)).result()
+    write_note(note)
+
+
+def _key(device: CudaDevice) -> str:
+    """Return a key that changes with everything on which the outcome depends."""
+    modules = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    return hashlib.sha256(b"\0".join([device.key.encode(), *modules])).hexdigest()[:32]
+
+
+def _test(device: torch.device) -> None:
+    """Compare results and gradients of both operations, and of an input in 16 bits.
+
+    All sizes run the same code. The references are computed in float64.
+    """
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, k = (draw(2, 1, _T, _K) for _ in range(2))
+    gates = (draw(2, 1, _T), F.logsigmoid(draw(2, 1, _T) + 2))
+    state = (draw(2, 1, _V, _K), draw(2, 1, _K), draw(2, 1))
+    inputs = (q, k / _K**0.5, draw(2, 1, _T, _V), *gates, *state)
+    kernel = partial(_chunkwise_kernel, device, torch.float32)
+    _compare(kernel, _chunkwise_naive, inputs, _TOLERANCE)
+    # Rounding a large h would change the gradient of its sine.
+    q, k, v = (x.bfloat16().double() for x in (*inputs[:2], inputs[2] / 10))
+    kernel = partial(_chunkwise_kernel, device, torch.bfloat16)
+    _compare(kernel, _chunkwise_naive, (q, k, v, *inputs[3:]), _TOLERANCE_16_BITS)
+    d = _HEAD_SIZE
+    p = draw(2, _T, _HEADS * (4 * d + 2))
+    state = (draw(2, _HEADS, d, d), draw(2, _HEADS, d), draw(2, _HEADS))
+    _compare(partial(_gated_kernel, device), _gated_naive, (p, *state), _TOLERANCE)
+
+
+def _compare(kernel: object, naive: object, inputs: Sequence[Tensor], tolerance: float) -> None:
+    """Raise unless the kernels agree with the naive form."""
+    if not agrees(kernel, naive, inputs, tolerance):  # type: ignore[arg-type]
+        raise TritonSelfTestError(
+            "the Triton kernels do not compute what PyTorch does, and are not used; install the "
+            "release of Triton that torch was built with"
+        )
+
+
+def _chunkwise_kernel(
+    device: torch.device, dtype: torch.dtype, *tensors: Tensor
+) -> tuple[Tensors, Tensors]:
+    q, k, v = (x.to(device, dtype) for x in tensors[:3])
+    log_i, log_f, *state = (x.to(device, torch.float32) for x in tensors[3:])
+    inputs, first = Inputs(q, k, v, log_i, log_f), mLSTMState(*state)
+    h, last, saved = backend.chunkwise_fwd(inputs, first, _L, False)
+    grads = OutputGrads(*(x.cos() for x in (h, *last)))
+    saved = (h, *saved)
+    gradients = backend.chunkwise_bwd(inputs, first, last.c, last.n, saved, grads, _L, False)
+    return _to_cpu(h, *last), _to_cpu(*gradients)
+
+
+def _chunkwise_naive(*tensors: Tensor) -> Tensors:
+    h, last = naive_chunkwise(Inputs(*tensors[:5]), mLSTMState(*tensors[5:]), _L)
+    return h, *last
+
+
+def _gated_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+    p, *state = (x.to(device, torch.float32) for x in tensors)
+    first = mLSTMState(*state)
+    padding = _padding(p)
+    h, last, saved = backend.gated_fwd([p], first, padding, _L, False)
+    grads = OutputGrads(*(x.cos() for x in (h, *last)))
+    (grad_p,), grad_state = backend.gated_bwd(
+        [p], first, padding, last.c, last.n, saved, grads, _L, False
+    )
+    return _to_cpu(h, *last), _to_cpu(grad_p, *grad_state)
+
+
+def _gated_naive(p: Tensor, *state: Tensor) -> Tensors:
+    h, last = naive_gated(p, mLSTMState(*state), _padding(p))
+    return h, *last
+
+
+def _padding(p: Tensor) -> Tensor:
+    """Mark every third step."""
+    return (torch.arange(_T, device=p.device) % 3 == 0).expand(len(p), _T)[..., None]
+
+
+def _to_cpu(*tensors: Tensor) -> Tensors:
+    return tuple(x.cpu().double() for x in tensors)

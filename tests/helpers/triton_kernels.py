@@ -1,0 +1,96 @@
+"""The Triton kernels as a form: on a CUDA device, or else under Triton's interpreter.
+
+The interpreter runs every program of a launch in Python, about ten milliseconds each.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
+    mlstm_chunkwise,
+    mLSTMState,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import autograd
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton.device import _MIN_TRITON
+
+try:
+    _VERSION = importlib.metadata.version("triton")
+except importlib.metadata.PackageNotFoundError:
+    _VERSION = "0.0"
+needs_triton = pytest.mark.skipif(
+    tuple(map(int, _VERSION.split(".")[:2])) < _MIN_TRITON,
+    reason="Triton 3.5 or later is not installed: pip install triton",
+)
+
+#: Where the kernels run.
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def triton_selected() -> Iterator[None]:
+    """Select the Triton backend for everything, which has any dtype and sizes in these tests."""
+    _prepare_interpreter()
+    with (
+        patch.object(autograd, "select_chunkwise", lambda *args: backend),
+        patch.object(autograd, "select_gated", lambda *args: backend),
+    ):
+        yield
+
+
+def triton_chunkwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_i: Tensor,
+    log_f: Tensor,
+    state: mLSTMState | None = None,
+    chunk_size: int | None = 16,
+) -> tuple[Tensor, mLSTMState]:
+    """Run ``mlstm_chunkwise`` in Triton, from tensors on the CPU to tensors on the CPU."""
+    inputs = (x.to(DEVICE) for x in (q, k, v, log_i, log_f))
+    state = None if state is None else mLSTMState(*(x.to(DEVICE) for x in state))
+    with triton_selected():
+        h, last = mlstm_chunkwise(*inputs, state, chunk_size)
+    return h.cpu(), mLSTMState(*(x.cpu() for x in last))
+
+
+def _prepare_interpreter() -> None:
+    """Let the interpreter patch a module once per launch, and not warn of NaN and overflow.
+
+    It would patch all of Triton's language for every call of a function inside of a kernel, which
+    takes most of the time.
+    """
+    if DEVICE.type != "cpu":
+        return
+    from triton.runtime import interpreter
+
+    function, executor = interpreter.InterpretedFunction, interpreter.GridExecutor
+    if getattr(function, "_is_prepared", False):
+        return
+    run, patch_language = executor.__call__, interpreter._patch_lang
+    patched: set[int] = set()
+
+    def quiet_run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        patched.clear()
+        with np.errstate(all="ignore"):
+            return run(self, *args, **kwargs)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        module = id(self.fn.__globals__)
+        if module not in patched:
+            patched.add(module)
+            patch_language(self.fn)
+        return self.rewrite()(*args, **kwargs)
+
+    executor.__call__, function.__call__, function._is_prepared = quiet_run, call, True

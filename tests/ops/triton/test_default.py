@@ -1,0 +1,315 @@
+"""The Triton kernels are used by default on CUDA devices that pass the self-test."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from helpers.triton_kernels import DEVICE, needs_triton, triton_selected
+from pytorch_forecasting_mlstm import backend, use_kernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import dispatch
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import triton as package
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend as triton
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import (
+    device,
+    prepare,
+    self_test,
+)
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
+
+VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
+LAPTOP = device.CudaDevice(0, "A laptop's GPU", "a laptop's GPU, driver 1")
+
+
+def clear_caches() -> None:
+    dispatch._default.cache_clear()
+    dispatch._existing.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def fresh_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Let each test choose anew, with an empty cache, and without the C++ kernel."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(dispatch, "KERNELS", dispatch.KERNELS[1:])
+    clear_caches()
+    yield
+    clear_caches()
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[device.CudaDevice]:
+    """Pretend that torch finds CUDA devices, and return them."""
+    devices = [LAPTOP]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(prepare, "find_devices", lambda: devices)
+    return devices
+
+
+@pytest.fixture
+def self_tests(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Replace self-tests by successes, and record their devices."""
+    tests: list[torch.device] = []
+    monkeypatch.setattr(self_test, "_test", tests.append)
+    return tests
+
+
+# --- what backend() says
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_nothing_is_said_of_it() -> None:
+    assert backend().cuda is None
+    assert "CUDA" not in str(backend())
+
+
+@needs_triton
+def test_kernels_are_used_by_default(cuda: Any, self_tests: list[torch.device]) -> None:
+    info = backend().cuda
+    assert info is not None and info.name == "triton"
+    assert info.reason.endswith("on A laptop's GPU")
+    assert f"On CUDA devices, it is computed in Triton where possible, with {info.reason}." in str(
+        backend()
+    )
+    use_kernel(False)
+    assert backend().cuda == ("pytorch", "use_kernel(False) was called", None)
+    use_kernel()
+    assert backend().cuda == info
+    assert len(self_tests) == 1
+
+
+def test_variable_turns_the_kernels_off(
+    cuda: Any, self_tests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    info = backend().cuda
+    assert info is not None and info.name == "pytorch"
+    assert info.reason == f"the environment variable {VARIABLE} is 0"
+    assert not self_tests
+
+
+def properties(capability: tuple[int, int]) -> Any:
+    return SimpleNamespace(name="A GPU", major=capability[0], minor=capability[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cuda": False}, "torch finds no CUDA device"),
+        ({"hip": "6.0"}, "the kernels have not been tested with ROCm"),
+        ({"spec": None}, "Triton is not installed; pip install triton"),
+        ({"version": "3.4.0"}, "Triton 3.5 is needed, 3.4.0 is installed"),
+        ({"capability": (7, 5)}, "the kernels need compute capability 8.0, A GPU has 7.5"),
+        ({"capability": (9, 0)}, None),
+        ({"version": "3.10.1+git"}, None),
+    ],
+    ids=str,
+)
+def test_reasons_for_pytorch(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str | None
+) -> None:
+    """use_kernel() raises no error for these: PyTorch computes the same."""
+    case = {"cuda": True, "hip": None, "spec": "found", "version": "3.7.0", "capability": (8, 6)}
+    case |= changes
+    module = SimpleNamespace(__version__=case["version"])
+    if case["spec"]:
+        monkeypatch.setitem(sys.modules, "triton", module)
+    else:
+        monkeypatch.delitem(sys.modules, "triton", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: case["spec"])
+    monkeypatch.setattr(torch.version, "hip", case["hip"])
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13000, raising=False)
+    for name, value in (
+        ("is_available", case["cuda"]),
+        ("device_count", 2),
+        ("get_device_properties", properties(case["capability"])),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    if reason is None:
+        assert [found.number for found in device.find_devices()] == [0]  # two of one model
+        return
+    with pytest.raises(device.TritonUnavailableError) as raised:
+        device.find_devices()
+    assert str(raised.value) == reason
+    info = dispatch._existing("cuda")
+    assert (info.name, info.reason) == ("pytorch", reason)
+    use_kernel()
+
+
+# --- the self-test
+
+
+@needs_triton
+def test_self_test_runs_once_for_each_device(
+    cuda: list[device.CudaDevice], self_tests: list[torch.device], tmp_path: Path
+) -> None:
+    def test_count() -> int:
+        clear_caches()
+        info = backend().cuda
+        assert info is not None and info.name == "triton"
+        return len(self_tests)
+
+    assert [test_count(), test_count()] == [1, 1]
+    (note,) = (tmp_path / "pytorch_forecasting_mlstm").glob("triton-self-test-*")
+    note.chmod(0o622)  # anyone can have written it
+    assert test_count() == 2
+    note.chmod(0o600)
+    cuda.append(device.CudaDevice(1, "Another GPU", "another GPU, driver 1"))
+    assert [test_count(), test_count()] == [3, 3]
+    assert self_tests[-1] == torch.device("cuda", 1)
+    cuda[0] = LAPTOP._replace(key="a laptop's GPU, driver 2")
+    assert test_count() == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (self_test.TritonSelfTestError("the kernels differ"), "the kernels differ"),
+        (OSError("no compiler\nfound"), "cannot be compiled or run on A laptop's GPU"),
+    ],
+    ids=["differ", "fail"],
+)
+def test_failed_self_test_warns_once_and_falls_back(
+    cuda: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(device: torch.device) -> None:
+        raise error
+
+    monkeypatch.setattr(self_test, "_test", fail)
+    with pytest.warns(RuntimeWarning, match=message) as warned:
+        infos = [backend().cuda for _ in range(2)]
+    assert len(warned) == 1
+    assert all(info is not None and info.name == "pytorch" for info in infos)
+    assert message in infos[0].reason
+    with pytest.raises(RuntimeError, match=f"^use_kernel: .*{message}"):
+        use_kernel()
+
+
+@needs_triton
+@pytest.mark.slow
+def test_self_test_passes() -> None:
+    with triton_selected():
+        self_test._test(DEVICE)
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chunkwise_fwd", "chunkwise_bwd", "gated_fwd", "gated_bwd"])
+def test_self_test_finds_a_wrong_result(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    original = getattr(triton, name)
+
+    def zeros(*args: Any) -> Any:
+        first, *rest = original(*args)
+        wrong = [torch.zeros_like(x) for x in first] if isinstance(first, list) else 0 * first
+        return wrong, *rest
+
+    monkeypatch.setattr(triton, name, zeros)
+    with (
+        triton_selected(),
+        pytest.raises(self_test.TritonSelfTestError, match="do not compute what PyTorch does"),
+    ):
+        self_test._test(DEVICE)
+
+
+# --- what is computed with the kernels
+
+
+def make_inputs(K: int = 16, V: int = 16, dtype: torch.dtype = torch.float32) -> Inputs:
+    """Return fake inputs on a CUDA device that need not exist."""
+    q, k = (torch.empty(2, 1, 9, K, dtype=dtype, device="cuda") for _ in range(2))
+    gates = (torch.empty(2, 1, 9, device="cuda") for _ in range(2))
+    return Inputs(q, k, torch.empty(2, 1, 9, V, dtype=dtype, device="cuda"), *gates)
+
+
+@pytest.mark.parametrize(
+    ("case", "is_supported"),
+    [
+        ({}, True),
+        ({"K": 8, "V": 256}, True),
+        ({"K": 7}, False),
+        ({"V": 257}, False),
+        ({"dtype": torch.bfloat16}, True),
+        ({"dtype": torch.float64}, False),
+    ],
+    ids=str,
+)
+def test_supported_inputs(
+    monkeypatch: pytest.MonkeyPatch, case: dict[str, Any], is_supported: bool
+) -> None:
+    with FakeTensorMode():
+        inputs = make_inputs(**case)
+        # A fake tensor has no data to launch a kernel on.
+        assert not triton.supports_chunkwise(inputs, None)
+        monkeypatch.setattr(triton, "Tensor", type(inputs.q))
+        assert triton.supports_chunkwise(inputs, None) == is_supported
+        assert triton.supports_chunkwise(inputs, 40) == is_supported
+        mixed = inputs._replace(v=inputs.v.to(torch.float16))
+        assert not triton.supports_chunkwise(mixed, None)
+
+
+def test_supported_preactivations(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeTensorMode():
+        p = torch.empty(2, 9, 70, device="cuda")
+        assert not triton.supports_gated(p, 16)
+        monkeypatch.setattr(triton, "Tensor", type(p))
+        assert triton.supports_gated(p, 16)
+        assert not triton.supports_gated(p, 4)
+        assert not triton.supports_gated(p.double(), 16)
+    assert not triton.supports_gated(torch.empty(2, 9, 70), 16)
+
+
+def test_other_devices_never_prepare_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU tensor does not start a self-test on the GPU."""
+
+    def fail(build: bool) -> str:
+        pytest.fail("prepared")
+
+    monkeypatch.setattr(dispatch, "KERNELS", (dispatch.Kernel(triton, fail, "cuda"),))
+    q = torch.randn(1, 1, 3, 16)
+    inputs = Inputs(q, q, q, q[..., 0], q[..., 0])
+    assert dispatch.select_chunkwise(inputs, None).NAME == "pytorch"
+    assert dispatch.select_gated(q, 16).NAME == "pytorch"
+
+
+# --- imports
+
+
+def test_only_kernels_import_triton_at_once() -> None:
+    folder = Path(str(package.__file__)).parent
+    modules = [path for path in folder.rglob("*.py") if path.parent.name != "kernels"]
+    assert len(modules) > 5
+    for path in modules:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            if isinstance(node, ast.ImportFrom):
+                assert node.level or not str(node.module).startswith("triton"), path
+                assert node.module != "kernels" and "kernels" not in names, path
+            elif isinstance(node, ast.Import):
+                assert not any(name.startswith("triton") for name in names), path
+
+
+@pytest.mark.slow
+def test_package_imports_no_triton_and_sets_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    program = """
+import os, sys
+import lightning.pytorch, torch  # the former imports torch's compiler, and that Triton
+has_triton = "triton" in sys.modules
+import pytorch_forecasting_mlstm as package
+layer = package.mLSTMLayer(3, 16, num_heads=2)
+layer(torch.randn(9, 2, 3))
+package.backend()
+assert ("triton" in sys.modules) == (has_triton or torch.cuda.is_available())
+assert "TRITON_INTERPRET" not in os.environ
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
