@@ -13,12 +13,35 @@ from typing import Any
 
 import pytest
 
+#: The folder of another source tree of pytorch-forecasting, to test with instead of the installed.
+PTF_SOURCE = "PTF_SOURCE"
+
+
+def use_source_tree() -> None:
+    """Let this process, and those that it starts, import pytorch-forecasting from PTF_SOURCE."""
+    folder = os.environ.get(PTF_SOURCE)
+    if not folder:
+        return
+    package = Path(folder).resolve() / "pytorch_forecasting"
+    if not (package / "__init__.py").is_file():
+        raise pytest.UsageError(f"{PTF_SOURCE} must be a checkout of pytorch-forecasting: {folder}")
+    sys.path.insert(0, str(package.parent))
+    paths = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+def pytest_report_header() -> str | None:
+    """Name the source tree under test."""
+    folder = os.environ.get(PTF_SOURCE)
+    return f"pytorch-forecasting: {folder}" if folder else None
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare a process that runs tests: not the one that only distributes them.
 
     That one imports nothing large, for the others start after it.
     """
+    use_source_tree()
     if config.getoption("numprocesses", None):
         return
     import matplotlib

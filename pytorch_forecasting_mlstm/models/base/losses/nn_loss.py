@@ -7,7 +7,9 @@ from pytorch_forecasting.metrics import MultiHorizonMetric
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-__all__ = ["NNLoss", "is_nn_loss", "wrap_nn_loss"]
+from ...._upstream import NNLossAdapter
+
+__all__ = ["NNLoss", "check_adapted_loss", "is_nn_loss", "unwrap_nn_loss", "wrap_nn_loss"]
 
 #: Losses of two tensors of equal shape, whose terms can be masked and weighted step by step.
 _ELEMENTWISE = (nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss)
@@ -24,6 +26,8 @@ _EQUIVALENTS = {
 
 class NNLoss(MultiHorizonMetric):
     """A loss of ``torch.nn`` on point forecasts, averaged over the valid steps of a batch.
+
+    It stands in for ``NNLossAdapter``, which pytorch-forecasting has from 1.9 on.
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ class NNLoss(MultiHorizonMetric):
         return self.nn_loss(self.to_prediction(y_pred), target)
 
 
-def wrap_nn_loss(loss: nn.Module, caller: str) -> NNLoss:
+def wrap_nn_loss(loss: nn.Module, caller: str) -> MultiHorizonMetric:
     """Turn a loss of ``torch.nn`` into a metric.
 
     Parameters
@@ -51,6 +55,11 @@ def wrap_nn_loss(loss: nn.Module, caller: str) -> NNLoss:
         What the user passes.
     caller : str
         Name to begin the message with.
+
+    Returns
+    -------
+    MultiHorizonMetric
+        An ``NNLossAdapter`` of pytorch-forecasting where there is one, and else an `NNLoss`.
 
     Raises
     ------
@@ -66,7 +75,10 @@ def wrap_nn_loss(loss: nn.Module, caller: str) -> NNLoss:
             f"{caller}: {type(loss).__name__} must have reduction='mean', because horizons may "
             f"differ in length, got {loss.reduction!r}; leave it out."
         )
-    return NNLoss(loss)
+    if NNLossAdapter is None:
+        return NNLoss(loss)
+    adapter: MultiHorizonMetric = NNLossAdapter(loss, name=type(loss).__name__)
+    return adapter
 
 
 def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
@@ -81,3 +93,32 @@ def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
 def is_nn_loss(loss: Any) -> bool:
     """Return whether a loss is one of ``torch.nn``."""
     return isinstance(loss, _Loss)
+
+
+def unwrap_nn_loss(metric: Any) -> Any:
+    """Return the loss of ``torch.nn`` that a metric adapts, or the metric itself."""
+    if isinstance(metric, NNLoss):
+        return metric.nn_loss
+    if NNLossAdapter is not None and isinstance(metric, NNLossAdapter):
+        return metric._loss
+    return metric
+
+
+def check_adapted_loss(metric: Any, caller: str) -> None:
+    """Raise if the user has adapted a loss of ``torch.nn`` that is not one of points.
+
+    Parameters
+    ----------
+    metric : Metric
+        What the user passes.
+    caller : str
+        Name to begin the message with.
+
+    Raises
+    ------
+    TypeError
+        If it adapts another loss.
+    """
+    adapted = unwrap_nn_loss(metric)
+    if adapted is not metric and type(adapted) not in _ELEMENTWISE:
+        _raise_unsupported(adapted, caller)
