@@ -26,7 +26,7 @@ def describe_v2(value: Any) -> str | None:
 
     Examples
     --------
-    >>> from pytorch_forecasting import TimeSeries, TimeSeriesDataSet
+    >>> from pytorch_forecasting.data import TimeSeries, TimeSeriesDataSet
     >>> describe_v2(TimeSeries), describe_v2(TimeSeriesDataSet)
     ('TimeSeries', None)
     """
