@@ -102,7 +102,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "EncoderNormalizer": ("_method_kwargs",),
     "GroupNormalizer": ("_groups", "missing_", "norm_"),
     "CompositeMetric": ("_metrics", "_weights"),
-    "NNLossAdapter": ("_loss",),
+    "NNLossAdapter": ("_loss", "_mode"),
     "NormalDistributionLoss": ("_transformation",),
     "PredictCallback": ("_reset_data", "_result"),
     "mLSTMTime": ("dataset_parameters", "pkg"),

@@ -30,6 +30,9 @@ def use_source_tree() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
+use_source_tree()  # before the conftest.py of a folder imports it
+
+
 def pytest_report_header() -> str | None:
     """Name the source tree under test."""
     folder = os.environ.get(PTF_SOURCE)
@@ -41,15 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
     That one imports nothing large, for the others start after it.
     """
-    use_source_tree()
     if config.getoption("numprocesses", None):
         return
     import matplotlib
     import torch
+    from hypothesis import settings
     from hypothesis.internal.conjecture import providers
     from lightning.pytorch.trainer.connectors import callback_connector
 
     matplotlib.use("Agg")  # no window, no display
+    settings.register_profile("no clock", deadline=None)  # another process may slow a test down
+    settings.load_profile("no clock")
     # Hypothesis also draws constants from the modules of this package that are loaded, so that a
     # test would depend on the tests before it in the same process.
     providers._get_local_constants = providers.Constants  # type: ignore[assignment]

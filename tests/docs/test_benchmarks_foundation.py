@@ -284,6 +284,9 @@ def save_timesfm(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
+PATCHES = ("output_patch_size", "input_patch_size", "input_patch_stride")
+
+
 def save_tirex(folder: Path) -> None:
     package = pytest.importorskip("tirex2")
     from safetensors.torch import save_file
@@ -302,8 +305,9 @@ def save_tirex(folder: Path) -> None:
             "recipe": ["bi-mlstm", "bi-slstm"],
         },
         "num_blocks": 2, "embedding_dim": 16, "input_patch_size": 8, "output_patch_size": 8,
-        "quantiles": LEVELS, "tokenizer_cfg": {"patch_size": 8}, "scaler_cfg": {}, "h_expand": 1.0,
-        "context_len": 64, "future_len": 8, "input_ff_dim": 16, "act_func": "ReLU", "dropout": 0.0,
+        "quantiles": LEVELS, "tokenizer_cfg": dict.fromkeys(PATCHES, 8), "scaler_cfg": {},
+        "h_expand": 1.0, "context_len": 64, "future_len": 8, "input_ff_dim": 16,
+        "act_func": "ReLU", "dropout": 0.0,
     }  # fmt: skip
     model = package.TiRex2(**config, device="cpu")
     groups = importlib.import_module("tirex2._state_dict").shared_tensor_groups(model)

@@ -22,7 +22,7 @@ from torchmetrics import Metric
 from ...._upstream import coerce_metric
 from ..link import Link
 from .link import component_metrics, link_of, target_normalizers
-from .nn_loss import check_adapted_loss, is_nn_loss, wrap_nn_loss
+from .nn_loss import is_nn_loss, wrap_nn_loss
 
 __all__ = ["clone_loss", "clone_logging_metrics", "resolve_loss"]
 
@@ -110,7 +110,6 @@ def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
             f"of torch.nn, or a list of these, got {loss!r}; pass, for example, "
             f"{argument}={example}."
         )
-    check_adapted_loss(loss, caller)
     copy: Any
     try:
         copy = deepcopy(loss)

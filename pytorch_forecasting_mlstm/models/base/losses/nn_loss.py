@@ -9,7 +9,7 @@ from torch.nn.modules.loss import _Loss
 
 from ...._upstream import NNLossAdapter
 
-__all__ = ["NNLoss", "check_adapted_loss", "is_nn_loss", "unwrap_nn_loss", "wrap_nn_loss"]
+__all__ = ["NNLoss", "is_nn_loss", "unwrap_nn_loss", "wrap_nn_loss"]
 
 #: Losses of two tensors of equal shape, whose terms can be masked and weighted step by step.
 _ELEMENTWISE = (nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss)
@@ -24,10 +24,31 @@ _EQUIVALENTS = {
 }
 
 
-class NNLoss(MultiHorizonMetric):
+class _PointLossAdapter(MultiHorizonMetric):
+    """What ``NNLossAdapter`` is for point forecasts, before pytorch-forecasting 1.9.
+
+    Its attributes have the same names, so that files of either are read by the other.
+    """
+
+    def __init__(self, loss: nn.Module, name: str, reduction: str) -> None:
+        super().__init__(name=name, reduction=reduction)
+        self._loss: Any = deepcopy(loss)
+        self._loss.reduction = "none"
+        self._mode = "point"
+
+    def loss(self, y_pred: Any, target: Tensor) -> Tensor:
+        """Return the loss of every step."""
+        return self._loss(self.to_prediction(y_pred), target)
+
+
+_Adapter: Any = NNLossAdapter or _PointLossAdapter
+
+
+class NNLoss(_Adapter):
     """A loss of ``torch.nn`` on point forecasts, averaged over the valid steps of a batch.
 
-    It stands in for ``NNLossAdapter``, which pytorch-forecasting has from 1.9 on.
+    It is the ``NNLossAdapter`` of pytorch-forecasting where there is one. That class cannot be
+    printed, copied or pickled: its description holds its method ``loss``, which holds itself.
 
     Parameters
     ----------
@@ -36,30 +57,23 @@ class NNLoss(MultiHorizonMetric):
     """
 
     def __init__(self, nn_loss: nn.Module) -> None:
-        super().__init__(name=type(nn_loss).__name__)
-        copied: Any = deepcopy(nn_loss)
-        copied.reduction = "none"
-        self.nn_loss = copied
+        super().__init__(nn_loss, name=type(nn_loss).__name__, reduction="mean")
 
-    def loss(self, y_pred: Any, target: Tensor) -> Tensor:
-        """Return the loss of every step."""
-        return self.nn_loss(self.to_prediction(y_pred), target)
+    @property
+    def nn_loss(self) -> Any:
+        """The loss that is adapted."""
+        return self._loss
 
 
-def wrap_nn_loss(loss: nn.Module, caller: str) -> MultiHorizonMetric:
+def wrap_nn_loss(loss: Any, caller: str) -> NNLoss:
     """Turn a loss of ``torch.nn`` into a metric.
 
     Parameters
     ----------
     loss : nn.Module
-        What the user passes.
+        What the user passes: one of ``torch.nn``, or an ``NNLossAdapter`` of one.
     caller : str
         Name to begin the message with.
-
-    Returns
-    -------
-    MultiHorizonMetric
-        An ``NNLossAdapter`` of pytorch-forecasting where there is one, and else an `NNLoss`.
 
     Raises
     ------
@@ -68,17 +82,15 @@ def wrap_nn_loss(loss: nn.Module, caller: str) -> MultiHorizonMetric:
     ValueError
         If it does not average.
     """
-    if type(loss) not in _ELEMENTWISE:
-        _raise_unsupported(loss, caller)
+    adapted = unwrap_nn_loss(loss)
+    if type(adapted) not in _ELEMENTWISE:
+        _raise_unsupported(adapted, caller)
     if loss.reduction != "mean":
         raise ValueError(
-            f"{caller}: {type(loss).__name__} must have reduction='mean', because horizons may "
+            f"{caller}: {type(adapted).__name__} must have reduction='mean', because horizons may "
             f"differ in length, got {loss.reduction!r}; leave it out."
         )
-    if NNLossAdapter is None:
-        return NNLoss(loss)
-    adapter: MultiHorizonMetric = NNLossAdapter(loss, name=type(loss).__name__)
-    return adapter
+    return NNLoss(adapted)
 
 
 def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
@@ -91,34 +103,10 @@ def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
 
 
 def is_nn_loss(loss: Any) -> bool:
-    """Return whether a loss is one of ``torch.nn``."""
-    return isinstance(loss, _Loss)
+    """Return whether a loss is one of ``torch.nn``, or adapts one."""
+    return isinstance(loss, _Loss | _Adapter)
 
 
 def unwrap_nn_loss(metric: Any) -> Any:
     """Return the loss of ``torch.nn`` that a metric adapts, or the metric itself."""
-    if isinstance(metric, NNLoss):
-        return metric.nn_loss
-    if NNLossAdapter is not None and isinstance(metric, NNLossAdapter):
-        return metric._loss
-    return metric
-
-
-def check_adapted_loss(metric: Any, caller: str) -> None:
-    """Raise if the user has adapted a loss of ``torch.nn`` that is not one of points.
-
-    Parameters
-    ----------
-    metric : Metric
-        What the user passes.
-    caller : str
-        Name to begin the message with.
-
-    Raises
-    ------
-    TypeError
-        If it adapts another loss.
-    """
-    adapted = unwrap_nn_loss(metric)
-    if adapted is not metric and type(adapted) not in _ELEMENTWISE:
-        _raise_unsupported(adapted, caller)
+    return metric._loss if isinstance(metric, _Adapter) else metric
