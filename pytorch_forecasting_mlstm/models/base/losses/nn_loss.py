@@ -30,9 +30,12 @@ class _PointLossAdapter(MultiHorizonMetric):
     Its attributes have the same names, so that files of either are read by the other.
     """
 
+    _loss: Any
+    _mode: Any
+
     def __init__(self, loss: nn.Module, name: str, reduction: str) -> None:
         super().__init__(name=name, reduction=reduction)
-        self._loss: Any = deepcopy(loss)
+        self._loss = deepcopy(loss)
         self._loss.reduction = "none"
         self._mode = "point"
 
