@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
+# The tests use a checkout of pytorch-forecasting instead of the installed release with
+#     make test PTF_SOURCE=/path/to/pytorch-forecasting
+export PTF_SOURCE
 # At most two test processes, with one torch thread each.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot run twice at the same time
-.PHONY: help venv demo test test-all compatibility notebooks lint check docs plots benchmark clean
+.PHONY: help venv demo test test-all compatibility notebooks lint check docs docs-version plots benchmark clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +58,13 @@ docs: $(VENV)/.stamp-docs ## build the site in site/ and check its links and anc
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "Built site/. Open site/index.html, or serve it: $(BIN)/python -m http.server -d site"
 	@echo "Preview while you write: $(BIN)/mkdocs serve"
+
+# The selector of versions needs the network, so only sites of this kind have one. REPOSITORY_URL adds
+# links to the repository. `.venv/bin/mike serve` shows the result.
+docs-version: $(VENV)/.stamp-docs ## add the site of this version to the local branch gh-pages
+	VERSION_PROVIDER=mike NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mike deploy --update-aliases \
+		"$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' pytorch_forecasting_mlstm/__init__.py)" latest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mike set-default latest
 
 # Without DATA, the loader is measured on a synthetic table of the same shape as ETTh1, and no
 # forecast errors are measured.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytorch_forecasting.models
 import torch
 from pytorch_forecasting import (
     NHiTS,
@@ -174,6 +175,8 @@ COMPETITORS = {
     ),
     "recurrent": Competitor("RecurrentNetwork", _upstream(RecurrentNetwork, hidden_size=64)),
 }
+if hasattr(pytorch_forecasting.models, "PatchTST"):  # from 1.9 on
+    COMPETITORS["patchtst"] = Competitor("PatchTST", _upstream(pytorch_forecasting.models.PatchTST))
 
 
 def count_parameters(model: nn.Module) -> int:

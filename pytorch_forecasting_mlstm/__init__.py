@@ -5,7 +5,7 @@ from .forecaster import BacktestResult, Forecaster, InputError
 from .layers import BackendInfo, backend, mLSTMCell, mLSTMLayer, use_kernel
 from .models import mLSTMTime, mLSTMTime_pkg
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BackendInfo",

@@ -7,17 +7,7 @@ from types import ModuleType
 
 __all__ = ["register", "unregister"]
 
-_MODELS = "pytorch_forecasting.models"
 _CELL = "mLSTMCell"
-_STOCK_CELL = "pytorch_forecasting.layers._recurrent._mlstm.cell"
-#: Modules of pytorch-forecasting that hold its mLSTM cell: its definition, its use, its re-exports.
-_CELL_MODULES = (
-    _STOCK_CELL,
-    "pytorch_forecasting.layers._recurrent._mlstm.layer",
-    "pytorch_forecasting.layers._recurrent._mlstm",
-    "pytorch_forecasting.layers._recurrent",
-    "pytorch_forecasting.layers",
-)
 
 #: The cell of pytorch-forecasting while the cell of this package replaces it.
 _stock_cell: type | None = None
@@ -60,20 +50,21 @@ def register(*, replace_stock_cell: bool = False) -> None:
     """
     global _stock_cell
     # Imported here, so that importing this module loads neither pytorch-forecasting nor the models.
+    from ._upstream import CELL_MODULES, MODELS
     from ._validation import check_bool
     from .layers import mLSTMCell
 
     check_bool("register", "replace_stock_cell", replace_stock_cell)
-    models = import_module(_MODELS)
+    models = import_module(MODELS)
     registered = _models_to_register()
     for cls in registered:
         current = getattr(models, cls.__name__, cls)
         if current is not cls:
             raise _name_conflict(models, cls.__name__, current, "free")
-    cell_modules = [import_module(name) for name in _CELL_MODULES] if replace_stock_cell else []
+    cell_modules = [import_module(name) for name in CELL_MODULES] if replace_stock_cell else []
     for module in cell_modules:
         current = getattr(module, _CELL)
-        if current is not mLSTMCell and getattr(current, "__module__", None) != _STOCK_CELL:
+        if current is not mLSTMCell and getattr(current, "__module__", None) != CELL_MODULES[0]:
             raise _name_conflict(module, _CELL, current, "pytorch-forecasting's own cell")
 
     for cls in registered:
@@ -104,16 +95,17 @@ def unregister() -> None:
     'pytorch_forecasting.layers._recurrent._mlstm.cell'
     """
     global _stock_cell
+    from ._upstream import CELL_MODULES, MODELS
     from .layers import mLSTMCell
 
-    models = import_module(_MODELS)
+    models = import_module(MODELS)
     for cls in _models_to_register():
         if vars(models).get(cls.__name__) is cls:
             delattr(models, cls.__name__)
             if cls.__name__ in models.__all__:
                 models.__all__.remove(cls.__name__)
     if _stock_cell is not None:
-        for module in map(import_module, _CELL_MODULES):
+        for module in map(import_module, CELL_MODULES):
             if getattr(module, _CELL) is mLSTMCell:
                 setattr(module, _CELL, _stock_cell)
         _stock_cell = None

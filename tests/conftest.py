@@ -13,6 +13,31 @@ from typing import Any
 
 import pytest
 
+#: The folder of another source tree of pytorch-forecasting, to test with instead of the installed.
+PTF_SOURCE = "PTF_SOURCE"
+
+
+def use_source_tree() -> None:
+    """Let this process, and those that it starts, import pytorch-forecasting from PTF_SOURCE."""
+    folder = os.environ.get(PTF_SOURCE)
+    if not folder:
+        return
+    package = Path(folder).resolve() / "pytorch_forecasting"
+    if not (package / "__init__.py").is_file():
+        raise pytest.UsageError(f"{PTF_SOURCE} must be a checkout of pytorch-forecasting: {folder}")
+    sys.path.insert(0, str(package.parent))
+    paths = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+use_source_tree()  # before the conftest.py of a folder imports it
+
+
+def pytest_report_header() -> str | None:
+    """Name the source tree under test."""
+    folder = os.environ.get(PTF_SOURCE)
+    return f"pytorch-forecasting: {folder}" if folder else None
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare a process that runs tests: not the one that only distributes them.
@@ -27,10 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if not torch.cuda.is_available():
         # Triton reads this when it is first imported, which torch.compile does, too.
         os.environ["TRITON_INTERPRET"] = "1"
+    from hypothesis import settings
     from hypothesis.internal.conjecture import providers
     from lightning.pytorch.trainer.connectors import callback_connector
 
     matplotlib.use("Agg")  # no window, no display
+    settings.register_profile("no clock", deadline=None)  # another process may slow a test down
+    settings.load_profile("no clock")
     # Hypothesis also draws constants from the modules of this package that are loaded, so that a
     # test would depend on the tests before it in the same process.
     providers._get_local_constants = providers.Constants  # type: ignore[assignment]

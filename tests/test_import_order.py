@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "models",
         {"data", "layers", "resume"},
         "_resume",
-        {"_arguments", "_atomic_write", "_messages", "_validation"},
+        {"_arguments", "_atomic_write", "_messages", "_upstream", "_v2_objects", "_validation"},
     ],
     f"{PACKAGE}.forecaster": [
         "forecaster",

@@ -22,6 +22,7 @@ pytest.importorskip("hatchling", reason="wheels are built by hatchling")
 ROOT = Path(__file__).parents[1]
 CPP = "pytorch_forecasting_mlstm/layers/_recurrent/_mlstm/ops/cpp"
 VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
+HOOKS = ("hatch_build.py", "hatch_metadata.py")
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_editable_installation_compiles_into_the_source_tree(tmp_path: Path) -> 
     shutil.copytree(
         ROOT / "pytorch_forecasting_mlstm", root / "pytorch_forecasting_mlstm", ignore=ignore
     )
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
+    for name in ("pyproject.toml", *HOOKS, "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, root)
     wheel = build_wheel(root, tmp_path, version="editable")
     assert tag(wheel) == "py3-none-any", "it holds a path only"

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from .._messages import printable
 from ..forecaster import InputError
+from .versions import Versions
 
 _MAX_EPOCHS = 100_000  # each has its own learning rate, in a list
 _MAX_SEED = 2**32 - 1  # for NumPy
@@ -114,6 +115,8 @@ def _parser() -> _Parser:
     )
     files = ".csv, .tsv (also .gz), .xlsx or .parquet file"
     parser.add_argument("table", nargs="?", type=Path, help=f"{files}, one row per time and group")
+    reported = "print the versions that a report of a bug needs"
+    parser.add_argument("--versions", action=Versions, nargs=0, help=reported)
     group = parser.add_argument_group("columns of the table")
 
     def add(name: str, metavar: str, text: str, **options: Any) -> None:
@@ -185,6 +188,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
         An option is unknown, missing, out of range, or given twice.
     """
     values = vars(_parser().parse_args(argv))
+    values.pop("versions")
     given = {name: value for name in PARAMETERS if (value := values.pop(name)) is not None}
     if "quantiles" in given:
         given["quantiles"] = [level for part in given["quantiles"] for level in part]

@@ -1,6 +1,13 @@
-"""What arguments of other libraries are called in a dataset of pytorch-forecasting."""
+"""What a dataset needs instead of arguments of other libraries, and of objects of v2."""
 
-__all__ = ["DATASET_HINTS"]
+from .._v2_objects import without_v2
+
+__all__ = ["DATASET_HINTS", "rejecting_v2"]
+
+#: Decorates methods of a dataset.
+rejecting_v2 = without_v2(
+    "BatchedTimeSeriesDataSet", data="a DataFrame", dataset="a TimeSeriesDataSet"
+)
 
 #: Names in neuralforecast, darts, gluonts and Prophet.
 DATASET_HINTS = {

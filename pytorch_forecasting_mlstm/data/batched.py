@@ -7,18 +7,20 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.encoders import EncoderNormalizer, MultiNormalizer, TorchNormalizer
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from pytorch_forecasting.data import (
+    EncoderNormalizer,
+    MultiNormalizer,
+    TimeSeriesDataSet,
+    TorchNormalizer,
+)
 from torch.utils.data import DataLoader, get_worker_info
 
 from .._arguments import suggest_arguments
-from .argument_hints import DATASET_HINTS
+from .argument_hints import DATASET_HINTS, rejecting_v2
 from .collate import Batch, collate_batch
 from .group_normalization import SeriesScales
 from .label_encoding import distinct_label_encoders, text_to_categories
-from .lazy_batch import LazyBatch
+from .lazy_batch import LazyBatch, to_device
 from .missing_values import (
     check_some_observed,
     check_values,
@@ -93,9 +95,11 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     _warned_reasons: tuple[str, ...] = ()
 
     # it keeps the signature, from which pytorch-forecasting reads the settings of a dataset
-    __init__ = suggest_arguments(DATASET_HINTS)(TimeSeriesDataSet.__init__)
+    __init__ = suggest_arguments(DATASET_HINTS)(rejecting_v2(TimeSeriesDataSet.__init__))
+    from_dataset = classmethod(rejecting_v2(TimeSeriesDataSet.from_dataset.__func__))
 
     @classmethod
+    @rejecting_v2
     def wrap(cls, dataset: TimeSeriesDataSet) -> "BatchedTimeSeriesDataSet":
         """Turn a `TimeSeriesDataSet` into this class without building it again.
 
@@ -187,7 +191,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         if self._overwrite_values is not None:
             moved._overwrite_values = dict(self._overwrite_values)
         device = torch.device(device)
-        moved._data_on_device = None if device.type == "cpu" else _to_device(self.data, device)
+        moved._data_on_device = None if device.type == "cpu" else to_device(self.data, device)
         return moved
 
     @property
@@ -294,7 +298,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
             )
         self._warn_fallback(reason)
         batch = TimeSeriesDataSet._collate_fn([self[position] for position in positions])
-        return _to_device(batch, self.device) if on_device else batch
+        return to_device(batch, self.device) if on_device else batch
 
     def _fallback_reason(self, history_normalizers: dict[str, EncoderNormalizer]) -> str | None:
         """Name the setting that requires single samples, if there is one."""
@@ -394,7 +398,3 @@ def _store_by_row(data: dict[str, Any]) -> None:
     """Store tables row by row, so that a window is one run of memory."""
     for name in ("reals", "categoricals"):
         data[name] = data[name].contiguous()
-
-
-def _to_device(values: Any, device: torch.device) -> Any:
-    return tree_map_only(Tensor, lambda values: values.to(device), values)

@@ -6,7 +6,7 @@ The order of operations is that of ``TimeSeriesDataSet.__getitem__``.
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_forecasting.data.encoders import EncoderNormalizer
+from pytorch_forecasting.data import EncoderNormalizer
 from torch import Tensor
 
 from .fills import fill_missing_steps, hide_categories

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pytorch_forecasting.data.encoders import GroupNormalizer
+from pytorch_forecasting.data import GroupNormalizer
 from torch import Tensor
 
 from .windows import IntArray

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pytorch_forecasting.data.encoders import (
+from pytorch_forecasting.data import (
     GroupNormalizer,
     MultiNormalizer,
     NaNLabelEncoder,

@@ -3,6 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
 
 class LazyBatch(Sequence):
     """The result of ``__getitems__``: the positions of the samples, and their dataset.
@@ -36,3 +40,8 @@ class LazyBatch(Sequence):
     def collate(self) -> Any:
         """Gather the batch."""
         return self._dataset._collate(self._positions)
+
+
+def to_device(values: Any, device: torch.device) -> Any:
+    """Copy all tensors in nested containers to a device."""
+    return tree_map_only(Tensor, lambda values: values.to(device), values)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from pandas.api import types
-from pytorch_forecasting.data import NaNLabelEncoder
-from pytorch_forecasting.data.encoders import MultiNormalizer, TorchNormalizer
+from pytorch_forecasting.data import MultiNormalizer, NaNLabelEncoder, TorchNormalizer
 from torch import Tensor
 
 from .._messages import format_series

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pytorch_forecasting.data.encoders import (
+from pytorch_forecasting.data import (
     EncoderNormalizer,
     GroupNormalizer,
     MultiNormalizer,

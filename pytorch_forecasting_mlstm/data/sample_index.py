@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pytorch_forecasting.data import TimeSeriesDataSet
-from pytorch_forecasting.data.timeseries import _find_end_indices
 
+from .._upstream import stock_find_end_indices
 from .windows import IntArray
 
 _COLUMNS = ["index_start", "index_end", "sequence_length", "time", "sequence_id"]
@@ -185,7 +185,7 @@ def find_end_indices(
     times = np.concatenate([[0], np.cumsum(diffs[:-1])])
     latest = times + max_lengths - 1
     if (diffs < 1).any() or latest[-1] > times[-1] or (np.diff(latest) < 0).any():
-        return _find_end_indices(diffs, max_lengths, min_length)  # times that repeat
+        return stock_find_end_indices(diffs, max_lengths, min_length)  # times that repeat
     reached = np.searchsorted(times, latest)
     ends = np.where(times[reached] == latest, reached, reached - 1)
     rows = np.arange(len(times))

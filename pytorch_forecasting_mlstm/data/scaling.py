@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_forecasting.data.encoders import EncoderNormalizer
+from pytorch_forecasting.data import EncoderNormalizer
 from torch import Tensor
 
 from .encoder_normalization import encoder_scales, store_last_fit

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pytorch_forecasting.data import NaNLabelEncoder
-from pytorch_forecasting.data.encoders import EncoderNormalizer, GroupNormalizer, MultiNormalizer
+from pytorch_forecasting.data import (
+    EncoderNormalizer,
+    GroupNormalizer,
+    MultiNormalizer,
+    NaNLabelEncoder,
+)
 from pytorch_forecasting.utils import to_list
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler

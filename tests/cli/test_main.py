@@ -55,10 +55,11 @@ def press_ctrl_c(
 @pytest.mark.slow
 def test_main_runs_as_a_command(tmp_path: Path) -> None:
     """``python -m`` behaves like the runs in this process above."""
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     run = subprocess.run(
         [sys.executable, "-m", "pytorch_forecasting_mlstm", "sales.csv", *SALES],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
         check=False,

@@ -13,6 +13,7 @@ from pytorch_forecasting.utils import get_embedding_size
 from torch import Tensor
 
 from ..._arguments import suggest_arguments
+from ..._v2_objects import reject_v2
 from .arguments import FORECAST_HINTS, argument_names, check_arguments
 from .checkpoint.mixin import SafeCheckpointMixin
 from .checks.dataset import check_sample_construction
@@ -143,6 +144,7 @@ class ForecastingModel(
         """
         caller = cls.__name__
         check_arguments(cls, kwargs)
+        reject_v2(dataset, caller, "dataset", "a TimeSeriesDataSet")
         if not isinstance(dataset, TimeSeriesDataSet):
             raise TypeError(
                 f"{caller}: dataset must be a TimeSeriesDataSet, got {type(dataset).__name__}; "

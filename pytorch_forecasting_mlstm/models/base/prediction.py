@@ -20,12 +20,13 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import CombinedLoader
 from pytorch_forecasting import TimeSeriesDataSet
 from pytorch_forecasting.models.base import BaseModel
-from pytorch_forecasting.models.base._base_model import PredictCallback, Prediction
 from pytorch_forecasting.utils import OutputMixIn, to_list
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from ..._arguments import unknown_argument
+from ..._upstream import PredictCallback, Prediction
+from ..._v2_objects import reject_v2
 from ..._validation import check_dict, check_int
 from .arguments import PREDICT_HINTS
 from .finite_outputs import check_outputs_finite
@@ -127,6 +128,7 @@ class PredictionMixin(BaseModel):
             )
         if isinstance(data, TimeSeriesDataSet):
             data = data.to_dataloader(train=False, batch_size=batch_size, num_workers=num_workers)
+        reject_v2(data, caller, "data to predict", "a DataFrame or a TimeSeriesDataSet")
         if not isinstance(getattr(data, "dataset", None), TimeSeriesDataSet):
             raise TypeError(
                 f"{caller}: data to predict must be a DataFrame, a TimeSeriesDataSet or a loader "

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from pytorch_forecasting.models.base._base_object import _BasePtForecaster
+from ..._upstream import BasePtForecaster
 
 __all__ = ["mLSTMTime_pkg"]
 
 
-class mLSTMTime_pkg(_BasePtForecaster):
+class mLSTMTime_pkg(BasePtForecaster):
     """mLSTMTime package container.
 
     Examples

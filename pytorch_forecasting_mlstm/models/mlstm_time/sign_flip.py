@@ -12,7 +12,7 @@ from pytorch_forecasting.metrics import MAE, MASE, RMSE
 from torch import Tensor, nn
 
 from ..base.losses.link import component_metrics, per_target_losses, target_normalizers
-from ..base.losses.nn_loss import NNLoss
+from ..base.losses.nn_loss import unwrap_nn_loss
 
 #: Losses that treat both signs alike, and whose best forecast is the median, or another center.
 _MEDIAN = (MAE, MASE, nn.L1Loss)
@@ -33,7 +33,7 @@ def find_asymmetric_metric(loss: Any, output_transformer: Any) -> Any:
         symmetric = _MEDIAN if transformed else _MEDIAN + _MEAN
         for metric in component_metrics(part):
             # a subclass may be anything
-            if type(metric.nn_loss if isinstance(metric, NNLoss) else metric) not in symmetric:
+            if type(unwrap_nn_loss(metric)) not in symmetric:
                 return metric
     return None
 

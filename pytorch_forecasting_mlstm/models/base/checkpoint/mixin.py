@@ -12,6 +12,7 @@ from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
 from ...._messages import one_line
+from ...._upstream import HPARAMS_KEY, HPARAMS_TYPE_KEY, SPECIAL_HPARAMS_KEY
 from ..arguments import argument_names
 from ..errors import prefix_errors
 from .archive import Archive, device_of, read_archive
@@ -29,12 +30,10 @@ from .serialization import deserialize, serialize
 __all__ = ["SafeCheckpointMixin"]
 
 _OBJECTS_KEY = "objects_of_hyper_parameters"
-_HPARAMS_KEY = BaseModel.CHECKPOINT_HYPER_PARAMS_KEY
-_SPECIAL_KEY = BaseModel.CHECKPOINT_HYPER_PARAMS_SPECIAL_KEY
 #: Hyper-parameters that every checkpoint has: a model must not silently get a default loss.
 _REQUIRED_HPARAMS = ("loss", "output_transformer")
 #: Entries in which Lightning looks for hyper-parameters, or for their class.
-_FORBIDDEN_KEYS = ("hparams", "module_arguments", BaseModel.CHECKPOINT_HYPER_PARAMS_TYPE)
+_FORBIDDEN_KEYS = ("hparams", "module_arguments", HPARAMS_TYPE_KEY)
 
 
 class SafeCheckpointMixin(BaseModel):
@@ -59,11 +58,11 @@ class SafeCheckpointMixin(BaseModel):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write loss, metrics, normalizers and so on as plain data."""
         super().on_save_checkpoint(checkpoint)
-        hparams = checkpoint[_HPARAMS_KEY] | checkpoint.pop(_SPECIAL_KEY)
+        hparams = checkpoint[HPARAMS_KEY] | checkpoint.pop(SPECIAL_HPARAMS_KEY)
         hparams["dataset_parameters"] = checkpoint.pop("dataset_parameters")
         plain = {name: _to_python_numbers(value) for name, value in hparams.items()}
-        checkpoint[_HPARAMS_KEY] = {n: value for n, value in plain.items() if _is_plain_data(value)}
-        objects = serialize({n: v for n, v in hparams.items() if n not in checkpoint[_HPARAMS_KEY]})
+        checkpoint[HPARAMS_KEY] = {n: value for n, value in plain.items() if _is_plain_data(value)}
+        objects = serialize({n: v for n, v in hparams.items() if n not in checkpoint[HPARAMS_KEY]})
         if objects["unwritten"]:
             names = list(objects["unwritten"])
             arguments = ", ".join(f"{name}=..." for name in names)
@@ -82,7 +81,7 @@ class SafeCheckpointMixin(BaseModel):
         """Check weights and states; the model already has everything else."""
         with prefix_errors(type(self).__name__):
             check_expanded_size(
-                {k: v for k, v in checkpoint.items() if k not in (_HPARAMS_KEY, _OBJECTS_KEY)}
+                {k: v for k, v in checkpoint.items() if k not in (HPARAMS_KEY, _OBJECTS_KEY)}
             )
             weights = checkpoint.get("state_dict")
             if isinstance(weights, dict):
@@ -147,7 +146,7 @@ class SafeCheckpointMixin(BaseModel):
         archive = read_archive(checkpoint_path, cls.__name__)
         with prefix_errors(cls.__name__):
             checkpoint = cls._checked_content(archive, checkpoint_path)
-            weights, hparams = checkpoint["state_dict"], checkpoint[_HPARAMS_KEY]
+            weights, hparams = checkpoint["state_dict"], checkpoint[HPARAMS_KEY]
             if hparams_file is not None:
                 hparams = read_hparams(hparams_file)
             hparams = {**hparams, **cls._deserialize_objects(checkpoint, kwargs)}
@@ -178,7 +177,7 @@ class SafeCheckpointMixin(BaseModel):
     def _checked_content(cls, archive: Archive, name: Any) -> dict[str, Any]:
         """Return the content of a checkpoint, or raise if it is not as this class writes it."""
         checkpoint = archive.content
-        for key in ("state_dict", _HPARAMS_KEY):
+        for key in ("state_dict", HPARAMS_KEY):
             if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict):
                 raise ValueError(
                     f"{cls.__name__}: {name} must be a checkpoint, got a file without {key!r}; "
@@ -192,7 +191,7 @@ class SafeCheckpointMixin(BaseModel):
                 )
         objects = checkpoint.get(_OBJECTS_KEY)
         check_expanded_size(
-            {key: checkpoint.get(key) for key in ("state_dict", _HPARAMS_KEY, _OBJECTS_KEY)},
+            {key: checkpoint.get(key) for key in ("state_dict", HPARAMS_KEY, _OBJECTS_KEY)},
             objects.get("objects") if isinstance(objects, dict) else None,
             archive.size,
         )
@@ -287,9 +286,9 @@ def _strip_checkpoint(cls: type[SafeCheckpointMixin], checkpoint: dict[str, Any]
     """
     keys = ["state_dict"]
     if cls.on_load_checkpoint is not SafeCheckpointMixin.on_load_checkpoint:
-        keys = [key for key in checkpoint if key not in (_HPARAMS_KEY, _OBJECTS_KEY)]
+        keys = [key for key in checkpoint if key not in (HPARAMS_KEY, _OBJECTS_KEY)]
     stripped = {key: checkpoint[key] for key in keys}
-    stripped |= {_HPARAMS_KEY: {}, "pytorch-lightning_version": lightning.__version__}
+    stripped |= {HPARAMS_KEY: {}, "pytorch-lightning_version": lightning.__version__}
     stripped.pop(BaseModel.CHECKPOINT_HYPER_PARAMS_NAME, None)
     file = io.BytesIO()
     torch.save(stripped, file)

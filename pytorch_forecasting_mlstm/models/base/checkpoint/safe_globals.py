@@ -12,9 +12,6 @@ import sklearn.preprocessing
 import torch
 import torchmetrics
 from pytorch_forecasting import metrics
-from pytorch_forecasting.data import encoders
-from pytorch_forecasting.metrics.base_metrics import _base_metrics
-from pytorch_forecasting.metrics.distributions import ImplicitQuantileNetwork
 from sklearn.base import BaseEstimator
 from torch import distributions, nn
 from torch.nn import functional
@@ -22,6 +19,7 @@ from torch.serialization import get_safe_globals
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities import data as reductions
 
+from ...._upstream import MQF2_MODULE, ImplicitQuantileNetwork, base_metrics, encoders
 from ..losses.nn_loss import NNLoss
 
 __all__ = ["is_default_global", "qualified_name", "safe_globals"]
@@ -73,7 +71,7 @@ def is_default_global(item: Any) -> bool:
 def _default_globals() -> dict[str, Any]:
     classes = [
         *_classes(metrics, torchmetrics.Metric),
-        *_classes(_base_metrics, torchmetrics.Metric),
+        *_classes(base_metrics, torchmetrics.Metric),
         *_classes(torchmetrics.regression, torchmetrics.Metric),
         *_classes(torchmetrics.classification, torchmetrics.Metric),
         *_classes(torchmetrics.aggregation, torchmetrics.Metric),
@@ -117,7 +115,7 @@ def _loss_networks() -> Iterator[Any]:
     """Yield what losses with a network consist of: implicit quantiles, and MQF2 if installed."""
     yield ImplicitQuantileNetwork
     if find_spec("cpflows") is not None:
-        for name in ("cpflows.flows", "cpflows.icnn", "pytorch_forecasting.metrics._mqf2_utils"):
+        for name in ("cpflows.flows", "cpflows.icnn", MQF2_MODULE):
             module = import_module(name)
             yield from _classes(module, (nn.Module, distributions.Distribution))
         yield from _functions(import_module("cpflows.logdet_estimators"))

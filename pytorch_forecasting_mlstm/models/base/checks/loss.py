@@ -29,11 +29,11 @@ from pytorch_forecasting.metrics.base_metrics import (
     AggregationMetric,
     CompositeMetric,
 )
-from pytorch_forecasting.metrics.base_metrics._base_metrics import TorchMetricWrapper
 from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
+from ...._upstream import TorchMetricWrapper
 from ..errors import UPSTREAM_ERRORS, UnprefixedError, prefix_errors
 from ..losses.factory import clone_loss
 from ..losses.link import (

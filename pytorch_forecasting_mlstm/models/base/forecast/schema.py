@@ -11,6 +11,7 @@ from pytorch_forecasting.data import GroupNormalizer, MultiNormalizer, NaNLabelE
 from pytorch_forecasting.utils import to_list
 
 from ...._messages import and_more, format_series, format_times
+from ...._v2_objects import reject_v2
 from ....data.rows import Column, Labels, Rows, to_array
 from ....data.table_checks import check_duplicates
 from ..losses.link import target_normalizers
@@ -203,6 +204,7 @@ class Schema:
             several rows with the same time index; or if a time index is not an integer, or a real
             variable not a number.
         """
+        reject_v2(table, self.caller, argument, "a pandas DataFrame")
         if not isinstance(table, pd.DataFrame):
             hint = "the one that the dataset was made from" if argument == "data" else "or None"
             raise TypeError(

@@ -15,13 +15,11 @@ from pytorch_forecasting.metrics import (
     MultiLoss,
     QuantileLoss,
 )
-from pytorch_forecasting.metrics.base_metrics import (
-    CompositeMetric,
-    convert_torchmetric_to_pytorch_forecasting_metric,
-)
+from pytorch_forecasting.metrics.base_metrics import CompositeMetric
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ...._upstream import coerce_metric
 from ..link import Link
 from .link import component_metrics, link_of, target_normalizers
 from .nn_loss import is_nn_loss, wrap_nn_loss
@@ -88,10 +86,9 @@ def resolve_loss(dataset: TimeSeriesDataSet, loss: Any, caller: str) -> Any:
 def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
     """Copy a loss without its accumulated state, so that no two models share one.
 
-    Metrics of torchmetrics are wrapped, as in pytorch-forecasting, and losses of ``torch.nn`` by
-    :class:`NNLoss`. The parts of a composite loss become submodules: pytorch-forecasting keeps
-    them in a list, where torch finds no weights
-    to train, save or move.
+    Metrics of torchmetrics and losses of ``torch.nn`` are wrapped, as in pytorch-forecasting. The
+    parts of a composite loss become submodules: pytorch-forecasting keeps them in a list, where
+    torch finds no weights to train, save or move.
 
     Parameters
     ----------
@@ -125,7 +122,7 @@ def clone_loss(loss: Any, caller: str, argument: str = "loss") -> Any:
             parts = [clone_loss(part, caller, argument) for part in getattr(loss, name)]
             setattr(copy, name, nn.ModuleList(parts))
     copy.reset()
-    return convert_torchmetric_to_pytorch_forecasting_metric(copy)
+    return coerce_metric(copy)
 
 
 def clone_logging_metrics(metrics: Any, caller: str) -> nn.ModuleList:

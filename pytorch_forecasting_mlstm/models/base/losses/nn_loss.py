@@ -7,7 +7,9 @@ from pytorch_forecasting.metrics import MultiHorizonMetric
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-__all__ = ["NNLoss", "is_nn_loss", "wrap_nn_loss"]
+from ...._upstream import NNLossAdapter
+
+__all__ = ["NNLoss", "is_nn_loss", "unwrap_nn_loss", "wrap_nn_loss"]
 
 #: Losses of two tensors of equal shape, whose terms can be masked and weighted step by step.
 _ELEMENTWISE = (nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss)
@@ -22,8 +24,34 @@ _EQUIVALENTS = {
 }
 
 
-class NNLoss(MultiHorizonMetric):
+class _PointLossAdapter(MultiHorizonMetric):
+    """What ``NNLossAdapter`` is for point forecasts, before pytorch-forecasting 1.9.
+
+    Its attributes have the same names, so that files of either are read by the other.
+    """
+
+    _loss: Any
+    _mode: Any
+
+    def __init__(self, loss: nn.Module, name: str, reduction: str) -> None:
+        super().__init__(name=name, reduction=reduction)
+        self._loss = deepcopy(loss)
+        self._loss.reduction = "none"
+        self._mode = "point"
+
+    def loss(self, y_pred: Any, target: Tensor) -> Tensor:
+        """Return the loss of every step."""
+        return self._loss(self.to_prediction(y_pred), target)
+
+
+_Adapter: Any = NNLossAdapter or _PointLossAdapter
+
+
+class NNLoss(_Adapter):
     """A loss of ``torch.nn`` on point forecasts, averaged over the valid steps of a batch.
+
+    It is the ``NNLossAdapter`` of pytorch-forecasting where there is one. That class cannot be
+    printed, copied or pickled: its description holds its method ``loss``, which holds itself.
 
     Parameters
     ----------
@@ -32,23 +60,21 @@ class NNLoss(MultiHorizonMetric):
     """
 
     def __init__(self, nn_loss: nn.Module) -> None:
-        super().__init__(name=type(nn_loss).__name__)
-        copied: Any = deepcopy(nn_loss)
-        copied.reduction = "none"
-        self.nn_loss = copied
+        super().__init__(nn_loss, name=type(nn_loss).__name__, reduction="mean")
 
-    def loss(self, y_pred: Any, target: Tensor) -> Tensor:
-        """Return the loss of every step."""
-        return self.nn_loss(self.to_prediction(y_pred), target)
+    @property
+    def nn_loss(self) -> Any:
+        """The loss that is adapted."""
+        return self._loss
 
 
-def wrap_nn_loss(loss: nn.Module, caller: str) -> NNLoss:
+def wrap_nn_loss(loss: Any, caller: str) -> NNLoss:
     """Turn a loss of ``torch.nn`` into a metric.
 
     Parameters
     ----------
     loss : nn.Module
-        What the user passes.
+        What the user passes: one of ``torch.nn``, or an ``NNLossAdapter`` of one.
     caller : str
         Name to begin the message with.
 
@@ -59,14 +85,15 @@ def wrap_nn_loss(loss: nn.Module, caller: str) -> NNLoss:
     ValueError
         If it does not average.
     """
-    if type(loss) not in _ELEMENTWISE:
-        _raise_unsupported(loss, caller)
+    adapted = unwrap_nn_loss(loss)
+    if type(adapted) not in _ELEMENTWISE:
+        _raise_unsupported(adapted, caller)
     if loss.reduction != "mean":
         raise ValueError(
-            f"{caller}: {type(loss).__name__} must have reduction='mean', because horizons may "
+            f"{caller}: {type(adapted).__name__} must have reduction='mean', because horizons may "
             f"differ in length, got {loss.reduction!r}; leave it out."
         )
-    return NNLoss(loss)
+    return NNLoss(adapted)
 
 
 def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
@@ -79,5 +106,10 @@ def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
 
 
 def is_nn_loss(loss: Any) -> bool:
-    """Return whether a loss is one of ``torch.nn``."""
-    return isinstance(loss, _Loss)
+    """Return whether a loss is one of ``torch.nn``, or adapts one."""
+    return isinstance(loss, _Loss | _Adapter)
+
+
+def unwrap_nn_loss(metric: Any) -> Any:
+    """Return the loss of ``torch.nn`` that a metric adapts, or the metric itself."""
+    return metric._loss if isinstance(metric, _Adapter) else metric

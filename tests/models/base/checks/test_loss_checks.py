@@ -211,7 +211,11 @@ def test_clone_loss_rejects_what_is_not_a_metric(loss: Any) -> None:
         (nn.PoissonNLLLoss(), "TypeError.*got PoissonNLLLoss; .* PoissonLoss() for example"),
         (nn.CrossEntropyLoss(), "TypeError.*got CrossEntropyLoss; .* CrossEntropy() for example"),
         (nn.KLDivLoss(), "TypeError.*nn.HuberLoss, .*got KLDivLoss; .* MAE() for example"),
+        (nn.GaussianNLLLoss(), "TypeError.*got GaussianNLLLoss; .* NormalDistributionLoss() for"),
+        (nn.TripletMarginLoss(), "TypeError.*got TripletMarginLoss; .* MAE() for example"),
+        (nn.CosineEmbeddingLoss(), "TypeError.*got CosineEmbeddingLoss; .* MAE() for example"),
         (nn.MSELoss(reduction="sum"), "ValueError.*reduction='mean', .*got 'sum'; leave it out"),
+        (nn.L1Loss(reduction="none"), "ValueError.*reduction='mean', .*got 'none'; leave it out"),
     ],
 )
 def test_other_losses_of_torch_are_rejected(loss: nn.Module, message: str) -> None:

@@ -1,7 +1,6 @@
 """Losses: their metrics, copies, defaults and output sizes, and outputs in units of the data."""
 
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,7 @@ from pytorch_forecasting.metrics import (
     QuantileLoss,
     TweedieLoss,
 )
-from torch import nn
 
-from helpers.checkpoints import save
 from helpers.datasets import (
     HORIZON,
     QUIET,
@@ -53,7 +50,6 @@ from pytorch_forecasting_mlstm.models.base.losses.link import (
     target_normalizers,
 )
 from pytorch_forecasting_mlstm.models.base.losses.output import (
-    pack_targets,
     quantile_forecast,
     rescale,
 )
@@ -308,50 +304,6 @@ def test_quantiles_are_not_asked_of_a_point_forecast() -> None:
     model = mLSTMTime.from_dataset(dataset, loss=QuantileLoss([0.1, 0.5, 0.9]), **SMALL)
     with pytest.raises(ValueError, match="^mLSTMTime: quantiles .*mode='quantiles'"):
         model.predict(dataset, mode_kwargs={"quantiles": [0.25]}, trainer_kwargs={**QUIET})
-
-
-# Losses of torch
-
-
-@pytest.mark.parametrize("horizons", ["equal", "variable"])
-@pytest.mark.parametrize(
-    "loss", [nn.HuberLoss(delta=0.7), nn.L1Loss(), nn.MSELoss(), nn.SmoothL1Loss()]
-)
-def test_loss_of_torch_averages_over_valid_steps(loss: nn.Module, horizons: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    output = torch.randn(3, 4, 1, generator=generator, requires_grad=True)
-    target = torch.randn(3, 4, generator=generator)
-    weight = torch.rand(3, 4, generator=generator)
-    lengths = torch.tensor([4, 4, 4] if horizons == "equal" else [4, 1, 3])
-    valid = torch.arange(4) < lengths[:, None]
-    metric = clone_loss(loss, "mLSTMTime")
-    y = pack_targets((target, None), lengths)
-    actual = metric(output, y)
-    expected = loss(output[..., 0][valid], target[valid])
-    torch.testing.assert_close(actual, expected)
-    gradients = [torch.autograd.grad(value, output)[0] for value in (actual, expected)]
-    torch.testing.assert_close(*gradients)
-    terms = type(loss)(
-        reduction="none", **({"delta": 0.7} if isinstance(loss, nn.HuberLoss) else {})
-    )
-    weighted = (terms(output[..., 0], target) * weight)[valid].sum() / valid.sum()
-    torch.testing.assert_close(metric(output, pack_targets((target, weight), lengths)), weighted)
-
-
-def test_loss_of_torch_survives_a_checkpoint(tmp_path: Path) -> None:
-    dataset = configured("no covariates")
-    model = mLSTMTime.from_dataset(dataset, loss=nn.HuberLoss(delta=0.3), **SMALL)
-    assert model.loss.name == "HuberLoss"
-    loaded = mLSTMTime.load_from_checkpoint(save(model, tmp_path / "model.ckpt"))
-    x, y = collate(pick_samples(dataset))
-    output = model(x).prediction
-    assert loaded.loss.nn_loss.delta == 0.3
-    torch.testing.assert_close(loaded.loss(output, y), model.loss(output, y))
-
-
-def test_signs_flip_with_a_loss_of_torch() -> None:
-    dataset = make_dataset(max_encoder_length=64, table=make_table(steps=90))
-    assert mLSTMTime.from_dataset(dataset, loss=nn.HuberLoss(), **SMALL).random_sign_flip
 
 
 @pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.5, 0.9, 0.02, 0.1], [0.3, 0.8]])
