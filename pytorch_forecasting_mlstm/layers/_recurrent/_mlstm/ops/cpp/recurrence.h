@@ -24,10 +24,9 @@ namespace {
 constexpr int64_t CHUNK = 64;  // steps between the memories that are kept for the backward pass
 constexpr int64_t SPAN = 32;   // steps between two folds of a TwoLevelSum; divides CHUNK
 
-// The buffers of one thread. Matrices have a row for each value, or for each key.
+// The buffers of one thread.
 template <typename scalar> struct Scratch {
-    SumBuffers<scalar> by_value, by_key, normalizer;
-    SumBuffers<scalar> grad_by_value, grad_by_key, grad_normalizer;
+    SumBuffers<scalar> memory, normalizer, grad_memory, grad_normalizer;
     AlignedBuffer<double> grad_f;
     AlignedBuffer<scalar> checkpoints, grad_reads, grad_nq;
 };
@@ -96,36 +95,51 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     template <bool open>
     static void update_and_read(Matrix &m, scalar f, const scalar *left, const vec *right,
                                 const scalar *reader, scalar decay, vec *out) {
+        vec *const recent = m.recent;  // in registers, which those of m are not
+        const vec *const base = m.base;
         for (int first = 0; first < blocks; first += tile) {
             vec recent_read[tile] = {}, base_read[tile] = {};
             for (int j = 0; j < d; j++)
                 for (int l = 0; l < tile; l++) {
                     const int at = j * blocks + first + l;
-                    const vec row = decayed(m.recent[at], f, open) + left[j] * right[first + l];
-                    m.recent[at] = row;
+                    const vec row = decayed(recent[at], f, open) + left[j] * right[first + l];
+                    recent[at] = row;
                     recent_read[l] += reader[j] * row;
-                    base_read[l] += reader[j] * m.base[at];
+                    base_read[l] += reader[j] * base[at];
                 }
             for (int l = 0; l < tile; l++) out[first + l] = decay * base_read[l] + recent_read[l];
         }
     }
 
-    // The same, but the matrix decays after it is read.
-    template <bool open>
-    static void add_and_read(Matrix &m, scalar f, const scalar *left, const vec *right,
-                             const scalar *reader, scalar decay, vec *out) {
-        for (int first = 0; first < blocks; first += tile) {
-            vec recent_read[tile] = {}, base_read[tile] = {};
-            for (int j = 0; j < d; j++)
-                for (int l = 0; l < tile; l++) {
-                    const int at = j * blocks + first + l;
-                    const vec row = m.recent[at] + left[j] * right[first + l];
-                    m.recent[at] = decayed(row, f, open);
-                    recent_read[l] += reader[j] * row;
-                    base_read[l] += reader[j] * m.base[at];
+    // For each row j of m: m = decayed m + left[j] right, out += reader[j] m, and dots[j] = m · with.
+    // If the matrix decays after it is read, `decay` does not include f.
+    template <bool open, bool decays_first>
+    static void read_both(Matrix &m, scalar f, const scalar *left, const vec *right,
+                                     const scalar *reader, const vec *with, scalar decay, vec *out,
+                                     vec *dots) {
+        vec *const recent = m.recent;
+        const vec *const base = m.base;
+        vec sums[blocks] = {};
+        for (int group = 0; group < blocks; group++) {
+            vec products[lanes];
+            for (int r = 0; r < lanes; r++) {
+                const int j = group * lanes + r;
+                vec product = {};
+                for (int l = 0; l < blocks; l++) {
+                    const int at = j * blocks + l;
+                    vec row = recent[at];
+                    if (decays_first) row = decayed(row, f, open);
+                    row += left[j] * right[l];
+                    recent[at] = decays_first ? row : decayed(row, f, open);
+                    const vec total = decay * base[at] + row;
+                    sums[l] += reader[j] * total;
+                    product += total * with[l];
                 }
-            for (int l = 0; l < tile; l++) out[first + l] = decay * base_read[l] + recent_read[l];
+                products[r] = product;
+            }
+            dots[group] = Base::horizontal_sums(products);
         }
+        for (int l = 0; l < blocks; l++) out[l] = sums[l];
     }
 
     static void transpose(const scalar *m, scalar *into) {
@@ -136,16 +150,16 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     static void forward(const Task &task) {
         const auto &[x, b, first, end, s] = task;
         const int64_t heads = task.heads(), start = task.start();
-        s.by_key.resize(heads, size);
+        s.memory.resize(heads, size);  // transposed
         s.normalizer.resize(heads, d);
         for (int64_t g = 0; g < heads; g++) {
-            transpose(x.c + (start + g) * size, s.by_key.base(g));
+            transpose(x.c + (start + g) * size, s.memory.base(g));
             std::memcpy(s.normalizer.base(g), x.n + (start + g) * d, d * sizeof(scalar));
         }
         for (int64_t t = 0; t < x.T; t += SPAN)
             for (int64_t g = 0; g < heads; g++) read_span(task, g, t);
         for (int64_t g = 0; g < heads; g++) {
-            transpose(s.by_key.base(g), x.c + (start + g) * size);
+            transpose(s.memory.base(g), x.c + (start + g) * size);
             std::memcpy(x.n + (start + g) * d, s.normalizer.base(g), d * sizeof(scalar));
         }
     }
@@ -153,7 +167,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     static void read_span(const Task &task, int64_t g, int64_t first_t) {
         const auto &[x, b, first, end, s] = task;
         const int64_t h = first + g;
-        Matrix memory(s.by_key, g);
+        Matrix memory(s.memory, g);
         Vector normalizer(s.normalizer, g);
         Decay decay;
         for (int64_t t = first_t; t < task.span_end(first_t); t++) {
@@ -188,19 +202,16 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
         const auto &[x, b, first, end, s] = task;
         const int64_t heads = task.heads(), start = task.start();
         const int64_t chunks = (x.T + CHUNK - 1) / CHUNK;
-        for (auto *matrices : {&s.by_value, &s.by_key, &s.grad_by_value, &s.grad_by_key})
-            matrices->resize(heads, size);
+        for (auto *matrices : {&s.memory, &s.grad_memory}) matrices->resize(heads, size);
         for (auto *vectors : {&s.normalizer, &s.grad_normalizer}) vectors->resize(heads, d);
         s.grad_f.resize(heads);
         s.checkpoints.resize(chunks * heads * (size + d));
         s.grad_reads.resize(x.T * heads * d);
         s.grad_nq.resize(x.T * heads * 2);
         for (int64_t g = 0; g < heads; g++) {
-            const scalar *c = x.c + (start + g) * size, *grad_c = x.grad_c + (start + g) * size;
-            std::memcpy(s.by_value.base(g), c, size * sizeof(scalar));
-            transpose(c, s.by_key.base(g));
-            std::memcpy(s.grad_by_value.base(g), grad_c, size * sizeof(scalar));
-            transpose(grad_c, s.grad_by_key.base(g));
+            std::memcpy(s.memory.base(g), x.c + (start + g) * size, size * sizeof(scalar));
+            std::memcpy(s.grad_memory.base(g), x.grad_c + (start + g) * size,
+                        size * sizeof(scalar));
             std::memcpy(s.normalizer.base(g), x.n + (start + g) * d, d * sizeof(scalar));
             std::memcpy(s.grad_normalizer.base(g), x.grad_n + (start + g) * d, d * sizeof(scalar));
         }
@@ -209,7 +220,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
         for (int64_t t = (x.T - 1) / SPAN * SPAN; t >= 0; t -= SPAN)
             for (int64_t g = 0; g < heads; g++) differentiate_writes(task, g, t);
         for (int64_t g = 0; g < heads; g++) {
-            std::memcpy(x.grad_c + (start + g) * size, s.grad_by_value.base(g),
+            std::memcpy(x.grad_c + (start + g) * size, s.grad_memory.base(g),
                         size * sizeof(scalar));
             std::memcpy(x.grad_n + (start + g) * d, s.grad_normalizer.base(g), d * sizeof(scalar));
         }
@@ -219,7 +230,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     static void differentiate_reads(const Task &task, int64_t g, int64_t first_t) {
         const auto &[x, b, first, end, s] = task;
         const int64_t h = first + g, end_t = task.span_end(first_t);
-        Matrix by_key(s.by_key, g), by_value(s.by_value, g);
+        Matrix memory(s.memory, g);
         Vector normalizer(s.normalizer, g);
         Decay decay;
         for (int64_t t = first_t; t < end_t; t++) {
@@ -227,48 +238,42 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
             decay.multiply(step.f, step.open);
             const scalar since = scalar(decay.factor);
             scalar *grad_read = task.grad_read(t, g);
-            vec n[blocks], iv[blocks], ik[blocks], read[blocks], gq[blocks], nq = {};
+            vec n[blocks], ik[blocks], o[blocks], read[blocks], gq[blocks], nq = {};
             for (int l = 0; l < blocks; l++) {
-                iv[l] = vecs(step.v)[l] * step.i;
                 ik[l] = vecs(step.k)[l] * step.i;
                 vec &recent = normalizer.recent[l];
                 recent = decayed(recent, step.f, step.open) + ik[l];
                 n[l] = since * normalizer.base[l] + recent;
                 nq += n[l] * vecs(step.q)[l];
             }
-            if (step.open) update_and_read<true>(by_key, step.f, step.k, iv, step.q, since, read);
-            else update_and_read<false>(by_key, step.f, step.k, iv, step.q, since, read);
-
             const scalar y = horizontal_sum(nq), inverse = reciprocal(y, step.floor);
             const bool divides = !(std::fabs(y) <= step.floor);
             const vec *grad_h = vecs(x.grad_h.at(b, t) + h * d);
+            for (int l = 0; l < blocks; l++) {
+                o[l] = step.o ? sigmoid(vecs(step.o)[l]) : vec{} + 1;
+                vecs(grad_read)[l] = grad_h[l] * o[l] * inverse;
+            }
+            const vec *q = vecs(step.q);
+            if (step.open) read_both<true, true>(memory, step.f, step.v, ik, grad_read, q, since, gq, read);
+            else read_both<false, true>(memory, step.f, step.v, ik, grad_read, q, since, gq, read);
             vec products = {};
             for (int l = 0; l < blocks; l++) {
-                vec grad = grad_h[l], product = grad * (read[l] * inverse);
-                if (step.o) {
-                    const vec o = sigmoid(vecs(step.o)[l]);
-                    grad *= o;
-                    product *= o;
-                    vecs(x.grad_o.at(b, t) + h * d)[l] = product * (1 - o);
-                }
+                const vec product = vecs(grad_read)[l] * read[l];
+                if (step.o) vecs(x.grad_o.at(b, t) + h * d)[l] = product * (1 - o[l]);
                 products += product;
-                vecs(grad_read)[l] = grad * inverse;
             }
-            const scalar p = horizontal_sum(products), grad_nq = divides ? -p / y : 0;
-            if (step.open)
-                update_and_read<true>(by_value, step.f, step.v, ik, grad_read, since, gq);
-            else update_and_read<false>(by_value, step.f, step.v, ik, grad_read, since, gq);
+            const scalar p = horizontal_sum(products);
+            const scalar grad_nq = -p * (divides ? std::copysign(inverse, y) : 0);
             vec *grad_q = vecs(x.grad_q.at(b, t) + h * d);
             for (int l = 0; l < blocks; l++) grad_q[l] = gq[l] + grad_nq * n[l];
             task.grad_nq(t, g)[0] = grad_nq;
             task.grad_nq(t, g)[1] = divides ? 0 : p;
         }
-        by_key.fold(decay);
-        by_value.fold(decay);
+        memory.fold(decay);
         normalizer.fold(decay);
         if (task.ends_chunk(end_t - 1)) {
             scalar *checkpoint = task.checkpoint(end_t - 1, g);
-            std::memcpy(checkpoint, s.by_value.base(g), size * sizeof(scalar));
+            std::memcpy(checkpoint, s.memory.base(g), size * sizeof(scalar));
             std::memcpy(checkpoint + size, s.normalizer.base(g), d * sizeof(scalar));
         }
     }
@@ -277,14 +282,14 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     static void differentiate_writes(const Task &task, int64_t g, int64_t first_t) {
         const auto &[x, b, first, end, s] = task;
         const int64_t h = first + g, last_t = task.span_end(first_t) - 1;
-        Matrix by_value(s.grad_by_value, g), by_key(s.grad_by_key, g);
+        Matrix memory(s.grad_memory, g);
         Vector normalizer(s.grad_normalizer, g);
         Decay decay;
         double &grad_f = s.grad_f[g];
         if (task.ends_chunk(last_t)) {  // anew, so that rounding errors do not add up for long
             const vec *c = vecs(task.checkpoint(last_t, g)), *n = c + d * blocks;
             vec sum = {};
-            for (int l = 0; l < d * blocks; l++) sum += by_value.base[l] * c[l];
+            for (int l = 0; l < d * blocks; l++) sum += memory.base[l] * c[l];
             for (int l = 0; l < blocks; l++) sum += normalizer.base[l] * n[l];
             grad_f = horizontal_sum(sum);
         }
@@ -300,13 +305,9 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
                 gn[l] = since * normalizer.base[l] + recent;
                 recent = decayed(recent, step.f, step.open);
             }
-            if (step.open) {
-                add_and_read<true>(by_value, step.f, grad_read, qs, step.v, since, gk);
-                add_and_read<true>(by_key, step.f, step.q, vecs(grad_read), step.k, since, gv);
-            } else {
-                add_and_read<false>(by_value, step.f, grad_read, qs, step.v, since, gk);
-                add_and_read<false>(by_key, step.f, step.q, vecs(grad_read), step.k, since, gv);
-            }
+            const vec *k = vecs(step.k);
+            if (step.open) read_both<true, false>(memory, step.f, grad_read, qs, step.v, k, since, gk, gv);
+            else read_both<false, false>(memory, step.f, grad_read, qs, step.v, k, since, gk, gv);
             decay.multiply(step.f, step.open);
             vec products = {}, *grad_k = vecs(x.grad_k.at(b, t) + h * d);
             vec *grad_v = vecs(x.grad_v.at(b, t) + h * d);
@@ -321,8 +322,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
             grad_f += double(grad_nq[1]) - double(grad_i);
             x.grad_f.at(b, t)[h] = scalar(grad_f);
         }
-        by_value.fold(decay);
-        by_key.fold(decay);
+        memory.fold(decay);
         normalizer.fold(decay);
     }
 };
