@@ -38,15 +38,14 @@ test: $(VENV)/.stamp-test ## run the tests and docstring examples
 test-all: $(VENV)/.stamp-test ## also all losses and datasets, and more random configurations
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not notebooks" $(ARGS)
 
-# The sanitizers of GCC or Clang; CXXFLAGS="-mavx2 -mfma" for other instructions.
-sanitize: ## run the C++ kernel under ASan, UBSan and TSan, minutes
+# CXXFLAGS="-mavx2 -mfma" tests other instructions. Each sanitizer takes minutes to compile.
+sanitize: ## run the C++ kernel under ASan, UBSan and TSan (minutes)
 	set -e; build=$$(mktemp -d); trap 'rm -rf $$build' EXIT; \
-	for sanitizer in address,undefined thread; do \
-		echo "-fsanitize=$$sanitizer"; \
-		$(CXX) -std=c++17 -O1 -g -fopenmp-simd -pthread -Wall -Wextra -Wno-psabi -Werror $(CXXFLAGS) \
+	for sanitizer in address undefined thread; do \
+		$(CXX) -std=c++17 -O1 -fopenmp-simd -pthread -Wall -Wextra -Wno-psabi -Werror $(CXXFLAGS) \
 			-fsanitize=$$sanitizer -fno-sanitize-recover=all -I$(CPP) tests/ops/cpp/sanitize.cpp \
 			-o $$build/kernel; \
-		$$build/kernel; \
+		echo "$$sanitizer: $$($$build/kernel)"; \
 	done
 
 compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md (minutes)
