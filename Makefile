@@ -45,7 +45,7 @@ sanitize: ## run the C++ kernel under ASan, UBSan and TSan (minutes)
 		$(CXX) -std=c++17 -O1 -fopenmp-simd -pthread -Wall -Wextra -Wno-psabi -Werror $(CXXFLAGS) \
 			-fsanitize=$$sanitizer -fno-sanitize-recover=all -I$(CPP) tests/ops/cpp/sanitize.cpp \
 			-o $$build/kernel; \
-		echo "$$sanitizer: $$($$build/kernel)"; \
+		echo "$$sanitizer"; $$build/kernel; \
 	done
 
 compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md (minutes)
