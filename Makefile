@@ -13,7 +13,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # pip cannot run twice at the same time
-.PHONY: help venv demo test test-all compatibility notebooks lint check docs docs-version plots benchmark clean
+.PHONY: help venv demo test test-all sanitize compatibility notebooks lint check docs docs-version plots benchmark clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,16 @@ test: $(VENV)/.stamp-test ## run the tests and docstring examples
 
 test-all: $(VENV)/.stamp-test ## also all losses and datasets, and more random configurations
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not notebooks" $(ARGS)
+
+# CXXFLAGS="-mavx2 -mfma" tests other instructions. Each sanitizer takes minutes to compile.
+sanitize: ## run the C++ kernel under ASan, UBSan and TSan (minutes)
+	set -e; build=$$(mktemp -d); trap 'rm -rf $$build' EXIT; \
+	for sanitizer in address undefined thread; do \
+		$(CXX) -std=c++17 -O1 -fopenmp-simd -pthread -Wall -Wextra -Wno-psabi -Werror $(CXXFLAGS) \
+			-fsanitize=$$sanitizer -fno-sanitize-recover=all -I$(CPP) tests/ops/cpp/sanitize.cpp \
+			-o $$build/kernel; \
+		echo "$$sanitizer"; $$build/kernel; \
+	done
 
 compatibility: $(VENV)/.stamp-test ## regenerate docs/compatibility.md (minutes)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python tests/helpers/write_compatibility_matrix.py

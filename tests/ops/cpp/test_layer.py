@@ -43,7 +43,8 @@ def test_layer_matches_a_loop_over_its_cells(
     x, state = draw_input(T).requires_grad_(), draw_state(layer)
     inputs = [x, *state, *layer.parameters()]
     result, expected = layer(x, state), step_cells(layer, x, state)
-    assert_close(result, expected)
+    # without norms, h is a quotient of sums that cancel, which amplifies their rounding errors
+    assert_close(result, expected, None if options.get("layer_norm", True) else 1e-11)
     gated_calls.clear()
     assert_close(gradients(result, inputs), gradients(expected, inputs), GRADIENT_TOLERANCE)
     assert gated_calls == ["backward"] * layer.num_layers

@@ -316,16 +316,24 @@ def _prepare(device: str, build: bool) -> BackendInfo:
     return BackendInfo(kernels[0].backend.NAME, descriptions[0])
 
 
-@cache
-def _default(device: str) -> BackendInfo:
-    """Return what is used unless ``use_kernel`` is called."""
+def _read_variable() -> str:
+    """Return 0, 1 or nothing."""
     setting = os.environ.get(_VARIABLE, "").strip()
     if setting not in ("", "0", "1"):
         raise ValueError(
             f"pytorch_forecasting_mlstm: the environment variable {_VARIABLE} must be 0 or 1, got "
             f"{setting!r}; unset it to use the kernel where there is one."
         )
-    if setting == "0":
+    return setting
+
+
+_read_variable()  # so that a wrong setting raises before any work is done
+
+
+@cache
+def _default(device: str) -> BackendInfo:
+    """Return what is used unless ``use_kernel`` is called."""
+    if _read_variable() == "0":
         return BackendInfo(pytorch.NAME, f"the environment variable {_VARIABLE} is 0")
     return _existing(device)
 

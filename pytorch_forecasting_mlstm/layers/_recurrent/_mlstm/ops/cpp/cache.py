@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 __all__ = [
     "CachedLibrary",
+    "IncompleteLibraryError",
     "cache_folder",
+    "check_cache",
     "has_note",
     "load_cached",
     "load_functions",
@@ -26,6 +28,7 @@ __all__ = [
 
 _DIGEST = hashlib.sha256().digest_size
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_NAME_A_FOLDER = "name an existing folder in XDG_CACHE_HOME"
 _MAX_LINKS = 40  # on the path of a folder, as in Linux
 
 
@@ -36,6 +39,10 @@ class CachedLibrary(NamedTuple):
     digest: str
 
 
+class IncompleteLibraryError(OSError):
+    """A library of the cache is missing or incomplete, and must be compiled again."""
+
+
 def cache_folder() -> Path:
     """Return the folder of the user's compiled kernels, as XDG specifies it."""
     parent = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -43,11 +50,14 @@ def cache_folder() -> Path:
         try:
             parent = Path.home() / ".cache"
         except RuntimeError as error:
-            raise OSError(f"there is no folder to keep the kernel in: {error}") from error
+            raise OSError(
+                "there is no folder to keep the kernel in: "
+                f"{str(error).rstrip('.')}; {_NAME_A_FOLDER}"
+            ) from error
         if not parent.is_absolute():
             raise OSError(
                 "there is no folder to keep the kernel in: HOME is not an absolute path: "
-                f"{str(Path.home())!r}"
+                f"{str(Path.home())!r}; {_NAME_A_FOLDER}"
             )
     return parent / "pytorch_forecasting_mlstm"
 
@@ -87,7 +97,7 @@ def load_cached(
             except OSError as error:
                 raise OSError(f"{error}; delete {library}") from error
     if make is None:
-        raise OSError(f"{library} is missing or incomplete; call use_kernel() to compile it")
+        raise IncompleteLibraryError(f"{library} is missing or incomplete")
     return _make(library, functions, make)
 
 
@@ -95,6 +105,18 @@ def newest_cached(folder: Path, prefix: str) -> str | None:
     """Return the name of the newest library whose name begins like this, if there is one."""
     paths = [path for path in folder.glob("*.so") if path.name.startswith(prefix)]
     return max(paths, key=lambda path: path.lstat().st_mtime).name if paths else None
+
+
+def check_cache() -> None:
+    """Raise an OSError unless a library can be written to the user's cache; write nothing."""
+    folder = cache_folder()
+    _check_path(folder.parent)
+    missing = _missing(folder)
+    if not missing:
+        _check(folder, stat.S_ISDIR, {os.getuid()})
+    existing = missing[0].parent if missing else folder
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing} cannot be written to; {_NAME_A_FOLDER}")
 
 
 def has_note(name: str) -> bool:
@@ -169,12 +191,22 @@ def _make_private(folder: Path) -> None:
 
 
 def _create(folder: Path) -> None:
-    """Create a folder and its parents with mode 0700, whatever the umask."""
-    for path in (*reversed(folder.parents), folder):
-        if not path.exists():
-            with suppress(FileExistsError):  # another process was faster
-                path.mkdir(mode=0o700)
-                path.chmod(0o700)
+    """Create the folder and the cache of all programs above it, with mode 0700 whatever the umask.
+
+    What is above the cache is not created: a missing home directory is missing on purpose.
+    """
+    for path in _missing(folder):
+        with suppress(FileExistsError):  # another process was faster
+            path.mkdir(mode=0o700)
+            path.chmod(0o700)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return which of the folder and its parent must be created; the one above must exist."""
+    above = folder.parent.parent
+    if not above.is_dir():
+        raise FileNotFoundError(f"the folder {above} does not exist; {_NAME_A_FOLDER}")
+    return [path for path in (folder.parent, folder) if not path.exists()]
 
 
 def _check_path(path: Path, links: int = 0) -> None:

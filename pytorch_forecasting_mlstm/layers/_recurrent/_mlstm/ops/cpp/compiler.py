@@ -40,7 +40,7 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class CompilerError(RuntimeError):
-    """There is no compiler, or it cannot compile the kernel."""
+    """There is no compiler, or it cannot compile the kernel; the message is a clause."""
 
 
 def instruction_sets(machine: str) -> dict[str, tuple[str, ...]]:
@@ -63,10 +63,7 @@ def source_digest() -> str:
 def find_compiler() -> list[str]:
     """Return the command of a C++ compiler."""
     if sys.platform != "linux":
-        raise CompilerError(
-            f"the kernel runs on Linux only, this is {sys.platform}; layers compute in PyTorch "
-            "without it."
-        )
+        raise CompilerError(f"the kernel runs on Linux only, and this is {sys.platform}")
     configured = os.environ.get("CXX", "").strip()
     if configured and shutil.which(configured):
         return [configured]
@@ -74,16 +71,15 @@ def find_compiler() -> list[str]:
         commands = [shlex.split(configured)] if configured else [["c++"], ["g++"], ["clang++"]]
     except ValueError as error:
         raise CompilerError(
-            f"CXX must name a C++ compiler, got {configured[:_MAX_LENGTH]!r}: {error}. Correct or "
-            "unset it; without a kernel the layers compute in PyTorch."
+            f"CXX must name a C++ compiler, got {configured[:_MAX_LENGTH]!r} ({error}); correct or "
+            "unset it"
         ) from error
     for command in commands:
         if shutil.which(command[0]):
             return command
     names = ", ".join(command[0] for command in commands)
     raise CompilerError(
-        f"found no C++ compiler, looked for {names}. Install GCC, or name a compiler in CXX; "
-        "without a kernel the layers compute in PyTorch."
+        f"found no C++ compiler, looked for {names}; install GCC, or name a compiler in CXX"
     )
 
 
@@ -121,6 +117,6 @@ def _run(command: list[str]) -> str:
 
 def _failure(compiler: str, reason: object) -> CompilerError:
     return CompilerError(
-        f"{compiler} could not compile the kernel. Name another compiler in CXX; without a kernel "
-        f"the layers compute in PyTorch. The error: {reason}"
+        f"{compiler} could not compile the kernel; name another compiler in CXX; the error: "
+        f"{reason}"
     )

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import torch
 
 from ......_messages import one_line
-from .cache import CachedLibrary, cache_folder, load_cached, load_functions, newest_cached
+from .cache import (
+    CachedLibrary,
+    IncompleteLibraryError,
+    cache_folder,
+    check_cache,
+    load_cached,
+    load_functions,
+    newest_cached,
+)
 from .compiler import (
     CompilerError,
     compile_kernel,
@@ -17,7 +25,7 @@ from .compiler import (
     predefined_macros,
     source_digest,
 )
-from .packaged import LibraryError, find_packaged
+from .packaged import LibraryError, NoLibraryError, find_packaged
 from .processor import processor
 
 __all__ = ["Library", "build_library", "existing_library"]
@@ -29,6 +37,7 @@ _FUNCTIONS = (
 _NATIVE = ("-march=native",)
 _COMPILED = "the library that was compiled for this processor"
 _NAMES = {"avx512": "AVX-512", "avx2": "AVX2"}
+_WITHOUT = "without a kernel the layers compute in PyTorch."
 _MAX_LENGTH = 1200  # characters of a message
 
 
@@ -61,15 +70,30 @@ def existing_library() -> Library:
     """
     try:
         return _packaged_library()
-    except LibraryError:
-        try:
-            folder = cache_folder()
-            name = newest_cached(folder, _cache_prefix())
-            if name is None:
-                raise
+    except LibraryError as error:
+        in_package = error
+    try:
+        folder = cache_folder()
+        name = newest_cached(folder, _cache_prefix())
+        if name is not None:
             return _compiled_library(load_cached(folder, name, _FUNCTIONS))
-        except (CompilerError, OSError) as error:
-            raise LibraryError(one_line(error, _MAX_LENGTH)) from error
+    except IncompleteLibraryError as error:
+        raise LibraryError(f"{one_line(error, _MAX_LENGTH)}; {_how_to_compile()}") from error
+    except (CompilerError, OSError) as error:
+        raise LibraryError(f"{in_package}; {one_line(error, _MAX_LENGTH)}") from error
+    if isinstance(in_package, NoLibraryError):
+        raise LibraryError(f"{in_package}; {_how_to_compile()}") from in_package
+    raise in_package
+
+
+def _how_to_compile() -> str:
+    """Return the advice to call ``use_kernel()``, or what must be done before it can work."""
+    try:
+        find_compiler()
+        check_cache()
+    except (CompilerError, OSError) as error:
+        return one_line(error, _MAX_LENGTH)
+    return "call use_kernel() to compile one"
 
 
 @cache
@@ -96,12 +120,14 @@ def build_library() -> Library:
             name, make = _cached_name(compiler), partial(compile_kernel, compiler, _NATIVE)
         return _compiled_library(load_cached(cache_folder(), name, _FUNCTIONS, make))
     except CompilerError as error:
-        raise RuntimeError(one_line(error, _MAX_LENGTH)) from error
+        raise RuntimeError(f"{one_line(error, _MAX_LENGTH)}; {_WITHOUT}") from error
     except OSError as error:
+        reason = one_line(error, _MAX_LENGTH)
+        if "XDG_CACHE_HOME" not in reason:
+            reason += "; or name another folder in XDG_CACHE_HOME"
         raise RuntimeError(
-            "cannot keep the kernel in the user's cache, or load it from there: "
-            f"{one_line(error, _MAX_LENGTH)}. Name another folder in XDG_CACHE_HOME; without a "
-            "kernel the layers compute in PyTorch."
+            f"cannot keep the kernel in the user's cache, or load it from there: {reason}; "
+            f"{_WITHOUT}"
         ) from error
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "FOLDER",
     "CompilerError",
     "LibraryError",
+    "NoLibraryError",
     "PackagedLibrary",
     "are_current",
     "find_packaged",
@@ -35,6 +36,10 @@ _MANIFEST = "manifest.json"
 
 class LibraryError(RuntimeError):
     """There is no library that can be used; the message is a clause that says why."""
+
+
+class NoLibraryError(LibraryError):
+    """The package has no library for this machine, and another one can be compiled."""
 
 
 class PackagedLibrary(NamedTuple):
@@ -73,7 +78,7 @@ def find_packaged(capability: str) -> PackagedLibrary:
     digests = _read_digests()
     instruction_set = next((name for name in _usable(capability) if name in digests), None)
     if instruction_set is None:
-        raise LibraryError(f"no library is compiled for the instructions of {capability}")
+        raise NoLibraryError(f"no library is compiled for the instructions of {capability}")
     path = FOLDER / _file_name(instruction_set)
     try:
         digest = _digest(path)
@@ -100,9 +105,7 @@ def _read_digests() -> dict[str, str]:
         manifest = json.loads((FOLDER / _MANIFEST).read_text(encoding="utf-8"))
         sources, digests = str(manifest["sources"]), dict(manifest["libraries"])
     except FileNotFoundError as error:
-        raise LibraryError(
-            "this installation has no compiled library; call use_kernel() to compile one"
-        ) from error
+        raise NoLibraryError("this installation has no compiled library") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LibraryError(f"{FOLDER / _MANIFEST} cannot be read; install again") from error
     try:

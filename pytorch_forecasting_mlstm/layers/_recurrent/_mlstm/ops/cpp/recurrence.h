@@ -16,16 +16,19 @@
 #pragma once
 
 #include "kernel_args.h"
+#include "two_level_sum.h"
 #include "vectors.h"
 
 namespace {
 
 constexpr int64_t CHUNK = 64;  // steps between the memories that are kept for the backward pass
+constexpr int64_t SPAN = 32;   // steps between two folds of a TwoLevelSum; divides CHUNK
 
-// The buffers of one thread. Matrices have a row for each value, or for each key.
+// The buffers of one thread.
 template <typename scalar> struct Scratch {
-    AlignedBuffer<scalar> by_value, by_key, normalizer, grad_by_key, grad_f;
-    AlignedBuffer<scalar> checkpoints, grad_reads, grad_normalizers;
+    SumBuffers<scalar> memory, normalizer, grad_memory, grad_normalizer;
+    AlignedBuffer<double> grad_f;
+    AlignedBuffer<scalar> checkpoints, grad_reads, grad_nq;
 };
 
 template <typename scalar, int d>
@@ -38,6 +41,8 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     using Base::horizontal_sum;
     using Base::sigmoid;
     using Base::vecs;
+    using Matrix = TwoLevelSum<scalar, lanes, size>;
+    using Vector = TwoLevelSum<scalar, lanes, d>;
 
     // The heads [first, end) of sample b. Only they are in the buffers, as number 0, 1, ...
     struct Task {
@@ -56,10 +61,22 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
             return &s.grad_reads[(t * heads() + g) * d];
         }
         // The gradient of nᵀ q, and q · grad_q.
-        scalar *grad_normalizer(int64_t t, int64_t g) const {
-            return &s.grad_normalizers[(t * heads() + g) * 2];
-        }
+        scalar *grad_nq(int64_t t, int64_t g) const { return &s.grad_nq[(t * heads() + g) * 2]; }
         bool ends_chunk(int64_t t) const { return t % CHUNK == CHUNK - 1 || t == x.T - 1; }
+        int64_t span_end(int64_t t) const { return std::min(t + SPAN, x.T); }
+    };
+
+    // A step of one head.
+    struct Step {
+        const scalar *q, *k, *v, *o;  // o is null without an output gate
+        scalar i, f, floor;
+        bool open;  // whether f - 1 takes the place of f
+
+        Step(const KernelArgs<scalar> &x, int64_t b, int64_t t, int64_t h)
+            : q(x.q.at(b, t) + h * d), k(x.k.at(b, t) + h * d), v(x.v.at(b, t) + h * d),
+              o(x.o.data ? x.o.at(b, t) + h * d : nullptr),
+              i(x.i.at(b, t)[h] * scalar(x.key_scale)), f(x.f.at(b, t)[h]),
+              floor(x.floor.at(b, t)[h]), open(std::signbit(f)) {}
     };
 
     // A NaN stays a NaN.
@@ -73,30 +90,56 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     // m after a step with the forget gate f, which is f - 1 if the gate is open.
     static vec decayed(vec m, scalar f, bool open) { return open ? m + f * m : f * m; }
 
-    // For each row j of a matrix of d rows: m = decayed m + left[j] right, out += reader[j] m.
+    // For each row j of a matrix of d rows: m = decayed m + left[j] right, out += reader[j] m. What
+    // the sum has in its first level is read at the scale of `decay`.
     template <bool open>
-    static void update_and_read(vec *m, scalar f, const scalar *left, const vec *right,
-                                const scalar *reader, vec *out) {
-        for (int first = 0; first < blocks; first += tile)
+    static void update_and_read(Matrix &m, scalar f, const scalar *left, const vec *right,
+                                const scalar *reader, scalar decay, vec *out) {
+        vec *const recent = m.recent;  // in registers, which those of m are not
+        const vec *const base = m.base;
+        for (int first = 0; first < blocks; first += tile) {
+            vec recent_read[tile] = {}, base_read[tile] = {};
             for (int j = 0; j < d; j++)
-                for (int l = first; l < first + tile; l++) {
-                    const vec row = decayed(m[j * blocks + l], f, open) + left[j] * right[l];
-                    m[j * blocks + l] = row;
-                    out[l] += reader[j] * row;
+                for (int l = 0; l < tile; l++) {
+                    const int at = j * blocks + first + l;
+                    const vec row = decayed(recent[at], f, open) + left[j] * right[first + l];
+                    recent[at] = row;
+                    recent_read[l] += reader[j] * row;
+                    base_read[l] += reader[j] * base[at];
                 }
+            for (int l = 0; l < tile; l++) out[first + l] = decay * base_read[l] + recent_read[l];
+        }
     }
 
-    // The same, but the matrix decays after it is read.
-    template <bool open>
-    static void add_and_read(vec *m, scalar f, const scalar *left, const vec *right,
-                             const scalar *reader, vec *out) {
-        for (int first = 0; first < blocks; first += tile)
-            for (int j = 0; j < d; j++)
-                for (int l = first; l < first + tile; l++) {
-                    const vec row = m[j * blocks + l] + left[j] * right[l];
-                    m[j * blocks + l] = decayed(row, f, open);
-                    out[l] += reader[j] * row;
+    // For each row j of m: m = decayed m + left[j] right, out += reader[j] m, and dots[j] = m · with.
+    // If the matrix decays after it is read, `decay` does not include f.
+    template <bool open, bool decays_first>
+    static void read_both(Matrix &m, scalar f, const scalar *left, const vec *right,
+                                     const scalar *reader, const vec *with, scalar decay, vec *out,
+                                     vec *dots) {
+        vec *const recent = m.recent;
+        const vec *const base = m.base;
+        vec sums[blocks] = {};
+        for (int group = 0; group < blocks; group++) {
+            vec products[lanes];
+            for (int r = 0; r < lanes; r++) {
+                const int j = group * lanes + r;
+                vec product = {};
+                for (int l = 0; l < blocks; l++) {
+                    const int at = j * blocks + l;
+                    vec row = recent[at];
+                    if (decays_first) row = decayed(row, f, open);
+                    row += left[j] * right[l];
+                    recent[at] = decays_first ? row : decayed(row, f, open);
+                    const vec total = decay * base[at] + row;
+                    sums[l] += reader[j] * total;
+                    product += total * with[l];
                 }
+                products[r] = product;
+            }
+            dots[group] = Base::horizontal_sums(products);
+        }
+        for (int l = 0; l < blocks; l++) out[l] = sums[l];
     }
 
     static void transpose(const scalar *m, scalar *into) {
@@ -106,40 +149,51 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
 
     static void forward(const Task &task) {
         const auto &[x, b, first, end, s] = task;
-        const scalar key_scale = scalar(x.key_scale);
-        s.by_key.resize((end - first) * size);
-        for (int64_t h = first; h < end; h++)
-            transpose(x.c + (b * x.NH + h) * size, &s.by_key[(h - first) * size]);
+        const int64_t heads = task.heads(), start = task.start();
+        s.memory.resize(heads, size);  // transposed
+        s.normalizer.resize(heads, d);
+        for (int64_t g = 0; g < heads; g++) {
+            transpose(x.c + (start + g) * size, s.memory.base(g));
+            std::memcpy(s.normalizer.base(g), x.n + (start + g) * d, d * sizeof(scalar));
+        }
+        for (int64_t t = 0; t < x.T; t += SPAN)
+            for (int64_t g = 0; g < heads; g++) read_span(task, g, t);
+        for (int64_t g = 0; g < heads; g++) {
+            transpose(s.memory.base(g), x.c + (start + g) * size);
+            std::memcpy(x.n + (start + g) * d, s.normalizer.base(g), d * sizeof(scalar));
+        }
+    }
 
-        for (int64_t t = 0; t < x.T; t++) {
-            const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
-            const scalar *o_t = x.o.data ? x.o.at(b, t) : nullptr;
-            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *floor_t = x.floor.at(b, t);
-            scalar *h_t = x.h.at(b, t);
-            for (int64_t h = first; h < end; h++) {
-                const scalar *q = q_t + h * d, *k = k_t + h * d;
-                const scalar i = i_t[h] * key_scale, f = f_t[h];
-                const bool open = std::signbit(f);
-                vec *n = vecs(x.n + (b * x.NH + h) * d), v[blocks], read[blocks], nq = {};
-                for (int l = 0; l < blocks; l++) {
-                    v[l] = vecs(v_t + h * d)[l] * i;
-                    n[l] = decayed(n[l], f, open) + i * vecs(k)[l];
-                    nq += n[l] * vecs(q)[l];
-                    read[l] = vec{};
-                }
-                vec *memory = vecs(&s.by_key[(h - first) * size]);
-                if (open) update_and_read<true>(memory, f, k, v, q, read);
-                else update_and_read<false>(memory, f, k, v, q, read);
-                const scalar inverse = reciprocal(horizontal_sum(nq), floor_t[h]);
-                for (int l = 0; l < blocks; l++) {
-                    vec y = read[l] * inverse;
-                    if (o_t) y *= sigmoid(vecs(o_t + h * d)[l]);
-                    vecs(h_t + h * d)[l] = y;
-                }
+    static void read_span(const Task &task, int64_t g, int64_t first_t) {
+        const auto &[x, b, first, end, s] = task;
+        const int64_t h = first + g;
+        Matrix memory(s.memory, g);
+        Vector normalizer(s.normalizer, g);
+        Decay decay;
+        for (int64_t t = first_t; t < task.span_end(first_t); t++) {
+            const Step step(x, b, t, h);
+            decay.multiply(step.f, step.open);
+            const scalar since = scalar(decay.factor);
+            vec v[blocks], read[blocks], nq = {};
+            for (int l = 0; l < blocks; l++) {
+                v[l] = vecs(step.v)[l] * step.i;
+                vec &n = normalizer.recent[l];
+                n = decayed(n, step.f, step.open) + step.i * vecs(step.k)[l];
+                nq += (since * normalizer.base[l] + n) * vecs(step.q)[l];
+            }
+            if (step.open)
+                update_and_read<true>(memory, step.f, step.k, v, step.q, since, read);
+            else update_and_read<false>(memory, step.f, step.k, v, step.q, since, read);
+            const scalar inverse = reciprocal(horizontal_sum(nq), step.floor);
+            vec *out = vecs(x.h.at(b, t) + h * d);
+            for (int l = 0; l < blocks; l++) {
+                vec y = read[l] * inverse;
+                if (step.o) y *= sigmoid(vecs(step.o)[l]);
+                out[l] = y;
             }
         }
-        for (int64_t h = first; h < end; h++)
-            transpose(&s.by_key[(h - first) * size], x.c + (b * x.NH + h) * size);
+        memory.fold(decay);
+        normalizer.fold(decay);
     }
 
     // Runs forward in time once more, for the gradients of what reads the memory, and then backward
@@ -148,131 +202,128 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
         const auto &[x, b, first, end, s] = task;
         const int64_t heads = task.heads(), start = task.start();
         const int64_t chunks = (x.T + CHUNK - 1) / CHUNK;
-        s.by_value.assign(x.c + start * size, heads * size);
-        s.normalizer.assign(x.n + start * d, heads * d);
-        s.by_key.resize(heads * size);
-        s.grad_by_key.resize(heads * size);
+        for (auto *matrices : {&s.memory, &s.grad_memory}) matrices->resize(heads, size);
+        for (auto *vectors : {&s.normalizer, &s.grad_normalizer}) vectors->resize(heads, d);
         s.grad_f.resize(heads);
         s.checkpoints.resize(chunks * heads * (size + d));
         s.grad_reads.resize(x.T * heads * d);
-        s.grad_normalizers.resize(x.T * heads * 2);
+        s.grad_nq.resize(x.T * heads * 2);
         for (int64_t g = 0; g < heads; g++) {
-            transpose(&s.by_value[g * size], &s.by_key[g * size]);
-            transpose(x.grad_c + (start + g) * size, &s.grad_by_key[g * size]);
+            std::memcpy(s.memory.base(g), x.c + (start + g) * size, size * sizeof(scalar));
+            std::memcpy(s.grad_memory.base(g), x.grad_c + (start + g) * size,
+                        size * sizeof(scalar));
+            std::memcpy(s.normalizer.base(g), x.n + (start + g) * d, d * sizeof(scalar));
+            std::memcpy(s.grad_normalizer.base(g), x.grad_n + (start + g) * d, d * sizeof(scalar));
         }
-        differentiate_reads(task);
-        differentiate_writes(task);
+        for (int64_t t = 0; t < x.T; t += SPAN)
+            for (int64_t g = 0; g < heads; g++) differentiate_reads(task, g, t);
+        for (int64_t t = (x.T - 1) / SPAN * SPAN; t >= 0; t -= SPAN)
+            for (int64_t g = 0; g < heads; g++) differentiate_writes(task, g, t);
+        for (int64_t g = 0; g < heads; g++) {
+            std::memcpy(x.grad_c + (start + g) * size, s.grad_memory.base(g),
+                        size * sizeof(scalar));
+            std::memcpy(x.grad_n + (start + g) * d, s.grad_normalizer.base(g), d * sizeof(scalar));
+        }
     }
 
     // Writes the gradients of q and o, and what differentiate_writes needs.
-    static void differentiate_reads(const Task &task) {
+    static void differentiate_reads(const Task &task, int64_t g, int64_t first_t) {
         const auto &[x, b, first, end, s] = task;
-        const scalar key_scale = scalar(x.key_scale);
-        for (int64_t t = 0; t < x.T; t++) {
-            const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
-            const scalar *o_t = x.o.data ? x.o.at(b, t) : nullptr;
-            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t), *floor_t = x.floor.at(b, t);
-            const scalar *grad_t = x.grad_h.at(b, t);
-            scalar *grad_q = x.grad_q.at(b, t), *grad_o = o_t ? x.grad_o.at(b, t) : nullptr;
-            for (int64_t g = 0; g < end - first; g++) {
-                const int64_t h = first + g;
-                const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
-                const scalar i = i_t[h] * key_scale, f = f_t[h];
-                const bool open = std::signbit(f);
-                scalar *grad_read = task.grad_read(t, g);
-                vec *n = vecs(&s.normalizer[g * d]), iv[blocks], ik[blocks];
-                vec read[blocks], gq[blocks], nq = {};
-                for (int l = 0; l < blocks; l++) {
-                    iv[l] = vecs(v)[l] * i;
-                    ik[l] = vecs(k)[l] * i;
-                    n[l] = decayed(n[l], f, open) + ik[l];
-                    nq += n[l] * vecs(q)[l];
-                    read[l] = gq[l] = vec{};
-                }
-                vec *by_key = vecs(&s.by_key[g * size]);
-                if (open) update_and_read<true>(by_key, f, k, iv, q, read);
-                else update_and_read<false>(by_key, f, k, iv, q, read);
-
-                const scalar y = horizontal_sum(nq), inverse = reciprocal(y, floor_t[h]);
-                const bool divides = !(std::fabs(y) <= floor_t[h]);
-                vec products = {};
-                for (int l = 0; l < blocks; l++) {
-                    vec grad = vecs(grad_t + h * d)[l], product = grad * (read[l] * inverse);
-                    if (o_t) {
-                        const vec o = sigmoid(vecs(o_t + h * d)[l]);
-                        grad *= o;
-                        product *= o;
-                        vecs(grad_o + h * d)[l] = product * (1 - o);
-                    }
-                    products += product;
-                    vecs(grad_read)[l] = grad * inverse;
-                }
-                const scalar p = horizontal_sum(products), grad_nq = divides ? -p / y : 0;
-                vec *by_value = vecs(&s.by_value[g * size]);
-                if (open) update_and_read<true>(by_value, f, v, ik, grad_read, gq);
-                else update_and_read<false>(by_value, f, v, ik, grad_read, gq);
-                for (int l = 0; l < blocks; l++)
-                    vecs(grad_q + h * d)[l] = gq[l] + grad_nq * n[l];
-                task.grad_normalizer(t, g)[0] = grad_nq;
-                task.grad_normalizer(t, g)[1] = divides ? 0 : p;
-
-                if (task.ends_chunk(t)) {
-                    scalar *checkpoint = task.checkpoint(t, g);
-                    std::memcpy(checkpoint, &s.by_value[g * size], size * sizeof(scalar));
-                    std::memcpy(checkpoint + size, n, d * sizeof(scalar));
-                }
+        const int64_t h = first + g, end_t = task.span_end(first_t);
+        Matrix memory(s.memory, g);
+        Vector normalizer(s.normalizer, g);
+        Decay decay;
+        for (int64_t t = first_t; t < end_t; t++) {
+            const Step step(x, b, t, h);
+            decay.multiply(step.f, step.open);
+            const scalar since = scalar(decay.factor);
+            scalar *grad_read = task.grad_read(t, g);
+            vec n[blocks], ik[blocks], o[blocks], read[blocks], gq[blocks], nq = {};
+            for (int l = 0; l < blocks; l++) {
+                ik[l] = vecs(step.k)[l] * step.i;
+                vec &recent = normalizer.recent[l];
+                recent = decayed(recent, step.f, step.open) + ik[l];
+                n[l] = since * normalizer.base[l] + recent;
+                nq += n[l] * vecs(step.q)[l];
             }
+            const scalar y = horizontal_sum(nq), inverse = reciprocal(y, step.floor);
+            const bool divides = !(std::fabs(y) <= step.floor);
+            const vec *grad_h = vecs(x.grad_h.at(b, t) + h * d);
+            for (int l = 0; l < blocks; l++) {
+                o[l] = step.o ? sigmoid(vecs(step.o)[l]) : vec{} + 1;
+                vecs(grad_read)[l] = grad_h[l] * o[l] * inverse;
+            }
+            const vec *q = vecs(step.q);
+            if (step.open) read_both<true, true>(memory, step.f, step.v, ik, grad_read, q, since, gq, read);
+            else read_both<false, true>(memory, step.f, step.v, ik, grad_read, q, since, gq, read);
+            vec products = {};
+            for (int l = 0; l < blocks; l++) {
+                const vec product = vecs(grad_read)[l] * read[l];
+                if (step.o) vecs(x.grad_o.at(b, t) + h * d)[l] = product * (1 - o[l]);
+                products += product;
+            }
+            const scalar p = horizontal_sum(products);
+            const scalar grad_nq = -p * (divides ? std::copysign(inverse, y) : 0);
+            vec *grad_q = vecs(x.grad_q.at(b, t) + h * d);
+            for (int l = 0; l < blocks; l++) grad_q[l] = gq[l] + grad_nq * n[l];
+            task.grad_nq(t, g)[0] = grad_nq;
+            task.grad_nq(t, g)[1] = divides ? 0 : p;
+        }
+        memory.fold(decay);
+        normalizer.fold(decay);
+        if (task.ends_chunk(end_t - 1)) {
+            scalar *checkpoint = task.checkpoint(end_t - 1, g);
+            std::memcpy(checkpoint, s.memory.base(g), size * sizeof(scalar));
+            std::memcpy(checkpoint + size, s.normalizer.base(g), d * sizeof(scalar));
         }
     }
 
     // Writes the gradients of k, v, log i, log f, and of the first state.
-    static void differentiate_writes(const Task &task) {
+    static void differentiate_writes(const Task &task, int64_t g, int64_t first_t) {
         const auto &[x, b, first, end, s] = task;
-        const scalar key_scale = scalar(x.key_scale);
-        for (int64_t t = x.T - 1; t >= 0; t--) {
-            const scalar *q_t = x.q.at(b, t), *k_t = x.k.at(b, t), *v_t = x.v.at(b, t);
-            const scalar *i_t = x.i.at(b, t), *f_t = x.f.at(b, t);
-            scalar *grad_k = x.grad_k.at(b, t), *grad_v = x.grad_v.at(b, t);
-            scalar *grad_i = x.grad_i.at(b, t), *grad_f = x.grad_f.at(b, t);
-            for (int64_t g = 0; g < end - first; g++) {
-                const int64_t h = first + g;
-                const scalar *q = q_t + h * d, *k = k_t + h * d, *v = v_t + h * d;
-                const scalar *grad_read = task.grad_read(t, g);
-                const scalar grad_nq = task.grad_normalizer(t, g)[0];
-                const scalar i = i_t[h] * key_scale, f = f_t[h];
-                const bool open = std::signbit(f);
-                scalar *grad_c = x.grad_c + (task.start() + g) * size;
-                vec *grad_n = vecs(x.grad_n + (task.start() + g) * d);
-                vec gk[blocks], gv[blocks], qs[blocks];
-                if (task.ends_chunk(t)) {  // anew, so that rounding errors do not add up for long
-                    const vec *c = vecs(task.checkpoint(t, g));
-                    vec sum = {};
-                    for (int l = 0; l < d * blocks; l++) sum += vecs(grad_c)[l] * c[l];
-                    for (int l = 0; l < blocks; l++) sum += grad_n[l] * c[d * blocks + l];
-                    s.grad_f[g] = horizontal_sum(sum);
-                }
-                for (int l = 0; l < blocks; l++) {
-                    qs[l] = vecs(q)[l];
-                    gk[l] = grad_n[l] + grad_nq * qs[l];
-                    gv[l] = vec{};
-                    grad_n[l] = decayed(gk[l], f, open);
-                }
-                if (open) add_and_read<true>(vecs(grad_c), f, grad_read, qs, v, gk);
-                else add_and_read<false>(vecs(grad_c), f, grad_read, qs, v, gk);
-                vec *grad_by_key = vecs(&s.grad_by_key[g * size]);
-                if (open) add_and_read<true>(grad_by_key, f, q, vecs(grad_read), k, gv);
-                else add_and_read<false>(grad_by_key, f, q, vecs(grad_read), k, gv);
-                vec products = {};
-                for (int l = 0; l < blocks; l++) {
-                    gk[l] *= i;
-                    products += gk[l] * vecs(k)[l];
-                    vecs(grad_k + h * d)[l] = gk[l];
-                    vecs(grad_v + h * d)[l] = gv[l] * i;
-                }
-                grad_i[h] = horizontal_sum(products);
-                grad_f[h] = s.grad_f[g] += task.grad_normalizer(t, g)[1] - grad_i[h];
-            }
+        const int64_t h = first + g, last_t = task.span_end(first_t) - 1;
+        Matrix memory(s.grad_memory, g);
+        Vector normalizer(s.grad_normalizer, g);
+        Decay decay;
+        double &grad_f = s.grad_f[g];
+        if (task.ends_chunk(last_t)) {  // anew, so that rounding errors do not add up for long
+            const vec *c = vecs(task.checkpoint(last_t, g)), *n = c + d * blocks;
+            vec sum = {};
+            for (int l = 0; l < d * blocks; l++) sum += memory.base[l] * c[l];
+            for (int l = 0; l < blocks; l++) sum += normalizer.base[l] * n[l];
+            grad_f = horizontal_sum(sum);
         }
+        for (int64_t t = last_t; t >= first_t; t--) {
+            const Step step(x, b, t, h);
+            const scalar *grad_read = task.grad_read(t, g), *grad_nq = task.grad_nq(t, g);
+            const scalar since = scalar(decay.factor);
+            vec gk[blocks], gv[blocks], gn[blocks], qs[blocks];
+            for (int l = 0; l < blocks; l++) {
+                qs[l] = vecs(step.q)[l];
+                vec &recent = normalizer.recent[l];
+                recent += grad_nq[0] * qs[l];
+                gn[l] = since * normalizer.base[l] + recent;
+                recent = decayed(recent, step.f, step.open);
+            }
+            const vec *k = vecs(step.k);
+            if (step.open) read_both<true, false>(memory, step.f, grad_read, qs, step.v, k, since, gk, gv);
+            else read_both<false, false>(memory, step.f, grad_read, qs, step.v, k, since, gk, gv);
+            decay.multiply(step.f, step.open);
+            vec products = {}, *grad_k = vecs(x.grad_k.at(b, t) + h * d);
+            vec *grad_v = vecs(x.grad_v.at(b, t) + h * d);
+            for (int l = 0; l < blocks; l++) {
+                gk[l] = (gk[l] + gn[l]) * step.i;
+                products += gk[l] * vecs(step.k)[l];
+                grad_k[l] = gk[l];
+                grad_v[l] = gv[l] * step.i;
+            }
+            const scalar grad_i = horizontal_sum(products);
+            x.grad_i.at(b, t)[h] = grad_i;
+            grad_f += double(grad_nq[1]) - double(grad_i);
+            x.grad_f.at(b, t)[h] = scalar(grad_f);
+        }
+        memory.fold(decay);
+        normalizer.fold(decay);
     }
 };
 

@@ -87,7 +87,7 @@ template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(sc
     const StepArgs<scalar> &x;
     const int64_t NH, d, H, W;  // W: the width of p
     AlignedBuffer<scalar> standardized, parts, read, standardized_read, grad_read;
-    AlignedBuffer<scalar> log_input_gate, input_gate, forget_gate, output_gate;
+    AlignedBuffer<scalar> log_input_gate, input_gate, forget_gate, output_gate, zeros;
     bool has_norms = false;  // of the parts
     int64_t b = 0;
     const scalar *row = nullptr;  // the parts of the current sample
@@ -246,6 +246,64 @@ template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(sc
             standardize_backward(y, d, inverse[NORM_HEADS], &grad_read[0]);
     }
 
+    // Heads of one unit without a norm of their own: loops over all of them are loops over vectors.
+    bool has_single_units() const { return d == 1 && !x.weight[NORM_HEADS]; }
+
+    // A memory after a step with the forget gate f, which is f - 1 where its sign bit is set.
+    static scalar decayed(scalar m, scalar f) { return (std::signbit(f) ? m : 0) + f * m; }
+
+    // Writes h, c and n of all units, and returns what write() does.
+    scalar take_unit_steps() {
+        const int64_t at = b * H;
+        const scalar *q = row, *k = q + H, *v = k + H, *c = x.c + at, *n = x.n + at;
+        const scalar *input = &input_gate[0], *forget = &forget_gate[0], *output = &output_gate[0];
+        scalar *next_h = x.next_h + at, *next_c = x.next_c + at, *next_n = x.next_n + at, check = 0;
+#pragma omp simd reduction(+ : check)
+        for (int64_t j = 0; j < H; j++) {
+            const scalar key = input[j] * k[j];
+            next_n[j] = decayed(n[j], forget[j]) + key;
+            next_c[j] = decayed(c[j], forget[j]) + key * v[j];
+            const scalar nq = next_n[j] * q[j], size = std::fabs(nq);
+            next_h[j] = output[j] * (next_c[j] * q[j] * (1 / (size <= 1 ? 1 : size) + (nq - nq)));
+            check += (next_h[j] - next_h[j]) + (next_n[j] - next_n[j]);
+        }
+        return check;
+    }
+
+    // Writes the gradients of the normalized parts, c and n of all units.
+    void differentiate_units() {
+        const int64_t at = b * H;
+        const scalar *q = row, *k = q + H, *v = k + H, *c = x.c + at, *n = x.n + at;
+        const scalar *next_c = x.next_c + at, *next_n = x.next_n + at;
+        const scalar *input = &input_gate[0], *forget = &forget_gate[0], *output = &output_gate[0];
+        const scalar *log_input = &log_input_gate[0];
+        const auto or_zeros = [&](const scalar *grad) { return grad ? grad + at : &zeros[0]; };
+        const scalar *grad_h = or_zeros(x.grad_next_h), *grad_next_c = or_zeros(x.grad_next_c);
+        const scalar *grad_next_n = or_zeros(x.grad_next_n);
+        scalar *grad_q = x.grad_p + b * W, *grad_k = grad_q + H, *grad_v = grad_k + H;
+        scalar *grad_i = grad_v + H, *grad_f = grad_i + H, *grad_o = grad_f + H;
+        scalar *grad_c = x.grad_c + at, *grad_n = x.grad_n + at;
+#pragma omp simd
+        for (int64_t j = 0; j < H; j++) {
+            const scalar nq = next_n[j] * q[j], size = std::fabs(nq), i = input[j], o = output[j];
+            const scalar scale = 1 / (size <= 1 ? 1 : size) + (nq - nq);
+            const scalar y = next_c[j] * q[j] * scale, read = grad_h[j] * o;
+            const scalar grad_nq = -read * y * (size <= 1 ? 0 : std::copysign(scale, nq));
+            const scalar gc = grad_next_c[j] + read * scale * q[j];
+            const scalar gn = grad_next_n[j] + grad_nq * q[j];
+            const scalar gk = i * (gn + gc * v[j]), capped = log_input[j] / scalar(SOFT_CAP);
+            const scalar closing = std::fabs(forget[j]);
+            grad_q[j] = grad_nq * next_n[j] + read * scale * next_c[j];
+            grad_k[j] = gk;
+            grad_v[j] = i * (gc * k[j]);
+            grad_i[j] = gk * k[j] * (1 - capped * capped);
+            grad_f[j] = (gn * n[j] + gc * c[j]) * closing * (1 - closing);
+            grad_o[j] = read * y * (1 - o);
+            grad_c[j] = decayed(gc, forget[j]);
+            grad_n[j] = decayed(gn, forget[j]);
+        }
+    }
+
     // Replaces the gradients of the normalized parts by those of p.
     void differentiate_norms() {
         for (int part = NORM_Q; part <= NORM_GATES; part++) {
@@ -269,6 +327,7 @@ template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(sc
             buffer->resize(H + LANES);  // a multiple of LANES, at least
         for (int part = NORM_Q; part <= NORM_GATES; part++) has_norms |= x.weight[part] != nullptr;
         if (has_norms) standardized.resize(W), parts.resize(W);
+        if (has_single_units()) zeros.resize(H);
     }
 
     // Returns whether h and n are finite.
@@ -276,6 +335,10 @@ template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(sc
         scalar check = 0;
         for (int64_t sample = 0; sample < x.B; sample++) {
             begin(sample);
+            if (has_single_units()) {
+                check += take_unit_steps();
+                continue;
+            }
             for (int64_t number = 0; number < NH; number++) {
                 const Head current = head(number);
                 update(current);
@@ -289,7 +352,9 @@ template <typename scalar> class Step : Vectors<scalar, VECTOR_BYTES / sizeof(sc
     void backward() {
         for (int64_t sample = 0; sample < x.B; sample++) {
             begin(sample);
-            for (int64_t number = 0; number < NH; number++) differentiate(head(number));
+            if (has_single_units()) differentiate_units();
+            else
+                for (int64_t number = 0; number < NH; number++) differentiate(head(number));
             if (has_norms) differentiate_norms();
         }
     }

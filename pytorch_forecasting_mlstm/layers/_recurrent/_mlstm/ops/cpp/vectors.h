@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #if defined(__SSE__)
@@ -76,6 +77,42 @@ template <typename scalar, int lanes> struct Vectors {
     static const vec *vecs(const scalar *x) { return reinterpret_cast<const vec *>(x); }
     static vec *vecs(scalar *x) { return reinterpret_cast<vec *>(x); }
 
+#if defined(__GNUC__) && !defined(__clang__)
+    // Shuffles by constant indices, which stay in registers.
+    using Lanes = std::make_integer_sequence<int, lanes>;
+
+    // Exchanges lanes whose numbers differ in the bit w.
+    template <int w, int... l> static vec exchange(vec x, std::integer_sequence<int, l...>) {
+        return __builtin_shuffle(x, int_vec{(l ^ w)...});
+    }
+
+    // Lanes of x where the bit w of their number is 0, and of y where it is 1.
+    template <int w, int... l> static vec select(vec x, vec y, std::integer_sequence<int, l...>) {
+        return __builtin_shuffle(x, y, int_vec{(l & w ? lanes + l : l)...});
+    }
+
+    // The same after an exchange.
+    template <int w, int... l>
+    static vec select_other(vec x, vec y, std::integer_sequence<int, l...>) {
+        return __builtin_shuffle(x, y, int_vec{((l & w ? lanes + l : l) ^ w)...});
+    }
+
+    template <int w = lanes / 2> static scalar horizontal_sum(vec x) {
+        if constexpr (w == 0) return x[0];
+        else return horizontal_sum<w / 2>(x + exchange<w>(x, Lanes{}));
+    }
+
+    // The sums of as many vectors as there are lanes.
+    template <int w = lanes / 2> static vec horizontal_sums(vec *x) {
+        if constexpr (w == 0) {
+            return x[0];
+        } else {
+            for (int r = 0; r < w; r++)
+                x[r] = select<w>(x[r], x[r + w], Lanes{}) + select_other<w>(x[r], x[r + w], Lanes{});
+            return horizontal_sums<w / 2>(x);
+        }
+    }
+#else
     static scalar horizontal_sum(vec x) {
         scalar y[lanes];
         std::memcpy(y, &x, sizeof y);
@@ -83,6 +120,13 @@ template <typename scalar, int lanes> struct Vectors {
             for (int l = 0; l < w; l++) y[l] += y[l + w];
         return y[0];
     }
+
+    static vec horizontal_sums(vec *x) {
+        vec sums;
+        for (int r = 0; r < lanes; r++) sums[r] = horizontal_sum(x[r]);
+        return sums;
+    }
+#endif
 
     // exp(x) = 2^n (1 + q), with x = n ln 2 + r, |r| < ln(2) / 2 and a series for q = exp(r) - 1.
     struct Exponential {
@@ -96,7 +140,7 @@ template <typename scalar, int lanes> struct Vectors {
             const vec n = (x * scalar(1.4426950408889634) + round) - round;
             const vec r = (x - n * Traits::ln2_high) - n * Traits::ln2_low;
             vec p = vec{} + 1;
-            for (int k = Traits::terms; k > 1; k--) p = 1 + p * r / scalar(k);
+            for (int k = Traits::terms; k > 1; k--) p = 1 + p * (r * (1 / scalar(k)));
             q = p * r;
             power = (vec)((__builtin_convertvector(n, int_vec) + Traits::bias) << Traits::mantissa);
         }
