@@ -49,7 +49,16 @@ def read_shard(path: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
             "ParquetShards: pandas needs pyarrow to read Parquet, got neither pyarrow nor "
             "fastparquet; install it with pip install 'pytorch-forecasting-mlstm[parquet]'."
         )
-    return pd.read_parquet(path, columns=columns).reset_index(drop=True)
+    try:
+        return pd.read_parquet(path, columns=columns).reset_index(drop=True)
+    except ValueError as error:  # the base of pyarrow's errors, too
+        problem = one_line(error)
+        if columns is not None:
+            present = read_shard(path).columns
+            missing = [name for name in columns if name not in present]
+            if missing:
+                problem = _missing_column(missing[0], present)
+        raise ValueError(f"ParquetShards: cannot read {path!r}: {problem}.") from error
 
 
 def build_shard(path: str, parameters: dict[str, Any]) -> BatchedTimeSeriesDataSet:
@@ -68,10 +77,35 @@ def build_shard(path: str, parameters: dict[str, Any]) -> BatchedTimeSeriesDataS
         If the file and the parameters make no dataset; the message names the file.
     """
     table = read_shard(path)
+    if table.empty:
+        raise ValueError(f"ParquetShards: {path!r} must have rows, got none; leave the file out.")
     try:
         return BatchedTimeSeriesDataSet.from_parameters(parameters, table)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"ParquetShards: cannot use {path!r}: {one_line(error)}") from error
+        problem = _explain(error, table, parameters)
+        raise ValueError(f"ParquetShards: cannot use {path!r}: {problem}") from error
+
+
+def _explain(error: Exception, table: pd.DataFrame, parameters: dict[str, Any]) -> str:
+    """Say in the words of the user why a table makes no dataset."""
+    if "filters should not remove" in str(error):
+        return "every series is too short for a window; leave the file out."
+    for name, encoder in (parameters.get("categorical_encoders") or {}).items():
+        if name in table and _is_fitted(encoder) and not encoder.add_nan:
+            unknown = set(table[name].astype(str)) - set(map(str, encoder.classes_))
+            if unknown:
+                return (
+                    f"{name!r} has the label {min(unknown)!r}, which the dataset does not know; "
+                    f"make it with categorical_encoders={{{name!r}: NaNLabelEncoder(add_nan=True)}}"
+                    f", or call ParquetShards.fit."
+                )
+    if isinstance(error, KeyError) and error.args and error.args[0] not in table:
+        return _missing_column(error.args[0], table.columns)
+    return one_line(error)
+
+
+def _missing_column(name: Any, present: pd.Index) -> str:
+    return f"it has no column {name!r}, its columns are {', '.join(map(repr, present))}"
 
 
 def fit_labels(paths: list[str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -158,18 +192,34 @@ def merge_statistics(
         for name in fitted[0][0]
     }
     before = settings["target_normalizer"]
+    targets = to_list(settings["target"])
+    if settings.get("add_target_scales") and len(targets) > 1 and len(fitted) > 1:
+        _check_scales_can_be_merged(_parts(before), targets)
     of_shards = [_parts(normalizer) for _, normalizer in fitted]
     merged = [
         _merge(f"the normalizer of {name!r}", part, [parts[place] for parts in of_shards])
-        for place, (name, part) in enumerate(
-            zip(to_list(settings["target"]), _parts(before), strict=True)
-        )
+        for place, (name, part) in enumerate(zip(targets, _parts(before), strict=True))
     ]
     whole = fitted[0][1]
     if not isinstance(whole, MultiNormalizer):
         return scalers, merged[0]
     whole.normalizers = merged
     return scalers, whole
+
+
+def _check_scales_can_be_merged(normalizers: list[Any], targets: list[str]) -> None:
+    """Raise if scales are inputs that each file would have for itself.
+
+    Of several targets, pytorch-forecasting takes the one scale over all rows to which an
+    `EncoderNormalizer` was fitted.
+    """
+    for name, part in zip(targets, normalizers, strict=True):
+        if isinstance(part, EncoderNormalizer):
+            raise ValueError(
+                f"ParquetShards.fit: with add_target_scales and several targets, the normalizer of "
+                f"{name!r} must be a GroupNormalizer by groups that are in one file each, got "
+                f"{one_line(repr(part))}; pass one, or leave add_target_scales out."
+            )
 
 
 def _parts(normalizer: Any) -> list[Any]:

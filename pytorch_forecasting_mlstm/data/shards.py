@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pandas.api.types import is_numeric_dtype
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
@@ -34,14 +35,15 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
         Files of Parquet, each with whole series. Rows may be in any order.
     dataset : TimeSeriesDataSet
         Dataset of a representative table, such as one of the shards. Its settings and statistics
-        are those of all shards, and its group ids need not contain their series. A
-        ``GroupNormalizer`` gives the median scale to series that the dataset does not have; use
-        :meth:`fit` to fit it to all.
+        are those of all shards, and its group ids need not contain their series. Where names of
+        series are an input, or the groups of a ``GroupNormalizer``, its encoders must allow new
+        ones, as in ``categorical_encoders={"shop": NaNLabelEncoder(add_nan=True)}``. A
+        ``GroupNormalizer`` gives these the median scale; use :meth:`fit` to fit it to all.
 
     Attributes
     ----------
     paths : list of str
-        The files.
+        The files. Set it when they have been moved.
     parameters : dict
         Parameters of the datasets, for ``BatchedTimeSeriesDataSet.from_parameters``.
     windows : list of int
@@ -52,7 +54,8 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
     ImportError
         If no library that reads Parquet is installed.
     ValueError
-        If there are no files, or a series is in several files.
+        If there are no files, a file has no window or lacks a column, or a series is in several
+        files.
 
     See Also
     --------
@@ -98,14 +101,15 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
         for name, column in dataset._group_ids_mapping.items():
             encoders[column].fit(series[name].to_numpy(), overwrite=False)
         self.parameters = parameters
-        self.windows = [len(shard) for shard in self]
+        self.windows = [len(build_shard(path, parameters)) for path in self.paths]
 
     @classmethod
     def fit(cls, paths: Sequence[Path_], **settings: Any) -> "ParquetShards":
         """Fit scalers, normalizers and encoders to all shards, one shard at a time.
 
         The result is that of a dataset of the whole table, up to rounding. This reads every shard
-        three times: call it once, and let the processes :meth:`load` what :meth:`save` has written.
+        five times, twice in full: call it once, and let the processes :meth:`load` what
+        :meth:`save` has written.
 
         Parameters
         ----------
@@ -133,8 +137,8 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
                 "whole table; pass for example EncoderNormalizer() or GroupNormalizer(groups=...)."
             )
         paths = _check_paths(paths)
-        settings = {**settings, **fit_labels(paths, settings)}
         _find_series(paths, to_list(settings["group_ids"]))
+        settings = {**settings, **fit_labels(paths, settings)}
         parts = []
         for path in paths:
             dataset = build_shard(path, settings)
@@ -146,8 +150,21 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
         return len(self.paths)
 
     def __getitem__(self, number: Any) -> BatchedTimeSeriesDataSet:
-        """Read a shard, and return its dataset."""
-        return build_shard(self.paths[number], self.parameters)
+        """Read a shard, and return its dataset.
+
+        Raises
+        ------
+        ValueError
+            If the file has changed since its windows were counted.
+        """
+        path = self.paths[number]
+        dataset = build_shard(path, self.parameters)
+        if len(dataset) != self.windows[number]:
+            raise ValueError(
+                f"ParquetShards: {path!r} must have {self.windows[number]} windows as when it was "
+                f"read first, got {len(dataset)}; make the shards again."
+            )
+        return dataset
 
     def to_dataloader(
         self, train: bool = True, batch_size: int = 64, *, seed: int = 0
@@ -228,15 +245,34 @@ def _check_paths(paths: Sequence[Path_]) -> list[str]:
             f"ParquetShards: paths must be a sequence of files, got {str(paths)!r}; pass for "
             f"example sorted(Path('shards').glob('*.parquet'))."
         )
-    checked = [str(path) for path in paths]
+    checked = [str(path if "://" in str(path) else Path(path).absolute()) for path in paths]
     if not checked:
         raise ValueError("ParquetShards: paths must name at least one file, got none.")
     return checked
 
 
+def _check_names(name: str, columns: list[pd.Series], paths: list[str]) -> None:
+    """Raise if names are missing, or are numbers in one file and text in another."""
+    for path, column in zip(paths, columns, strict=True):
+        if column.isna().any():
+            raise ValueError(
+                f"ParquetShards: {name!r} must name the series of every row, got missing values in "
+                f"{path!r}; fill them in."
+            )
+    kinds = ["numbers" if is_numeric_dtype(column.dtype) else "text" for column in columns]
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind != kinds[0]:
+            raise ValueError(
+                f"ParquetShards: {name!r} must have one type in all files, got {kinds[0]} in "
+                f"{paths[0]!r} and {kind} in {path!r}; write the files with one type."
+            )
+
+
 def _find_series(paths: list[str], group_ids: list[str]) -> pd.DataFrame:
     """Return the names of all series, and raise if one of them is in two files."""
     keys = [read_shard(path, group_ids).drop_duplicates().assign(__file__=path) for path in paths]
+    for name in group_ids:
+        _check_names(name, [key[name] for key in keys], paths)
     series = pd.concat(keys, ignore_index=True)
     repeated = series.duplicated(group_ids, keep=False)
     if repeated.any():

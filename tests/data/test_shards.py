@@ -82,6 +82,14 @@ def configurations() -> dict[str, dict[str, Any]]:
             "target_normalizer": EncoderNormalizer(),
             "time_varying_known_reals": ["price"],
         },
+        "scales of two targets": {
+            "target": ["y", "rain"],
+            "time_varying_unknown_reals": ["y", "rain"],
+            "target_normalizer": MultiNormalizer(
+                [GroupNormalizer(groups=GROUPS), GroupNormalizer(groups=GROUPS)]
+            ),
+            "add_target_scales": True,
+        },
     }
 
 
@@ -152,6 +160,7 @@ def keys_of(batches: list[Any]) -> Counter[tuple[int, ...]]:
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
 @pytest.mark.parametrize("name", configurations())
 def test_shards_give_the_windows_of_the_whole_table(tmp_path: Path, name: str) -> None:
     """Each once, with the same values up to rounding, also where a batch spans two shards."""
@@ -250,9 +259,12 @@ def test_processes_share_the_windows_evenly(
 
 
 def test_fewer_windows_than_processes_are_repeated(
-    shards: ParquetShards, monkeypatch: pytest.MonkeyPatch
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards.paths, shards.windows = shards.paths[:1], [2]  # as if the shard had two windows
+    short = tmp_path / "short.parquet"
+    pd.read_parquet(paths[0]).sort_values("time").head(14).to_parquet(short)
+    shards = ParquetShards.fit([short], **SETTINGS, **configurations()["series"])
+    assert shards.windows == [2]
     for rank in range(5):
         monkeypatch.setattr(shard_loader, "find_process", lambda r=rank: (r, 5))
         assert [len(window_keys(batch)) for batch in load(shards, 4)] == [1]
@@ -374,13 +386,24 @@ def test_series_in_two_files_are_rejected(paths: list[str], tmp_path: Path) -> N
             },
             r"the scaler of 'price' must be .*, got RobustScaler\(\); pass",
         ),
+        (  # pytorch-forecasting takes the scale over all rows as an input
+            {
+                "target": ["y", "rain"],
+                "target_normalizer": MultiNormalizer(
+                    [GroupNormalizer(groups=GROUPS), EncoderNormalizer()]
+                ),
+                "add_target_scales": True,
+            },
+            r"with add_target_scales and several targets, the normalizer of 'rain' must be a "
+            r"GroupNormalizer .*, got EncoderNormalizer\(.*\); pass one, or leave ",
+        ),
     ],
 )
 def test_statistics_of_the_whole_table_are_rejected(
     paths: list[str], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"ParquetShards.fit: {message}"):
-        ParquetShards.fit(paths, **SETTINGS, **settings)
+        ParquetShards.fit(paths, **(SETTINGS | settings))
 
 
 def test_statistics_of_a_single_file_need_no_merging(tmp_path: Path) -> None:
@@ -405,13 +428,93 @@ def test_constant_column_has_the_scale_one(tmp_path: Path) -> None:
     assert shards.parameters["scalers"]["price"].scale_ == [1.0]
 
 
+def break_table(table: pd.DataFrame, fault: str) -> pd.DataFrame:
+    match fault:
+        case "no target":
+            return table.drop(columns="y")
+        case "no group":
+            return table.drop(columns="product")
+        case "no rows":
+            return table.head(0)
+        case "short series":
+            return table.sort_values("time").groupby(GROUPS).head(2)
+        case "missing name":
+            return table.assign(shop=table["shop"].where(table.index != table.index[0]))
+        case "numbers as names":
+            return table.assign(shop=7)
+    raise ValueError(fault)
+
+
+@pytest.mark.filterwarnings("ignore:Min encoder length and/or min_prediction_idx:UserWarning")
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("no target", r"cannot use '.*d.parquet': .*no column 'y', its columns are 'shop', "),
+        ("no group", r"cannot read '.*d.parquet': it has no column 'product', its columns are "),
+        ("no rows", r"'.*d.parquet' must have rows, got none; leave the file out."),
+        ("short series", r"cannot use '.*d.parquet': every series is too short for a window; "),
+        ("missing name", r"'shop' must name the series of every row, got missing .* '.*d.parquet'"),
+        ("numbers as names", r"'shop' must have one type in all files, got text in '.*a.parquet' "),
+    ],
+)
 def test_a_file_that_cannot_be_used_is_named(
-    shards: ParquetShards, paths: list[str], tmp_path: Path
+    shards: ParquetShards, paths: list[str], tmp_path: Path, fault: str, message: str
 ) -> None:
     broken = tmp_path / "d.parquet"
-    pd.read_parquet(paths[1]).drop(columns="y").to_parquet(broken)
-    with pytest.raises(ValueError, match=r"cannot use '.*d.parquet': .*y"):
-        ParquetShards([paths[0], broken, paths[2]], shards[0])
+    break_table(pd.read_parquet(paths[1]), fault).to_parquet(broken)
+    files = [paths[0], broken, paths[2]]
+    with pytest.raises(ValueError, match=f"ParquetShards: {message}"):
+        ParquetShards(files, shards[0])
+    with pytest.raises(ValueError, match=f"ParquetShards: {message}"):
+        ParquetShards.fit(files, **SETTINGS, **configurations()["series"])
+
+
+def test_a_file_of_another_kind_is_named(shards: ParquetShards, tmp_path: Path) -> None:
+    text = tmp_path / "d.parquet"
+    text.write_text("shop,product")
+    with pytest.raises(ValueError, match=r"ParquetShards: cannot read '.*d.parquet': "):
+        ParquetShards([text], shards[0])
+
+
+@pytest.mark.parametrize("rows", [5, 60])
+def test_a_file_that_has_changed_is_named(
+    shards: ParquetShards, paths: list[str], tmp_path: Path, rows: int
+) -> None:
+    shards.paths[0] = str(tmp_path / "a.parquet")
+    table = pd.read_parquet(paths[0])
+    first = table.sort_values("time").iloc[:1]
+    later = [first.assign(time=first["time"] + step) for step in range(rows)]
+    (pd.concat(later) if rows > len(table) else table.sort_values("time").head(-rows)).to_parquet(
+        shards.paths[0]
+    )
+    with pytest.raises(ValueError, match=r"a.parquet' must have \d+ windows as .*, got \d+; make "):
+        load(shards)
+
+
+def test_new_series_need_encoders_that_allow_them(paths: list[str]) -> None:
+    """Their names are those of groups of the normalizer, which the dataset has learned."""
+    settings = {**SETTINGS, "target_normalizer": GroupNormalizer(groups=["product"])}
+    table = pd.concat(map(pd.read_parquet, paths)).drop_duplicates(["shop", "time"])
+    table = table.reset_index(drop=True).assign(product="another")
+    with pytest.raises(
+        ValueError,
+        match=r"a.parquet': 'product' has the label 'product \d', which the dataset does not know; "
+        r"make it with categorical_encoders=\{'product': NaNLabelEncoder\(add_nan=True\)\}, or ",
+    ):
+        ParquetShards(paths, BatchedTimeSeriesDataSet(table, **settings))
+    settings["categorical_encoders"] = {"product": NaNLabelEncoder(add_nan=True, warn=False)}
+    assert sum(ParquetShards(paths, BatchedTimeSeriesDataSet(table, **settings)).windows)
+
+
+def test_saved_shards_are_found_from_another_folder(
+    paths: list[str], shards: ParquetShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(paths[0]).parent)
+    ParquetShards([Path(path).name for path in paths], shards[0]).save(tmp_path / "shards.pt")
+    monkeypatch.chdir(tmp_path)
+    loaded = ParquetShards.load("shards.pt")
+    assert loaded.paths == paths
+    assert len(loaded[0])
 
 
 @pytest.mark.parametrize(
