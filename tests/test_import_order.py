@@ -40,7 +40,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "mlstm_forecaster",
         "forecast",
         "observed",
-        {"columns", "errors", "quantiles"},
+        {"columns", "errors", "quantiles", "step_counter"},
     ],
     f"{PACKAGE}.models": ["mlstm_time", "base"],
     f"{PACKAGE}.models.base": [

@@ -12,17 +12,22 @@ from sktime.forecasting.base import BaseForecaster
 from sktime.utils.warnings import warn
 
 from ..forecaster import Forecaster
-from ..forecaster.arguments import read_quantiles
+from ..forecaster.arguments import check_integer, read_quantiles
+from ..forecaster.reading import TableReader
 from .columns import Columns
 from .errors import renamed_arguments
 from .forecast import Forecast, forecast_steps
-from .observed import Observed, steps_to
+from .observed import Observed
 from .quantiles import quantiles_at, unlearned
+from .step_counter import StepCounter
 
 __all__ = ["MLSTMForecaster"]
 
 _PANDAS = ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"]
 _MAX_SEED = 2**32 - 1
+_HINT_OF_GAPS = (
+    "; evaluate, searches and ForecastX pass X at the steps of fh only: use fh 1, 2, …, n there"
+)
 
 
 class MLSTMForecaster(BaseForecaster):
@@ -49,8 +54,8 @@ class MLSTMForecaster(BaseForecaster):
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     minimum : "auto", float or None, default "auto"
-        Forecasts are never lower. "auto" is 0 if y is never negative, and contains an exact 0 or
-        consists of whole numbers.
+        Forecasts are never lower. "auto" is 0 for each column of y that is never negative, and
+        contains an exact 0 or consists of whole numbers.
     missing : str or float, default "mask"
         What to do where y is missing: ``"mask"`` hides it from the model; a number, ``"previous"``
         and ``"interpolate"`` fill it in.
@@ -147,11 +152,12 @@ class MLSTMForecaster(BaseForecaster):
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> MLSTMForecaster:
         with renamed_arguments():
+            check_integer("update_epochs", self.update_epochs)
             columns = Columns.of(y, X, read_quantiles(self.quantiles))
         observed = Observed.of(y, X, columns)
-        self._frequency = _frequency_of(y.index, self._cutoff)
-        self.forecaster_ = Forecaster(
-            horizon=int(steps_to(fh, self._cutoff[0], self._frequency).max()),
+        minimum, self._lower_bounds = self._minima(observed)
+        forecaster = Forecaster(
+            horizon=1,  # until the steps of fh can be counted
             time=columns.time,
             target=list(columns.targets) if len(columns.targets) > 1 else columns.targets[0],
             group=list(columns.group) or None,
@@ -162,7 +168,7 @@ class MLSTMForecaster(BaseForecaster):
             outliers=self.outliers,
             quantiles=self.quantiles,
             history=self.history,
-            minimum=self.minimum,
+            minimum=minimum,
             calibrate=self.calibrate,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -172,8 +178,11 @@ class MLSTMForecaster(BaseForecaster):
             seed=self._seed(),
             verbose=self.verbose,
         )
+        table = observed.table()
         with renamed_arguments():
-            self.forecaster_.fit(observed.table())
+            self._counter = StepCounter.of(TableReader(forecaster.get_params()).read(table))
+            horizon = int(self._counter.steps_to(fh, self._cutoff[0]).max())
+            self.forecaster_ = forecaster.set_params(horizon=horizon).fit(table)
         self._observed = observed
         return self
 
@@ -184,20 +193,22 @@ class MLSTMForecaster(BaseForecaster):
         if update_params:
             with renamed_arguments():
                 self.forecaster_.update(observed.table_at(y.index), epochs=self.update_epochs)
+            self._lower_bounds = np.minimum(self._lower_bounds, self._minima(observed)[1])
         self._observed = observed
         return self
 
     def _predict(self, fh: Any, X: pd.DataFrame | None = None) -> pd.DataFrame:
         forecast = self._forecast(fh, X)
-        return forecast.frame(forecast.median, self._observed.columns.y_labels)
+        median = np.maximum(forecast.median, self._lower_bounds)
+        return forecast.frame(median, self._observed.columns.y_labels)
 
     def _predict_quantiles(
         self, fh: Any, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
         forecast = self._forecast(fh, X)
         parts = [
-            quantiles_at(alpha, values, forecast.levels, self.forecaster_.minimum_)
-            for values in forecast.quantiles
+            quantiles_at(alpha, values, forecast.levels, max(bound, self.forecaster_.minimum_))
+            for values, bound in zip(forecast.quantiles, self._lower_bounds, strict=True)
         ]
         guessed = unlearned(alpha, forecast.levels)
         if guessed:
@@ -213,9 +224,21 @@ class MLSTMForecaster(BaseForecaster):
 
     def _forecast(self, fh: Any, X: pd.DataFrame | None) -> Forecast:
         observed = self._observed if X is None else self._observed.plan(X)
-        offsets = observed.offsets(fh, self._frequency)
-        with renamed_arguments():
+        offsets = observed.offsets(fh, self._counter)
+        has_gaps = len(fh) < self.forecaster_.horizon
+        with renamed_arguments(_HINT_OF_GAPS if has_gaps else ""):
             return forecast_steps(self.forecaster_, observed, offsets)
+
+    def _minima(self, observed: Observed) -> tuple[Any, np.ndarray]:
+        """Return `minimum` for the forecaster of tables, and the bound of each target, (targets,).
+
+        That forecaster has one bound for all targets. It gets none if theirs differ.
+        """
+        targets = len(observed.columns.targets)
+        if targets == 1 or not isinstance(self.minimum, str) or self.minimum != "auto":
+            return self.minimum, np.full(targets, -np.inf)
+        bounds = observed.lower_bounds()
+        return ("auto" if len(np.unique(bounds)) == 1 else None), bounds
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -253,17 +276,6 @@ class MLSTMForecaster(BaseForecaster):
             "trainer_kwargs": {"limit_train_batches": 1, "limit_val_batches": 1},
         }
         return [tiny, {**tiny, "quantiles": (0.1, 0.9), "calibrate": False, "minimum": None}]
-
-
-def _frequency_of(index: pd.Index, cutoff: pd.Index) -> Any:
-    """Return the distance between timestamps, or None if it is not the same everywhere."""
-    times = index.get_level_values(-1)
-    if not isinstance(times, pd.DatetimeIndex):
-        return None
-    if cutoff.freq is not None:
-        return cutoff.freq
-    times = times.unique().sort_values()
-    return pd.infer_freq(times) if len(times) > 2 else None
 
 
 def _listed(levels: Sequence[float]) -> str:

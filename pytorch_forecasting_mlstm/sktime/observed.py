@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..forecaster import InputError
+from ..forecaster.panel.panel import lower_bound
 from .columns import Columns
+from .step_counter import StepCounter
 
 _SERIES, _TIME = 0, 1  # levels of the index of the rows
 
@@ -40,32 +42,43 @@ class Observed:
     def of(cls, y: pd.DataFrame, X: pd.DataFrame | None, columns: Columns) -> Observed:
         """Take the data of a fit."""
         keys = _split(y.index)[0].unique()
-        rows = _numbered(columns.read_y(y), keys)
+        rows = _numbered(columns.read_y(y), keys, "y")
         observed = cls(columns, keys, rows, _ends(rows))
         return observed if X is None else observed.plan(X)
 
     def extend(self, y: pd.DataFrame, X: pd.DataFrame | None) -> Observed:
-        """Add later rows, and series that are new; rows of the same times are replaced."""
+        """Add later rows, and series that are new.
+
+        Rows of the same times are replaced, also by missing values. Covariates stay where X has
+        no row.
+        """
         keys = self.keys.append(_split(y.index)[0].unique().difference(self.keys, sort=False))
-        new = _numbered(self.columns.read_y(y), keys)
+        new = _numbered(self.columns.read_y(y), keys, "y", self._times)
         ends = _ends(new)
         ends = pd.concat([self.ends.drop(self.ends.index.intersection(ends.index)), ends])
-        rows = new.combine_first(self.rows)[self.rows.columns]
+        rows = _replaced(self.rows, new)
         observed = replace(self, keys=keys, rows=rows, ends=ends.sort_index())
         return observed if X is None else observed.plan(X)
 
     def plan(self, X: pd.DataFrame) -> Observed:
-        """Add covariates of times that are in the series or after them."""
+        """Add covariates of times that are in the series or after them.
+
+        Rows of the same times are replaced, also by missing values. Targets stay.
+        """
         known = self.columns.read_X(X)
         if isinstance(known.index, pd.MultiIndex):
             known = known[known.index.droplevel(-1).isin(self.keys)]
-        known = _numbered(known, self.keys)
+        known = _numbered(known, self.keys, "X", self._times)
         starts = self.rows.index.to_frame(index=False).groupby(_SERIES)[_TIME].min()
         times = known.index.get_level_values(_TIME)
         begin = starts.reindex(known.index.get_level_values(_SERIES))
         known = known[np.asarray(times >= pd.Index(begin))]
         names = [*self.columns.targets, *self.columns.known]
-        return replace(self, rows=known.combine_first(self.rows).reindex(columns=names))
+        return replace(self, rows=_replaced(self.rows, known).reindex(columns=names))
+
+    def lower_bounds(self) -> np.ndarray:
+        """Return the lower bound of each target, (targets,), by the rule of `Panel`."""
+        return np.array([lower_bound(self.rows[name].to_numpy()) for name in self.columns.targets])
 
     def table(self, numbers: Any = None) -> pd.DataFrame:
         """Return the rows of some series, or all, as a table without targets after their ends."""
@@ -108,15 +121,15 @@ class Observed:
             index = pd.MultiIndex.from_arrays([*labels, index])
         return index.set_names(list(self.columns.index_names))
 
-    def offsets(self, fh: Any, frequency: Any) -> np.ndarray:
+    def offsets(self, fh: Any, counter: StepCounter) -> np.ndarray:
         """Count the steps of a horizon from the last observed target.
 
         Parameters
         ----------
         fh : ForecastingHorizon
             Steps from the end of each series, or times.
-        frequency
-            Distance between two timestamps.
+        counter : StepCounter
+            Counts the steps between two times.
 
         Returns
         -------
@@ -131,56 +144,13 @@ class Observed:
             ends = pd.Index(self.ends.reindex(values.index.get_level_values(_SERIES)))
             last = _ends(values[np.asarray(times <= ends)])
             for number, end in self.ends.items():
-                unobserved = count_steps(last.get(number, end), end, frequency)
-                offsets[number, place] = steps_to(fh, end, frequency) + unobserved
+                unobserved = counter.between(last.get(number, end), end)
+                offsets[number, place] = counter.steps_to(fh, end) + unobserved
         return offsets
 
-
-def steps_to(fh: Any, end: Any, frequency: Any) -> np.ndarray:
-    """Count the steps from the end of a series to the times of a horizon."""
-    wanted = fh.to_pandas()
-    if fh.is_relative and wanted.dtype.kind in "iu":
-        return wanted.to_numpy()
-    times = end + wanted if fh.is_relative else wanted
-    return np.array([count_steps(end, time, frequency) for time in times])
-
-
-def count_steps(begin: Any, end: Any, frequency: Any) -> int:
-    """Count the steps between two times.
-
-    Examples
-    --------
-    >>> count_steps(3, 7, None)
-    4
-    >>> count_steps(pd.Period("2024-11", "M"), pd.Period("2025-02", "M"), None)
-    3
-    >>> count_steps(pd.Timestamp("2024-11-29"), pd.Timestamp("2024-12-02"), "B")
-    1
-
-    Raises
-    ------
-    InputError
-        If it is not a whole number, or timestamps have no frequency.
-    """
-    if begin == end:
-        return 0
-    if isinstance(begin, pd.Period):
-        return (end.ordinal - begin.ordinal) // begin.freq.n
-    if not isinstance(begin, pd.Timestamp):
-        return int(end - begin)
-    if frequency is None:
-        raise InputError(
-            f"MLSTMForecaster: the steps from {begin} to {end} cannot be counted, since the times "
-            "have no frequency: use a PeriodIndex, or a DatetimeIndex with a freq"
-        )
-    first, last = sorted((begin, end))
-    times = pd.date_range(first, last, freq=frequency)
-    if not len(times) or times[-1] != last:
-        raise InputError(
-            f"MLSTMForecaster: {end} does not lie whole steps of {frequency} from {begin}: "
-            "correct fh"
-        )
-    return (len(times) - 1) * (1 if begin < end else -1)
+    @property
+    def _times(self) -> pd.Index:
+        return self.rows.index.get_level_values(_TIME)
 
 
 def _split(index: pd.Index) -> tuple[pd.Index, pd.Index]:
@@ -190,11 +160,52 @@ def _split(index: pd.Index) -> tuple[pd.Index, pd.Index]:
     return pd.Index(np.zeros(len(index), np.int64)), index
 
 
-def _numbered(data: pd.DataFrame, keys: pd.Index) -> pd.DataFrame:
-    """Index rows by the number of their series, and their time."""
+def _numbered(
+    data: pd.DataFrame, keys: pd.Index, source: str, like: pd.Index | None = None
+) -> pd.DataFrame:
+    """Index rows by the number of their series, and their time, which is as in the fit."""
     labels, times = _split(data.index)
+    if like is not None:
+        times = _times_like(times, like, source)
     index = pd.MultiIndex.from_arrays([keys.get_indexer(labels), times], names=[_SERIES, _TIME])
+    if index.has_duplicates:
+        repeated = data.index[index.duplicated()][0]
+        where = "time" if data.index.nlevels == 1 else "series and time"
+        raise InputError(
+            f"MLSTMForecaster: several rows of {source} have the same {where}, {repeated}: leave "
+            "one of them"
+        )
     return data.set_axis(index, axis=0)
+
+
+def _times_like(times: pd.Index, like: pd.Index, source: str) -> pd.Index:
+    """Return times in the zone of those of the fit; raise an InputError for another kind."""
+    new, old = _kind(times), _kind(like)
+    if new != old:
+        raise InputError(
+            f"MLSTMForecaster: the times of {source} are {new}, but were {old} in fit: convert them"
+        )
+    return times.tz_convert(like.tz) if getattr(like, "tz", None) is not None else times
+
+
+def _kind(times: pd.Index) -> str:
+    if isinstance(times, pd.PeriodIndex):
+        return f"periods of {times.freqstr}"
+    if isinstance(times, pd.DatetimeIndex):
+        return f"timestamps {'without' if times.tz is None else 'with'} a time zone"
+    return "whole numbers"
+
+
+def _replaced(rows: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Add rows; where the times are the same, all columns of `new` are replaced."""
+    is_old = ~rows.index.isin(new.index)
+    kept = rows.columns.intersection(new.columns)
+    parts = [rows.loc[is_old, kept], new] if len(kept) else [new]
+    changed = pd.concat(parts)
+    others = rows.columns.difference(new.columns, sort=False)
+    index = rows.index.union(new.index)
+    columns = [*rows.columns, *new.columns.difference(rows.columns, sort=False)]
+    return pd.concat([changed.reindex(index), rows[others].reindex(index)], axis=1)[columns]
 
 
 def _ends(rows: pd.DataFrame | pd.Series) -> pd.Series:

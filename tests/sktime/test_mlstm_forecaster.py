@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,8 +258,10 @@ def test_predict_var_is_finite(airline: MLSTMForecaster) -> None:
 def test_errors_name_the_arguments_of_sktime() -> None:
     y = make_series(DAYS)
     X = make_exogenous(y.index, ahead=2)
-    with_X = tiny().fit(y, X[:40], fh=[2])
     with pytest.raises(InputError, match=r"^MLSTMForecaster: .*X lacks .* as X, .* smaller fh$"):
+        tiny().fit(y, X[:40], fh=[1, 2]).predict(X=X[41:])
+    with_X = tiny().fit(y, X[:40], fh=[2])
+    with pytest.raises(InputError, match=r"evaluate, searches and ForecastX .*: use fh 1, 2, …, n"):
         with_X.predict(X=X[41:])
     with pytest.raises(InputError, match="X lacks 'price'"):
         with_X.predict()
@@ -275,20 +278,119 @@ def test_errors_name_the_arguments_of_sktime() -> None:
 
 
 @pytest.mark.usefixtures("naive")
-def test_uneven_days_have_a_horizon_in_steps_but_not_in_times() -> None:
+@pytest.mark.parametrize("missing", [0, 2])
+def test_days_with_a_gap_are_days(missing: int) -> None:
     y = make_series(DAYS).drop(DAYS[17])
+    y.iloc[len(y) - missing :] = np.nan
     forecast = tiny().fit(y, fh=[2]).predict()
     assert forecast.index[0] == DAYS[-1] + pd.Timedelta(days=2)
-    y.iloc[-1] = np.nan
-    with pytest.raises(InputError, match="have no frequency: use a PeriodIndex"):
-        tiny().fit(y, fh=[2]).predict()
+    assert forecast.iloc[0] == pytest.approx(y.dropna().iloc[-1])
+
+
+HOLIDAYS = pd.bdate_range("2015-01-01", periods=70).delete([5, 9, 20, 21, 33, 34, 50, 51, 60])
+
+
+@pytest.mark.usefixtures("naive")
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("missing", [0, 2, 12])  # twelve rows reach back over a holiday
+def test_holidays_are_no_steps(missing: int, zone: str | None) -> None:
+    y = make_series(HOLIDAYS.tz_localize(zone))
+    y.iloc[len(y) - missing :] = np.nan
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*feeds forecasts back")
+        forecast = tiny().fit(y, fh=[1, 3]).predict()
+    ahead = pd.bdate_range(HOLIDAYS[-1], periods=4, tz=zone)
+    assert list(forecast.index) == [ahead[1], ahead[3]]
+    assert list(forecast) == [pytest.approx(y.dropna().iloc[-1])] * 2
+
+
+@pytest.mark.usefixtures("naive")
+def test_rows_are_replaced_by_missing_values() -> None:
+    y = make_panel({"a": 30, "b": 30})
+    forecaster = tiny().fit(y, fh=[1])
+    correction = y.loc[["a"]].tail(2) * np.nan
+    forecaster.update(correction, update_params=False)
+    expected = [y.loc["a", "sales"].iloc[-3], y.loc["b", "sales"].iloc[-1]]
+    np.testing.assert_allclose(forecaster.predict()["sales"], expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("naive")
+def test_covariates_are_replaced_by_missing_values() -> None:
+    y = make_series(DAYS)
+    X = make_exogenous(y.index, ahead=2)
+    forecaster = tiny().fit(y, X, fh=[1, 2])
+    plan = X[40:].astype({"price": float})
+    plan.iloc[0, 0] = np.nan
+    with pytest.raises(InputError, match="'price'"):
+        forecaster.predict(X=plan)
+    forecaster.predict()  # the plan is not kept
+    forecaster.update(y[39:], X[39:], update_params=False)
+    forecaster.update(y[39:] + 1, update_params=False)  # covariates stay
+    assert list(forecaster.predict()) == [pytest.approx(y.iloc[-1] + 1)] * 2
+    forecaster.update(y[39:], pd.concat([X[39:40], plan]), update_params=False)
+    with pytest.raises(InputError, match="'price'"):
+        forecaster.predict()
+
+
+@pytest.mark.usefixtures("naive")
+def test_each_column_has_a_minimum_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    counts = 3.0 * (rng.random(40) < 0.2)
+    y = pd.DataFrame({"count": counts, "cold": rng.normal(-100, 30, 40)})
+    forecaster = tiny(calibrate=False).fit(y, fh=[1, 2])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*were not learned")
+        lowest = forecaster.predict_quantiles(alpha=[0.001, 0.05])
+    assert lowest["count"].to_numpy().min() == 0
+    assert lowest["cold"].to_numpy().max() < -50
+    median = forecaster.predict()
+    assert (median["count"] >= 0).all()
+    # sizes near 0 may be negative beside counts that may not
+    y = pd.DataFrame({"count": counts, "size": rng.normal(0.5, 0.1, 40)})
+    forecaster = tiny(calibrate=False).fit(y, fh=[1])
+    assert list(forecaster._lower_bounds) == [0, -np.inf]
+    assert forecaster.forecaster_.minimum_ == -np.inf
+    forecaster.update(pd.DataFrame({"count": [-1.0], "size": [0.5]}, index=[40]))
+    assert list(forecaster._lower_bounds) == [-np.inf, -np.inf]
+
+
+@pytest.mark.usefixtures("naive")
+def test_update_epochs_are_checked_in_fit() -> None:
+    with pytest.raises(InputError, match=r"update_epochs must be a whole number.* got 0"):
+        tiny(update_epochs=0).fit(make_series(DAYS), fh=[1])
+
+
+@pytest.mark.usefixtures("naive")
+def test_times_of_another_kind_are_refused() -> None:
+    local = make_series(DAYS.tz_localize("Europe/Berlin"))
+    forecaster = tiny().fit(local, fh=[1])
+    with pytest.raises(InputError, match="y are timestamps without a time zone, but .* with a"):
+        forecaster.update(make_series(DAYS[-2:]), update_params=False)
+    expected = forecaster.predict()
+    forecaster.update(local[-2:].tz_convert("UTC"), update_params=False)
+    pd.testing.assert_series_equal(forecaster.predict(), expected)
+    months = make_series(pd.period_range("2020-01", periods=30, freq="M"))
+    forecaster = tiny().fit(months, fh=[1])
+    with pytest.raises(InputError, match="y are whole numbers, but were periods of M"):
+        forecaster.update(make_series(pd.RangeIndex(40, 42)), update_params=False)
+
+
+@pytest.mark.usefixtures("naive")
+def test_rows_of_the_same_time_are_refused() -> None:
+    y = make_series(pd.RangeIndex(30))
+    with pytest.raises(InputError, match="several rows of y have the same time, 29: leave one"):
+        tiny().fit(pd.concat([y, y[-1:]]), fh=[1])
+    X = pd.DataFrame({"price": np.arange(32.0)})
+    forecaster = tiny().fit(y, X[:30], fh=[1, 2])
+    with pytest.raises(InputError, match="several rows of X have the same time, 31"):
+        forecaster.predict(X=X.loc[[30, 31, 31]])
 
 
 @pytest.mark.usefixtures("naive")
 def test_times_between_two_steps_are_refused() -> None:
     y = make_series(DAYS)
     fh = ForecastingHorizon(pd.DatetimeIndex(["2024-02-12 07:00"]), is_relative=False, freq="D")
-    with pytest.raises(InputError, match="does not lie whole steps"):
+    with pytest.raises(InputError, match="07:00.* does not lie whole steps of y .daily"):
         tiny().fit(y, fh=fh)
 
 

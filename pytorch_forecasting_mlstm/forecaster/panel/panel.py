@@ -115,10 +115,7 @@ class Panel:
         A target is assumed to be such a quantity if it has no negative value, and contains an exact
         0 or consists of whole numbers.
         """
-        values = self.target[np.isfinite(self.target)]
-        if values.min() < 0:
-            return -np.inf
-        return 0.0 if values.min() == 0 or (values == values.round()).all() else -np.inf
+        return lower_bound(self.target)
 
     def until(self, position: int) -> Panel:
         """Return the panel as it was known at a time, without what happened from `position` on.
@@ -141,6 +138,14 @@ class Panel:
     def take(self, numbers: np.ndarray) -> Panel:
         """Return some of the series."""
         return _take_rows(self, numbers, self.begins[numbers], self.begins[numbers + 1])
+
+
+def lower_bound(values: np.ndarray) -> float:
+    """Apply the rule of `Panel.lower_bound` to values, NaN where there is none."""
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() < 0:
+        return -np.inf
+    return 0.0 if values.min() == 0 or (values == values.round()).all() else -np.inf
 
 
 def make_panel(records: Records, roles: Roles, axis: TimeAxis, positions: np.ndarray) -> Panel:
