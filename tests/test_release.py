@@ -99,9 +99,27 @@ def test_links_of_the_readme_lead_to_the_files_of_the_version(
         assert new == f"{REPOSITORY}/{kind}/v{VERSION}/{old}"
         assert (ROOT / old.partition("#")[0]).is_file()
     assert built["urls"]["Repository"] == REPOSITORY
+    assert built["urls"]["Issues"] == f"{REPOSITORY}/issues"
     for name in ("Changelog", "Documentation"):
         path = built["urls"][name].removeprefix(f"{REPOSITORY}/blob/v{VERSION}/")
         assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("repository", "site"),
+    [
+        ("https://github.com/Owner/name", "https://owner.github.io/name/"),
+        ("https://github.com/Owner/name.git", None),
+        ("https://github.com.example.org/owner/name", None),
+        ("https://example.org/owner/name", None),
+    ],
+)
+def test_documentation_leads_to_the_site_where_github_serves_it(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, repository: str, site: str | None
+) -> None:
+    """Elsewhere, nothing tells the address of the site."""
+    page = f"{site}{VERSION}/" if site else f"{repository}/blob/v{VERSION}/docs/index.md"
+    assert metadata(hook, monkeypatch, repository)["urls"]["Documentation"] == page
 
 
 def test_without_a_repository_no_link_is_broken(
@@ -160,6 +178,12 @@ def test_the_wheel_is_tried_elsewhere_than_in_the_checkout() -> None:
     assert install == {"run": "python -m pip install dist/*.whl", "shell": "bash"}
     (trial,) = (step for step in steps if "import backend" in step.get("run", ""))
     assert trial["working-directory"] == "${{ runner.temp }}"
+
+
+@needs_workflows
+def test_an_issue_can_be_opened_as_the_security_policy_says() -> None:
+    blank = yaml.safe_load(read(".github/ISSUE_TEMPLATE/config.yml"))["blank_issues_enabled"]
+    assert blank or "a blank issue" not in read("SECURITY.md")
 
 
 @needs_workflows
