@@ -4,8 +4,9 @@ Links of README.md are relative to the repository, and PyPI knows no repository.
 REPOSITORY_URL is set, as in continuous integration, they become links to the files of this version
 there. Without it, their text stays, and pictures are left out.
 
-"Documentation" leads to the site of the version, which a release adds to the branch gh-pages, if the
-repository is on GitHub: the rule of GitHub Pages gives its address. Elsewhere it leads to a file.
+"Documentation" leads to the site of the version, which a release adds to the branch gh-pages, if
+the repository is on GitHub: the rule of GitHub Pages gives its address. Elsewhere it leads to a
+file.
 """
 
 import os

@@ -1,8 +1,8 @@
 """What the package imports of pytorch-forecasting is there.
 
-Without one of these names the package cannot be imported, and neither can the tests that use it. So
-this file reads the sources, and imports pytorch-forecasting alone: each name has a test, which fails
-by this name.
+Without one of these names the package cannot be imported, and neither can the tests that use it.
+So this file reads the sources, and imports pytorch-forecasting alone: each name has a test, which
+fails by this name.
 """
 
 import ast
@@ -88,7 +88,9 @@ def test_all_imports_are_found() -> None:
         "CHECKPOINT_HYPER_PARAMS_TYPE",
         "coerce_to_pytorch_forecasting_metric or convert_torchmetric_to_pytorch_forecasting_metric",
     }
-    code = "def f():\n    import pytorch_forecasting.data as d\n    from pytorch_forecasting import a as b"
+    code = (
+        "import pytorch_forecasting.data as d\ndef f():\n    from pytorch_forecasting import a as b"
+    )
     assert set(imports(ast.parse(code))) == {
         ("pytorch_forecasting.data", "", "d"),
         ("pytorch_forecasting", "a", "b"),

@@ -95,8 +95,8 @@ def wrap_nn_loss(loss: Any, caller: str) -> NNLoss:
     adapted = unwrap_nn_loss(loss)
     if isinstance(adapted, _Adapter):
         raise TypeError(
-            f"{caller}: a loss of torch.nn must be adapted by NNLossAdapter itself, got its subclass "
-            f"{type(loss).__name__}; pass a subclass of MultiHorizonMetric instead."
+            f"{caller}: a loss of torch.nn must be adapted by NNLossAdapter itself, got its "
+            f"subclass {type(loss).__name__}; pass a subclass of MultiHorizonMetric instead."
         )
     if type(adapted) not in _ELEMENTWISE:
         _raise_unsupported(adapted, caller)
