@@ -3,6 +3,10 @@
 Links of README.md are relative to the repository, and PyPI knows no repository. While the variable
 REPOSITORY_URL is set, as in continuous integration, they become links to the files of this version
 there. Without it, their text stays, and pictures are left out.
+
+"Documentation" leads to the site of the version, which a release adds to the branch gh-pages, if
+the repository is on GitHub: the rule of GitHub Pages gives its address. Elsewhere it leads to a
+file.
 """
 
 import os
@@ -16,6 +20,7 @@ _VARIABLE = "REPOSITORY_URL"
 #: [text](target) and ![text](target), where a text may go on over the end of a line.
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _ABSOLUTE = re.compile(r"[a-z][a-z+.-]*:|#")
+_GITHUB = re.compile(r"https://github\.com/([\w-]+)/((?!.*\.git$)[\w.-]+)")
 _PAGES = {"Changelog": "CHANGELOG.md", "Documentation": "docs/index.md"}
 
 
@@ -41,6 +46,9 @@ class ReadmeMetadataHook(MetadataHookInterface):
         }
         if repository:
             pages = {name: f"{files.format('blob')}/{page}" for name, page in _PAGES.items()}
+            if github := _GITHUB.fullmatch(repository):
+                site = f"https://{github[1].lower()}.github.io/{github[2]}"
+                pages["Documentation"] = f"{site}/{version[1]}/"
             metadata["urls"] = {"Repository": repository, "Issues": f"{repository}/issues", **pages}
 
 

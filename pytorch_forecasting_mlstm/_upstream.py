@@ -1,7 +1,8 @@
 """What this package uses of pytorch-forecasting beyond its documented interface.
 
-All such names are listed here. `tests/test_upstream.py` fails, by its name, for each that another
-release of pytorch-forecasting lacks, and for each that the package uses without listing it.
+All such names are listed here. `tests/test_upstream_imports.py` fails, by its name, for each import
+that another release of pytorch-forecasting lacks, and `tests/test_upstream.py` for each of the
+others, and for each that the package uses without listing it.
 """
 
 from typing import Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -99,9 +99,27 @@ def test_links_of_the_readme_lead_to_the_files_of_the_version(
         assert new == f"{REPOSITORY}/{kind}/v{VERSION}/{old}"
         assert (ROOT / old.partition("#")[0]).is_file()
     assert built["urls"]["Repository"] == REPOSITORY
+    assert built["urls"]["Issues"] == f"{REPOSITORY}/issues"
     for name in ("Changelog", "Documentation"):
         path = built["urls"][name].removeprefix(f"{REPOSITORY}/blob/v{VERSION}/")
         assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("repository", "site"),
+    [
+        ("https://github.com/Owner/name", "https://owner.github.io/name/"),
+        ("https://github.com/Owner/name.git", None),
+        ("https://github.com.example.org/owner/name", None),
+        ("https://example.org/owner/name", None),
+    ],
+)
+def test_documentation_leads_to_the_site_where_github_serves_it(
+    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, repository: str, site: str | None
+) -> None:
+    """Elsewhere, nothing tells the address of the site."""
+    page = f"{site}{VERSION}/" if site else f"{repository}/blob/v{VERSION}/docs/index.md"
+    assert metadata(hook, monkeypatch, repository)["urls"]["Documentation"] == page
 
 
 def test_without_a_repository_no_link_is_broken(
@@ -131,9 +149,48 @@ def test_links_are_replaced_outside_of_code(hook: ModuleType, text: str, expecte
 @needs_workflows
 def test_a_release_is_built_from_a_tag_of_its_version() -> None:
     """The workflow fails for another tag, before anything is uploaded."""
-    workflow = yaml.safe_load(read(".github/workflows/release.yml"))
-    assert workflow[True]["push"]["tags"] == ["v*"]  # YAML reads the key on as true
-    steps = SimpleNamespace(**workflow["jobs"]["sources"]).steps
-    commands = [step.get("run", "") for step in steps]
+    release = workflow("release")
+    assert release[True]["push"]["tags"] == ["v*"]  # YAML reads the key on as true
+    commands = [step.get("run", "") for step in release["jobs"]["sources"]["steps"]]
     assert any("${GITHUB_REF_NAME#v}.tar.gz" in command for command in commands)
-    assert {"wheels", "sources"} == set(workflow["jobs"]["publish"]["needs"])
+    assert {"tests", "wheels", "sources"} == set(release["jobs"]["publish"]["needs"])
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    return yaml.safe_load(read(f".github/workflows/{name}.yml"))
+
+
+@needs_workflows
+def test_a_release_runs_the_tests_before_anything_is_uploaded() -> None:
+    jobs = workflow("release")["jobs"]
+    assert jobs["tests"] == {"uses": "./.github/workflows/ci.yml"}
+    assert "workflow_call" in workflow("ci")[True]
+    for job in jobs.values():
+        uploads = any("pypi-publish" in step.get("uses", "") for step in job.get("steps", []))
+        assert not uploads or "tests" in job["needs"]
+
+
+@needs_workflows
+def test_the_wheel_is_tried_elsewhere_than_in_the_checkout() -> None:
+    """In the checkout, Python imports the sources; with an index, pip may take a release."""
+    steps = workflow("ci")["jobs"]["pure"]["steps"]
+    (install,) = (step for step in steps if "pip install dist/" in step.get("run", ""))
+    assert install == {"run": "python -m pip install dist/*.whl", "shell": "bash"}
+    (trial,) = (step for step in steps if "import backend" in step.get("run", ""))
+    assert trial["working-directory"] == "${{ runner.temp }}"
+
+
+@needs_workflows
+def test_an_issue_can_be_opened_as_the_security_policy_says() -> None:
+    blank = yaml.safe_load(read(".github/ISSUE_TEMPLATE/config.yml"))["blank_issues_enabled"]
+    assert blank or "a blank issue" not in read("SECURITY.md")
+
+
+@needs_workflows
+@pytest.mark.parametrize("job", ["systems", "pure"])
+def test_other_systems_choose_their_backend_by_default(job: str) -> None:
+    settings = workflow("ci")["jobs"][job]
+    assert "PYTORCH_FORECASTING_MLSTM_KERNEL" not in settings.get("env", {})
+    for step in settings["steps"]:
+        if "PYTORCH_FORECASTING_MLSTM_KERNEL" in step.get("env", {}):
+            assert step["run"] == "python -m build"

@@ -51,16 +51,21 @@ class NNLoss(_Adapter):
     """A loss of ``torch.nn`` on point forecasts, averaged over the valid steps of a batch.
 
     It is the ``NNLossAdapter`` of pytorch-forecasting where there is one. That class cannot be
-    printed, copied or pickled: its description holds its method ``loss``, which holds itself.
+    printed, copied or pickled. Its description shows the attribute of the name of each argument:
+    for the argument ``loss`` this is a method, whose description is again that of the class. Here
+    the argument has another name, that of the attribute with the adapted loss.
 
     Parameters
     ----------
     nn_loss : nn.Module
         ``nn.HuberLoss``, ``nn.L1Loss``, ``nn.MSELoss`` or ``nn.SmoothL1Loss``. It is copied.
+    name : str or None, default=None
+        Name that the loss is logged under. None: that of the class of ``nn_loss``.
     """
 
-    def __init__(self, nn_loss: nn.Module) -> None:
-        super().__init__(nn_loss, name=type(nn_loss).__name__, reduction="mean")
+    def __init__(self, nn_loss: nn.Module, name: str | None = None) -> None:
+        name = type(nn_loss).__name__ if name is None else name
+        super().__init__(nn_loss, name=name, reduction="mean")
 
     @property
     def nn_loss(self) -> Any:
@@ -74,18 +79,25 @@ def wrap_nn_loss(loss: Any, caller: str) -> NNLoss:
     Parameters
     ----------
     loss : nn.Module
-        What the user passes: one of ``torch.nn``, or an ``NNLossAdapter`` of one.
+        What the user passes: one of ``torch.nn``, or an ``NNLossAdapter`` of one, whose name is
+        kept.
     caller : str
         Name to begin the message with.
 
     Raises
     ------
     TypeError
-        If the loss is not one of points.
+        If the loss is not one of points, or is a subclass of ``NNLossAdapter``, which may compute
+        something else.
     ValueError
         If it does not average.
     """
     adapted = unwrap_nn_loss(loss)
+    if isinstance(adapted, _Adapter):
+        raise TypeError(
+            f"{caller}: a loss of torch.nn must be adapted by NNLossAdapter itself, got its "
+            f"subclass {type(loss).__name__}; pass a subclass of MultiHorizonMetric instead."
+        )
     if type(adapted) not in _ELEMENTWISE:
         _raise_unsupported(adapted, caller)
     if loss.reduction != "mean":
@@ -93,7 +105,7 @@ def wrap_nn_loss(loss: Any, caller: str) -> NNLoss:
             f"{caller}: {type(adapted).__name__} must have reduction='mean', because horizons may "
             f"differ in length, got {loss.reduction!r}; leave it out."
         )
-    return NNLoss(adapted)
+    return NNLoss(adapted, name=None if adapted is loss else loss.name)
 
 
 def _raise_unsupported(loss: nn.Module, caller: str) -> NoReturn:
@@ -111,5 +123,8 @@ def is_nn_loss(loss: Any) -> bool:
 
 
 def unwrap_nn_loss(metric: Any) -> Any:
-    """Return the loss of ``torch.nn`` that a metric adapts, or the metric itself."""
-    return metric._loss if isinstance(metric, _Adapter) else metric
+    """Return the loss of ``torch.nn`` that a metric adapts, or the metric itself.
+
+    A subclass of an adapter is returned as it is, for its method ``loss`` may be another.
+    """
+    return metric._loss if type(metric) in (NNLossAdapter, NNLoss) else metric

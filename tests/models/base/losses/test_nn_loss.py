@@ -25,6 +25,7 @@ from helpers.datasets import (
     pick_samples,
 )
 from helpers.models import SMALL
+from helpers.upstream import needs_adapter
 from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm._upstream import NNLossAdapter
 from pytorch_forecasting_mlstm.models.base.losses import nn_loss
@@ -113,7 +114,7 @@ def test_losses_of_torch_may_be_parts_of_others() -> None:
     torch.testing.assert_close(total.loss(prediction, y), expected(prediction, y))
 
 
-@pytest.mark.skipif(NNLossAdapter is None, reason="before pytorch-forecasting 1.9")
+@needs_adapter
 @pytest.mark.parametrize("make", [nn.HuberLoss, nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss])
 def test_loss_of_torch_is_adapted_as_by_pytorch_forecasting(make: Any) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -128,7 +129,7 @@ def test_loss_of_torch_is_adapted_as_by_pytorch_forecasting(make: Any) -> None:
     assert isinstance(clone_loss(make(), "caller"), NNLossAdapter)
 
 
-@pytest.mark.skipif(NNLossAdapter is None, reason="before pytorch-forecasting 1.9")
+@needs_adapter
 def test_adapters_of_other_losses_of_torch_are_rejected() -> None:
     dataset = configured("no covariates")
     model = mLSTMTime.from_dataset(dataset, loss=NNLossAdapter(nn.HuberLoss(delta=0.3)), **SMALL)
@@ -137,6 +138,39 @@ def test_adapters_of_other_losses_of_torch_are_rejected() -> None:
         mLSTMTime.from_dataset(dataset, loss=NNLossAdapter(nn.GaussianNLLLoss()), **SMALL)
     with pytest.raises(ValueError, match="^mLSTMTime: MSELoss must have reduction='mean'"):
         mLSTMTime.from_dataset(dataset, loss=NNLossAdapter(nn.MSELoss(reduction="none")), **SMALL)
+
+
+class Halved(NNLoss):
+    """A loss that only looks like the one that it adapts."""
+
+    def loss(self, y_pred: Any, target: torch.Tensor) -> torch.Tensor:
+        return super().loss(y_pred, target) / 2
+
+
+def test_a_subclass_of_an_adapter_is_not_taken_for_the_loss_that_it_adapts() -> None:
+    halved = Halved(nn.MSELoss())
+    assert unwrap_nn_loss(halved) is halved
+    for loss in (halved, SMAPE() + halved, MultiLoss([SMAPE(), halved])):
+        with pytest.raises(TypeError, match=r"^caller: .* subclass Halved; .* MultiHorizonMetric "):
+            clone_loss(loss, "caller")
+
+
+@needs_adapter
+def test_a_subclass_of_the_adapter_of_pytorch_forecasting_is_rejected() -> None:
+    loss = type("Mine", (NNLossAdapter,), {})(nn.MSELoss())
+    with pytest.raises(TypeError, match=r"^caller: .* subclass Mine; .* MultiHorizonMetric "):
+        clone_loss(loss, "caller")
+
+
+@pytest.mark.parametrize(
+    "make", [NNLoss, pytest.param(NNLossAdapter, marks=needs_adapter)], ids=["ours", "theirs"]
+)
+def test_an_adapter_keeps_its_name(make: Any) -> None:
+    loss = make(nn.MSELoss(), name="price error")
+    assert clone_loss(loss, "caller").name == "price error"
+    assert clone_loss(clone_loss(loss, "caller"), "caller").name == "price error"
+    assert deepcopy(clone_loss(loss, "caller")).name == "price error"
+    assert clone_loss(nn.MSELoss(), "caller").name == "MSELoss"
 
 
 def test_files_have_the_names_of_the_adapter_of_pytorch_forecasting() -> None:
