@@ -107,6 +107,18 @@ def test_a_note_of_the_self_test_creates_no_folder_above_the_cache(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_without_owners_of_files_there_are_no_notes(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path
+) -> None:
+    """As on Windows, where Triton can be installed."""
+    cache.write_note("note")
+    assert cache.has_note("note")
+    monkeypatch.delattr(os, "getuid")
+    monkeypatch.setattr(cache, "_HAS_OWNERS", hasattr(os, "getuid"))
+    cache.write_note("another note")
+    assert not cache.has_note("note") and not (empty_cache / "another note").exists()
+
+
 def test_missing_cache_in_the_home_directory_is_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
