@@ -22,6 +22,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import triton as pac
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend as triton
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import (
     device,
+    options,
     prepare,
     self_test,
 )
@@ -303,6 +304,53 @@ def test_failed_self_test_warns_once_and_falls_back(
     assert message in infos[0].reason
     with pytest.raises(RuntimeError, match=f"^use_kernel: .*{message}"):
         use_kernel()
+
+
+def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With small and large blocks, with one and several, in float32 and in 16 bits."""
+    launches: list[tuple[int, bool, torch.dtype, float]] = []
+
+    def record(kernel: Any, naive: Any, inputs: Any, tolerance: float) -> None:
+        is_gated = kernel.func is self_test._gated_kernel
+        dtype = torch.float32 if is_gated else kernel.args[1]
+        K, V = (
+            (inputs[1].shape[-1],) * 2 if is_gated else (inputs[0].shape[-1], inputs[2].shape[-1])
+        )
+        chosen = options.chunk_options(torch.empty(0, V, dtype=dtype), K, 32)
+        has_loops = options.count_blocks(K, chosen["BK"]) > 1
+        launches.append((chosen["num_warps"], has_loops, dtype, tolerance))
+
+    monkeypatch.setattr(self_test, "_compare", record)
+    self_test._test(DEVICE)
+    assert {launch[:3] for launch in launches} == {
+        (4, False, torch.float32),
+        (8, False, torch.float32),
+        (8, True, torch.float32),
+        (8, True, torch.bfloat16),
+    }
+    strict = [tolerance for *_, dtype, tolerance in launches if dtype == torch.float32]
+    assert max(strict) < 1e-3  # one product of TF32 has a larger error
+    monkeypatch.setattr(options, "_allows_tf32", lambda: True)
+    launches.clear()
+    self_test._test(DEVICE)
+    assert max(tolerance for *_, tolerance in launches[:2]) > 1e-3
+
+
+def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [self_test._key(LAPTOP)]
+    with monkeypatch.context() as patch:
+        patch.setattr(options, "_allows_tf32", lambda: True)
+        keys.append(self_test._key(LAPTOP))
+    read = Path.read_bytes
+    for name in ("agreement", "naive", "scale_gradients", "preactivations"):
+
+        def changed(path: Path, name: str = name) -> bytes:
+            return read(path) + (b"#" if path.stem == name else b"")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", changed)
+            keys.append(self_test._key(LAPTOP))
+    assert len({*keys}) == len(keys) == 6
 
 
 @needs_triton
