@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from pytorch_forecasting_mlstm import backend
+
 Workload = Callable[[], object]
 
 
@@ -105,6 +107,18 @@ def forward_backward(function: Callable[..., Tensor], inputs: Sequence[Tensor]) 
         return torch.autograd.grad(function(), leaves, gradient)
 
     return workload
+
+
+def reason_without_kernels(device: torch.device) -> str | None:
+    """Return why PyTorch computes on a device, or None where kernels can.
+
+    A figure of PyTorch must not be reported as one of a kernel.
+    """
+    info = backend()
+    chosen = info.cuda if device.type == "cuda" else info
+    if chosen is not None and chosen.name != "pytorch":
+        return None
+    return f"no kernel: {'torch finds no CUDA device' if chosen is None else chosen.reason}"
 
 
 def attempt(measure: Callable[[], Any]) -> Any:

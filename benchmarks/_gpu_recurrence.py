@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from _gpu_bench import Bench, Row, attempt, forward_backward
+from _gpu_bench import Bench, Row, attempt, forward_backward, reason_without_kernels
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMLayer, use_kernel
@@ -23,10 +23,11 @@ class Setting(NamedTuple):
     kernel: bool = True
     tf32: bool = False
 
-    def apply(self) -> None:
-        """Set both for what follows."""
+    def apply(self, device: torch.device) -> str | None:
+        """Set both for what follows; return why there are no kernels if they should be on."""
         use_kernel_if_possible() if self.kernel else use_kernel(False)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        return reason_without_kernels(device) if self.kernel else None
 
 
 class Shape(NamedTuple):
@@ -74,10 +75,13 @@ def measure_recurrence(bench: Bench) -> Iterator[Row]:
             for what, (setting, form) in forms(dtype, shape).items():
                 if bench.is_late:
                     break
-                setting.apply()
+                reason = setting.apply(bench.device)
+                if reason is not None and what.startswith("kernel"):
+                    yield Row("recurrence", case, what, reason, "")
+                    continue
                 measure = partial(time_form, bench, partial(form, *inputs), inputs)
                 yield Row("recurrence", case, what, attempt(measure), "ms")
-    Setting().apply()
+    Setting().apply(bench.device)
 
 
 def time_form(bench: Bench, call: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> float:
@@ -179,10 +183,13 @@ def measure_layer(bench: Bench) -> Iterator[Row]:
             for what, (setting, call) in layer_calls(name, module.to(bench.device), x).items():
                 if bench.is_late:
                     break
-                setting.apply()
+                reason = setting.apply(bench.device)
+                if reason is not None and not what.startswith("nn.LSTM"):
+                    yield Row("layer", str(shape), what, reason, "")
+                    continue
                 leaves = [x, *module.parameters()]
                 yield from measure_workload(bench, str(shape), what, call, leaves)
-    Setting().apply()
+    Setting().apply(bench.device)
 
 
 def measure_workload(

@@ -9,20 +9,35 @@ out=${1:-gpu-results}
 mkdir -p "$out"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | tee "$out/machine.txt"
-# Each step has a time limit, and the next one runs whatever happens. First the self-test.
-timeout 90 python3 -c "
+failed=0
+# Each step has a time limit, and the next one runs whatever happens; one that fails is named, and
+# fails the script at its end.
+step() { # NAME SECONDS FILE COMMAND...
+    local name=$1 seconds=$2 file=$3 status
+    shift 3
+    timeout "$seconds" "$@" > "$out/$file" 2>&1
+    status=$?
+    tail -n 5 "$out/$file"
+    if [ "$status" -eq 124 ]; then
+        echo "$name: timed out after $seconds s" | tee -a "$out/$file"
+    elif [ "$status" -ne 0 ]; then
+        echo "$name: failed with status $status" | tee -a "$out/$file"
+    fi
+    [ "$status" -eq 0 ] || failed=1
+}
+
+step machine 30 machine.txt \
+    nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+step self-test 120 backend.txt python3 -c "
 import time
 from pytorch_forecasting_mlstm import backend
 start = time.perf_counter()
-print(backend())
+info = backend()
+print(info)
 print(f'self-test: {time.perf_counter() - start:.1f} s')
-" 2>&1 | tee "$out/backend.txt"
-# The tests of the kernels, and the theorems of all forms over them, whose heads have one size.
-timeout 90 python3 -m pytest -q -p no:cacheprovider tests/ops/triton > "$out/tests.txt" 2>&1
-timeout 60 python3 -m pytest -q -p no:cacheprovider -m slow -k triton tests/layers/test_functional.py \
-    > "$out/theorems.txt" 2>&1
-tail -n 5 "$out/tests.txt" "$out/theorems.txt"
-timeout 330 python3 benchmarks/gpu.py --out "$out" --seconds 300 > "$out/log.txt" 2>&1 ||
-    tail -n 3 "$out/log.txt"
-tail -n 20 "$out/gpu.md"
+raise SystemExit(info.cuda is None or info.cuda.name != 'triton')
+"
+step tests 120 tests.txt python3 -m pytest -q -p no:cacheprovider tests/ops/triton
+step benchmark 330 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 300
+[ ! -f "$out/gpu.md" ] || tail -n 20 "$out/gpu.md"
+exit "$failed"

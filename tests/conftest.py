@@ -122,7 +122,7 @@ def forget_use_kernel() -> Iterator[None]:
     yield
     dispatch = sys.modules.get("pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.dispatch")
     if dispatch is not None:
-        dispatch._state["enabled"] = None
+        dispatch._enabled.update(dict.fromkeys(dispatch._enabled))
 
 
 @pytest.fixture(scope="session")

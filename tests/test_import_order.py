@@ -52,7 +52,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "losses",
         {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
-    OPS: ["autograd", "dispatch", "triton", {"chunkwise", "cpp"}],
+    OPS: ["autograd", "dispatch", "triton", {"chunkwise", "cpp", "protocol"}],
     f"{OPS}.triton": [
         "prepare",
         "self_test",

@@ -18,7 +18,10 @@ from triton.compiler import ASTSource
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import launch, options
 
 #: Sizes of heads, dtype of q, k and v, and how products are rounded.
-CASES = ((16, 16, "fp32", "tf32x3"), (24, 40, "bf16", "tf32"), (64, 64, "fp32", "tf32x3"))
+CASES = (
+    *((16, 16, "fp32", "tf32x3"), (24, 40, "bf16", "tf32"), (64, 64, "fp32", "tf32x3")),
+    *((128, 128, "fp32", "tf32x3"), (256, 256, "fp32", "tf32x3")),
+)
 READ_AS_THEY_ARE = {"q", "k", "v", "grad_q", "grad_k", "grad_v"}
 
 

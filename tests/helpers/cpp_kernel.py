@@ -31,7 +31,7 @@ def clear_kernel_caches() -> None:
     bindings._bound.clear()
     for cached in (
         *(library.existing_library, library.build_library, self_test),
-        *(dispatch._default, dispatch._existing),
+        *(dispatch._read_variable, dispatch._lasting),
     ):
         cached.cache_clear()
 
@@ -40,7 +40,7 @@ def use_kernel_error() -> str:
     """Return the text of the error that ``use_kernel()`` raises."""
     with pytest.raises(RuntimeError, match="^use_kernel: ") as raised:
         use_kernel()
-    assert not dispatch._state["enabled"]
+    assert not dispatch._enabled["cpu"]
     return str(raised.value)
 
 

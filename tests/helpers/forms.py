@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helpers.problems import Form, Problem
 from helpers.reference import reference_mlstm, running_maximum
-from helpers.triton_kernels import needs_triton, triton_chunkwise
+from helpers.triton_kernels import DEVICE, needs_triton, triton_chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
@@ -48,7 +48,16 @@ FORMS: dict[str, Form] = {
 }
 SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
 #: Under Triton's interpreter, each of these takes about a second: tests/ops/triton has quick ones.
-TRITON = pytest.param(triton_chunkwise, id="triton", marks=[needs_triton, pytest.mark.slow])
+#: They are in float64, for which a GPU's compiler takes minutes.
+TRITON = pytest.param(
+    triton_chunkwise,
+    id="triton",
+    marks=[
+        needs_triton,
+        pytest.mark.slow,
+        pytest.mark.skipif(DEVICE.type == "cuda", reason="float64 takes the compiler minutes"),
+    ],
+)
 parametrize_forms = pytest.mark.parametrize(
     "form", [*(pytest.param(form, id=name) for name, form in FORMS.items()), TRITON]
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_a_note_of_the_self_test_creates_no_folder_above_the_cache(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_without_owners_of_files_there_are_no_notes(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: Path
+) -> None:
+    """As on Windows, where Triton can be installed."""
+    cache.write_note("note")
+    assert cache.has_note("note")
+    monkeypatch.delattr(os, "getuid")
+    monkeypatch.setattr(cache, "_HAS_OWNERS", hasattr(os, "getuid"))
+    cache.write_note("another note")
+    assert not cache.has_note("note") and not (empty_cache / "another note").exists()
+
+
 def test_missing_cache_in_the_home_directory_is_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -124,6 +137,28 @@ def test_wrong_variable_raises_at_import(monkeypatch: pytest.MonkeyPatch) -> Non
     module = importlib.util.module_from_spec(spec)
     with pytest.raises(ValueError, match="PYTORCH_FORECASTING_MLSTM_KERNEL must be 0 or 1, got"):
         spec.loader.exec_module(module)
+
+
+def test_self_test_has_open_and_closed_forget_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product of the gates of a span decides how its sums are added."""
+    header = Path(self_test.__file__).with_name("recurrence.h").read_text(encoding="utf-8")
+    span = int(re.search(r"SPAN = (\d+)", header).group(1))  # type: ignore[union-attr]
+    gates: dict[object, list[torch.Tensor]] = {}
+
+    def record(kernel: object, naive: object, inputs: Sequence[torch.Tensor], _: float) -> None:
+        if kernel is self_test._gated_kernel:
+            d = inputs[1].shape[-1]
+            gates.setdefault(kernel, []).append(inputs[0][0, :, 3 * d + 1].sigmoid())
+        elif kernel is self_test._chunkwise_kernel:
+            gates.setdefault(kernel, []).append(inputs[4][0, 0].exp())
+
+    monkeypatch.setattr(self_test, "_compare", record)
+    self_test._test()
+    assert len(gates) == 2
+    for drawn in gates.values():
+        for gate in drawn:
+            decays = [float(part.prod()) for part in gate.split(span)]
+            assert min(decays) < 0.5 < max(decays)
 
 
 def test_self_test_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import triton as pac
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend as triton
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import (
     device,
+    options,
     prepare,
     self_test,
 )
@@ -32,8 +33,8 @@ LAPTOP = device.CudaDevice(0, "A laptop's GPU", "a laptop's GPU, driver 1")
 
 
 def clear_caches() -> None:
-    dispatch._default.cache_clear()
-    dispatch._existing.cache_clear()
+    dispatch._read_variable.cache_clear()
+    dispatch._lasting.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -98,14 +99,15 @@ def test_variable_turns_the_kernels_off(
     assert not self_tests
 
 
-def properties(capability: tuple[int, int]) -> Any:
-    return SimpleNamespace(name="A GPU", major=capability[0], minor=capability[1])
+def properties(capability: tuple[int, int], name: str = "A GPU") -> Any:
+    return SimpleNamespace(name=name, major=capability[0], minor=capability[1])
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"cuda": False}, "torch finds no CUDA device"),
+        ({"forked": True}, "this process was forked from one that uses CUDA"),
         ({"hip": "6.0"}, "the kernels have not been tested with ROCm"),
         ({"spec": None}, "Triton is not installed; pip install triton"),
         ({"version": "3.4.0"}, "Triton 3.5 is needed, 3.4.0 is installed"),
@@ -120,7 +122,7 @@ def test_reasons_for_pytorch(
 ) -> None:
     """use_kernel() raises no error for these: PyTorch computes the same."""
     case = {"cuda": True, "hip": None, "spec": "found", "version": "3.7.0", "capability": (8, 6)}
-    case |= changes
+    case |= {"forked": False} | changes
     module = SimpleNamespace(__version__=case["version"])
     if case["spec"]:
         monkeypatch.setitem(sys.modules, "triton", module)
@@ -131,7 +133,9 @@ def test_reasons_for_pytorch(
     monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13000, raising=False)
     for name, value in (
         ("is_available", case["cuda"]),
+        ("_is_in_bad_fork", case["forked"]),
         ("device_count", 2),
+        ("current_device", 0),
         ("get_device_properties", properties(case["capability"])),
     ):
         monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
@@ -144,6 +148,110 @@ def test_reasons_for_pytorch(
     info = dispatch._existing("cuda")
     assert (info.name, info.reason) == ("pytorch", reason)
     use_kernel()
+
+
+@needs_triton
+def test_each_model_is_tested_and_old_ones_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of a distributed training tests its own device, not the first one."""
+    models = [("Old", (7, 0)), ("New", (9, 0)), ("Other", (8, 6)), ("New", (9, 0))]
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13000, raising=False)
+    for name, function in (
+        ("is_available", lambda: True),
+        ("device_count", lambda: len(models)),
+        ("current_device", lambda: 3),
+        ("get_device_properties", lambda j: properties(models[j][1], models[j][0])),
+    ):
+        monkeypatch.setattr(torch.cuda, name, function)
+    assert [(x.number, x.name) for x in device.find_devices()] == [(3, "New"), (2, "Other")]
+
+
+def test_tensors_on_an_old_device_are_computed_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities = [(7, 5), (8, 0)]
+    device.is_new_enough.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda j: capabilities[j])
+    with FakeTensorMode():
+        x = [torch.empty(2, 9, 70, device=f"cuda:{j}") for j in range(2)]
+        monkeypatch.setattr(triton, "Tensor", type(x[0]))
+        assert [triton.supports_gated(part, 16) for part in x] == [False, True]
+        assert [triton.supports_chunkwise(Inputs(*[part] * 5), None) for part in x] == [False, True]
+    device.is_new_enough.cache_clear()
+
+
+# --- failures that must not last
+
+
+def fail_on_the_cpu(build: bool) -> str:
+    raise RuntimeError("found no compiler")
+
+
+def test_error_of_the_cpu_does_not_keep_the_kernels_off(
+    cuda: Any, self_tests: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    on_cpu = dispatch.Kernel(triton, fail_on_the_cpu)
+    monkeypatch.setattr(dispatch, "KERNELS", (on_cpu, *dispatch.KERNELS))
+    use_kernel(False)
+    with pytest.raises(RuntimeError, match="^use_kernel: found no compiler"):
+        use_kernel()
+    info = backend()
+    assert info[:2] == ("pytorch", "use_kernel(False) was called")
+    assert info.cuda is not None and info.cuda.name == "triton"
+    assert [dispatch._is_enabled(kernel, torch.device("cuda")) for kernel in dispatch.KERNELS] == [
+        False,
+        True,
+    ]
+
+
+def test_success_of_use_kernel_replaces_a_failure(
+    cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+
+    def fail(device: torch.device) -> None:
+        raise self_test.TritonSelfTestError("the kernels differ")
+
+    monkeypatch.setattr(self_test, "_test", fail)
+    with pytest.warns(RuntimeWarning, match="the kernels differ") as warned:
+        assert backend().cuda is not None and backend().cuda.name == "pytorch"
+    assert warned[0].filename == __file__
+    monkeypatch.setattr(self_test, "_test", lambda device: None)
+    use_kernel()
+    assert backend().cuda is not None and backend().cuda.name == "triton"
+    assert dispatch._is_enabled(dispatch.KERNELS[-1], torch.device("cuda"))
+
+
+def test_lack_of_memory_is_forgotten(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+
+    def fail(device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has")
+
+    monkeypatch.setattr(self_test, "_test", fail)
+    info = backend().cuda
+    assert info is not None
+    assert info[:2] == ("pytorch", "the self-test ran out of memory: CUDA out of memory")
+    monkeypatch.setattr(self_test, "_test", lambda device: None)
+    info = backend().cuda
+    assert info is not None and info.name == "triton"
+
+
+def test_nothing_is_tested_while_a_graph_is_captured(
+    cuda: Any, self_tests: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+
+    def name_while(capturing: bool) -> str:
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+        info = backend().cuda
+        assert info is not None
+        return info.name
+
+    assert name_while(True) == "pytorch"
+    use_kernel()
+    assert name_while(True) == "pytorch" and not self_tests
+    assert name_while(False) == "triton" and len(self_tests) == 1
+    assert name_while(True) == "triton"
 
 
 # --- the self-test
@@ -175,7 +283,10 @@ def test_self_test_runs_once_for_each_device(
     ("error", "message"),
     [
         (self_test.TritonSelfTestError("the kernels differ"), "the kernels differ"),
-        (OSError("no compiler\nfound"), "cannot be compiled or run on A laptop's GPU"),
+        (
+            OSError("no compiler.\nfound"),
+            "cannot be compiled or run on A laptop's GPU, and are not used: OSError: no compiler",
+        ),
     ],
     ids=["differ", "fail"],
 )
@@ -193,6 +304,53 @@ def test_failed_self_test_warns_once_and_falls_back(
     assert message in infos[0].reason
     with pytest.raises(RuntimeError, match=f"^use_kernel: .*{message}"):
         use_kernel()
+
+
+def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With small and large blocks, with one and several, in float32 and in 16 bits."""
+    launches: list[tuple[int, bool, torch.dtype, float]] = []
+
+    def record(kernel: Any, naive: Any, inputs: Any, tolerance: float) -> None:
+        is_gated = kernel.func is self_test._gated_kernel
+        dtype = torch.float32 if is_gated else kernel.args[1]
+        K, V = (
+            (inputs[1].shape[-1],) * 2 if is_gated else (inputs[0].shape[-1], inputs[2].shape[-1])
+        )
+        chosen = options.chunk_options(torch.empty(0, V, dtype=dtype), K, 32)
+        has_loops = options.count_blocks(K, chosen["BK"]) > 1
+        launches.append((chosen["num_warps"], has_loops, dtype, tolerance))
+
+    monkeypatch.setattr(self_test, "_compare", record)
+    self_test._test(DEVICE)
+    assert {launch[:3] for launch in launches} == {
+        (4, False, torch.float32),
+        (8, False, torch.float32),
+        (8, True, torch.float32),
+        (8, True, torch.bfloat16),
+    }
+    strict = [tolerance for *_, dtype, tolerance in launches if dtype == torch.float32]
+    assert max(strict) < 1e-3  # one product of TF32 has a larger error
+    monkeypatch.setattr(options, "_allows_tf32", lambda: True)
+    launches.clear()
+    self_test._test(DEVICE)
+    assert max(tolerance for *_, tolerance in launches[:2]) > 1e-3
+
+
+def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [self_test._key(LAPTOP)]
+    with monkeypatch.context() as patch:
+        patch.setattr(options, "_allows_tf32", lambda: True)
+        keys.append(self_test._key(LAPTOP))
+    read = Path.read_bytes
+    for name in ("agreement", "naive", "scale_gradients", "preactivations"):
+
+        def changed(path: Path, name: str = name) -> bytes:
+            return read(path) + (b"#" if path.stem == name else b"")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", changed)
+            keys.append(self_test._key(LAPTOP))
+    assert len({*keys}) == len(keys) == 6
 
 
 @needs_triton
@@ -251,6 +409,7 @@ def test_supported_inputs(
         # A fake tensor has no data to launch a kernel on.
         assert not triton.supports_chunkwise(inputs, None)
         monkeypatch.setattr(triton, "Tensor", type(inputs.q))
+        monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
         assert triton.supports_chunkwise(inputs, None) == is_supported
         assert triton.supports_chunkwise(inputs, 40) == is_supported
         mixed = inputs._replace(v=inputs.v.to(torch.float16))
@@ -262,6 +421,7 @@ def test_supported_preactivations(monkeypatch: pytest.MonkeyPatch) -> None:
         p = torch.empty(2, 9, 70, device="cuda")
         assert not triton.supports_gated(p, 16)
         monkeypatch.setattr(triton, "Tensor", type(p))
+        monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
         assert triton.supports_gated(p, 16)
         assert not triton.supports_gated(p, 4)
         assert not triton.supports_gated(p.double(), 16)

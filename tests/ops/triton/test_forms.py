@@ -16,7 +16,7 @@ from helpers.forms import paper_form
 from helpers.problems import Problem, with_gradients
 from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
-from helpers.triton_kernels import needs_triton, triton_chunkwise
+from helpers.triton_kernels import WIDE, assert_matches, needs_triton, triton_chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_recurrent,
     mLSTMState,
@@ -29,7 +29,7 @@ def draw_problem(
     T: int,
     K: int,
     V: int,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype = WIDE,
     offset: float = 0.0,
     B: int = 1,
     NH: int = 1,
@@ -67,7 +67,7 @@ def test_kernels_match_the_equations(T: int, K: int, V: int, offset: int, output
     """With sizes that are no powers of 2, and with less than a chunk."""
     problem = draw_problem(T, K, V, offset=offset)
     expected = with_gradients(paper_form, problem, outputs)
-    assert_close(with_gradients(triton_chunkwise, problem, outputs), expected, 1e-11)
+    assert_matches(with_gradients(triton_chunkwise, problem, outputs), expected, 1e-11)
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_kernels_match_the_equations(T: int, K: int, V: int, offset: int, output
 def test_head_and_chunk_sizes_match_the_recurrent_form(K: int, chunk_size: int | None) -> None:
     problem = draw_problem(70, K, K)
     form = partial(triton_chunkwise, chunk_size=chunk_size)
-    assert_close(with_gradients(form, problem), with_gradients(mlstm_recurrent, problem), 1e-10)
+    assert_matches(with_gradients(form, problem), with_gradients(mlstm_recurrent, problem), 1e-10)
 
 
 @spread(
@@ -93,14 +93,14 @@ def test_extreme_gates_match_the_recurrent_form(log_i: list[float], log_f: list[
     problem = draw_problem(20, 3, 5)
     generator = torch.Generator().manual_seed(3)
     gates = [
-        torch.tensor(values)[torch.randint(len(values), (1, 1, 20), generator=generator)].double()
+        torch.tensor(values)[torch.randint(len(values), (1, 1, 20), generator=generator)].to(WIDE)
         for values in (log_i, log_f)
     ]
     problem = problem.replace(
         q=problem.q.abs(), k=problem.k.abs(), n=problem.n.abs(), log_i=gates[0], log_f=gates[1]
     )
     actual = with_gradients(triton_chunkwise, problem, "h")
-    assert_close(actual, with_gradients(mlstm_recurrent, problem, "h"), 1e-10)
+    assert_matches(actual, with_gradients(mlstm_recurrent, problem, "h"), 1e-10)
 
 
 @spread("name, value", ["q", "k", "v", "log_i", "log_f", "c", "n", "m"], [math.nan, math.inf])
@@ -122,7 +122,7 @@ def test_nan_pattern_matches_the_recurrent_form(name: str, value: float) -> None
             assert torch.equal(actual.isfinite(), expected.isfinite())
         else:
             assert torch.equal(actual.isnan(), expected.isnan())
-            assert_close(actual.nan_to_num(0.0), expected.nan_to_num(0.0), 1e-11)
+            assert_matches(actual.nan_to_num(0.0), expected.nan_to_num(0.0), 1e-11)
 
 
 def test_future_has_no_influence_on_the_past() -> None:
@@ -152,7 +152,7 @@ def test_sequence_equals_prefix_then_suffix() -> None:
     h, last = triton_chunkwise(*problem[:5], problem.state)
     first, state = triton_chunkwise(*problem.span(None, 7), problem.state)
     second, state = triton_chunkwise(*problem.span(7, None), state)
-    assert_close((torch.cat([first, second], dim=2), state), (h, last))
+    assert_matches((torch.cat([first, second], dim=2), state), (h, last))
 
 
 def test_strided_and_expanded_inputs_match_dense_copies() -> None:
@@ -164,7 +164,9 @@ def test_strided_and_expanded_inputs_match_dense_copies() -> None:
         log_i=problem.log_i.transpose(0, -1).contiguous().transpose(0, -1),
     )
     dense = Problem(*(part.contiguous() for part in strided))
-    assert_close(with_gradients(triton_chunkwise, strided), with_gradients(triton_chunkwise, dense))
+    assert_matches(
+        with_gradients(triton_chunkwise, strided), with_gradients(triton_chunkwise, dense)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -197,7 +199,8 @@ def test_second_derivatives_are_those_of_pytorch() -> None:
         h, state = triton_chunkwise(*inputs[:5], mLSTMState(*inputs[5:]))
         return h, *state
 
-    assert torch.autograd.gradgradcheck(flat, problem, fast_mode=True)
+    if WIDE == torch.float64:  # differences of float32 are no derivatives
+        assert torch.autograd.gradgradcheck(flat, problem, fast_mode=True)
     narrow = [x.detach().bfloat16().requires_grad_() for x in problem[:3]]
     h, _ = triton_chunkwise(*narrow, *(x.detach().float() for x in problem[3:5]))
     first = torch.autograd.grad(h.square().sum(), narrow, create_graph=True)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from helpers.layers import draw_input, gradients, make_layer
-from helpers.tolerances import assert_close
-from helpers.triton_kernels import DEVICE, needs_triton, triton_selected
+from helpers.triton_kernels import DEVICE, WIDE, assert_matches, needs_triton, triton_selected
 from pytorch_forecasting_mlstm import use_kernel
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import (
     GatedFunction,
@@ -34,8 +33,8 @@ pytestmark = needs_triton
 )
 def test_layer_matches_pytorch(norm: bool, masked: bool, T: int) -> None:
     """Output, last states and all gradients, from a state that is not empty."""
-    layer = make_layer(hidden_size=16, num_heads=2, layer_norm=norm).to(DEVICE)
-    x = draw_input(T, 2).to(DEVICE).requires_grad_()
+    layer = make_layer(hidden_size=16, num_heads=2, layer_norm=norm).to(DEVICE, WIDE)
+    x = draw_input(T, 2).to(DEVICE, WIDE).requires_grad_()
     mask = torch.rand(T, 2, device=DEVICE) < 0.6 if masked else None
     state = tuple(torch.randn_like(part).requires_grad_() for part in layer.init_hidden(2))
     inputs = [x, *state, *layer.parameters()]
@@ -44,8 +43,8 @@ def test_layer_matches_pytorch(norm: bool, masked: bool, T: int) -> None:
     found = gradients(result, inputs)
     use_kernel(False)
     expected = layer(x, state, mask)
-    assert_close(result, expected)
-    assert_close(found, gradients(expected, inputs), 1e-10)
+    assert_matches(result, expected)
+    assert_matches(found, gradients(expected, inputs), 1e-10)
 
 
 def test_gates_of_any_size_match_the_naive_form() -> None:
@@ -55,7 +54,7 @@ def test_gates_of_any_size_match_the_naive_form() -> None:
     p[:, 3, 25], p[:, 5, 25], p[:, 7, 24], p[:, 11, 25] = 40.0, -800.0, 300.0, 1e-9
     state = [torch.randn(shape).double() for shape in ((1, 1, 8, 8), (1, 1, 8), (1, 1))]
     padding = (torch.arange(20) % 6 == 0).expand(1, 20)[..., None]
-    leaves = [x.to(DEVICE).requires_grad_() for x in (p, *state)]
+    leaves = [x.to(DEVICE, WIDE).requires_grad_() for x in (p, *state)]
     padding = padding.to(DEVICE)
 
     def run(form: Any) -> tuple[Tensor, ...]:
@@ -69,13 +68,13 @@ def test_gates_of_any_size_match_the_naive_form() -> None:
 
     with triton_selected():
         actual = run(lambda *tensors: GatedFunction.apply(*tensors, padding, "triton"))
-    assert_close(actual, run(naive), 1e-11)
+    assert_matches(actual, run(naive), 1e-11)
 
 
 @pytest.mark.parametrize("unused", ["output", "state"])
 def test_layer_gradients_if_the_loss_uses_one_result(unused: str) -> None:
-    layer = make_layer(hidden_size=8, num_heads=1, layer_norm=False).to(DEVICE)
-    x = draw_input(9, 1).to(DEVICE).requires_grad_()
+    layer = make_layer(hidden_size=8, num_heads=1, layer_norm=False).to(DEVICE, WIDE)
+    x = draw_input(9, 1).to(DEVICE, WIDE).requires_grad_()
     inputs = [x, *layer.parameters()]
 
     def run() -> tuple[Tensor, ...]:
@@ -86,26 +85,26 @@ def test_layer_gradients_if_the_loss_uses_one_result(unused: str) -> None:
     with triton_selected():
         actual = run()
     use_kernel(False)
-    assert_close(actual, run(), 1e-11)
+    assert_matches(actual, run(), 1e-11)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch
 @pytest.mark.slow
 def test_compiled_layer_matches_the_eager_layer() -> None:
-    layer = make_layer(hidden_size=16, num_heads=2).to(DEVICE)
-    x = draw_input(20, 2).to(DEVICE).requires_grad_()
+    layer = make_layer(hidden_size=16, num_heads=2).to(DEVICE, WIDE)
+    x = draw_input(20, 2).to(DEVICE, WIDE).requires_grad_()
     inputs = [x, *layer.parameters()]
     expected = layer(x)
     torch._dynamo.reset()
     with triton_selected():
         result = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
         found = gradients(result, inputs)
-    assert_close(result, expected)
-    assert_close(found, gradients(expected, inputs), 1e-10)
+    assert_matches(result, expected)
+    assert_matches(found, gradients(expected, inputs), 1e-10)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [WIDE, torch.bfloat16], ids=str)
 def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     shapes = [(1, 1, 32, 8)] * 3 + [(1, 1, 32)] * 2 + [(1, 1, 8, 8), (1, 1, 8), (1, 1)]

@@ -1,11 +1,12 @@
 """Whether a compiled backend computes what the naive form does."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["Tensors", "agrees"]
+__all__ = ["Tensors", "agrees", "shared_sources"]
 
 Tensors = tuple[Tensor, ...]
 
@@ -31,3 +32,10 @@ def agrees(
         bool((actual - reference).abs().max() <= tolerance * (1 + reference.abs().max()))
         for actual, reference in zip((*results, *gradients), expected, strict=True)
     )
+
+
+def shared_sources() -> list[bytes]:
+    """Return the modules beside a backend on which the outcome of a comparison may depend."""
+    folder = Path(__file__).parent
+    paths = [*folder.glob("*.py"), *folder.parent.glob("*.py")]
+    return [path.read_bytes() for path in sorted(paths)]

@@ -1,13 +1,15 @@
 """The table of backends, and the choice between them.
 
-A backend is a module with the members of :class:`Backend`. To add one, add an entry to ``KERNELS``.
+A backend is a module with the members of :class:`Backend`, in ``protocol.py``. To add one, add an
+entry to ``KERNELS``.
 """
 
+import inspect
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,10 +20,11 @@ from .chunkwise import backend as pytorch
 from .cpp import backend as cpp
 from .cpp.packaged import LibraryError
 from .cpp.prepare import prepare as prepare_cpp
+from .protocol import Backend
 from .triton import backend as triton
-from .triton.prepare import TritonUnavailableError
+from .triton.prepare import TritonUnavailableError, is_capturing
 from .triton.prepare import prepare as prepare_triton
-from .types import Inputs, OutputGrads, StepResult, mLSTMState
+from .types import Inputs, StepResult
 
 __all__ = [
     "BACKENDS",
@@ -34,113 +37,6 @@ __all__ = [
     "step",
     "use_kernel",
 ]
-
-
-class Backend(Protocol):
-    """The members of a backend.
-
-    ``plan_*`` look at the data and decide what both passes must do in the same way. ``*_fwd``
-    return h, the last state, and what they save for ``*_bwd``, in the shapes of ``*_saved_shapes``.
-
-    L is a proposed size of chunks, which a backend may ignore. With ``SAVES_H``, ``chunkwise_bwd``
-    gets h before what ``chunkwise_fwd`` has saved.
-
-    With ``READS_16_BITS``, q, k and v of ``chunkwise_*`` may have 16 bits, and then so have their
-    gradients. Everything else has one dtype, float32 or float64.
-
-    ``step`` takes what ``ops/step.py`` documents, and is differentiable by itself. It returns None
-    for what the backend cannot compute: a step is too short for looking at its tensors twice. It is
-    None if the backend can compute no step.
-
-    ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
-    all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
-    ``gated_bwd`` gets None for the last c and n, except under ``torch.compile``. If ``gated_fwd``
-    returns the first m itself as the last one, c and n are divided by that scale, and m has no
-    gradient.
-
-    ``supports_*`` are called in eager mode, while ``torch.compile`` traces and under ``torch.func``
-    transforms, with whatever tensors there are: they must return False for what the backend cannot
-    compute.
-    """
-
-    NAME: str
-    SAVES_H: bool
-    READS_16_BITS: bool
-
-    def supports_chunkwise(self, inputs: Inputs, chunk_size: int | None) -> bool:
-        """Whether these sequences can be computed."""
-
-    def supports_gated(self, p: Tensor, head_dim: int) -> bool:
-        """Whether pre-activations like these can be computed."""
-
-    def plan_chunkwise(self, inputs: Inputs, L: int) -> bool:
-        """Return the plan of a recurrence in chunks of L steps."""
-
-    def plan_gated(
-        self, parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int
-    ) -> bool:
-        """Return the plan of a gated recurrence."""
-
-    def chunkwise_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
-        """Return the shapes of what ``chunkwise_fwd`` saves."""
-
-    def gated_saved_shapes(self, state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
-        """Return the shapes of what ``gated_fwd`` saves."""
-
-    def gated_tile_width(self, projected: int, NH: int, L: int) -> int:
-        """Return the elements per step of the largest temporary of a layer."""
-
-    def op_tile_width(self, projected: int, NH: int, L: int) -> int:
-        """Return the same for the custom op alone; 0 to compute all samples at once."""
-
-    def chunkwise_fwd(
-        self, inputs: Inputs, state: mLSTMState, L: int, plan: bool, /
-    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
-        """Run the recurrence."""
-
-    def chunkwise_bwd(
-        self,
-        inputs: Inputs,
-        state: mLSTMState,
-        last_c: Tensor,
-        last_n: Tensor,
-        saved: tuple[Tensor, ...],
-        grads: OutputGrads,
-        L: int,
-        plan: bool,
-        /,
-    ) -> tuple[Tensor, ...]:
-        """Return the gradients of the inputs and of the state."""
-
-    def gated_fwd(
-        self,
-        parts: Sequence[Tensor],
-        state: mLSTMState,
-        padding: Tensor | None,
-        L: int,
-        plan: bool,
-        /,
-    ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
-        """Run the gated recurrence."""
-
-    def gated_bwd(
-        self,
-        parts: Sequence[Tensor],
-        state: mLSTMState,
-        padding: Tensor | None,
-        last_c: Tensor,
-        last_n: Tensor,
-        saved: Sequence[Tensor],
-        grads: OutputGrads,
-        L: int,
-        plan: bool,
-        /,
-    ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
-        """Return the gradients of the parts and of the state."""
-
-    @property
-    def step(self) -> Callable[[Tensor, CellNorms, Tensor, Tensor], StepResult | None] | None:
-        """The function that takes a step of a cell."""
 
 
 class Kernel(NamedTuple):
@@ -206,11 +102,17 @@ BACKENDS: dict[str, Backend] = {pytorch.NAME: pytorch} | {
 #: Turns the kernels off with 0. Processes that are spawned inherit it.
 _VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
 
-#: Whether ``use_kernel`` has turned the kernels on or off, None if it has not been called; and what
-#: ``backend`` returns then for the CPU.
-_state: dict[str, Any] = {"enabled": None, "info": None}
+#: Whether ``use_kernel`` has turned the kernels on or off, by type of device; None if it has not.
+_enabled: dict[str, bool | None] = {"cpu": None, "cuda": None}
+
+#: What ``use_kernel`` has prepared, by type of device.
+_prepared: dict[str, "BackendInfo"] = {}
 
 _TURNED_OFF = BackendInfo(pytorch.NAME, "use_kernel(False) was called")
+
+
+class _TransientError(Exception):
+    """Kernels cannot be prepared now, and may be later; the message is a clause that says why."""
 
 
 def use_kernel(enabled: bool = True) -> None:
@@ -260,17 +162,29 @@ def use_kernel(enabled: bool = True) -> None:
     'pytorch'
     """
     check_bool("use_kernel", "enabled", enabled)
-    info = _TURNED_OFF
-    if enabled:
+    if not enabled:
+        _enabled.update(dict.fromkeys(_enabled, False))
+        return
+    errors = []
+    for device in _enabled:
         try:
-            info = _prepare("cpu", build=True)
-            if torch.cuda.is_available():
-                _prepare("cuda", build=True)
-        except TritonUnavailableError:
-            pass  # PyTorch computes on these devices, and backend() tells why
-        except RuntimeError as error:
-            raise RuntimeError(f"use_kernel: {error}") from error
-    _state.update(enabled=enabled, info=info)
+            _turn_on(device)
+        except RuntimeError as error:  # which must not keep the kernels of other devices off
+            errors.append(error)
+    if errors:
+        raise RuntimeError(f"use_kernel: {errors[0]}") from errors[0]
+
+
+def _turn_on(device: str) -> None:
+    """Prepare and enable the kernels of a type of device; after an error, nothing has changed."""
+    if device == "cuda" and (not torch.cuda.is_available() or is_capturing()):
+        _prepared.pop(device, None)  # they are prepared when they are first used
+    else:
+        try:
+            _prepared[device] = _prepare(device, build=True)
+        except TritonUnavailableError as error:  # PyTorch computes the same
+            _prepared[device] = BackendInfo(pytorch.NAME, str(error))
+    _enabled[device] = True
 
 
 def backend() -> BackendInfo:
@@ -293,18 +207,20 @@ def backend() -> BackendInfo:
     >>> backend().name in ("cpp", "pytorch")
     True
     """
-    enabled = _state["enabled"]
-    info: BackendInfo = _default("cpu") if enabled is None else _state["info"]
+    info = _info("cpu")
     if torch.cuda.is_available():
-        info = info._replace(cuda=_cuda_info(enabled))
+        info = info._replace(cuda=_info("cuda"))
     return info
 
 
-def _cuda_info(enabled: bool | None) -> BackendInfo:
-    """Return what computes on CUDA devices, given what ``use_kernel`` was called with."""
+def _info(device: str) -> BackendInfo:
+    """Return what computes on a type of device."""
+    enabled = _enabled[device]
     if enabled is None:
-        return _default("cuda")
-    return _existing("cuda") if enabled else _TURNED_OFF
+        return _default(device)
+    if not enabled:
+        return _TURNED_OFF
+    return _prepared[device] if device in _prepared else _existing(device)
 
 
 def _prepare(device: str, build: bool) -> BackendInfo:
@@ -316,6 +232,7 @@ def _prepare(device: str, build: bool) -> BackendInfo:
     return BackendInfo(kernels[0].backend.NAME, descriptions[0])
 
 
+@cache
 def _read_variable() -> str:
     """Return 0, 1 or nothing."""
     setting = os.environ.get(_VARIABLE, "").strip()
@@ -328,9 +245,9 @@ def _read_variable() -> str:
 
 
 _read_variable()  # so that a wrong setting raises before any work is done
+_read_variable.cache_clear()  # it may be set after the import
 
 
-@cache
 def _default(device: str) -> BackendInfo:
     """Return what is used unless ``use_kernel`` is called."""
     if _read_variable() == "0":
@@ -338,39 +255,58 @@ def _default(device: str) -> BackendInfo:
     return _existing(device)
 
 
-@cache
 def _existing(device: str) -> BackendInfo:
     """Return a kernel that needs no compiler, or why there is none."""
+    try:
+        return _lasting(device)
+    except _TransientError as error:
+        return BackendInfo(pytorch.NAME, str(error))
+
+
+@cache
+def _lasting(device: str) -> BackendInfo:
+    """Return the same, or raise a _TransientError, which is not cached."""
+    if device == "cuda" and is_capturing():
+        raise _TransientError("a CUDA graph is captured, which a self-test would break")
     try:
         return _prepare(device, build=False)
     except (LibraryError, TritonUnavailableError) as error:
         return BackendInfo(pytorch.NAME, str(error))
+    except torch.OutOfMemoryError as error:
+        reason = f"the self-test ran out of memory: {str(error).partition('. ')[0]}"
+        raise _TransientError(reason) from error
     except RuntimeError as error:  # a failed self-test, above all
-        warnings.warn(f"pytorch_forecasting_mlstm: {error}.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"pytorch_forecasting_mlstm: {error}.", RuntimeWarning, _level_of_caller())
         return BackendInfo(pytorch.NAME, str(error))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_on_by_default(device: str) -> bool:
-    """Whether kernels are used by default; ``torch.compile`` calls this while it traces."""
-    return _default(device).name != pytorch.NAME
+def _level_of_caller() -> int:
+    """Return the ``stacklevel`` at which a warning of the calling function names its caller.
+
+    That is the first one outside of this package and of torch, whose modules call the package's.
+    """
+    frame, level = inspect.currentframe(), 0
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] not in (__name__.partition(".")[0], "torch"):
+            return level
+        frame, level = frame.f_back, level + 1
+    return 2
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_usable(device: str) -> bool:
-    """Whether kernels can be used; the CPU's can if ``use_kernel()`` has not raised an error."""
-    return device == "cpu" or _existing(device).name != pytorch.NAME
+    """Whether kernels can be used; ``torch.compile`` calls this while it traces."""
+    return _info(device).name != pytorch.NAME
 
 
 def _is_enabled(kernel: Kernel, device: torch.device) -> bool:
     """Whether a kernel is on, and for this type of device."""
-    if kernel.device != device.type:
-        return False
-    enabled = _state["enabled"]
+    # A graph depends on the first condition, and takes the second one as a constant.
     return (
-        _is_on_by_default(kernel.device)
-        if enabled is None
-        else enabled and _is_usable(kernel.device)
+        kernel.device == device.type
+        and _enabled[kernel.device] is not False
+        and _is_usable(kernel.device)
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
 _DIGEST = hashlib.sha256().digest_size
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NAME_A_FOLDER = "name an existing folder in XDG_CACHE_HOME"
+_HAS_OWNERS = hasattr(os, "getuid")  # not on Windows: there, nothing tells who wrote a file
 _MAX_LINKS = 40  # on the path of a folder, as in Linux
 
 
@@ -121,6 +122,8 @@ def check_cache() -> None:
 
 def has_note(name: str) -> bool:
     """Whether ``write_note`` has written this note, and no other user can have."""
+    if not _HAS_OWNERS:
+        return False
     try:
         folder = cache_folder()
         note = folder / name
@@ -135,6 +138,8 @@ def has_note(name: str) -> bool:
 
 def write_note(name: str) -> None:
     """Write an empty file to the user's cache, if that is possible."""
+    if not _HAS_OWNERS:
+        return
     with suppress(OSError):
         folder = cache_folder()
         _make_private(folder)

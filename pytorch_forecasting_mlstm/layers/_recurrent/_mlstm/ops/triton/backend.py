@@ -16,6 +16,7 @@ from torch import Tensor
 from ...preactivations import Projections, split_heads
 from ..scale_gradients import scale_gradients
 from ..types import Inputs, OutputGrads, mLSTMState
+from .device import is_new_enough
 from .launch import OutputGate, Read, backward, forward, gates_backward, gates_forward
 
 __all__ = [
@@ -53,8 +54,7 @@ def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
     """Whether the kernels support these sequences: q, k and v may have 16 bits."""
     q, k, v, log_i, log_f = inputs
     return (
-        type(q) is Tensor
-        and q.is_cuda
+        _is_on_device(q)
         and q.dtype in _DTYPES
         and q.dtype == k.dtype == v.dtype
         and log_i.dtype != torch.float64
@@ -66,7 +66,18 @@ def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
 
 def supports_gated(p: Tensor, head_dim: int) -> bool:
     """Whether the kernels support pre-activations like this tensor."""
-    return type(p) is Tensor and p.is_cuda and p.dtype == torch.float32 and head_dim in _HEAD_SIZES
+    return _is_on_device(p) and p.dtype == torch.float32 and head_dim in _HEAD_SIZES
+
+
+def _is_on_device(x: Tensor) -> bool:
+    """Whether a tensor is one on a device on which the kernels run."""
+    return type(x) is Tensor and x.is_cuda and _is_new_enough(x.get_device())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_new_enough(number: int) -> bool:
+    """Whether the kernels run on a device; ``torch.compile`` calls this while it traces."""
+    return is_new_enough(number)
 
 
 def plan_chunkwise(inputs: Inputs, L: int) -> bool:

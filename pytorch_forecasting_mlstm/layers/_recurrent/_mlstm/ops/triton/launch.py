@@ -171,7 +171,8 @@ class _Call:
         """Write and return what ``backward`` does, for the states that enter the chunks."""
         q, k, v, log_i, log_f = self.inputs
         *grad_inputs, grad_o = outputs
-        grad_h = self.like.new_zeros(1).expand(v.shape) if grads.h is None else grads.h
+        # One row of zeros, as dense as the kernel needs it, stands for all of them.
+        grad_h = self.like.new_zeros(self.V).expand(v.shape) if grads.h is None else grads.h
         grad_read, grad_normalizer, products = self._through_division(read, grad_h, gate, grad_o)
         grad_c, grad_n = (_dense_grad(x, y) for x, y in zip(grads[1:3], first[:2], strict=True))
         grads_c, grads_n = torch.empty_like(states.c), torch.empty_like(states.n)

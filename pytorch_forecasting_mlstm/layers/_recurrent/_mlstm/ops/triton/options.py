@@ -64,8 +64,9 @@ def _power_of_2(size: int) -> int:
 def _precision(v: Tensor) -> str:
     """Return how products are rounded.
 
-    TF32 holds all digits of 16 bits. Three products of TF32 give the precision of float32, and use
-    the matrix units.
+    Three products of TF32 give the precision of float32, and use the matrix units. For inputs in 16
+    bits, there is one product. TF32 holds all of their digits. States, weights and gradients, by
+    which they are multiplied, are float32, and rounded to 10 bits after the leading one.
     """
     if v.dtype == torch.float64:
         return "ieee"

@@ -2,10 +2,10 @@
 
 import torch
 
-from .device import TritonUnavailableError, find_devices
+from .device import TritonUnavailableError, find_devices, is_capturing
 from .self_test import TritonSelfTestError, self_test
 
-__all__ = ["TritonUnavailableError", "prepare"]
+__all__ = ["TritonUnavailableError", "is_capturing", "prepare"]
 
 
 def prepare(build: bool) -> str:
@@ -32,9 +32,15 @@ def prepare(build: bool) -> str:
         except Exception as error:  # whatever a compiler raises
             raise RuntimeError(
                 f"the Triton kernels cannot be compiled or run on {device.name}, and are not used: "
-                f"{type(error).__name__}"
+                f"{_describe(error)}"
             ) from error
     import triton
 
     names = " and ".join(sorted({device.name for device in devices}))
     return f"Triton {triton.__version__} on {names}"
+
+
+def _describe(error: Exception) -> str:
+    """Return the class of an error and the first line of its text, without a period."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *(line.strip().rstrip(".") for line in lines[:1])])
