@@ -11,6 +11,7 @@ import pandas as pd
 from ..forecaster import InputError
 from ..forecaster.reading import ReadTable
 from ..forecaster.times.time_axis import TimeAxis
+from ..forecaster.times.time_zones import read_zone
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class StepCounter:
         return np.array([self.between(end, time) for time in times])
 
     def _position(self, time: pd.Timestamp) -> int:
-        inside = time if time.tz is None else time.tz_convert(self.zone or "UTC").tz_localize(None)
+        inside = time
+        if time.tz is not None:
+            inside = time.tz_convert(read_zone(self.zone or "UTC")).tz_localize(None)
         try:
             return int(self.axis.place(pd.Series([inside]))[0])
         except InputError as error:

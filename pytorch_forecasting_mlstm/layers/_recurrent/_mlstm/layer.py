@@ -1,5 +1,7 @@
 """The mLSTM layer: a stack of cells, computed a whole sequence at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import torch
