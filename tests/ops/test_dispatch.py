@@ -39,6 +39,7 @@ class NaiveBackend:
     NAME = "naive"
     SAVES_H = False
     READS_16_BITS = False
+    normalizing = None
 
     def __init__(self) -> None:
         self.calls: list[str] = []

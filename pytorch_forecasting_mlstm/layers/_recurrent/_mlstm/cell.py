@@ -13,6 +13,7 @@ from ...._validation import (
     check_tensor,
 )
 from .argument_hints import CELL_HINTS
+from .dropout import Dropout
 from .functional import mLSTMState
 from .input_check import check_input
 from .norms import CellNorms, HeadNorm, LayerNorm, normalize_parts
@@ -148,7 +149,7 @@ class mLSTMCell(nn.Module):
         self.heads = heads
         self.head_dim = hidden_size // self.heads
 
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.projection = OneDNNLinear(input_size, 4 * hidden_size + 2 * self.heads)
         # A norm erases a single value, and of two values keeps only which one is larger.
         norm_units = layer_norm and hidden_size > 2

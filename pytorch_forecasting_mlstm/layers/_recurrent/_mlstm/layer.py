@@ -215,6 +215,8 @@ class mLSTMLayer(nn.Module):
         given = check_layer_input(self.cells[0], x, mask, lengths, self.batch_first)
         x, mask = given.x, given.mask
         T, B = x.shape[:2]
+        if mask is not None and is_eager_on_cpu(mask) and bool(mask.all()):
+            mask = None  # which spares several passes over the sequence
         if state is None:
             h, c, n = self.init_hidden(B)
         else:

@@ -255,11 +255,16 @@ class GatedFunction(torch.autograd.Function):
         *norms: Any,
     ) -> tuple[Tensor, ...]:
         state, ctx.backend = mLSTMState(c, n, m), BACKENDS[backend]
-        ctx.L = default_chunk_size(p.shape[1], c.shape[-1])
+        ctx.L, ctx.plan = default_chunk_size(p.shape[1], c.shape[-1]), False
+        params = LayerNormParams.of(*norms) if norms else None
+        saved: tuple[Tensor, ...] = ()
         with autocast_disabled(p.device):
-            parts = layer_norm_fwd(p, LayerNormParams.of(*norms))[0] if norms else [p]
-            ctx.plan = ctx.backend.plan_gated(parts, state, padding, ctx.L)
-            h, last, saved = ctx.backend.gated_fwd(parts, state, padding, ctx.L, ctx.plan)
+            if params is not None and ctx.backend.normalizing is not None:
+                h, last = ctx.backend.normalizing.forward(p, params, state, padding)
+            else:
+                parts = [p] if params is None else layer_norm_fwd(p, params)[0]
+                ctx.plan = ctx.backend.plan_gated(parts, state, padding, ctx.L)
+                h, last, saved = ctx.backend.gated_fwd(parts, state, padding, ctx.L, ctx.plan)
         ctx.eps, affine = norms[:1], norms[1:]
         ctx.saved_count = len(saved)
         results = (last.c, last.n) if ctx.backend.SAVES_H else (None, None)
@@ -298,6 +303,11 @@ class GatedFunction(torch.autograd.Function):
                 (grad_p,), grad_state = bwd([p])
                 return grad_p, *grad_state, *constants
             params = LayerNormParams.of(*norms)
+            if ctx.backend.normalizing is not None:
+                grad_p, grad_params, grad_state = ctx.backend.normalizing.backward(
+                    p, params, state, padding, OutputGrads(*grads)
+                )
+                return grad_p, *grad_state, *constants, *grad_params
             parts, means, inverses = layer_norm_fwd(p, params)
             grad_parts, grad_state = bwd(parts)
             grad_p, grad_params = layer_norm_bwd(grad_parts, p, means, inverses, params)

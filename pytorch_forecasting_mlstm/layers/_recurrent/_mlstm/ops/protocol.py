@@ -1,14 +1,33 @@
 """What a backend is: the members that the rest of the package calls."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from ..norms import CellNorms
+from .layer_norm import LayerNormParams
 from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Normalizing"]
+
+
+class Normalizing(NamedTuple):
+    """Both passes of a gated recurrence that applies the layer norms itself.
+
+    ``forward`` takes (p, norms, state, padding) and returns h (B, T, H), in memory time first, and
+    the last state. ``backward`` takes the same and the gradients of the results. It returns the
+    gradients of p, of all weights and biases, and of c, n and m. What is said of m for ``gated_*``
+    holds here, too.
+    """
+
+    forward: Callable[
+        [Tensor, LayerNormParams, mLSTMState, Tensor | None], tuple[Tensor, mLSTMState]
+    ]
+    backward: Callable[
+        [Tensor, LayerNormParams, mLSTMState, Tensor | None, OutputGrads],
+        tuple[Tensor, list[Tensor], tuple[Tensor, Tensor, Tensor | None]],
+    ]
 
 
 class Backend(Protocol):
@@ -26,6 +45,8 @@ class Backend(Protocol):
     ``step`` takes what ``ops/step.py`` documents, and is differentiable by itself. It returns None
     for what the backend cannot compute: a step is too short for looking at its tensors twice. It is
     None if the backend can compute no step.
+
+    ``normalizing`` is None if the layer norms are to be applied before ``gated_*``.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -112,6 +133,10 @@ class Backend(Protocol):
         /,
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
+
+    @property
+    def normalizing(self) -> Normalizing | None:
+        """The gated recurrence of pre-activations that are not normalized."""
 
     @property
     def step(self) -> Callable[[Tensor, CellNorms, Tensor, Tensor], StepResult | None] | None:

@@ -33,6 +33,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "normalizing",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -44,6 +45,9 @@ __all__ = [
 NAME = "pytorch"
 SAVES_H = True
 READS_16_BITS = False
+
+#: The layer norms of torch are as fast as others would be.
+normalizing = None
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

@@ -8,21 +8,31 @@ Dimensions: B batch, T time, NH heads, d head size (K and V).
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...preactivations import Projections, soft_cap, soft_cap_grad, split_heads
+from ...preactivations import Projections, split_heads
 from ..execution import is_eager_on_cpu
+from ..layer_norm import LayerNormParams
+from ..protocol import Normalizing
 from ..scale_gradients import scale_gradients
 from ..types import Inputs, OutputGrads, mLSTMState
 from .bindings import (
     HEAD_SIZES,
+    NormPointers,
     RecurrenceGrads,
     RecurrenceInputs,
     kernel_backward,
     kernel_forward,
     stabilize,
+)
+from .preactivation_bindings import (
+    RowNorms,
+    join_norms,
+    open_gates,
+    preactivations_backward,
 )
 from .step import step
 
@@ -37,6 +47,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "normalizing",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -150,11 +161,8 @@ def gated_fwd(
     parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | None, L: int, plan: bool
 ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
     """Return the gated h (B, T, H), in memory time first, the last state and nothing to save."""
-    (B, T), (_, NH, d, _) = parts[0].shape[:2], state.c.shape
-    h = state.c.new_empty(T, B, NH * d).transpose(0, 1)
-    c, n = _dense_copy(state.c), _dense_copy(state.n)
-    kernel_forward(_gated_inputs(parts, NH, padding), h, c, n)
-    return h, mLSTMState(c, n, state.m), ()
+    h, last = _normalizing_fwd(_joined(parts), None, state, padding)
+    return h, last, ()
 
 
 def gated_bwd(
@@ -169,34 +177,74 @@ def gated_bwd(
     plan: bool,
 ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
     """Return the gradients of the parts, and those of c and n; m is a constant."""
+    grad_p, _, grad_state = _normalizing_bwd(_joined(parts), None, state, padding, grads)
+    return list(grad_p.split([part.shape[-1] for part in parts], dim=-1)), grad_state
+
+
+def _normalizing_fwd(
+    p: Tensor, norms: LayerNormParams | None, state: mLSTMState, padding: Tensor | None
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H), in memory time first, and the last state."""
+    (B, T), (_, NH, d, _) = p.shape[:2], state.c.shape
+    h = state.c.new_empty(T, B, NH * d).transpose(0, 1)
+    c, n = _dense_copy(state.c), _dense_copy(state.n)
+    x = _GatedInputs.of(p, norms, padding, NH)
+    kernel_forward(x.recurrence, h, c, n)
+    return h, mLSTMState(c, n, state.m)
+
+
+def _normalizing_bwd(
+    p: Tensor,
+    norms: LayerNormParams | None,
+    state: mLSTMState,
+    padding: Tensor | None,
+    grads: OutputGrads,
+) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
+    """Return the gradients of p, of all weights and biases, and of c and n; m is a constant."""
     c, n, _ = state
-    (B, T), (_, NH, d, _) = parts[0].shape[:2], c.shape
-    grad_parts = [part.new_empty(part.shape) for part in parts]
-    outputs = split_heads(grad_parts, NH)
+    (B, T), (_, NH, d, _) = p.shape[:2], c.shape
+    grad_p = p.new_empty(p.shape)
     recurrence_grads = RecurrenceGrads(
         _dense_rows(c.new_zeros(B, T, NH * d) if grads.h is None else grads.h),
         _dense_grad(grads.c, c),
         _dense_grad(grads.n, n),
     )
-    x = _gated_inputs(parts, NH, padding)
-    kernel_backward(x, c.contiguous(), n.contiguous(), recurrence_grads, outputs)
-    outputs.i.mul_(soft_cap_grad(soft_cap(split_heads(parts, NH).i)))
-    one_minus_f = torch.sigmoid(-split_heads(parts, NH).f)  # with all its digits
-    outputs.f.mul_(one_minus_f if padding is None else one_minus_f.masked_fill(padding, 0.0))
-    return grad_parts, (recurrence_grads.c, recurrence_grads.n, None)
+    x = _GatedInputs.of(p, norms, padding, NH)
+    outputs = split_heads([grad_p], NH)
+    kernel_backward(x.recurrence, c.contiguous(), n.contiguous(), recurrence_grads, outputs)
+    joined = preactivations_backward(grad_p, x.p, x.norms, x.padding, NH)
+    grad_norms = [] if norms is None else [part for grad in joined for part in norms.split(grad)]
+    return grad_p, grad_norms, (recurrence_grads.c, recurrence_grads.n, None)
 
 
-def _gated_inputs(parts: Sequence[Tensor], NH: int, padding: Tensor | None) -> RecurrenceInputs:
-    """View pre-activations by part; at padding the gates leave the state unchanged."""
-    x = split_heads([_dense_rows(part) for part in parts], NH)
-    # An open gate is passed as f - 1, which is negative: see RecurrenceInputs.
-    i, f = torch.exp(soft_cap(x.i)), torch.copysign(torch.sigmoid(-x.f.abs()), -x.f)
-    if padding is not None:
-        i, f = i.masked_fill(padding, 0.0), f.masked_fill(padding, -0.0)
-    i, f = i.contiguous(), f.contiguous()
-    # The soft cap bounds the input gate, and so the true memory: it needs no stabilizer.
-    floor = i.new_ones(NH).expand_as(i)
-    return RecurrenceInputs(x.q, x.k, x.v, x.o, i, f, floor, 1 / math.sqrt(x.q.shape[-1]))
+normalizing = Normalizing(_normalizing_fwd, _normalizing_bwd)
+
+
+class _GatedInputs(NamedTuple):
+    """What both passes read, with dense rows; the tensors must outlive the calls of the kernel."""
+
+    p: Tensor
+    norms: RowNorms | None
+    padding: Tensor | None
+    recurrence: RecurrenceInputs
+
+    @classmethod
+    def of(
+        cls, p: Tensor, norms: LayerNormParams | None, padding: Tensor | None, NH: int
+    ) -> "_GatedInputs":
+        p, padding = _dense_rows(p), None if padding is None else padding.contiguous()
+        row_norms = None if norms is None else join_norms(p, norms)
+        i, f = open_gates(p, row_norms, padding, NH)
+        # The soft cap bounds the input gate, and so the true memory: it needs no stabilizer.
+        floor = i.new_ones(NH).expand_as(i)
+        x, pointers = split_heads([p], NH), row_norms.pointers() if row_norms else NormPointers()
+        key_scale = 1 / math.sqrt(x.q.shape[-1])
+        recurrence = RecurrenceInputs(x.q, x.k, x.v, x.o, i, f, floor, key_scale, pointers)
+        return cls(p, row_norms, padding, recurrence)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
 def _dense_rows(x: Tensor) -> Tensor:

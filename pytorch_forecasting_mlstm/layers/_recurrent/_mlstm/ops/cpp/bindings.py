@@ -11,23 +11,27 @@ from .library import build_library
 
 __all__ = [
     "HEAD_SIZES",
+    "MIN_PARALLEL_GATES",
+    "NormPointers",
     "RecurrenceGrads",
     "RecurrenceInputs",
+    "StridedTensor",
     "bind_kernel",
     "kernel_backward",
     "kernel_forward",
     "load_kernel",
     "stabilize",
+    "strided",
 ]
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
 # Threads pay off for tensors with more elements than this.
 _MIN_PARALLEL = 2**16  # in q
-_MIN_PARALLEL_GATES = 2**12  # in i, whose exponentials take time
+MIN_PARALLEL_GATES = 2**12  # in i, whose exponentials take time
 
 
-class _StridedTensor(ctypes.Structure):
+class StridedTensor(ctypes.Structure):
     """``StridedTensor`` of kernel_args.h: address and strides of a tensor (B, T, width)."""
 
     _fields_ = [
@@ -35,6 +39,12 @@ class _StridedTensor(ctypes.Structure):
         ("sample_stride", ctypes.c_int64),
         ("step_stride", ctypes.c_int64),
     ]
+
+
+class NormPointers(ctypes.Structure):
+    """``Norms`` of kernel_args.h: the addresses of the tensors of ``RowNorms``, or nothing."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "bias", "moments")]
 
 
 _PARTS = ("q", "k", "v", "o", "i", "f")
@@ -46,9 +56,11 @@ class _KernelArgs(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d")),
         ("key_scale", ctypes.c_double),
-        *((name, _StridedTensor) for name in (*_PARTS, "floor", "h")),
+        *((name, StridedTensor) for name in _PARTS[:4]),
+        ("norms", NormPointers),
+        *((name, StridedTensor) for name in (*_PARTS[4:], "floor", "h")),
         *((name, ctypes.c_void_p) for name in ("c", "n")),
-        *((name, _StridedTensor) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
+        *((name, StridedTensor) for name in ("grad_h", *(f"grad_{name}" for name in _PARTS))),
         *((name, ctypes.c_void_p) for name in ("grad_c", "grad_n")),
     ]
 
@@ -67,6 +79,8 @@ class RecurrenceInputs(NamedTuple):
         Lower bound of the denominator, (B, T, NH).
     key_scale : float
         Factor of k.
+    norms : NormPointers
+        Layer norms that are still to be applied to q, k, v and o.
     """
 
     q: Tensor
@@ -77,6 +91,7 @@ class RecurrenceInputs(NamedTuple):
     f: Tensor
     floor: Tensor
     key_scale: float
+    norms: NormPointers = NormPointers()
 
 
 class RecurrenceGrads(NamedTuple):
@@ -93,7 +108,7 @@ def kernel_forward(x: RecurrenceInputs, h: Tensor, c: Tensor, n: Tensor) -> None
     h (B, T, H) is written. c (B, NH, d, d) and n (B, NH, d), dense, are updated to the last state.
     """
     args = _kernel_args(x, c)
-    args.h = _strided(h)
+    args.h = strided(h)
     args.c, args.n = c.data_ptr(), n.data_ptr()
     _run(args, c.dtype, backward=False)
 
@@ -109,10 +124,10 @@ def kernel_backward(
     """
     args = _kernel_args(x, c)
     args.c, args.n = c.data_ptr(), n.data_ptr()
-    args.grad_h = _strided(grads.h)
+    args.grad_h = strided(grads.h)
     args.grad_c, args.grad_n = grads.c.data_ptr(), grads.n.data_ptr()
     for name in _PARTS:
-        setattr(args, f"grad_{name}", _strided(getattr(outputs, name)))
+        setattr(args, f"grad_{name}", strided(getattr(outputs, name)))
     _run(args, c.dtype, backward=True)
 
 
@@ -124,7 +139,7 @@ def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, 
     library = load_kernel()
     is_float32 = m.dtype == torch.float32
     function = library.stabilize_float if is_float32 else library.stabilize_double
-    threads = torch.get_num_threads() if log_i.numel() > _MIN_PARALLEL_GATES else 1
+    threads = torch.get_num_threads() if log_i.numel() > MIN_PARALLEL_GATES else 1
     pointers = (x.data_ptr() for x in (log_i, log_f, m, i, f, floor))
     function(*pointers, m.numel(), log_i.shape[-1], threads)
     return i, f, floor, m
@@ -132,14 +147,16 @@ def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, 
 
 def _kernel_args(x: RecurrenceInputs, c: Tensor) -> _KernelArgs:
     args = _KernelArgs(B=len(c), T=x.i.shape[1], NH=c.shape[1], d=c.shape[2], key_scale=x.key_scale)
+    args.norms = x.norms
     for name in (*_PARTS, "floor"):
         if getattr(x, name) is not None:
-            setattr(args, name, _strided(getattr(x, name)))
+            setattr(args, name, strided(getattr(x, name)))
     return args
 
 
-def _strided(x: Tensor) -> _StridedTensor:
-    return _StridedTensor(x.data_ptr(), x.stride(0), x.stride(1))
+def strided(x: Tensor) -> StridedTensor:
+    """Return the address and the strides of a tensor (B, T, ...) with dense rows."""
+    return StridedTensor(x.data_ptr(), x.stride(0), x.stride(1))
 
 
 def _run(args: _KernelArgs, dtype: torch.dtype, *, backward: bool) -> None:
@@ -172,6 +189,9 @@ def bind_kernel(library: ctypes.CDLL) -> ctypes.CDLL | None:
     """Declare the functions of a library and use them from now on; return the previous library."""
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
+        function.restype = ctypes.c_int
+    for function in (library.preactivations_float, library.preactivations_double):
+        function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         function.restype = ctypes.c_int
     for function in (library.step_float, library.step_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int]

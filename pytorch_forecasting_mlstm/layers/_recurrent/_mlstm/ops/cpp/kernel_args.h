@@ -12,10 +12,31 @@ template <typename scalar> struct StridedTensor {
     scalar *at(int64_t b, int64_t t) const { return data + b * sample_stride + t * step_stride; }
 };
 
+// The layer norms of pre-activations, which are (B, T, W) with W = 4 H + 2 NH: q, k and v (H each), and
+// all gates together: i, f (NH each) and o (H).
+template <typename scalar> struct Norms {
+    const scalar *weight, *bias;  // (W); null without norms
+    scalar *moments;              // mean and inverse standard deviation of each part, (B, T, 4, 2)
+};
+
+// What preactivations.h reads and writes.
+template <typename scalar> struct PreactivationArgs {
+    int64_t B, T, NH, H;
+    double eps;
+    StridedTensor<const scalar> p;  // (B, T, W)
+    Norms<scalar> norms;
+    const bool *padding;            // (B, T); may be null
+    scalar *i, *f;                  // (B, T, NH)
+    StridedTensor<scalar> grad_p;   // (B, T, W)
+    double *grad_affine;            // of weight and bias, (slices, 2, W)
+    int64_t slices;
+};
+
 template <typename scalar> struct KernelArgs {
     int64_t B, T, NH, d;
     double key_scale;                           // factor of k
     StridedTensor<const scalar> q, k, v, o;     // (B, T, H); o may be null
+    Norms<scalar> norms;                        // still to be applied to q, k, v and o
     StridedTensor<const scalar> i, f, floor;    // (B, T, NH)
     StridedTensor<scalar> h;                    // (B, T, H)
     scalar *c, *n;                              // (B, NH, value, key) and (B, NH, key)

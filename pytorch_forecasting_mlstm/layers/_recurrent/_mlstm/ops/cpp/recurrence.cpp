@@ -1,5 +1,5 @@
 // The functions that Python calls: the recurrence in recurrence.h for every head size, in parallel,
-// and the single step in step.h.
+// what comes before and after it in preactivations.h, and the single step in step.h.
 //
 // This is the only file that is compiled. The headers have unnamed namespaces, because the compiler
 // inlines more of what no other file can call.
@@ -9,6 +9,7 @@
 #include <new>
 
 #include "kernel_args.h"
+#include "preactivations.h"
 #include "recurrence.h"
 #include "stabilize.h"
 #include "step.h"
@@ -69,6 +70,15 @@ extern "C" void stabilize_float(const float *log_i, const float *log_f, float *m
 extern "C" void stabilize_double(const double *log_i, const double *log_f, double *m, double *i,
                                  double *f, double *floor, int64_t rows, int64_t T, int threads) {
     stabilize(log_i, log_f, m, i, f, floor, rows, T, threads);
+}
+
+extern "C" int preactivations_float(const PreactivationArgs<float> *x, int backward, int threads) {
+    return run_preactivations(*x, backward, threads);
+}
+
+extern "C" int preactivations_double(const PreactivationArgs<double> *x, int backward,
+                                     int threads) {
+    return run_preactivations(*x, backward, threads);
 }
 
 extern "C" int run_float(const KernelArgs<float> *x, int backward, int64_t heads_per_task,

@@ -72,11 +72,32 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
         scalar i, f, floor;
         bool open;  // whether f - 1 takes the place of f
 
-        Step(const KernelArgs<scalar> &x, int64_t b, int64_t t, int64_t h)
+        Step(const KernelArgs<scalar> &x, int64_t b, int64_t t, int64_t h, bool reads_o = true)
             : q(x.q.at(b, t) + h * d), k(x.k.at(b, t) + h * d), v(x.v.at(b, t) + h * d),
-              o(x.o.data ? x.o.at(b, t) + h * d : nullptr),
+              o(reads_o && x.o.data ? x.o.at(b, t) + h * d : nullptr),
               i(x.i.at(b, t)[h] * scalar(x.key_scale)), f(x.f.at(b, t)[h]),
-              floor(x.floor.at(b, t)[h]), open(std::signbit(f)) {}
+              floor(x.floor.at(b, t)[h]), open(std::signbit(f)) {
+            if (!x.norms.weight) return;
+            const int64_t H = x.NH * d;
+            const scalar *moments = x.norms.moments + (b * x.T + t) * 8;
+            q = normalize(x.norms, q, moments, h * d, normalized[0]);
+            k = normalize(x.norms, k, moments + 2, H + h * d, normalized[1]);
+            v = normalize(x.norms, v, moments + 4, 2 * H + h * d, normalized[2]);
+            if (o) o = normalize(x.norms, o, moments + 6, 3 * H + 2 * x.NH + h * d, normalized[3]);
+        }
+        Step(const Step &) = delete;  // it may point into itself
+
+      private:
+        alignas(64) scalar normalized[4][d];
+
+        // Normalizes the units of a head, which begin at the column `first` of the pre-activations.
+        static const scalar *normalize(const Norms<scalar> &norms, const scalar *x,
+                                       const scalar *moments, int64_t first, scalar *into) {
+            const vec *weight = vecs(norms.weight + first), *bias = vecs(norms.bias + first);
+            for (int l = 0; l < blocks; l++)
+                vecs(into)[l] = (vecs(x)[l] - moments[0]) * moments[1] * weight[l] + bias[l];
+            return into;
+        }
     };
 
     // A NaN stays a NaN.
@@ -294,7 +315,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
             grad_f = horizontal_sum(sum);
         }
         for (int64_t t = last_t; t >= first_t; t--) {
-            const Step step(x, b, t, h);
+            const Step step(x, b, t, h, false);
             const scalar *grad_read = task.grad_read(t, g), *grad_nq = task.grad_nq(t, g);
             const scalar since = scalar(decay.factor);
             vec gk[blocks], gv[blocks], gn[blocks], qs[blocks];

@@ -30,6 +30,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "normalizing",
     "op_tile_width",
     "plan_chunkwise",
     "plan_gated",
@@ -48,6 +49,9 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 #: A step is too short for a kernel of this kind.
 step = None
+
+#: torch has fused layer norms.
+normalizing = None
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
