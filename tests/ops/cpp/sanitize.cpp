@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <random>
 #include <thread>
 #include <type_traits>
@@ -48,6 +49,8 @@ void run_recurrence(int64_t B, int64_t T, int64_t NH, int64_t d, bool gated, int
         const scalar closing = 1 / (1 + std::exp(std::fabs(gate) * 3));
         gate = gate > 0 ? -closing : gate < -2 ? 0 : closing;
     }
+    auto weight = draw<scalar>(W + 2 * NH), bias = draw<scalar>(W + 2 * NH);
+    auto moments = draw<scalar>(B * T * 8, 1, 1);
     std::vector<scalar> floor(NH, 1), h(B * T * H), grad_p(B * T * W), grad_i(i), grad_f(f);
     auto c = draw<scalar>(B * H * d), n = draw<scalar>(B * H), first_c = c, first_n = n;
     auto grad_h = draw<scalar>(B * T * H), grad_c = draw<scalar>(B * H * d);
@@ -56,6 +59,7 @@ void run_recurrence(int64_t B, int64_t T, int64_t NH, int64_t d, bool gated, int
     x.B = B, x.T = T, x.NH = NH, x.d = d, x.key_scale = 1 / std::sqrt(double(d));
     x.q = {&p[0], T * W, W}, x.k = {&p[H], T * W, W}, x.v = {&p[2 * H], T * W, W};
     if (gated) x.o = {&p[3 * H], T * W, W};
+    if (gated && T % 2) x.norms = {&weight[0], &bias[0], &moments[0]};
     x.i = {&i[0], T * NH, NH}, x.f = {&f[0], T * NH, NH}, x.floor = {&floor[0], 0, 0};
     x.h = {&h[0], H, B * H};  // time first
     x.c = &c[0], x.n = &n[0];
@@ -78,6 +82,32 @@ void run_recurrence(int64_t B, int64_t T, int64_t NH, int64_t d, bool gated, int
     check(h, "h"), check(c, "c"), check(n, "n"), check(grad_p, "the gradient of p");
     check(grad_i, "the gradient of i"), check(grad_f, "the gradient of f");
     check(grad_c, "the gradient of c"), check(grad_n, "the gradient of n");
+}
+
+template <typename scalar>
+void run_preactivations(int64_t B, int64_t T, int64_t NH, int64_t H, bool norms, int threads) {
+    const int64_t W = 4 * H + 2 * NH;
+    auto p = draw<scalar>(B * T * W), grad_p = draw<scalar>(B * T * W);
+    auto weight = draw<scalar>(W), bias = draw<scalar>(W);
+    std::vector<scalar> moments(B * T * 8), i(B * T * NH), f(B * T * NH);
+    const auto padding = std::make_unique<bool[]>(B * T);
+    padding[B * T / 2] = true;
+    PreactivationArgs<scalar> x{};
+    x.B = B, x.T = T, x.NH = NH, x.H = H, x.eps = 1e-5, x.p = {&p[0], T * W, W};
+    x.slices = std::min(B * T, int64_t(5));
+    std::vector<double> grad_affine(x.slices * 2 * W);
+    if (norms) x.norms = {&weight[0], &bias[0], &moments[0]};
+    x.padding = padding.get(), x.i = &i[0], x.f = &f[0];
+    x.grad_p = {&grad_p[0], T * W, W}, x.grad_affine = &grad_affine[0];
+    for (int backward : {0, 1}) {
+        int status;
+        if constexpr (std::is_same_v<scalar, float>)
+            status = preactivations_float(&x, backward, threads);
+        else status = preactivations_double(&x, backward, threads);
+        if (status) std::exit(4);
+    }
+    check(i, "the input gate"), check(f, "the forget gate"), check(moments, "the moments");
+    check(grad_p, "the gradient of p"), check(grad_affine, "the gradient of weights and biases");
 }
 
 template <typename scalar> void run_stabilize(int64_t rows, int64_t T, int threads) {
@@ -129,6 +159,10 @@ template <typename scalar> void run_all() {
                 run_recurrence<scalar>(1, T, 3, d, gated, 3);  // a thread has single heads
                 run_recurrence<scalar>(7, T, 2, d, gated, 3);  // or whole samples
             }
+    for (int64_t T : {1, 31, 100})
+        for (int64_t NH : {1, 3, 20})
+            for (bool norms : {false, true})
+                run_preactivations<scalar>(2, T, NH, 8 * NH, norms, 3);
     for (int64_t rows : {1, 5, 40})
         for (int64_t T : {1, 70}) run_stabilize<scalar>(rows, T, 3);
     for (int64_t d : {1, 2, 5, 16, 37})

@@ -38,13 +38,13 @@ VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record the calls of the kernel by a layer."""
     calls: list[str] = []
-    original = cpp.gated_fwd
+    original = cpp.kernel_forward
 
     def spy(*args: Any) -> Any:
         calls.append("forward")
         return original(*args)
 
-    monkeypatch.setattr(cpp, "gated_fwd", spy)
+    monkeypatch.setattr(cpp, "kernel_forward", spy)
     return calls
 
 

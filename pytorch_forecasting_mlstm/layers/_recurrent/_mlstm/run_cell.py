@@ -40,7 +40,7 @@ def run_cell(
     h, c, n = state
     x = cell.dropout(x.contiguous())
     hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
-    hidden = cell.dropout(hidden)
+    hidden = cell.dropout(hidden.transpose(0, 1)).transpose(0, 1)  # dense: it lies time first
     return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
 
 

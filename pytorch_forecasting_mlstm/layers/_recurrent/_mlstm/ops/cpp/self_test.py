@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..agreement import Tensors, agrees, shared_sources
+from ..layer_norm import LayerNormParams
 from ..naive import naive_chunkwise, naive_gated, rescale_state
 from ..step import step as pytorch_step
 from ..types import Inputs, OutputGrads, mLSTMState
@@ -26,6 +27,7 @@ __all__ = ["SelfTestError", "self_test"]
 
 _L = 35
 _OPEN = 6.0  # added to the pre-activation of a forget gate, whose product over 16 steps is near 1
+_EPS = 1e-5  # of layer norms
 _STEP_HEADS = ((2, 37), (20, 1))  # of odd sizes: all sizes run the same code
 
 
@@ -70,8 +72,8 @@ def _test_alone() -> None:
 def _test() -> None:
     """Compare results and gradients.
 
-    Each head size and dtype is compiled separately, so all of them are compared: once with the
-    output gate, and in one dtype also without. The forget gates of the second half of the steps are
+    Each head size and dtype is compiled separately, so all of them are compared: with the output
+    gate, with and without layer norms, and in one dtype also without an output gate. The forget gates of the second half of the steps are
     open: the decay of a span decides how its sums are added.
     """
     generator = torch.Generator().manual_seed(0)
@@ -82,6 +84,8 @@ def _test() -> None:
             p = draw(1, 70, 4 * d + 2)
             p[:, _L:, 3 * d + 1] += _OPEN
             _compare(_gated_kernel, _gated_naive, (p, c, n), tolerance)
+            affine = [draw(width) for width in (d, d, d, d + 2) * 2]
+            _compare(_normalizing_kernel, _normalizing_naive, (p, c, n, *affine), tolerance)
             if (d % 16 == 0) != (dtype == torch.float32):
                 continue
             q, k, v = (draw(1, 1, 70, d) / math.sqrt(math.sqrt(d)) for _ in range(3))
@@ -131,6 +135,23 @@ def _gated_naive(p: Tensor, c: Tensor, n: Tensor) -> Tensors:
     return h, last.c, last.n
 
 
+def _normalizing_kernel(
+    p: Tensor, c: Tensor, n: Tensor, *affine: Tensor
+) -> tuple[Tensors, Tensors]:
+    inputs = (p, LayerNormParams.of(_EPS, *affine), mLSTMState(c, n, _zero_scale(n)), None)
+    h, last = backend.normalizing.forward(*inputs)
+    grads = OutputGrads(h.cos(), last.c.cos(), last.n.cos(), None)
+    grad_p, grad_affine, (grad_c, grad_n, _) = backend.normalizing.backward(*inputs, grads)
+    return (h, last.c, last.n), (grad_p, grad_c, grad_n, *grad_affine)
+
+
+def _normalizing_naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> Tensors:
+    state = mLSTMState(c, n, _zero_scale(n))
+    h, last = naive_gated(p, state, None, _EPS, *affine)
+    last = rescale_state(last, state.m)
+    return h, last.c, last.n
+
+
 def _chunkwise_kernel(*tensors: Tensor) -> tuple[Tensors, Tensors]:
     inputs, state = Inputs(*tensors[:5]), mLSTMState(*tensors[5:])
     h, last, _ = backend.chunkwise_fwd(inputs, state, _L, False)
@@ -160,7 +181,7 @@ def _step_naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> Tensors:
 def _step_norms(affine: Sequence[Tensor]) -> NormParams:
     """Return four weights and biases, and the weight of the norm of heads if there is one."""
     heads = affine[8] if len(affine) > 8 else None
-    return NormParams((*affine[:4], heads), (*affine[4:8], None), (1e-5,) * 5)
+    return NormParams((*affine[:4], heads), (*affine[4:8], None), (_EPS,) * 5)
 
 
 def _zero_scale(n: Tensor) -> Tensor:
