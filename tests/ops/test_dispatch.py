@@ -39,6 +39,7 @@ class NaiveBackend:
     NAME = "naive"
     SAVES_H = False
     READS_16_BITS = False
+    cell = None
     normalizing = None
 
     def __init__(self) -> None:

@@ -308,20 +308,30 @@ class mLSTMCell(nn.Module):
         return self._all_normalized(p) if self.layer_norm else p.to(self.state_dtype)
 
     def project_unnormalized(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Project x, and return the arguments of ``LayerNormParams.of`` for its layer norms.
-
-        They are eps, all weights and all biases, or nothing if no norm remains to be applied.
-        """
+        """Project x, and return the ``norm_arguments`` that remain to be applied, or nothing."""
         p = self.projection(x)
         if not self.layer_norm:
             return p.to(self.state_dtype), ()
+        norms = self.norm_arguments()
+        # Norms of a lower precision are computed in that precision.
+        if p.dtype != self.state_dtype or norms is None:
+            return self._all_normalized(p), ()
+        return p, norms
+
+    def norm_arguments(self) -> tuple[Any, ...] | None:
+        """Return the arguments of ``LayerNormParams.of`` for the layer norms.
+
+        They are eps, all weights and all biases; nothing without layer norms; None if there are
+        modules of other kinds.
+        """
+        if not self.layer_norm:
+            return ()
         modules = (self.norm_q, self.norm_k, self.norm_v, self.norm_gates)
         norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
-        # Norms of a lower precision are computed in that precision.
-        if p.dtype != self.state_dtype or len(norms) < len(modules):
-            return self._all_normalized(p), ()
+        if len(norms) < len(modules):
+            return None
         weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
-        return p, (norms[0].eps, *weights, *biases)
+        return norms[0].eps, *weights, *biases
 
     def _all_normalized(self, p: Tensor) -> Tensor:
         """Normalize p (..., 4 H + 2 NH), float32 or wider."""

@@ -18,7 +18,7 @@ from .ops.execution import is_eager_on_cpu
 from .ops.overflow import raise_on_overflow
 from .ops.tiling import batch_tile_size
 from .preactivations import heads_first
-from .run_cell import run_cell
+from .run_cell import run_cell, select_cell_backend
 from .sequence import State, check_layer_input, check_layer_state
 
 __all__ = ["mLSTMLayer"]
@@ -253,6 +253,8 @@ class mLSTMLayer(nn.Module):
         if not is_eager_on_cpu(x):
             return None
         cell, (T, B) = self.cells[0], x.shape[:2]
+        if select_cell_backend(cell, x.transpose(0, 1)) is not None:
+            return None  # it takes sample by sample
         backend = select_gated(x, cell.head_dim)
         L = default_chunk_size(T, cell.head_dim)
         width = backend.gated_tile_width(cell.projection.out_features, cell.heads, L)

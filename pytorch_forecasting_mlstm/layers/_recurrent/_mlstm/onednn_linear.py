@@ -34,6 +34,22 @@ class OneDNNLinear(nn.Linear):
         return rows.unflatten(0, input.shape[:-1])
 
 
+    def is_plain(self) -> bool:
+        """Whether a call does nothing but :func:`torch.nn.functional.linear`."""
+        hooks = (
+            self._forward_pre_hooks,
+            self._forward_hooks,
+            self._backward_pre_hooks,
+            self._backward_hooks,
+        )
+        parameters = (self._parameters.get("weight"), self._parameters.get("bias"))
+        return (
+            type(self) is OneDNNLinear
+            and not any(hooks)
+            and all(type(parameter) is nn.Parameter for parameter in parameters)
+        )
+
+
 class _OneDNNFunction(torch.autograd.Function):
     """``F.linear`` of x (R, in), with both passes in oneDNN."""
 

@@ -7,11 +7,13 @@ from .cell import mLSTMCell
 from .functional import mLSTMState
 from .ops.autocast import autocast_disabled
 from .ops.autograd import chunkwise, gated, gated_compiled
+from .ops.cell_autograd import whole_cell
+from .ops.dispatch import Backend, select_cell
 from .ops.execution import is_compiling, is_eager
 from .ops.types import Inputs
 from .preactivations import apply_gate_activations, heads_first
 
-__all__ = ["run_cell"]
+__all__ = ["run_cell", "select_cell_backend"]
 
 
 def run_cell(
@@ -48,6 +50,10 @@ def _recurrence(
     cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
 ) -> tuple[Tensor, mLSTMState]:
     """Return the gated h (B, T, H), and the last state."""
+    backend = select_cell_backend(cell, x)
+    if backend is not None:
+        weight, bias, norms = cell.projection.weight, cell.projection.bias, cell.norm_arguments()
+        return whole_cell(x, weight, bias, state, padding, norms or (), backend.NAME)
     # The fused forms have no place for a norm between the read-out and the output gate.
     if not cell.has_head_norm and is_eager() and x.numel() > 0:
         p, norms = cell.project_unnormalized(x)
@@ -63,6 +69,15 @@ def _recurrence(
         read = inputs[2]
     h, o = (part.transpose(1, 2).flatten(-2) for part in (read, o))
     return o * cell.norm_heads(h), state
+
+
+def select_cell_backend(cell: mLSTMCell, x: Tensor) -> Backend | None:
+    """Choose a backend that computes the whole cell for x (B, T, input_size), if there is one."""
+    if cell.has_head_norm or not is_eager() or x.numel() == 0:
+        return None
+    if not cell.projection.is_plain() or cell.norm_arguments() is None:
+        return None
+    return select_cell(x, cell.projection.weight, cell.head_dim)
 
 
 def _last_valid(hidden: Tensor, before: Tensor, padding: Tensor | None) -> Tensor:

@@ -32,6 +32,7 @@ __all__ = [
     "BackendInfo",
     "Kernel",
     "backend",
+    "select_cell",
     "select_chunkwise",
     "select_gated",
     "step",
@@ -326,6 +327,15 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
             if kernel.backend.supports_gated(p, head_dim):
                 return kernel.backend
     return pytorch
+
+
+def select_cell(x: Tensor, weight: Tensor, head_dim: int) -> Backend | None:
+    """Choose a backend that computes a whole cell for x (B, T, input_size), if there is one."""
+    for kernel in KERNELS:
+        if kernel.backend.cell is not None and _is_enabled(kernel, x.device):
+            if kernel.backend.cell.supports(x, weight, head_dim):
+                return kernel.backend
+    return None
 
 
 def step(p: Tensor, norms: CellNorms, c: Tensor, n: Tensor) -> StepResult:

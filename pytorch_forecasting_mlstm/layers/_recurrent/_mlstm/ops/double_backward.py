@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["differentiable_grad"]
+__all__ = ["differentiable_grad", "is_batch"]
 
 
 def differentiable_grad(
@@ -32,3 +32,11 @@ def differentiable_grad(
         )
     )
     return tuple(next(needed) if x is not None and x.requires_grad else None for x in inputs)
+
+
+def is_batch(grad: Tensor | None) -> bool:
+    """Whether a gradient stands for many, as in ``jacobian(..., vectorize=True)``."""
+    functorch = torch._C._functorch
+    return grad is not None and (
+        functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
+    )

@@ -9,7 +9,56 @@ from ..norms import CellNorms
 from .layer_norm import LayerNormParams
 from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
-__all__ = ["Backend", "Normalizing"]
+__all__ = ["Backend", "CellForms", "CellGrads", "CellInputs", "Normalizing"]
+
+
+class CellInputs(NamedTuple):
+    """What a cell computes a whole sequence from.
+
+    Attributes
+    ----------
+    x : Tensor
+        Input, (B, T, input_size).
+    weight, bias : Tensor
+        Of the projection, (W, input_size) and (W), with W = 4 H + 2 NH.
+    norms : LayerNormParams or None
+        Layer norms of the pre-activations.
+    state : mLSTMState
+        State before the first step, at a scale of 1.
+    padding : Tensor or None
+        Steps that leave the state as it is, bool, (B, T, 1).
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    norms: LayerNormParams | None
+    state: mLSTMState
+    padding: Tensor | None
+
+
+class CellGrads(NamedTuple):
+    """Gradients of the inputs of a cell; that of x is None if it is not needed."""
+
+    x: Tensor | None
+    weight: Tensor
+    bias: Tensor
+    norms: list[Tensor]
+    c: Tensor
+    n: Tensor
+
+
+class CellForms(NamedTuple):
+    """Both passes of a whole cell, which keeps no pre-activations.
+
+    ``supports`` takes x, weight and the head size. ``forward`` returns the gated h (B, T, H), in
+    memory time first, and the last state. ``backward`` takes the inputs, the gradients of the
+    results, and whether that of x is needed. m is a constant.
+    """
+
+    supports: Callable[[Tensor, Tensor, int], bool]
+    forward: Callable[[CellInputs], tuple[Tensor, mLSTMState]]
+    backward: Callable[[CellInputs, OutputGrads, bool], CellGrads]
 
 
 class Normalizing(NamedTuple):
@@ -46,7 +95,8 @@ class Backend(Protocol):
     for what the backend cannot compute: a step is too short for looking at its tensors twice. It is
     None if the backend can compute no step.
 
-    ``normalizing`` is None if the layer norms are to be applied before ``gated_*``.
+    ``cell`` is None if the backend cannot compute a whole cell, with its projection. ``normalizing``
+    is None if the layer norms are to be applied before ``gated_*``.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -133,6 +183,10 @@ class Backend(Protocol):
         /,
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor | None]]:
         """Return the gradients of the parts and of the state."""
+
+    @property
+    def cell(self) -> CellForms | None:
+        """The whole cell."""
 
     @property
     def normalizing(self) -> Normalizing | None:

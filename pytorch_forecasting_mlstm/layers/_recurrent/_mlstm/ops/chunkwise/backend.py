@@ -26,6 +26,7 @@ __all__ = [
     "NAME",
     "READS_16_BITS",
     "SAVES_H",
+    "cell",
     "chunkwise_bwd",
     "chunkwise_fwd",
     "chunkwise_saved_shapes",
@@ -46,8 +47,8 @@ NAME = "pytorch"
 SAVES_H = True
 READS_16_BITS = False
 
-#: The layer norms of torch are as fast as others would be.
-normalizing = None
+#: Projection and layer norms are those of torch.
+cell = normalizing = None
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

@@ -28,6 +28,7 @@ from .bindings import (
     kernel_forward,
     stabilize,
 )
+from .cell import cell
 from .preactivation_bindings import (
     RowNorms,
     join_norms,
@@ -40,6 +41,7 @@ __all__ = [
     "NAME",
     "READS_16_BITS",
     "SAVES_H",
+    "cell",
     "chunkwise_bwd",
     "chunkwise_fwd",
     "chunkwise_saved_shapes",

@@ -11,6 +11,7 @@ from .library import build_library
 
 __all__ = [
     "HEAD_SIZES",
+    "MIN_PARALLEL",
     "MIN_PARALLEL_GATES",
     "NormPointers",
     "RecurrenceGrads",
@@ -27,7 +28,7 @@ __all__ = [
 HEAD_SIZES = (8, 16, 24, 32, 48, 64)
 
 # Threads pay off for tensors with more elements than this.
-_MIN_PARALLEL = 2**16  # in q
+MIN_PARALLEL = 2**16  # in q
 MIN_PARALLEL_GATES = 2**12  # in i, whose exponentials take time
 
 
@@ -42,9 +43,13 @@ class StridedTensor(ctypes.Structure):
 
 
 class NormPointers(ctypes.Structure):
-    """``Norms`` of kernel_args.h: the addresses of the tensors of ``RowNorms``, or nothing."""
+    """``Norms`` of kernel_args.h: the tensors of ``RowNorms``, or nothing."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("weight", "bias", "moments")]
+    _fields_ = [
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("moments", StridedTensor),
+    ]
 
 
 _PARTS = ("q", "k", "v", "o", "i", "f")
@@ -164,7 +169,7 @@ def _run(args: _KernelArgs, dtype: torch.dtype, *, backward: bool) -> None:
     library = load_kernel()
     function = library.run_float if dtype == torch.float32 else library.run_double
     B, NH = args.B, args.NH
-    threads = torch.get_num_threads() if B * args.T * NH * args.d > _MIN_PARALLEL else 1
+    threads = torch.get_num_threads() if B * args.T * NH * args.d > MIN_PARALLEL else 1
     heads_per_task = NH if B >= 2 * threads or threads == 1 else 1
     status = function(ctypes.byref(args), backward, heads_per_task, threads)
     if status == 2:
@@ -190,7 +195,12 @@ def bind_kernel(library: ctypes.CDLL) -> ctypes.CDLL | None:
     for function in (library.run_float, library.run_double):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_int]
         function.restype = ctypes.c_int
-    for function in (library.preactivations_float, library.preactivations_double):
+    for function in (
+        library.preactivations_float,
+        library.preactivations_double,
+        library.cell_float,
+        library.cell_double,
+    ):
         function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         function.restype = ctypes.c_int
     for function in (library.step_float, library.step_double):

@@ -15,8 +15,8 @@ template <typename scalar> struct StridedTensor {
 // The layer norms of pre-activations, which are (B, T, W) with W = 4 H + 2 NH: q, k and v (H each), and
 // all gates together: i, f (NH each) and o (H).
 template <typename scalar> struct Norms {
-    const scalar *weight, *bias;  // (W); null without norms
-    scalar *moments;              // mean and inverse standard deviation of each part, (B, T, 4, 2)
+    const scalar *weight, *bias;    // (W); null without norms
+    StridedTensor<scalar> moments;  // mean and inverse standard deviation of each part, (B, T, 4 2)
 };
 
 // What preactivations.h reads and writes.
@@ -44,6 +44,26 @@ template <typename scalar> struct KernelArgs {
     StridedTensor<scalar> grad_q, grad_k, grad_v, grad_o;
     StridedTensor<scalar> grad_i, grad_f;       // gradients of log i and log f
     scalar *grad_c, *grad_n;                    // of the last state, replaced by those of the first
+};
+
+// What cell.h reads and writes. Some matrices are padded with zeros to whole vectors: W to `wide`
+// columns, I to `input_wide`.
+template <typename scalar> struct CellArgs {
+    int64_t B, T, NH, d, I, wide, input_wide;
+    double eps;
+    StridedTensor<const scalar> x;          // (B, T, I)
+    const scalar *weight, *transposed;      // of the projection, (W, input_wide) and (I, wide)
+    const scalar *bias;                     // (wide)
+    const scalar *norm_weight, *norm_bias;  // (W); null without norms
+    const bool *padding;                    // (B, T); may be null
+    StridedTensor<scalar> h;                // (B, T, H)
+    scalar *c, *n;                          // as in KernelArgs
+    StridedTensor<const scalar> grad_h;
+    StridedTensor<scalar> grad_x;
+    scalar *grad_c, *grad_n;
+    scalar *grad_weight;                    // (slices, W, input_wide)
+    double *grad_bias, *grad_affine;        // (slices, W) and (slices, 2, W)
+    int64_t slices;
 };
 
 }  // namespace

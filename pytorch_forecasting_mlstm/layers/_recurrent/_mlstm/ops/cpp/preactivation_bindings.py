@@ -50,7 +50,8 @@ class RowNorms(NamedTuple):
 
     def pointers(self) -> NormPointers:
         """Return the addresses."""
-        return NormPointers(*(x.data_ptr() for x in (self.weight, self.bias, self.moments)))
+        moments = strided(self.moments)
+        return NormPointers(self.weight.data_ptr(), self.bias.data_ptr(), moments)
 
 
 class OpenedGates(NamedTuple):

@@ -80,6 +80,9 @@ struct Preactivations : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
     static const scalar *row_of_p(const Args &x, int64_t row) {
         return x.p.at(row / x.T, row % x.T);
     }
+    static scalar *moments_of(const Args &x, int64_t row) {
+        return x.norms.moments.at(row / x.T, row % x.T);
+    }
 
     // Puts i and f of the rows [first, end) into the buffers: one row after the other, normalized.
     static void read_gates(const Args &x, int64_t first, int64_t end, const Scratch &s) {
@@ -89,7 +92,7 @@ struct Preactivations : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
             std::memcpy(i, gates, x.NH * sizeof(scalar));
             std::memcpy(f, gates + x.NH, x.NH * sizeof(scalar));
             if (!x.norms.weight) continue;
-            const scalar *moments = x.norms.moments + row * 8 + 6;
+            const scalar *moments = moments_of(x, row) + 6;
             const scalar *weight = x.norms.weight + 3 * x.H, *bias = x.norms.bias + 3 * x.H;
             for (int64_t h = 0; h < x.NH; h++) {
                 i[h] = (i[h] - moments[0]) * moments[1] * weight[h] + bias[h];
@@ -100,11 +103,21 @@ struct Preactivations : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
 
     static bool is_padding(const Args &x, int64_t row) { return x.padding && x.padding[row]; }
 
+    // Runs a pass over the rows [first, end), block by block.
+    static void run(const Args &x, bool is_backward, int64_t first, int64_t end, Scratch &s,
+                    double *sums) {
+        for (; first < end; first += BLOCK) {
+            const int64_t block_end = std::min(first + BLOCK, end);
+            if (is_backward) backward(x, first, block_end, s, sums);
+            else forward(x, first, block_end, s);
+        }
+    }
+
     // exp(cap(i)) and σ(f), where f - 1 takes the place of an f above a half: see recurrence.h.
     static void forward(const Args &x, int64_t first, int64_t end, Scratch &s) {
         if (x.norms.weight)
             for (int64_t row = first; row < end; row++)
-                find_moments(x, row_of_p(x, row), x.norms.moments + row * 8);
+                find_moments(x, row_of_p(x, row), moments_of(x, row));
         read_gates(x, first, end, s);
         const int64_t numbers = (end - first) * x.NH;
         for (int64_t at = 0; at < numbers; at += lanes) {
@@ -151,7 +164,7 @@ struct Preactivations : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
                                    scalar *sums) {
         const int64_t n = width(x, part), W = 4 * x.H + 2 * x.NH, first = part * x.H;
         const scalar *p = row_of_p(x, row) + first, *weight = x.norms.weight + first;
-        const scalar *moments = x.norms.moments + row * 8 + 2 * part;
+        const scalar *moments = moments_of(x, row) + 2 * part;
         const scalar mean = moments[0], inverse = moments[1];
         scalar *grad_weight = sums + first, *grad_bias = sums + W + first;
         vec totals = {}, products = {};
@@ -201,11 +214,7 @@ int run_preactivations(const PreactivationArgs<scalar> &x, bool backward, int th
                 double *sums = backward && x.norms.weight ? x.grad_affine + slice * 2 * W : nullptr;
                 if (sums) std::fill(sums, sums + 2 * W, 0.);
                 const int64_t end = std::min((slice + 1) * rows_per_slice, rows);
-                for (int64_t first = slice * rows_per_slice; first < end; first += P::BLOCK) {
-                    const int64_t block_end = std::min(first + P::BLOCK, end);
-                    if (backward) P::backward(x, first, block_end, scratch, sums);
-                    else P::forward(x, first, block_end, scratch);
-                }
+                P::run(x, backward, slice * rows_per_slice, end, scratch, sums);
             }
         } catch (const std::bad_alloc &) {
             out_of_memory = true;

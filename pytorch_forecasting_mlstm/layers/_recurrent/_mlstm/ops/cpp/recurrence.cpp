@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <type_traits>
 
+#include "cell.h"
 #include "kernel_args.h"
 #include "preactivations.h"
 #include "recurrence.h"
@@ -44,18 +46,34 @@ int run(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int 
     return out_of_memory;
 }
 
-// Returns 0 on success, 1 if memory runs out, 2 for a head size that is not supported.
-template <typename scalar>
-int dispatch(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int threads) {
-    switch (x.d) {
-        case 8: return run<scalar, 8>(x, backward, heads_per_task, threads);
-        case 16: return run<scalar, 16>(x, backward, heads_per_task, threads);
-        case 24: return run<scalar, 24>(x, backward, heads_per_task, threads);
-        case 32: return run<scalar, 32>(x, backward, heads_per_task, threads);
-        case 48: return run<scalar, 48>(x, backward, heads_per_task, threads);
-        case 64: return run<scalar, 64>(x, backward, heads_per_task, threads);
+template <int d> using HeadSize = std::integral_constant<int, d>;
+
+// Calls work(HeadSize<d>). Returns 0 on success, 1 if memory runs out, 2 for a head size that is not
+// supported.
+template <typename Work> int for_head_size(int64_t d, const Work &work) {
+    switch (d) {
+        case 8: return work(HeadSize<8>());
+        case 16: return work(HeadSize<16>());
+        case 24: return work(HeadSize<24>());
+        case 32: return work(HeadSize<32>());
+        case 48: return work(HeadSize<48>());
+        case 64: return work(HeadSize<64>());
         default: return 2;
     }
+}
+
+template <typename scalar>
+int dispatch(const KernelArgs<scalar> &x, bool backward, int64_t heads_per_task, int threads) {
+    return for_head_size(x.d, [&](auto d) {
+        return run<scalar, d.value>(x, backward, heads_per_task, threads);
+    });
+}
+
+template <typename scalar>
+int dispatch_cell(const CellArgs<scalar> &x, bool backward, int threads) {
+    return for_head_size(x.d, [&](auto d) {
+        return Cell<scalar, d.value>::run(x, backward, threads);
+    });
 }
 
 }  // namespace
@@ -70,6 +88,14 @@ extern "C" void stabilize_float(const float *log_i, const float *log_f, float *m
 extern "C" void stabilize_double(const double *log_i, const double *log_f, double *m, double *i,
                                  double *f, double *floor, int64_t rows, int64_t T, int threads) {
     stabilize(log_i, log_f, m, i, f, floor, rows, T, threads);
+}
+
+extern "C" int cell_float(const CellArgs<float> *x, int backward, int threads) {
+    return dispatch_cell(*x, backward, threads);
+}
+
+extern "C" int cell_double(const CellArgs<double> *x, int backward, int threads) {
+    return dispatch_cell(*x, backward, threads);
 }
 
 extern "C" int preactivations_float(const PreactivationArgs<float> *x, int backward, int threads) {

@@ -79,7 +79,7 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
               floor(x.floor.at(b, t)[h]), open(std::signbit(f)) {
             if (!x.norms.weight) return;
             const int64_t H = x.NH * d;
-            const scalar *moments = x.norms.moments + (b * x.T + t) * 8;
+            const scalar *moments = x.norms.moments.at(b, t);
             q = normalize(x.norms, q, moments, h * d, normalized[0]);
             k = normalize(x.norms, k, moments + 2, H + h * d, normalized[1]);
             v = normalize(x.norms, v, moments + 4, 2 * H + h * d, normalized[2]);

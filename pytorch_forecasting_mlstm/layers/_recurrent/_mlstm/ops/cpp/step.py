@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...norms import CellNorms, HeadNorm, LayerNorm, normalize_heads
-from ..double_backward import differentiable_grad
+from ..double_backward import differentiable_grad, is_batch
 from ..execution import is_eager
 from ..step import step as pytorch_step
 from ..types import StepResult
@@ -125,7 +125,7 @@ class StepFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         p, c, n, next_c, next_n, *affine = ctx.saved_tensors
-        if torch.is_grad_enabled() or any(map(_is_batch, grads[:3])):
+        if torch.is_grad_enabled() or any(map(is_batch, grads[:3])):
             eps, NH = ctx.eps, c.shape[1]
 
             def naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> tuple[Tensor, ...]:
@@ -141,14 +141,6 @@ class StepFunction(torch.autograd.Function):
         dense = [None if grad is None else grad.contiguous() for grad in grads[:3]]
         inputs_grads, weights, biases = kernel_step_backward(x, next_c, next_n, dense)
         return *inputs_grads, None, *weights, *biases
-
-
-def _is_batch(grad: Tensor | None) -> bool:
-    """Whether a gradient stands for many, as in ``jacobian(..., vectorize=True)``."""
-    functorch = torch._C._functorch
-    return grad is not None and (
-        functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
-    )
 
 
 def as_functions(norms: NormParams, NH: int) -> CellNorms:

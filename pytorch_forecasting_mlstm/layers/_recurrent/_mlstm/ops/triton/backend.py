@@ -23,6 +23,7 @@ __all__ = [
     "NAME",
     "READS_16_BITS",
     "SAVES_H",
+    "cell",
     "chunkwise_bwd",
     "chunkwise_fwd",
     "chunkwise_saved_shapes",
@@ -50,8 +51,8 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 #: A step is too short for a kernel of this kind.
 step = None
 
-#: torch has fused layer norms.
-normalizing = None
+#: Projection and layer norms are those of torch, which are fast on a GPU.
+cell = normalizing = None
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

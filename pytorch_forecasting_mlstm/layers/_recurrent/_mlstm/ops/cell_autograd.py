@@ -1,0 +1,101 @@
+"""A whole cell for autograd: its projection, its layer norms and its recurrence as one operation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .dispatch import BACKENDS
+from .double_backward import differentiable_grad, is_batch
+from .layer_norm import LayerNormParams
+from .naive import naive_gated, rescale_state
+from .protocol import CellInputs
+from .types import OutputGrads, mLSTMState
+
+__all__ = ["CellFunction", "whole_cell"]
+
+
+def whole_cell(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    state: mLSTMState,
+    padding: Tensor | None,
+    norms: Sequence[Any],
+    backend: str,
+) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H) and the last state, for arguments of ``CellFunction``."""
+    h, c, n = CellFunction.apply(x, weight, bias, *state, padding, backend, *norms)
+    return h, mLSTMState(c, n, state.m)
+
+
+class CellFunction(torch.autograd.Function):
+    """A whole cell in eager mode.
+
+    It maps (x, weight, bias, c, n, m, padding, backend, *norms) to (h, the last c and n), for m of
+    0. The norms are the arguments of ``LayerNormParams.of``, or nothing. h (B, T, H) lies in memory
+    time first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        c: Tensor,
+        n: Tensor,
+        m: Tensor,
+        padding: Tensor | None,
+        backend: str,
+        *norms: Any,
+    ) -> tuple[Tensor, ...]:
+        ctx.backend, ctx.eps = backend, norms[:1]
+        ctx.save_for_backward(x, weight, bias, c, n, m, padding, *norms[1:])
+        ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
+        h, last = _forms(backend).forward(_inputs(norms, x, weight, bias, c, n, m, padding))
+        return h, last.c, last.n
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, padding = ctx.saved_tensors[:7]
+        affine = ctx.saved_tensors[7:]
+        constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
+        if torch.is_grad_enabled() or any(map(is_batch, grads)):
+
+            def naive(*tensors: Tensor) -> tuple[Tensor, ...]:
+                x, weight, bias, c, n, m, *affine = tensors
+                p = F.linear(x, weight, bias)
+                h, last = naive_gated(p, mLSTMState(c, n, m), padding, *ctx.eps, *affine)
+                return h, *rescale_state(last, m)[:2]
+
+            with torch.enable_grad():
+                x, weight, bias, c, n, m, *affine_grads = differentiable_grad(
+                    naive, (*tensors, *affine), grads
+                )
+            return x, weight, bias, c, n, m, *constants, *affine_grads
+        inputs = _inputs((*ctx.eps, *affine), *tensors, padding)
+        result = _forms(ctx.backend).backward(
+            inputs, OutputGrads(*grads, None), ctx.needs_input_grad[0]
+        )
+        return *result[:3], result.c, result.n, None, *constants, *result.norms
+
+
+def _forms(backend: str) -> Any:
+    return BACKENDS[backend].cell
+
+
+def _inputs(
+    norms: Sequence[Any],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    c: Tensor,
+    n: Tensor,
+    m: Tensor,
+    padding: Tensor | None,
+) -> CellInputs:
+    params = LayerNormParams.of(*norms) if norms else None
+    return CellInputs(x, weight, bias, params, mLSTMState(c, n, m), padding)

@@ -1,0 +1,152 @@
+// A whole cell, sample by sample: projection, layer norms, gates, recurrence, and their gradients.
+//
+// The pre-activations of a sample are in the buffers of a thread, and the backward pass computes them
+// again. They are four times as large as the input and the output, and no other memory is needed for
+// them.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+
+#include "kernel_args.h"
+#include "matrix_product.h"
+#include "preactivations.h"
+#include "recurrence.h"
+#include "threads.h"
+
+namespace {
+
+template <typename scalar, int d> struct Cell {
+    using Args = CellArgs<scalar>;
+    using Rows = Preactivations<scalar>;
+    using Sequence = Recurrence<scalar, d>;
+    using Product = MatrixProduct<scalar>;
+
+    // The buffers of one thread, for one sample. All but the input have `wide` columns.
+    struct Buffers {
+        AlignedBuffer<scalar> x, p, grad_p, grad_x, moments, i, f, ones;
+        typename Rows::Scratch rows;
+        Scratch<scalar> sequence;
+
+        Buffers(const Args &args, const PreactivationArgs<scalar> &rows_args, bool backward)
+            : rows(rows_args) {
+            x.resize(args.T * args.input_wide);
+            std::memset(&x[0], 0, args.T * args.input_wide * sizeof(scalar));
+            p.resize(args.T * args.wide);
+            grad_p.resize((backward ? args.T : 1) * args.wide);
+            if (backward) grad_x.resize(args.T * args.input_wide);
+            moments.resize(args.T * 8);
+            for (auto *gates : {&i, &f}) gates->resize(args.T * args.NH);
+            ones.resize(args.NH);
+            std::fill(&ones[0], &ones[0] + args.NH, scalar(1));
+        }
+    };
+
+    static int64_t width(const Args &x) { return 4 * x.NH * d + 2 * x.NH; }
+
+    // The rows of one sample: of `s` if it is given.
+    static PreactivationArgs<scalar> rows_of(const Args &x, int64_t b, Buffers *s) {
+        PreactivationArgs<scalar> rows{};
+        rows.B = 1, rows.T = x.T, rows.NH = x.NH, rows.H = x.NH * d, rows.eps = x.eps;
+        rows.norms.weight = x.norm_weight, rows.norms.bias = x.norm_bias;
+        rows.padding = x.padding ? x.padding + b * x.T : nullptr;
+        if (!s) return rows;
+        rows.p = {&s->p[0], 0, x.wide};
+        rows.norms.moments = {&s->moments[0], 0, 8};
+        rows.i = &s->i[0], rows.f = &s->f[0];
+        rows.grad_p = {&s->grad_p[0], 0, x.wide};
+        return rows;
+    }
+
+    // The recurrence reads the buffers, where all samples have the same place.
+    static KernelArgs<scalar> recurrence_of(const Args &x, Buffers &s) {
+        const int64_t H = x.NH * d;
+        KernelArgs<scalar> y{};
+        y.B = x.B, y.T = x.T, y.NH = x.NH, y.d = d, y.key_scale = 1 / std::sqrt(double(d));
+        const auto columns = [&](AlignedBuffer<scalar> &buffer, int64_t first) {
+            return StridedTensor<scalar>{&buffer[0] + first, 0, x.wide};
+        };
+        const auto constant = [](StridedTensor<scalar> z) {
+            return StridedTensor<const scalar>{z.data, z.sample_stride, z.step_stride};
+        };
+        y.q = constant(columns(s.p, 0)), y.k = constant(columns(s.p, H));
+        y.v = constant(columns(s.p, 2 * H)), y.o = constant(columns(s.p, 3 * H + 2 * x.NH));
+        y.norms = {x.norm_weight, x.norm_bias, {&s.moments[0], 0, 8}};
+        y.i = {&s.i[0], 0, x.NH}, y.f = {&s.f[0], 0, x.NH}, y.floor = {&s.ones[0], 0, 0};
+        y.h = x.h, y.c = x.c, y.n = x.n;
+        y.grad_h = x.grad_h, y.grad_c = x.grad_c, y.grad_n = x.grad_n;
+        y.grad_q = columns(s.grad_p, 0), y.grad_k = columns(s.grad_p, H);
+        y.grad_v = columns(s.grad_p, 2 * H), y.grad_o = columns(s.grad_p, 3 * H + 2 * x.NH);
+        y.grad_i = columns(s.grad_p, 3 * H), y.grad_f = columns(s.grad_p, 3 * H + x.NH);
+        return y;
+    }
+
+    static void open(const Args &x, int64_t b, Buffers &s) {
+        for (int64_t t = 0; t < x.T; t++)
+            std::memcpy(&s.x[t * x.input_wide], x.x.at(b, t), x.I * sizeof(scalar));
+        Product::run({x.T, x.wide, x.I, {&s.x[0], x.input_wide, 1}, x.transposed, x.wide, x.bias, 0,
+                      &s.p[0], x.wide});
+        Rows::run(rows_of(x, b, &s), false, 0, x.T, s.rows, nullptr);
+    }
+
+    static void forward(const Args &x, int64_t b, Buffers &s) {
+        open(x, b, s);
+        const auto recurrence = recurrence_of(x, s);
+        Sequence::forward({recurrence, b, 0, x.NH, s.sequence});
+    }
+
+    // Adds the gradients of parameters to those of a slice.
+    static void backward(const Args &x, int64_t b, Buffers &s, int64_t slice) {
+        const int64_t W = width(x);
+        open(x, b, s);
+        const auto recurrence = recurrence_of(x, s);
+        Sequence::backward({recurrence, b, 0, x.NH, s.sequence});
+        double *grad_affine = x.norm_weight ? x.grad_affine + slice * 2 * W : nullptr;
+        Rows::run(rows_of(x, b, &s), true, 0, x.T, s.rows, grad_affine);
+        double *grad_bias = x.grad_bias + slice * W;
+        for (int64_t t = 0; t < x.T; t++)
+            for (int64_t column = 0; column < W; column++)
+                grad_bias[column] += double(s.grad_p[t * x.wide + column]);
+        scalar *grad_weight = x.grad_weight + slice * W * x.input_wide;
+        Product::run({W, x.input_wide, x.T, {&s.grad_p[0], 1, x.wide}, &s.x[0], x.input_wide,
+                      grad_weight, x.input_wide, grad_weight, x.input_wide});
+        if (!x.grad_x.data) return;
+        Product::run({x.T, x.input_wide, W, {&s.grad_p[0], x.wide, 1}, x.weight, x.input_wide,
+                      nullptr, 0, &s.grad_x[0], x.input_wide});
+        for (int64_t t = 0; t < x.T; t++)
+            std::memcpy(x.grad_x.at(b, t), &s.grad_x[t * x.input_wide], x.I * sizeof(scalar));
+    }
+
+    // Threads take slices of the samples. Their number does not depend on that of the threads, and
+    // neither do the sums. Returns 0 on success, 1 if memory runs out.
+    static int run(const Args &x, bool is_backward, int threads) {
+        const int64_t per_slice = (x.B + x.slices - 1) / x.slices, W = width(x);
+        std::atomic<int64_t> next{0};
+        std::atomic<bool> out_of_memory{false};
+        in_threads(threads, [&] {
+            const FlushToZero mode;
+            try {
+                Buffers buffers(x, rows_of(x, 0, nullptr), is_backward);
+                for (int64_t slice; (slice = next++) < x.slices;) {
+                    if (is_backward) {
+                        std::fill_n(x.grad_weight + slice * W * x.input_wide, W * x.input_wide,
+                                    scalar(0));
+                        std::fill_n(x.grad_bias + slice * W, W, 0.);
+                        if (x.norm_weight) std::fill_n(x.grad_affine + slice * 2 * W, 2 * W, 0.);
+                    }
+                    const int64_t end = std::min((slice + 1) * per_slice, x.B);
+                    for (int64_t b = slice * per_slice; b < end; b++) {
+                        if (is_backward) backward(x, b, buffers, slice);
+                        else forward(x, b, buffers);
+                    }
+                }
+            } catch (const std::bad_alloc &) {
+                out_of_memory = true;
+            }
+        });
+        return out_of_memory;
+    }
+};
+
+}  // namespace

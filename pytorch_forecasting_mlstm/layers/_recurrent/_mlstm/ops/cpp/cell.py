@@ -1,0 +1,164 @@
+"""A whole cell in the kernel: projection, layer norms, gates and recurrence, sample by sample.
+
+Nothing is kept for the backward pass but the inputs. Pre-activations are computed again there.
+
+Dimensions: B batch, T time, NH heads, d head size, W = 4 H + 2 NH, H = NH·d.
+"""
+
+import ctypes
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..execution import is_eager_on_cpu
+from ..protocol import CellForms, CellGrads, CellInputs
+from ..types import OutputGrads, mLSTMState
+from .bindings import HEAD_SIZES, MIN_PARALLEL, StridedTensor, load_kernel, strided
+
+__all__ = ["cell"]
+
+# The kernel has no blocks for caches, so the weight must fit one.
+_MAX_WEIGHT = 2**17  # elements
+_LANES = 16  # the most numbers that a vector has
+_MAX_SLICES = 16  # threads take slices of the samples
+
+
+class _CellArgs(ctypes.Structure):
+    """``CellArgs`` of kernel_args.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("B", "T", "NH", "d", "I", "wide", "input_wide")),
+        ("eps", ctypes.c_double),
+        ("x", StridedTensor),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("weight", "transposed", "bias", "norm_weight", "norm_bias", "padding")
+        ),
+        ("h", StridedTensor),
+        *((name, ctypes.c_void_p) for name in ("c", "n")),
+        *((name, StridedTensor) for name in ("grad_h", "grad_x")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("grad_c", "grad_n", "grad_weight", "grad_bias", "grad_affine")
+        ),
+        ("slices", ctypes.c_int64),
+    ]
+
+
+def supports(x: Tensor, weight: Tensor, head_dim: int) -> bool:
+    """Whether the kernel computes a cell with this input (B, T, input_size) as a whole.
+
+    With few samples it does not: threads would have nothing to do.
+    """
+    threads = torch.get_num_threads()
+    return (
+        is_eager_on_cpu(x)
+        and type(x) is Tensor
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and head_dim in HEAD_SIZES
+        and weight.numel() <= _MAX_WEIGHT
+        and (threads == 1 or len(x) >= 2 * threads)
+    )
+
+
+def forward(inputs: CellInputs) -> tuple[Tensor, mLSTMState]:
+    """Return the gated h (B, T, H), in memory time first, and the last state."""
+    (B, T), c, n = inputs.x.shape[:2], *inputs.state[:2]
+    call = _Call(inputs)
+    h = c.new_empty(T, B, n.shape[1] * n.shape[2]).transpose(0, 1)
+    c, n = (part.clone(memory_format=torch.contiguous_format) for part in (c, n))
+    call.args.h, call.args.c, call.args.n = strided(h), c.data_ptr(), n.data_ptr()
+    call.run(backward=False)
+    return h, mLSTMState(c, n, inputs.state.m)
+
+
+def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads:
+    """Return the gradients of the inputs."""
+    x, weight = inputs.x, inputs.weight
+    (B, T, input_size), W = x.shape, len(weight)
+    call = _Call(inputs)
+    args = call.args
+    c, n = (part.contiguous() for part in inputs.state[:2])
+    H = n.shape[1] * n.shape[2]
+    grad_h = x.new_zeros(B, T, H) if grads.h is None else _dense_rows(grads.h)
+    grad_c, grad_n = (
+        part.new_zeros(part.shape) if grad is None else _dense_copy(grad)
+        for part, grad in ((c, grads.c), (n, grads.n))
+    )
+    grad_weight = x.new_empty(args.slices, W, args.input_wide)
+    grad_bias, grad_affine = (
+        torch.empty(args.slices, rows, W, dtype=torch.float64) for rows in (1, 2)
+    )
+    args.c, args.n, args.grad_h = c.data_ptr(), n.data_ptr(), strided(grad_h)
+    args.grad_c, args.grad_n = grad_c.data_ptr(), grad_n.data_ptr()
+    args.grad_weight, args.grad_bias = grad_weight.data_ptr(), grad_bias.data_ptr()
+    args.grad_affine = grad_affine.data_ptr()
+    grad_x = torch.empty(x.shape, dtype=x.dtype) if needs_x else None
+    if grad_x is not None:
+        args.grad_x = strided(grad_x)
+    call.run(backward=True)
+    grad_norms: list[Tensor] = []
+    if inputs.norms is not None:
+        joined = grad_affine.sum(0).to(x.dtype)
+        grad_norms = [part for grad in joined for part in inputs.norms.split(grad)]
+    return CellGrads(
+        grad_x,
+        grad_weight.sum(0)[:, :input_size],
+        grad_bias.sum((0, 1)).to(x.dtype),
+        grad_norms,
+        grad_c,
+        grad_n,
+    )
+
+
+cell = CellForms(supports, forward, backward)
+
+
+class _Call:
+    """The arguments of a call, and the tensors whose addresses are in them."""
+
+    def __init__(self, inputs: CellInputs) -> None:
+        x, weight, bias, norms, state, padding = inputs
+        x = _dense_rows(x)
+        (B, T, input_size), (_, NH, d, _), W = x.shape, state.c.shape, len(weight)
+        wide, input_wide = (size + -size % _LANES for size in (W, input_size))
+        tensors = {
+            "weight": F.pad(weight, (0, input_wide - input_size)),
+            "transposed": F.pad(weight.t(), (0, wide - W)),
+            "bias": F.pad(bias, (0, wide - W)),
+        }
+        if norms is not None:
+            tensors["norm_weight"] = torch.cat(list(norms.weights))
+            tensors["norm_bias"] = torch.cat(list(norms.biases))
+        if padding is not None:
+            tensors["padding"] = padding
+        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        self._x = x
+        self.args = _CellArgs(
+            B=B, T=T, NH=NH, d=d, I=input_size, wide=wide, input_wide=input_wide, x=strided(x)
+        )
+        self.args.eps = 0.0 if norms is None else norms.eps
+        self.args.slices = min(B, _MAX_SLICES)
+        for name, tensor in self._tensors.items():
+            setattr(self.args, name, tensor.data_ptr())
+
+    def run(self, *, backward: bool) -> None:
+        """Call the kernel."""
+        library, args = load_kernel(), self.args
+        is_float32 = self._x.dtype == torch.float32
+        function = library.cell_float if is_float32 else library.cell_double
+        large = args.B * args.T * args.NH * args.d > MIN_PARALLEL
+        if function(ctypes.byref(args), backward, torch.get_num_threads() if large else 1):
+            raise MemoryError(f"use_kernel: no memory for {args.T} steps of {args.NH} heads.")
+
+
+def _dense_rows(x: Tensor) -> Tensor:
+    """Return a tensor whose last dimension is dense."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _dense_copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
