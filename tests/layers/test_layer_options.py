@@ -309,3 +309,9 @@ def test_dropout_applies_to_both_directions() -> None:
     assert all(
         0.4 < dropped[..., units].double().mean() < 0.6 for units in (slice(8), slice(8, 16))
     )
+
+
+def test_mask_of_valid_steps_alone_changes_nothing() -> None:
+    """It is dropped, which spares passes over the sequence."""
+    layer, x = make_layer(), draw_input()
+    assert_identical(layer(x, mask=torch.ones(x.shape[:2], dtype=torch.bool)), layer(x))

@@ -34,32 +34,59 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTORCH_FORECASTING_MLSTM_KERNEL", raising=False)
 
 
+@pytest.fixture(params=["cell", "recurrence"])
+def gated_calls(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """Enable the kernel, with and without its form of the whole cell; record calls by a layer."""
+    if request.param == "recurrence":
+        monkeypatch.setattr(backend, "cell", None)
+    yield from record_gated_calls(monkeypatch)
+
+
 @pytest.fixture
-def gated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Enable the kernel and record its calls by a layer."""
-    yield from record_calls("gated", monkeypatch)
+def recurrence_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Enable the kernel without its form of the whole cell, and record its calls by a layer."""
+    monkeypatch.setattr(backend, "cell", None)
+    yield from record_gated_calls(monkeypatch)
 
 
 @pytest.fixture
 def chunkwise_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Enable the kernel and record its calls by ``mlstm_chunkwise``."""
-    yield from record_calls("chunkwise", monkeypatch)
-
-
-def record_calls(operation: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     use_kernel()
     calls: list[str] = []
-    for name, direction in (("fwd", "forward"), ("bwd", "backward")):
-        original = getattr(backend, f"{operation}_{name}")
-
-        def spy(
-            *args: Any, direction: str = direction, original: Callable[..., Any] = original
-        ) -> Any:
-            calls.append(direction)
-            return original(*args)
-
-        monkeypatch.setattr(backend, f"{operation}_{name}", spy)
+    for name, direction in (("chunkwise_fwd", "forward"), ("chunkwise_bwd", "backward")):
+        spy = recorded(calls, direction, getattr(backend, name))
+        monkeypatch.setattr(backend, name, spy)
     yield calls
+
+
+def record_gated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    use_kernel()
+    calls: list[str] = []
+    for name, direction in (("gated_fwd", "forward"), ("gated_bwd", "backward")):
+        spy = recorded(calls, direction, getattr(backend, name))
+        monkeypatch.setattr(backend, name, spy)
+    for name in ("cell", "normalizing"):
+        forms = getattr(backend, name)
+        if forms is not None:
+            spies = {
+                direction: recorded(calls, direction, getattr(forms, direction))
+                for direction in ("forward", "backward")
+            }
+            monkeypatch.setattr(backend, name, forms._replace(**spies))
+    yield calls
+
+
+def recorded(calls: list[str], direction: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that notes its calls."""
+
+    def spy(*args: Any) -> Any:
+        calls.append(direction)
+        return original(*args)
+
+    return spy
 
 
 @pytest.fixture

@@ -110,6 +110,42 @@ void run_preactivations(int64_t B, int64_t T, int64_t NH, int64_t H, bool norms,
     check(grad_p, "the gradient of p"), check(grad_affine, "the gradient of weights and biases");
 }
 
+template <typename scalar>
+void run_cell(int64_t B, int64_t T, int64_t NH, int64_t d, int64_t I, bool norms, int threads) {
+    const int64_t H = NH * d, W = 4 * H + 2 * NH, wide = (W + 15) / 16 * 16;
+    const int64_t input_wide = (I + 15) / 16 * 16;
+    auto input = draw<scalar>(B * T * I), weight = draw<scalar>(W * input_wide);
+    auto transposed = draw<scalar>(I * wide), bias = draw<scalar>(wide);
+    auto norm_weight = draw<scalar>(W), norm_bias = draw<scalar>(W);
+    auto c = draw<scalar>(B * H * d), n = draw<scalar>(B * H), first_c = c, first_n = n;
+    auto grad_h = draw<scalar>(B * T * H), grad_c = draw<scalar>(B * H * d);
+    auto grad_n = draw<scalar>(B * H);
+    std::vector<scalar> h(B * T * H), grad_x(B * T * I);
+    CellArgs<scalar> x{};
+    x.B = B, x.T = T, x.NH = NH, x.d = d, x.I = I, x.wide = wide, x.input_wide = input_wide;
+    x.eps = 1e-5, x.x = {&input[0], T * I, I};
+    x.weight = &weight[0], x.transposed = &transposed[0], x.bias = &bias[0];
+    if (norms) x.norm_weight = &norm_weight[0], x.norm_bias = &norm_bias[0];
+    x.h = {&h[0], H, B * H}, x.c = &c[0], x.n = &n[0];
+    x.slices = std::min(B, int64_t(3));
+    std::vector<scalar> grad_weight(x.slices * W * input_wide);
+    std::vector<double> grad_bias(x.slices * W), grad_affine(x.slices * 2 * W);
+    const auto run = [&](int backward) {
+        int status;
+        if constexpr (std::is_same_v<scalar, float>) status = cell_float(&x, backward, threads);
+        else status = cell_double(&x, backward, threads);
+        if (status) std::exit(5);
+    };
+    run(0);
+    x.c = &first_c[0], x.n = &first_n[0];
+    x.grad_h = {&grad_h[0], T * H, H}, x.grad_x = {&grad_x[0], T * I, I};
+    x.grad_c = &grad_c[0], x.grad_n = &grad_n[0], x.grad_weight = &grad_weight[0];
+    x.grad_bias = &grad_bias[0], x.grad_affine = &grad_affine[0];
+    run(1);
+    check(h, "h of a cell"), check(grad_x, "the gradient of x");
+    check(grad_weight, "the gradient of the weight"), check(grad_bias, "that of the bias");
+}
+
 template <typename scalar> void run_stabilize(int64_t rows, int64_t T, int threads) {
     auto log_i = draw<scalar>(rows * T, 30), log_f = draw<scalar>(rows * T, 3, -3);
     auto m = draw<scalar>(rows);
@@ -159,6 +195,9 @@ template <typename scalar> void run_all() {
                 run_recurrence<scalar>(1, T, 3, d, gated, 3);  // a thread has single heads
                 run_recurrence<scalar>(7, T, 2, d, gated, 3);  // or whole samples
             }
+    for (int64_t T : {1, 31, 70})
+        for (int64_t I : {1, 7, 16, 40})
+            for (bool norms : {false, true}) run_cell<scalar>(5, T, 2, I < 8 ? 8 : 16, I, norms, 3);
     for (int64_t T : {1, 31, 100})
         for (int64_t NH : {1, 3, 20})
             for (bool norms : {false, true})

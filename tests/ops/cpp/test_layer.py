@@ -86,7 +86,7 @@ def test_masked_layer_matches_a_masked_loop(
 
 @needs_compiler
 def test_batch_first_and_batch_tiles_do_not_change_the_results(
-    gated_calls: list[str], monkeypatch: pytest.MonkeyPatch
+    recurrence_calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = make_layer(**LAYERS["heads"])
     x = draw_input()
@@ -98,9 +98,9 @@ def test_batch_first_and_batch_tiles_do_not_change_the_results(
     monkeypatch.setattr(
         "pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.tiling._TILE_NUMEL", 2000
     )
-    gated_calls.clear()
+    recurrence_calls.clear()
     assert_close(layer(x), expected)
-    assert len(gated_calls) > 1
+    assert len(recurrence_calls) > 1
 
 
 @needs_compiler

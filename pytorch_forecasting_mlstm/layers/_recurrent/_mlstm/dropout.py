@@ -14,8 +14,8 @@ class Dropout(nn.Dropout):
     """:class:`torch.nn.Dropout`, in a third of the time on a CPU.
 
     torch draws a random number of 64 bits per element. Here it draws one for every four, and each
-    gets 16 of its bits. ``p`` is therefore rounded to a multiple of 2⁻¹⁶, and what is kept is scaled
-    by the rounded probability.
+    gets 16 of its bits, so that the probability is a multiple of 2⁻¹⁶. What is kept is divided by
+    ``1 - p``, as in torch.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Dropout(nn.Dropout):
         ):
             return super().forward(input)
         keep = _draw_16_bits(input) >= levels - 2**15
-        scale = input.new_tensor(2**16 / (2**16 - levels))
+        scale = input.new_tensor(1 / (1 - self.p))
         return input * torch.where(keep, scale, scale.new_zeros(()))
 
 

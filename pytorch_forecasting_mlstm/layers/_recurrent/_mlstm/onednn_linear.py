@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .ops.execution import is_compiling, is_eager
 
-__all__ = ["OneDNNLinear"]
+__all__ = ["OneDNNLinear", "is_plain_linear"]
 
 _MIN_ROWS = 512  # oneDNN pays off from here
 
@@ -34,20 +34,20 @@ class OneDNNLinear(nn.Linear):
         return rows.unflatten(0, input.shape[:-1])
 
 
-    def is_plain(self) -> bool:
-        """Whether a call does nothing but :func:`torch.nn.functional.linear`."""
-        hooks = (
-            self._forward_pre_hooks,
-            self._forward_hooks,
-            self._backward_pre_hooks,
-            self._backward_hooks,
-        )
-        parameters = (self._parameters.get("weight"), self._parameters.get("bias"))
-        return (
-            type(self) is OneDNNLinear
-            and not any(hooks)
-            and all(type(parameter) is nn.Parameter for parameter in parameters)
-        )
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a call of a module is :func:`torch.nn.functional.linear`, and nothing else."""
+    hooks = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_pre_hooks,
+        module._backward_hooks,
+    )
+    parameters = (module._parameters.get("weight"), module._parameters.get("bias"))
+    return (
+        type(module) is OneDNNLinear
+        and not any(hooks)
+        and all(type(parameter) is nn.Parameter for parameter in parameters)
+    )
 
 
 class _OneDNNFunction(torch.autograd.Function):

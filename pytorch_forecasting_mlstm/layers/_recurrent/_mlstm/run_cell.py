@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .cell import mLSTMCell
 from .functional import mLSTMState
+from .onednn_linear import is_plain_linear
 from .ops.autocast import autocast_disabled
 from .ops.autograd import chunkwise, gated, gated_compiled
 from .ops.cell_autograd import whole_cell
@@ -75,7 +76,7 @@ def select_cell_backend(cell: mLSTMCell, x: Tensor) -> Backend | None:
     """Choose a backend that computes the whole cell for x (B, T, input_size), if there is one."""
     if cell.has_head_norm or not is_eager() or x.numel() == 0:
         return None
-    if not cell.projection.is_plain() or cell.norm_arguments() is None:
+    if not is_plain_linear(cell.projection) or cell.norm_arguments() is None:
         return None
     return select_cell(x, cell.projection.weight, cell.head_dim)
 

@@ -95,8 +95,8 @@ class Backend(Protocol):
     for what the backend cannot compute: a step is too short for looking at its tensors twice. It is
     None if the backend can compute no step.
 
-    ``cell`` is None if the backend cannot compute a whole cell, with its projection. ``normalizing``
-    is None if the layer norms are to be applied before ``gated_*``.
+    ``cell`` is None if the backend cannot compute a whole cell, with its projection, and
+    ``normalizing`` if the layer norms are to be applied before ``gated_*``.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,

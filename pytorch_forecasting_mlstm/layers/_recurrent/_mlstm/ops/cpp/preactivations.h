@@ -69,7 +69,8 @@ struct Preactivations : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
             const scalar mean = sum(columns, n) / n;
             const scalar variance = sum_of_squares(columns, n, mean) / n;
             moments[2 * part] = mean;
-            moments[2 * part + 1] = 1 / std::sqrt(variance + scalar(x.eps));
+            // NaN where the variance has overflowed: an inverse of 0 would hide that.
+            moments[2 * part + 1] = 1 / std::sqrt(variance + scalar(x.eps)) + (variance - variance);
         }
     }
 

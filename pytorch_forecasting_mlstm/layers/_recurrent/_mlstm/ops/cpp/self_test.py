@@ -14,6 +14,7 @@ from torch import Tensor
 from ..agreement import Tensors, agrees, shared_sources
 from ..layer_norm import LayerNormParams
 from ..naive import naive_chunkwise, naive_gated, rescale_state
+from ..protocol import CellInputs
 from ..step import step as pytorch_step
 from ..types import Inputs, OutputGrads, mLSTMState
 from . import backend
@@ -73,8 +74,9 @@ def _test() -> None:
     """Compare results and gradients.
 
     Each head size and dtype is compiled separately, so all of them are compared: with the output
-    gate, with and without layer norms, and in one dtype also without an output gate. The forget gates of the second half of the steps are
-    open: the decay of a span decides how its sums are added.
+    gate, with and without layer norms, as whole cells, and in one dtype without an output gate. The
+    forget gates of the second half of the steps are open: the decay of a span decides how its sums
+    are added.
     """
     generator = torch.Generator().manual_seed(0)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
@@ -86,6 +88,9 @@ def _test() -> None:
             _compare(_gated_kernel, _gated_naive, (p, c, n), tolerance)
             affine = [draw(width) for width in (d, d, d, d + 2) * 2]
             _compare(_normalizing_kernel, _normalizing_naive, (p, c, n, *affine), tolerance)
+            weight, bias = draw(4 * d + 2, 3) / 2, draw(4 * d + 2)
+            cell_inputs = (draw(1, 70, 3), weight, bias, c, n, *affine)
+            _compare(_cell_kernel, _cell_naive, cell_inputs, tolerance)
             if (d % 16 == 0) != (dtype == torch.float32):
                 continue
             q, k, v = (draw(1, 1, 70, d) / math.sqrt(math.sqrt(d)) for _ in range(3))
@@ -153,6 +158,25 @@ def _normalizing_naive(p: Tensor, c: Tensor, n: Tensor, *affine: Tensor) -> Tens
     h, last = naive_gated(p, state, None, _EPS, *affine)
     last = rescale_state(last, state.m)
     return h, last.c, last.n
+
+
+def _cell_kernel(
+    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *affine: Tensor
+) -> tuple[Tensors, Tensors]:
+    norms, state = LayerNormParams.of(_EPS, *affine), mLSTMState(c, n, _zero_scale(n))
+    inputs = CellInputs(x, weight, bias, norms, state, None)
+    h, last = backend.cell.forward(inputs)
+    grads = OutputGrads(h.cos(), last.c.cos(), last.n.cos(), None)
+    result = backend.cell.backward(inputs, grads, True)
+    assert result.x is not None
+    gradients = (result.x, result.weight, result.bias, result.c, result.n, *result.norms)
+    return (h, last.c, last.n), gradients
+
+
+def _cell_naive(
+    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *affine: Tensor
+) -> Tensors:
+    return _normalizing_naive(F.linear(x, weight, bias), c, n, *affine)
 
 
 def _chunkwise_kernel(*tensors: Tensor) -> tuple[Tensors, Tensors]:

@@ -1,0 +1,265 @@
+"""The whole cell in the kernel, against the equations of the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from helpers.cpp_kernel import draw, gated_reference, needs_compiler, with_gradients
+from helpers.layers import GRADIENT_TOLERANCE
+from helpers.products import spread
+from helpers.tolerances import assert_close, assert_identical
+from pytorch_forecasting_mlstm import mLSTMLayer, use_kernel
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cell_autograd import CellFunction
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.cpp import backend, bindings
+
+EPS = 1e-5
+
+
+def cell_kernel(
+    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    """Return h and the last c and n; ``rest`` ends with the padding."""
+    *affine, padding = rest
+    norms = (EPS, *affine) if affine else ()
+    m = n.new_zeros(n.shape[:2])
+    return CellFunction.apply(x, weight, bias, c, n, m, padding, "cpp", *norms)
+
+
+def cell_reference(
+    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    *affine, padding = rest
+    return gated_reference(x @ weight.T + bias, c, n, padding, list(affine))
+
+
+def draw_cell(
+    T: int,
+    NH: int,
+    d: int,
+    input_size: int,
+    norms: bool,
+    dtype: torch.dtype = torch.float64,
+    B: int = 3,
+) -> tuple[Tensor, ...]:
+    """Draw the inputs of both forms, but for the padding."""
+    H, W = NH * d, 4 * NH * d + 2 * NH
+    _, c, n = draw(T, NH, d, dtype, B)
+    shapes: list[tuple[int, ...]] = [(B, T, input_size), (W, input_size), (W,)]
+    x, weight, bias = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    inputs = [x, weight / input_size**0.5, bias]
+    sizes = [H, H, H, H + 2 * NH] * 2 if norms else []
+    affine = [torch.randn(size, dtype=dtype) for size in sizes]
+    return *(part.requires_grad_() for part in inputs), c, n, *(a.requires_grad_() for a in affine)
+
+
+@needs_compiler
+@spread("d, T", bindings.HEAD_SIZES, [1, 5, 31, 33, 70])
+@pytest.mark.parametrize("norms", [False, True], ids=["no-norm", "norm"])
+def test_outputs_and_gradients_match_the_equations(d: int, T: int, norms: bool) -> None:
+    """For every head size, and numbers of rows around those of the tiles of a product."""
+    inputs = draw_cell(T, 2, d, 5, norms)
+    actual = with_gradients(cell_kernel, inputs, None)
+    assert_close(actual, with_gradients(cell_reference, inputs, None), GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+@pytest.mark.parametrize("NH", [1, 3, 5])
+@pytest.mark.parametrize("input_size", [1, 7, 16, 33, 100])
+def test_sizes_need_not_fill_vectors(NH: int, input_size: int) -> None:
+    inputs = draw_cell(9, NH, 8, input_size, norms=True)
+    actual = with_gradients(cell_kernel, inputs, None)
+    assert_close(actual, with_gradients(cell_reference, inputs, None), GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_padding_leaves_the_state_unchanged(share: float) -> None:
+    inputs, padding = draw_cell(40, 2, 8, 6, norms=True), torch.rand(3, 40, 1) < share
+    actual = with_gradients(cell_kernel, inputs, padding)
+    assert_close(actual, with_gradients(cell_reference, inputs, padding), GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+def test_strides_of_the_input_do_not_matter() -> None:
+    x, *others = draw_cell(33, 2, 8, 6, norms=True)
+    expected = with_gradients(cell_kernel, (x, *others), None)
+    with torch.no_grad():
+        time_first = x.transpose(0, 1).contiguous().transpose(0, 1)
+        by_column = x.mT.contiguous().mT
+    for strided in (time_first, by_column):
+        assert strided.stride() != x.stride()
+        inputs = (strided.requires_grad_(), *others)
+        assert_identical(with_gradients(cell_kernel, inputs, None), expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("B", [2, 16, 17, 40])
+def test_number_of_threads_changes_no_bit(B: int) -> None:
+    """Sums over samples have an order of their own."""
+    inputs = draw_cell(70, 4, 16, 24, True, torch.float32, B)
+    expected = with_gradients(cell_kernel, inputs, None)
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        try:
+            assert_identical(with_gradients(cell_kernel, inputs, None), expected)
+        finally:
+            torch.set_num_threads(1)
+
+
+@needs_compiler
+def test_derivatives_match_finite_differences() -> None:
+    inputs = draw_cell(3, 1, 8, 2, norms=True, B=1)
+    padding = torch.tensor([[[False], [True], [False]]])
+
+    def form(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return cell_kernel(*inputs, padding)
+
+    assert torch.autograd.gradcheck(form, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(form, inputs, fast_mode=True)
+
+
+@needs_compiler
+def test_batch_of_gradients() -> None:
+    """As ``torch.autograd.functional.jacobian`` asks for with ``vectorize=True``."""
+    inputs = draw_cell(4, 1, 8, 3, norms=True, B=2)
+    results = cell_kernel(*inputs, None)
+    rows = torch.randn(3, *results[0].shape, dtype=torch.float64)
+    batched = torch.autograd.grad(
+        results[0], inputs[:3], rows, is_grads_batched=True, retain_graph=True
+    )
+    for number, row in enumerate(rows):
+        expected = torch.autograd.grad(results[0], inputs[:3], row, retain_graph=True)
+        assert_close(tuple(part[number] for part in batched), expected, GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+@pytest.mark.parametrize("used", [(0,), (1,), (2,)], ids="hcn")
+def test_gradients_of_a_single_result(used: tuple[int]) -> None:
+    inputs = draw_cell(35, 2, 8, 4, norms=True)
+
+    def one(form: Any) -> tuple[Tensor, ...]:
+        result = form(*inputs, None)[used[0]]
+        return torch.autograd.grad(result.sin().sum(), inputs, materialize_grads=True)
+
+    assert_close(one(cell_kernel), one(cell_reference), GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+def test_input_without_a_gradient() -> None:
+    inputs = draw_cell(35, 2, 8, 4, norms=True)
+    expected = with_gradients(cell_kernel, inputs, None)
+    x = inputs[0].detach()
+    h, c, n = cell_kernel(x, *inputs[1:], None)
+    loss = h.sin().sum() + 2 * c.sin().sum() + 3 * n.sin().sum()
+    # without x among the results
+    assert_close(torch.autograd.grad(loss, inputs[1:]), expected[4:], GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+def test_forward_pass_saves_nothing_but_its_inputs() -> None:
+    """Pre-activations are four times as large as the input."""
+    inputs = draw_cell(500, 2, 8, 16, norms=True)
+    saved: list[int] = []
+
+    def pack(x: Tensor) -> Tensor:
+        saved.append(x.data_ptr())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        cell_kernel(*inputs, None)
+    given = {x.data_ptr() for x in inputs}
+    assert len(saved) == len(inputs) + 1  # and m
+    assert len(set(saved) - given) == 1
+
+
+@needs_compiler
+def test_overflow_of_a_variance_is_not_hidden() -> None:
+    """An inverse standard deviation of 0 would turn the part into its bias."""
+    x, *others = draw_cell(5, 2, 8, 4, True, torch.float32)
+    h, _, _ = cell_kernel(x.detach() * 1e25, *others, None)
+    assert h.isnan().all()
+
+
+@pytest.fixture
+def cell_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Enable the kernel, and record the whole cells that it computes."""
+    use_kernel()
+    calls: list[str] = []
+    forms = backend.cell
+
+    def spy(*args: Any) -> Any:
+        calls.append("cell")
+        return forms.forward(*args)
+
+    monkeypatch.setattr(backend, "cell", forms._replace(forward=spy))
+    return calls
+
+
+def small_layer(**options: Any) -> mLSTMLayer:
+    return mLSTMLayer(3, 16, num_heads=2, dropout=0.0, **options)
+
+
+@needs_compiler
+def test_layer_uses_it(cell_calls: list[str]) -> None:
+    small_layer(num_layers=2)(torch.randn(9, 4, 3))
+    assert cell_calls == ["cell"] * 2
+
+
+class Doubled(nn.Module):
+    """A parametrization."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@needs_compiler
+def test_projection_that_does_more_is_called(cell_calls: list[str]) -> None:
+    """Hooks, parametrizations and other modules take the place of the fused projection."""
+    x = torch.randn(9, 4, 3)
+    hooked = small_layer()
+    seen: list[int] = []
+    hooked.cells[0].projection.register_forward_hook(lambda *_: seen.append(1))
+    hooked(x)
+    assert seen
+    parametrized = small_layer()
+    plain = small_layer()
+    plain.load_state_dict(parametrized.state_dict())
+    with torch.no_grad():
+        plain.cells[0].projection.weight.mul_(2)
+    parametrize.register_parametrization(parametrized.cells[0].projection, "weight", Doubled())
+    actual = parametrized(x)
+    assert not cell_calls
+    assert_close(actual, plain(x))
+    assert cell_calls
+    cell_calls.clear()
+    replaced = small_layer()
+    replaced.cells[0].projection = nn.Linear(3, 68)
+    replaced(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain(x)
+    assert not cell_calls
+
+
+@needs_compiler
+def test_few_samples_leave_single_heads_to_threads(cell_calls: list[str]) -> None:
+    layer, x = small_layer(), torch.randn(9, 3, 3)
+    expected = layer(x)
+    assert cell_calls
+    cell_calls.clear()
+    torch.set_num_threads(2)
+    try:
+        assert_close(layer(x), expected)
+        assert not cell_calls
+    finally:
+        torch.set_num_threads(1)
+
+
+@needs_compiler
+def test_large_weights_are_left_to_torch(cell_calls: list[str]) -> None:
+    mLSTMLayer(600, 64, num_heads=4)(torch.randn(3, 4, 600))
+    assert not cell_calls
