@@ -1,4 +1,4 @@
-"""A whole cell for autograd: its projection, its layer norms and its recurrence as one operation."""
+"""A whole cell for autograd: projection, layer norms and recurrence as one operation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -76,10 +76,10 @@ class CellFunction(torch.autograd.Function):
                     naive, (*tensors, *affine), grads
                 )
             return x, weight, bias, c, n, m, *constants, *affine_grads
-        inputs = _inputs((*ctx.eps, *affine), *tensors, padding)
-        result = _forms(ctx.backend).backward(
-            inputs, OutputGrads(*grads, None), ctx.needs_input_grad[0]
-        )
+        x, weight, bias, c, n, m = tensors
+        inputs = _inputs((*ctx.eps, *affine), x, weight, bias, c, n, m, padding)
+        output_grads = OutputGrads(grads[0], grads[1], grads[2], None)
+        result = _forms(ctx.backend).backward(inputs, output_grads, ctx.needs_input_grad[0])
         return *result[:3], result.c, result.n, None, *constants, *result.norms
 
 
