@@ -59,7 +59,7 @@ void run_recurrence(int64_t B, int64_t T, int64_t NH, int64_t d, bool gated, int
     x.B = B, x.T = T, x.NH = NH, x.d = d, x.key_scale = 1 / std::sqrt(double(d));
     x.q = {&p[0], T * W, W}, x.k = {&p[H], T * W, W}, x.v = {&p[2 * H], T * W, W};
     if (gated) x.o = {&p[3 * H], T * W, W};
-    if (gated && T % 2) x.norms = {&weight[0], &bias[0], &moments[0]};
+    if (gated && T % 2) x.norms = {&weight[0], &bias[0], {&moments[0], T * 8, 8}};
     x.i = {&i[0], T * NH, NH}, x.f = {&f[0], T * NH, NH}, x.floor = {&floor[0], 0, 0};
     x.h = {&h[0], H, B * H};  // time first
     x.c = &c[0], x.n = &n[0];
@@ -96,7 +96,7 @@ void run_preactivations(int64_t B, int64_t T, int64_t NH, int64_t H, bool norms,
     x.B = B, x.T = T, x.NH = NH, x.H = H, x.eps = 1e-5, x.p = {&p[0], T * W, W};
     x.slices = std::min(B * T, int64_t(5));
     std::vector<double> grad_affine(x.slices * 2 * W);
-    if (norms) x.norms = {&weight[0], &bias[0], &moments[0]};
+    if (norms) x.norms = {&weight[0], &bias[0], {&moments[0], T * 8, 8}};
     x.padding = padding.get(), x.i = &i[0], x.f = &f[0];
     x.grad_p = {&grad_p[0], T * W, W}, x.grad_affine = &grad_affine[0];
     for (int backward : {0, 1}) {
