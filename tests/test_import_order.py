@@ -20,7 +20,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "_registry",
         "models",
         {"data", "layers", "resume"},
-        "_resume",
+        {"_resume", "_safe_files"},
         {"_arguments", "_atomic_write", "_messages", "_upstream", "_v2_objects", "_validation"},
     ],
     f"{PACKAGE}.forecaster": [

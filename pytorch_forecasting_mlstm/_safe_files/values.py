@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .errors import CheckpointError
+from .errors import RejectedFileError
 from .safe_globals import is_default_global
 
 __all__ = ["CODECS", "DECODERS", "SerializationError", "check_key"]
@@ -184,9 +184,9 @@ def _decode_zone(zone: str | float | None) -> tzinfo | None:
         try:
             return ZoneInfo(_short_text(zone))
         except (OSError, LookupError, ValueError) as error:  # "Europe" is a directory
-            raise CheckpointError(
-                f"the checkpoint contains the time zone {zone!r:.50}, which is unknown "
-                f"on this machine; update the package tzdata, or load another checkpoint."
+            raise RejectedFileError(
+                f"the file contains the time zone {zone!r:.50}, which is unknown "
+                f"on this machine; update the package tzdata, or load another file."
             ) from error
     return None if zone is None else timezone(timedelta(seconds=zone))
 
