@@ -14,7 +14,7 @@ from lightning.pytorch.core.saving import _default_map_location
 from .._messages import one_line
 from .values import check_key
 
-__all__ = ["Archive", "device_of", "read_archive"]
+__all__ = ["Archive", "PickledObjectError", "device_of", "read_archive"]
 
 #: Bytes per element of the storage classes that a file may name for the data of a tensor.
 _ITEM_SIZES = {
@@ -43,6 +43,10 @@ _OPCODES = (
     + pickle.BINFLOAT + pickle.BINUNICODE + pickle.BINGET + pickle.LONG_BINGET + pickle.BINPUT
     + pickle.LONG_BINPUT
 )  # fmt: skip
+
+
+class PickledObjectError(pickle.UnpicklingError):
+    """A file names classes or functions, which its pickle would call."""
 
 
 class Archive(NamedTuple):
@@ -176,7 +180,7 @@ def _dry_run(pickled: bytes, sizes: dict[str, int], label: str, kind: str) -> No
             f"file."
         ) from error
     except pickle.UnpicklingError as error:
-        raise pickle.UnpicklingError(
+        raise PickledObjectError(
             f"{label} must contain only plain data and tensors, but it {one_line(error)}; load "
             f"another file."
         ) from error

@@ -316,6 +316,10 @@ CODECS: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     dict: (_encode_dict, _decode_dict),
     OrderedDict: (_encode_dict, _decode_ordered_dict),
     set: (lambda value, location: list(value), _decode_set),
+    slice: (
+        lambda value, location: [value.start, value.stop, value.step],
+        lambda state: slice(*state),
+    ),
     partial: (lambda value, location: [value.func, value.args, value.keywords], _decode_partial),
     frozenset: (lambda value, location: list(value), _decode_frozenset),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import warnings
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning import pytorch as pl
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from .._atomic_write import atomic_write
 from .._messages import one_line
 from .._safe_files.archive import read_archive
+from .._safe_files.files import write_file
 from .._safe_files.serialization import deserialize, serialize
 from .._safe_files.sizes import check_expanded_size
 from ..data import BatchedTimeSeriesDataSet
@@ -119,8 +117,7 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
     checkpoint = _checkpoint_of(fitted.models[0])
     checkpoint[_KEY] = written
     try:
-        with atomic_write(Path(os.path.realpath(path))) as (temporary,):
-            torch.save(checkpoint, temporary)
+        write_file(checkpoint, path)
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
