@@ -94,22 +94,26 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
                 f"{type(dataset).__name__}; make one from a representative table, or call "
                 f"ParquetShards.fit(paths, ...) with its arguments."
             )
-        self.paths = _check_paths(paths)
-        parameters = deepcopy(dataset.get_parameters())
-        series = _find_series(self.paths, list(dataset.group_ids))
-        encoders = parameters["categorical_encoders"]
+        paths = _check_paths(paths)
+        series = _find_series(paths, list(dataset.group_ids))
+        self._describe(paths, dataset, series)
+        self.windows = [len(build_shard(path, self.parameters)) for path in self.paths]
+
+    def _describe(self, paths: list[str], dataset: TimeSeriesDataSet, series: pd.DataFrame) -> None:
+        """Set paths, and parameters whose encoders know all series."""
+        self.paths = paths
+        self.parameters = deepcopy(dataset.get_parameters())
+        encoders = self.parameters["categorical_encoders"]
         for name, column in dataset._group_ids_mapping.items():
             encoders[column].fit(series[name].to_numpy(), overwrite=False)
-        self.parameters = parameters
-        self.windows = [len(build_shard(path, parameters)) for path in self.paths]
 
     @classmethod
     def fit(cls, paths: Sequence[Path_], **settings: Any) -> "ParquetShards":
         """Fit scalers, normalizers and encoders to all shards, one shard at a time.
 
-        The result is that of a dataset of the whole table, up to rounding. This reads every shard
-        five times, twice in full: call it once, and let the processes :meth:`load` what
-        :meth:`save` has written.
+        The result is that of a dataset of the whole table, up to rounding. This reads every file in
+        full, the first one twice, and some of its columns twice before: call it once, and let the
+        processes :meth:`load` what :meth:`save` has written.
 
         Parameters
         ----------
@@ -137,14 +141,18 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
                 "whole table; pass for example EncoderNormalizer() or GroupNormalizer(groups=...)."
             )
         paths = _check_paths(paths)
-        _find_series(paths, to_list(settings["group_ids"]))
+        series = _find_series(paths, to_list(settings["group_ids"]))
         settings = {**settings, **fit_labels(paths, settings)}
-        parts = []
+        parts, windows = [], []
         for path in paths:
             dataset = build_shard(path, settings)
             parts.append((dataset._scalers, dataset.target_normalizer))
+            windows.append(len(dataset))
         dataset._scalers, dataset.target_normalizer = merge_statistics(parts, settings)
-        return cls(paths, dataset)
+        shards = cls.__new__(cls)
+        shards._describe(paths, dataset, series)
+        shards.windows = windows  # statistics do not change their number
+        return shards
 
     def __len__(self) -> int:
         return len(self.paths)
