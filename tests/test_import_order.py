@@ -34,7 +34,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "panel",
         "tables",
         "times",
-        "errors",
+        {"errors", "quantile_loss"},
     ],
     f"{PACKAGE}.sktime": [
         "mlstm_forecaster",
