@@ -19,7 +19,7 @@ LEVELS = (
     ("models.base.forecast",),
     ("models.base.checkpoint", "models.base.losses"),
     ("layers", "data", "resume"),
-    ("layers.ops",),
+    ("layers.ops", "_safe_files"),
     ("layers.ops.triton",),
     ("layers.ops.chunkwise", "layers.ops.cpp"),
 )

@@ -18,7 +18,7 @@ from typing import Any
 # Windows does not have it.
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "find_os_error"]
 
 _NAME = re.compile(r"\..+\.(?P<kernel>[0-9a-f]{8})-[0-9a-f]{16}\.part")
 _MAX_NAME_LENGTH = 200  # bytes of a name, which most file systems limit to 255
@@ -79,6 +79,13 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
     finally:
         for part in parts:
             part.close()
+
+
+def find_os_error(error: BaseException | None) -> OSError | None:
+    """Find the error of the file system, which an error of torch may hide."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 class _Part:

@@ -1,9 +1,19 @@
 """Parts of error messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["and_more", "format_series", "format_times", "one_line", "printable", "truncate"]
+__all__ = [
+    "UnprefixedError",
+    "and_more",
+    "format_series",
+    "format_times",
+    "one_line",
+    "prefix_errors",
+    "printable",
+    "truncate",
+]
 
 
 def format_series(groups: list[str], key: Iterable[Any]) -> str:
@@ -72,3 +82,27 @@ def one_line(message: object, max_length: int = 200) -> str:
 def truncate(text: str, max_length: int) -> str:
     """Return a text of at most `max_length` characters; an ellipsis ends one that was longer."""
     return text if len(text) <= max_length else text[: max_length - 3] + "..."
+
+
+class UnprefixedError(ValueError):
+    """An error whose message still lacks the name of the caller."""
+
+
+@contextmanager
+def prefix_errors(caller: str) -> Iterator[None]:
+    """Prefix the messages of unprefixed errors with the name of the caller.
+
+    Parameters
+    ----------
+    caller : str
+        Name of the class or function that the user called.
+
+    Raises
+    ------
+    ValueError
+        Instead of an unprefixed error.
+    """
+    try:
+        yield
+    except UnprefixedError as error:
+        raise ValueError(f"{caller}: {error}") from error.__cause__

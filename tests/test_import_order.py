@@ -20,7 +20,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "_registry",
         "models",
         {"data", "layers", "resume"},
-        "_resume",
+        {"_resume", "_safe_files"},
         {"_arguments", "_atomic_write", "_messages", "_upstream", "_v2_objects", "_validation"},
     ],
     f"{PACKAGE}.forecaster": [
@@ -34,7 +34,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "panel",
         "tables",
         "times",
-        "errors",
+        {"errors", "quantile_loss"},
     ],
     f"{PACKAGE}.sktime": [
         "mlstm_forecaster",

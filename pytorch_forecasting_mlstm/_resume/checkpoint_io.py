@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from .._atomic_write import atomic_write
+from .._atomic_write import atomic_write, find_os_error
 
 __all__ = ["AtomicCheckpointIO"]
 
@@ -55,7 +55,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_write(target) as (temporary,), temporary.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            cause = _find_os_error(error)
+            cause = find_os_error(error)
             if cause is None:
                 raise
             raise OSError(
@@ -64,10 +64,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"({cause.strerror or cause}); an earlier file of that name is unchanged. Free "
                 "disk space, or choose a writable folder",
             ) from error
-
-
-def _find_os_error(error: BaseException | None) -> OSError | None:
-    """Find the error of the file system, which an error of torch may hide."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error

@@ -1,23 +1,21 @@
 """`BatchedTimeSeriesDataSet`: a `TimeSeriesDataSet` that gathers whole batches at once."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from pytorch_forecasting.data import (
-    EncoderNormalizer,
-    MultiNormalizer,
-    TimeSeriesDataSet,
-    TorchNormalizer,
-)
+from pytorch_forecasting.data import TimeSeriesDataSet, TorchNormalizer
 from torch.utils.data import DataLoader, get_worker_info
 
 from .._arguments import suggest_arguments
+from .._safe_files.files import read_object, write_object
 from .argument_hints import DATASET_HINTS, rejecting_v2
 from .collate import Batch, collate_batch
+from .fallback import fallback_reason, warn_single_samples
 from .group_normalization import SeriesScales
 from .label_encoding import distinct_label_encoders, text_to_categories
 from .lazy_batch import LazyBatch, to_device
@@ -31,7 +29,9 @@ from .missing_values import (
 from .sample_index import build_sample_index
 from .scaling import encoder_normalizers
 from .table_checks import check_duplicates, check_index
-from .tensors import to_tensors
+from .tensors import store_by_row, to_tensors
+
+_SETTINGS = [name for name in inspect.signature(TimeSeriesDataSet).parameters if name != "data"]
 
 
 class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
@@ -150,7 +150,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                 f"{type(dataset).__name__}, a subclass whose own methods would be lost; derive "
                 f"that class from {cls.__name__} instead"
             )
-        _store_by_row(dataset.data)
+        store_by_row(dataset.data)
         wrapped = cls.__new__(cls)
         wrapped.__dict__.update(dataset.__dict__)
         wrapped.data = dict(dataset.data)
@@ -231,21 +231,45 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                         f" for data on {self.device}, got {kwargs[name]}: batches are gathered "
                         'there; leave it out, or go back to the CPU with .to("cpu")'
                     )
-        reason = self._fallback_reason(encoder_normalizers(self))
+        reason = fallback_reason(self, encoder_normalizers(self))
         if reason is not None:
             self._warn_fallback(reason)
         return super().to_dataloader(
             train=train, batch_size=batch_size, batch_sampler=batch_sampler, **kwargs
         )
 
-    @classmethod
-    def load(cls, fname: str) -> "BatchedTimeSeriesDataSet":
-        """Load a dataset that was saved by ``save`` of this class or of `TimeSeriesDataSet`.
+    def save(self, fname: str | Path) -> None:
+        """Write the dataset with its data to a file, completely or not at all.
+
+        The file holds plain data and tensors, with which :meth:`load` runs no code.
 
         Parameters
         ----------
-        fname : str
-            File. Like any pickle, it can run code: load only files that you trust.
+        fname : str or Path
+            File to write.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written. An earlier file of that name is unchanged.
+        TypeError
+            If a normalizer, a scaler or a transformation cannot be written as plain data, such as
+            a lambda.
+        """
+        write_object(self, fname, "dataset")
+
+    @classmethod
+    def load(cls, fname: str | Path) -> "BatchedTimeSeriesDataSet":
+        """Load a dataset that :meth:`save` has written, without running any code in the file.
+
+        A file can name the normalizers and encoders of pytorch-forecasting and the scalers of
+        scikit-learn that are on a list. Allow others with
+        ``torch.serialization.add_safe_globals([MyNormalizer])``.
+
+        Parameters
+        ----------
+        fname : str or Path
+            The file.
 
         Returns
         -------
@@ -254,11 +278,20 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
 
         Raises
         ------
-        TypeError
-            If the file contains something else.
+        ValueError
+            If the file names a class that is not allowed, contains something else, would expand to
+            more than four times its size, or is damaged.
+        pickle.UnpicklingError
+            If it is a pickle, such as a file of ``TimeSeriesDataSet.save``, or has another format.
         """
-        loaded = torch.load(fname, weights_only=False)
-        return loaded if isinstance(loaded, cls) else cls.wrap(loaded)
+        return read_object(
+            cls,
+            fname,
+            "dataset",
+            required=(*_SETTINGS, "data", "index"),
+            convert=f"if you trust it, load it with {cls.__name__}.wrap(torch.load(path, "
+            f"weights_only=False)), and save that",
+        )
 
     def __getitems__(self, positions: Sequence[int]) -> LazyBatch:
         """Return the samples of a batch; the data loader of torch calls this if it exists.
@@ -280,7 +313,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         if isinstance(batches, LazyBatch):
             return batches.collate()
         if isinstance(batches, list) and len(batches) > 1:
-            _warn_single_samples()
+            warn_single_samples()
         return TimeSeriesDataSet._collate_fn(batches)
 
     def _collate(self, positions: Sequence[int]) -> Batch:
@@ -291,7 +324,7 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
                 'since batches are gathered there; set it, or go back to the CPU with .to("cpu")'
             )
         history_normalizers = encoder_normalizers(self)
-        reason = self._fallback_reason(history_normalizers)
+        reason = fallback_reason(self, history_normalizers)
         if reason is None:
             return collate_batch(
                 self, positions, self._data_on_device or self.data, history_normalizers
@@ -299,28 +332,6 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
         self._warn_fallback(reason)
         batch = TimeSeriesDataSet._collate_fn([self[position] for position in positions])
         return to_device(batch, self.device) if on_device else batch
-
-    def _fallback_reason(self, history_normalizers: dict[str, EncoderNormalizer]) -> str | None:
-        """Name the setting that requires single samples, if there is one."""
-        if type(self).__getitem__ is not TimeSeriesDataSet.__getitem__:
-            return f"{type(self).__name__} has its own __getitem__"
-        targets = dict(zip(self.target_names, self.target_normalizers, strict=True))
-        for name, normalizer in (targets | history_normalizers).items():
-            kind = type(normalizer)
-            if issubclass(kind, EncoderNormalizer) and kind is not EncoderNormalizer:
-                return f"the normalizer of {name!r}, {kind.__name__}, subclasses EncoderNormalizer"
-        kind = type(self.target_normalizer)
-        if issubclass(kind, MultiNormalizer) and kind is not MultiNormalizer:
-            return f"the target normalizer, {kind.__name__}, subclasses MultiNormalizer"
-        if self.add_target_scales:
-            for target in targets:
-                for name in (f"{target}_center", f"{target}_scale"):
-                    if name in history_normalizers:
-                        return f"the scaler of {name!r} is an EncoderNormalizer"
-        overwritten = self._overwrite_values
-        if overwritten is not None and isinstance(overwritten["target"], slice):
-            return "values are overwritten at a slice of positions"
-        return None
 
     def _warn_fallback(self, reason: str) -> None:
         """Warn, once for each reason."""
@@ -380,21 +391,3 @@ class BatchedTimeSeriesDataSet(TimeSeriesDataSet):
     def __getstate__(self) -> dict[str, Any]:
         excluded = ("_data_on_device", "_scale_tables", "_series_fallback")
         return {name: value for name, value in self.__dict__.items() if name not in excluded}
-
-
-@cache
-def _warn_single_samples() -> None:
-    """Warn, once per process, that a dataset around this one prevents gathering whole batches."""
-    warnings.warn(
-        "BatchedTimeSeriesDataSet was asked for single samples, at the speed of TimeSeriesDataSet: "
-        "the dataset of the loader passes no batches on, like torch's ConcatDataset; build one "
-        "dataset of all tables instead",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
-def _store_by_row(data: dict[str, Any]) -> None:
-    """Store tables row by row, so that a window is one run of memory."""
-    for name in ("reals", "categoricals"):
-        data[name] = data[name].contiguous()

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from .batched import BatchedTimeSeriesDataSet
+from .fallback import fallback_reason
 from .group_normalization import group_norm
 from .rows import Labels, Rows, to_array
 from .scaling import encoder_normalizers
@@ -54,7 +55,7 @@ def can_refill(dataset: BatchedTimeSeriesDataSet) -> bool:
         isinstance(encoder, NaNLabelEncoder) and type(encoder) is not NaNLabelEncoder
         for encoder in encoders
     )
-    single_samples = dataset._fallback_reason(encoder_normalizers(dataset)) is not None
+    single_samples = fallback_reason(dataset, encoder_normalizers(dataset)) is not None
     return not (fills_by_group or subclassed or single_samples or dataset.weight is not None)
 
 

@@ -61,7 +61,9 @@ def read_shard(path: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         raise ValueError(f"ParquetShards: cannot read {path!r}: {problem}.") from error
 
 
-def build_shard(path: str, parameters: dict[str, Any]) -> BatchedTimeSeriesDataSet:
+def build_shard(
+    path: str, parameters: dict[str, Any], table: pd.DataFrame | None = None
+) -> BatchedTimeSeriesDataSet:
     """Read a file of Parquet, and make a dataset of it.
 
     Parameters
@@ -70,13 +72,15 @@ def build_shard(path: str, parameters: dict[str, Any]) -> BatchedTimeSeriesDataS
         The file.
     parameters : dict
         Arguments of the dataset, which are copied.
+    table : DataFrame, optional
+        Its rows, if they have been read.
 
     Raises
     ------
     ValueError
         If the file and the parameters make no dataset; the message names the file.
     """
-    table = read_shard(path)
+    table = read_shard(path) if table is None else table
     if table.empty:
         raise ValueError(f"ParquetShards: {path!r} must have rows, got none; leave the file out.")
     try:
@@ -123,7 +127,8 @@ def fit_labels(paths: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     dict
         ``categorical_encoders``, ``target_normalizer`` and ``min_prediction_idx``.
     """
-    first = build_shard(paths[0], settings)
+    table = read_shard(paths[0])
+    first = build_shard(paths[0], settings, table)
     given = settings.get("categorical_encoders") or {}
     encoders = {
         name: deepcopy(given.get(name, NaNLabelEncoder())) for name in first._categorical_encoders
@@ -142,8 +147,8 @@ def fit_labels(paths: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     del first
     time, labels = settings["time_idx"], dict.fromkeys(needed)
     lowest = []
-    for path in paths:
-        table = read_shard(path, list(labels))
+    for number, path in enumerate(paths):
+        table = read_shard(path, list(labels)) if number else table[list(labels)]
         lowest.append(table[time].min())
         for name in labels:
             if name != time:

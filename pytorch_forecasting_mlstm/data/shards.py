@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pandas.api.types import is_numeric_dtype
 from pytorch_forecasting.data import TimeSeriesDataSet
 from pytorch_forecasting.utils import to_list
 
 from .._messages import format_series
+from .._safe_files.files import read_object, write_object
 from .._validation import check_int
 from .batched import BatchedTimeSeriesDataSet
 from .shard_loader import ShardLoader
@@ -94,22 +94,26 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
                 f"{type(dataset).__name__}; make one from a representative table, or call "
                 f"ParquetShards.fit(paths, ...) with its arguments."
             )
-        self.paths = _check_paths(paths)
-        parameters = deepcopy(dataset.get_parameters())
-        series = _find_series(self.paths, list(dataset.group_ids))
-        encoders = parameters["categorical_encoders"]
+        paths = _check_paths(paths)
+        series = _find_series(paths, list(dataset.group_ids))
+        self._describe(paths, dataset, series)
+        self.windows = [len(build_shard(path, self.parameters)) for path in self.paths]
+
+    def _describe(self, paths: list[str], dataset: TimeSeriesDataSet, series: pd.DataFrame) -> None:
+        """Set paths, and parameters whose encoders know all series."""
+        self.paths = paths
+        self.parameters = deepcopy(dataset.get_parameters())
+        encoders = self.parameters["categorical_encoders"]
         for name, column in dataset._group_ids_mapping.items():
             encoders[column].fit(series[name].to_numpy(), overwrite=False)
-        self.parameters = parameters
-        self.windows = [len(build_shard(path, parameters)) for path in self.paths]
 
     @classmethod
     def fit(cls, paths: Sequence[Path_], **settings: Any) -> "ParquetShards":
         """Fit scalers, normalizers and encoders to all shards, one shard at a time.
 
-        The result is that of a dataset of the whole table, up to rounding. This reads every shard
-        five times, twice in full: call it once, and let the processes :meth:`load` what
-        :meth:`save` has written.
+        The result is that of a dataset of the whole table, up to rounding. This reads every file in
+        full, the first one twice, and some of its columns twice before: call it once, and let the
+        processes :meth:`load` what :meth:`save` has written.
 
         Parameters
         ----------
@@ -137,14 +141,18 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
                 "whole table; pass for example EncoderNormalizer() or GroupNormalizer(groups=...)."
             )
         paths = _check_paths(paths)
-        _find_series(paths, to_list(settings["group_ids"]))
+        series = _find_series(paths, to_list(settings["group_ids"]))
         settings = {**settings, **fit_labels(paths, settings)}
-        parts = []
+        parts, windows = [], []
         for path in paths:
             dataset = build_shard(path, settings)
             parts.append((dataset._scalers, dataset.target_normalizer))
+            windows.append(len(dataset))
         dataset._scalers, dataset.target_normalizer = merge_statistics(parts, settings)
-        return cls(paths, dataset)
+        shards = cls.__new__(cls)
+        shards._describe(paths, dataset, series)
+        shards.windows = windows  # statistics do not change their number
+        return shards
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -204,21 +212,35 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
     def save(self, path: Path_) -> None:
         """Write paths, parameters and numbers of windows to a file, without the data.
 
+        The file holds plain data and tensors, with which :meth:`load` runs no code.
+
         Parameters
         ----------
         path : str or Path
-            File to write.
+            File to write, completely or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written. An earlier file of that name is unchanged.
+        TypeError
+            If a normalizer, a scaler or a transformation cannot be written as plain data, such as
+            a lambda.
         """
-        torch.save(self, path)
+        write_object(self, path, "list of shards")
 
     @classmethod
     def load(cls, path: Path_) -> "ParquetShards":
-        """Load what :meth:`save` has written.
+        """Load what :meth:`save` has written, without running any code in the file.
+
+        A file can name the normalizers and encoders of pytorch-forecasting and the scalers of
+        scikit-learn that are on a list. Allow others with
+        ``torch.serialization.add_safe_globals([MyNormalizer])``.
 
         Parameters
         ----------
         path : str or Path
-            File. Like any pickle, it can run code: load only files that you trust.
+            The file.
 
         Returns
         -------
@@ -227,16 +249,20 @@ class ParquetShards(Sequence[BatchedTimeSeriesDataSet]):
 
         Raises
         ------
-        TypeError
-            If the file contains something else.
+        ValueError
+            If the file names a class that is not allowed, contains something else, would expand to
+            more than four times its size, or is damaged.
+        pickle.UnpicklingError
+            If it is a pickle, or has another format.
         """
-        shards = torch.load(path, weights_only=False)
-        if not isinstance(shards, cls):
-            raise TypeError(
-                f"ParquetShards.load: {str(path)!r} must hold ParquetShards, got "
-                f"{type(shards).__name__}; write the file with ParquetShards.save."
-            )
-        return shards
+        return read_object(
+            cls,
+            path,
+            "list of shards",
+            required=("paths", "parameters", "windows"),
+            convert=f"if you trust it, load it with torch.load(path, weights_only=False), and save "
+            f"that; or make the shards again with {cls.__name__}.fit",
+        )
 
 
 def _check_paths(paths: Sequence[Path_]) -> list[str]:

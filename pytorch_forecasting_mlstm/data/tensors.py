@@ -8,7 +8,13 @@ import torch
 from pytorch_forecasting.data import NaNLabelEncoder
 from torch import Tensor
 
-__all__ = ["to_tensors"]
+__all__ = ["store_by_row", "to_tensors"]
+
+
+def store_by_row(data: dict[str, Any]) -> None:
+    """Store tables row by row, so that a window is one run of memory."""
+    for name in ("reals", "categoricals"):
+        data[name] = data[name].contiguous()
 
 
 def to_tensors(dataset: Any, data: pd.DataFrame) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ from .training.forecasting import forecast_panel
 from .training.history import check_history
 from .training.progress import ProgressBar
 from .training.splits import split_panel
-from .training.tuning import has_result, open_study, parameters_of, search
+from .training.tuning import best_choice, open_study, parameters_of, search
 from .training.updating import UPDATE_EPOCHS, update_fit
 
 __all__ = ["Forecaster"]
@@ -131,6 +132,9 @@ class Forecaster(BaseEstimator):
     >>> forecaster.fit(table).predict().columns.tolist()
     ['date', 'prediction', 'q0.1', 'q0.5', 'q0.9']
     """
+
+    #: The history that the last search has set, and its file; None if the history was given.
+    _searched: tuple[int | None, Path | None] | None = None
 
     def __init__(
         self,
@@ -470,7 +474,8 @@ class Forecaster(BaseEstimator):
         table : table
             As for ``fit``.
         trials : int, default 20
-            Trials in all, those in `storage` included.
+            Trials in all, those in `storage` included. With a given ``history``, those of others do
+            not count, nor can they be the best.
         minutes : float, optional
             Start no trial after this time.
         storage : str or Path, optional
@@ -493,9 +498,10 @@ class Forecaster(BaseEstimator):
         check_minutes(minutes)
         read = self._reader.read(table)
         settings = self._settings(read.levels)
-        study = open_study(
-            read.panel, settings, None if storage is None else read_path("storage", storage)
-        )
+        path = None if storage is None else read_path("storage", storage)
+        if path is not None and self._searched == (self.history, path):
+            settings = replace(settings, history=None)  # the search itself has set it
+        study = open_study(read.panel, settings, path)
         try:
             search(
                 study,
@@ -506,9 +512,11 @@ class Forecaster(BaseEstimator):
                 verbose=self.verbose,
             )
         finally:
-            if has_result(study):
+            best = best_choice(study, settings)
+            if best is not None:
                 self.study_ = study
-                self.set_params(**parameters_of(study.best_params, self.model_kwargs))
+                self.set_params(**parameters_of(best, self.model_kwargs))
+                self._searched = None if settings.history else (self.history, path)
         return self
 
     def save(self, path: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import warnings
@@ -14,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning import pytorch as pl
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from .._atomic_write import atomic_write
 from .._messages import one_line
+from .._safe_files.archive import read_archive
+from .._safe_files.files import write_file
+from .._safe_files.serialization import deserialize, serialize
+from .._safe_files.sizes import check_expanded_size
 from ..data import BatchedTimeSeriesDataSet
 from ..models import mLSTMTime
-from ..models.base.checkpoint.archive import read_archive
-from ..models.base.checkpoint.limits import check_expanded_size, check_weights_finite
-from ..models.base.checkpoint.serialization import deserialize, serialize
+from ..models.base.checkpoint.limits import check_weights_finite
 from .errors import InputError
 from .panel.panel import Panel
 from .reading import TableReader
@@ -45,8 +44,8 @@ from .training.scaling import Scaling
 _KEY = "forecaster"
 _FORMAT = 2
 _READABLE = (1, 2)  # files of format 1 have one model
-#: The last words of messages about checkpoints, which this module says itself.
-_ADVICE = re.compile(r"(?:[;,] load another (?:one|checkpoint))?\.$")
+#: The last words of messages about files, which this module says itself.
+_ADVICE = re.compile(r"(?:[;,] load another (?:one|file))?\.$")
 
 
 def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
@@ -118,8 +117,7 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
     checkpoint = _checkpoint_of(fitted.models[0])
     checkpoint[_KEY] = written
     try:
-        with atomic_write(Path(os.path.realpath(path))) as (temporary,):
-            torch.save(checkpoint, temporary)
+        write_file(checkpoint, path)
     except OSError as error:
         raise InputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 

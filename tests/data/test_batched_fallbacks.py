@@ -12,8 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from helpers.batch_comparison import assert_batches_match, assert_identical
 from helpers.batched_configurations import CONFIGURATIONS, Configuration, find_configuration
-from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
-from pytorch_forecasting_mlstm.data import batched as batched_module
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, fallback
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The given NumPy array is not writable:UserWarning",
@@ -141,7 +140,7 @@ def test_fallback_in_a_concat_dataset_warns_once() -> None:
         concatenated = ConcatDataset([dataset, dataset])
         return DataLoader(concatenated, batch_size=16, collate_fn=dataset._collate_fn)
 
-    batched_module._warn_single_samples.cache_clear()
+    fallback.warn_single_samples.cache_clear()
     with pytest.warns(UserWarning) as caught:
         actual = list(loader(batched))
     assert_identical(actual, list(loader(stock)))

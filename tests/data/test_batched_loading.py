@@ -317,18 +317,6 @@ def test_copies_and_files_load_the_same_batches(
     assert_same_loaders(restored, stock, train=True)
 
 
-def test_load_accepts_upstream_files_and_rejects_others(
-    stock: TimeSeriesDataSet, tmp_path: Path
-) -> None:
-    stock.save(tmp_path / "stock")
-    loaded = BatchedTimeSeriesDataSet.load(tmp_path / "stock")
-    assert isinstance(loaded, BatchedTimeSeriesDataSet)
-    assert_same_loaders(loaded, stock, train=True)
-    torch.save([1, 2], tmp_path / "list")
-    with pytest.raises(TypeError, match="expects a TimeSeriesDataSet, got list"):
-        BatchedTimeSeriesDataSet.load(tmp_path / "list")
-
-
 def train(dataset: TimeSeriesDataSet) -> tuple[list[Any], DecoderMLP]:
     pl.seed_everything(0, verbose=False)
     model = DecoderMLP.from_dataset(dataset, hidden_size=8, n_hidden_layers=1, log_interval=-1)

@@ -208,6 +208,45 @@ def test_statistics_of_shards_are_those_of_the_whole_table(tmp_path: Path) -> No
     assert shards.parameters["min_prediction_idx"] == whole.min_prediction_idx
 
 
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, bool]]:
+    """Count the reads of each file: in full, and of some columns."""
+    counts: Counter[tuple[str, bool]] = Counter()
+    read = pd.read_parquet
+
+    def count(path: Any, columns: Any = None) -> pd.DataFrame:
+        counts[Path(path).stem, columns is None] += 1
+        return read(path, columns=columns)
+
+    monkeypatch.setattr(pd, "read_parquet", count)
+    return counts
+
+
+@pytest.mark.parametrize("name", ["series", "labels"])
+def test_fit_reads_each_file_in_full_once(
+    tmp_path: Path, reads: Counter[tuple[str, bool]], name: str
+) -> None:
+    """The first file twice: it also tells which columns hold labels."""
+    paths = write(tmp_path, make_table(name))
+    shards = ParquetShards.fit(paths, **(SETTINGS | configurations()[name]))
+    full = {name: count for (name, is_full), count in reads.items() if is_full}
+    parts = {name: count for (name, is_full), count in reads.items() if not is_full}
+    assert full == {"a": 2, "b": 1, "c": 1}
+    assert parts == {"a": 1, "b": 2, "c": 2}
+    assert shards.windows == [len(shard) for shard in shards]
+
+
+def test_representative_dataset_reads_each_file_in_full_once(
+    written: ParquetShards, paths: list[str], reads: Counter[tuple[str, bool]]
+) -> None:
+    shard = written[0]
+    reads.clear()
+    again = ParquetShards(paths, shard)
+    assert set(reads.values()) == {1}
+    assert len(reads) == 2 * len(paths)
+    assert again.windows == written.windows
+
+
 def test_settings_of_the_caller_are_left_unfitted(paths: list[str]) -> None:
     normalizer = GroupNormalizer(groups=GROUPS)
     ParquetShards.fit(paths, **SETTINGS, target_normalizer=normalizer)
@@ -349,9 +388,6 @@ def test_saved_shards_give_the_same_batches(shards: ParquetShards, tmp_path: Pat
     shards.save(tmp_path / "shards.pt")
     loaded = ParquetShards.load(tmp_path / "shards.pt")
     torch.testing.assert_close(load(loaded), load(shards), rtol=0, atol=0)
-    torch.save([1], tmp_path / "other.pt")
-    with pytest.raises(TypeError, match=r"load: .*other.pt' must hold ParquetShards, got list; "):
-        ParquetShards.load(tmp_path / "other.pt")
 
 
 def test_series_in_two_files_are_rejected(paths: list[str], tmp_path: Path) -> None:

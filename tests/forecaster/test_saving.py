@@ -174,3 +174,26 @@ def test_groups_of_all_kinds_survive(tmp_path: Path) -> None:
     loaded = Forecaster.load(tmp_path / "a.ckpt")
     pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
     pd.testing.assert_frame_equal(loaded.predict(table), forecaster.predict(), check_exact=True)
+
+
+def test_full_disk_is_named_and_leaves_the_old_file(
+    rich: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch hides the error of the file system behind one of its own."""
+    path = tmp_path / "forecaster.ckpt"
+    path.write_bytes(b"old")
+    write = torch.save
+
+    def fail(content: Any, file: Any) -> None:
+        if "forecaster" not in content:
+            return write(content, file)
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("basic_ios::clear: iostream error")  # noqa: B904 (torch)
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(InputError, match=r"cannot write '.*forecaster\.ckpt': No space left"):
+        rich.save(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..quantile_loss import quantile_loss
 from ..tables.quantile_columns import quantile_columns, symmetric_intervals
 
 
@@ -90,10 +91,7 @@ def _row_errors(
     nothing = np.full(len(forecasts), np.nan)
     levels, intervals = quantile_columns(forecasts), symmetric_intervals(forecasts)
     quantile_errors = {name: actual - _numbers(forecasts[name]) for name in levels}
-    pinball = [
-        np.maximum(level * quantile_errors[name], (level - 1) * quantile_errors[name])
-        for name, level in levels.items()
-    ]
+    pinball = [quantile_loss(quantile_errors[name], level) for name, level in levels.items()]
     inside = nothing
     if intervals:
         low, high = (quantile_errors[name] for name in intervals[0][:2])

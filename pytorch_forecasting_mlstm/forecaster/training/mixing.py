@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..quantile_loss import quantile_loss
+
 #: Shares to choose from.
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 _NEARLY_AS_GOOD = 1.01  # times the lowest loss
@@ -32,7 +34,8 @@ def choose_share(
         return UNTESTED_SHARE
     actual, network, linear = actual[observed], network[observed], linear[observed]
     losses = {
-        share: _quantile_loss(actual, mix(network, linear, share), levels) for share in _SHARES
+        share: quantile_loss(actual[:, None] - mix(network, linear, share), levels).mean()
+        for share in _SHARES
     }
     limit = _NEARLY_AS_GOOD * min(losses.values())
     # After a training that failed, no loss is a number.
@@ -42,8 +45,3 @@ def choose_share(
 def mix(network: np.ndarray, linear: np.ndarray, share: float) -> np.ndarray:
     """Return `share` of the network's quantiles, and the rest of the linear ones."""
     return share * network + (1 - share) * linear
-
-
-def _quantile_loss(actual: np.ndarray, quantiles: np.ndarray, levels: np.ndarray) -> float:
-    error = actual[..., None] - quantiles
-    return float(np.mean(np.maximum(levels * error, (levels - 1) * error)))

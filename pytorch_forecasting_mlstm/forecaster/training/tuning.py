@@ -39,15 +39,15 @@ _RANGES: dict[str, tuple[float, float]] = {
 def open_study(panel: Panel, settings: Settings, storage: Path | None) -> Any:
     """Begin a search, or go on with the one in a file.
 
-    The first trial has the settings that are given, so that the result is not worse than they are
-    on the validation part.
+    The settings that are given are tried first, so that the result is not worse than they are on
+    the validation part.
 
     Parameters
     ----------
     panel : Panel
         The series.
     settings : Settings
-        What is given; a given history stays.
+        What is given. A given history stays, also if the file has trials of others.
     storage : Path or None
         File that keeps the trials, so that a search can go on after it was stopped.
 
@@ -72,8 +72,6 @@ def open_study(panel: Panel, settings: Settings, storage: Path | None) -> Any:
     split = split_panel(panel, settings.horizon)
     if not split.has_validation:
         raise InputError("tune needs rows to validate on, but the series are too short: add rows")
-    given = settings.history or settings.recipe.model.get("memory_length")
-    histories = candidate_histories(panel, split) if given is None else [given]
     try:
         with _quiet_optuna():
             study = optuna.create_study(
@@ -86,8 +84,10 @@ def open_study(panel: Panel, settings: Settings, storage: Path | None) -> Any:
             Argument("storage"),
             f" {quoted(str(storage))} cannot be used ({one_line(error)}): choose another file",
         ) from error
-    identity, first = _identity(panel, settings), _first_choice(settings.recipe, histories)
+    identity, first = _identity(panel, settings), _first_choice(settings.recipe)
     if not study.trials:
+        # Trials that search the history go through the same candidates, whatever was given first.
+        histories = candidate_histories(panel, split)
         study.set_user_attr("space", _space(settings.recipe, histories, first))
         study.set_user_attr("identity", identity)
     elif study.user_attrs.get("identity") != identity:
@@ -96,8 +96,16 @@ def open_study(panel: Panel, settings: Settings, storage: Path | None) -> Any:
             f" {quoted(str(storage))} holds trials of another table or of other settings: choose "
             "another file",
         )
-    if not _finished(study):  # a first trial that was killed is tried again
-        study.enqueue_trial(first)
+    space = study.user_attrs["space"]
+    if first["hidden_size"] not in space["hidden_size"]:  # Optuna takes no further choices
+        raise InputError(
+            Argument("storage"),
+            f" {quoted(str(storage))} holds trials of the sizes {space['hidden_size']} of the "
+            f"network, without the hidden_size {first['hidden_size']} of model_kwargs: choose "
+            "another file",
+        )
+    if not _is_tried(study, settings, first):  # one that was killed is tried again
+        study.enqueue_trial({"history": space["history"][0], **first})
     # Another seed for each part of the search, which would repeat its choices.
     study.sampler = optuna.samplers.TPESampler(seed=settings.seed + len(study.trials))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=_WARM_UP)
@@ -122,7 +130,8 @@ def search(
     panel, settings : Panel, Settings
         As for `open_study`.
     trials : int
-        Trials in all, those in the study included.
+        Trials in all, those in the study included. If a history is given, those of others do not
+        count.
     minutes : float or None
         Start no trial after this time.
     verbose : bool, default False
@@ -135,8 +144,10 @@ def search(
     """
     import optuna
 
+    space = _widened(study.user_attrs["space"], _first_choice(settings.recipe))
+
     def objective(trial: Any) -> float:
-        history, recipe = choose(trial, study.user_attrs["space"], settings.recipe)
+        history, recipe = choose(trial, space, settings)
 
         def report(stage: str, result: EpochResult) -> None:
             if result.validation_loss is not None:
@@ -147,7 +158,7 @@ def search(
         trial_settings = replace(settings, history=history, recipe=recipe)
         return measure_validation_loss(panel, trial_settings, report)
 
-    remaining = trials - len(_finished(study))
+    remaining = trials - len(_finished(study, settings))
     if remaining > 0:
         with _quiet_optuna():
             study.optimize(
@@ -156,16 +167,20 @@ def search(
                 timeout=None if minutes is None else 60 * minutes,
                 show_progress_bar=verbose,
             )
-    if not has_result(study):
+    if best_choice(study, settings) is None:
         raise InputError("tune: no trial has a finite loss: try a smaller ", Argument("horizon"))
 
 
-def has_result(study: Any) -> bool:
-    """Tell whether a trial of a study is complete."""
-    return any(trial.state.name == "COMPLETE" for trial in study.trials)
+def best_choice(study: Any, settings: Settings) -> dict[str, Any] | None:
+    """Return the choices of the best trial, of a given history if there is one, or None."""
+    trials = [trial for trial in _finished(study, settings) if trial.state.name == "COMPLETE"]
+    if not trials:
+        return None
+    best = min(trials, key=lambda trial: trial.value)
+    return {**best.params, "history": _history_of(best)}
 
 
-def choose(trial: Any, space: Mapping[str, Any], recipe: Recipe) -> tuple[int, Recipe]:
+def choose(trial: Any, space: Mapping[str, Any], settings: Settings) -> tuple[int, Recipe]:
     """Suggest the settings of a trial.
 
     Parameters
@@ -174,10 +189,14 @@ def choose(trial: Any, space: Mapping[str, Any], recipe: Recipe) -> tuple[int, R
         The trial.
     space : mapping
         For "history" and "hidden_size" the choices, for the others the limits.
-    recipe : Recipe
-        What is not searched.
+    settings : Settings
+        What is not searched, among them a given history.
     """
-    history = trial.suggest_categorical("history", space["history"])
+    recipe, history = settings.recipe, _given_history(settings)
+    if history is None:
+        history = trial.suggest_categorical("history", space["history"])
+    else:  # Optuna takes no choice that the first trials did not have
+        trial.set_user_attr("history", history)
     options = {
         "hidden_size": trial.suggest_categorical("hidden_size", space["hidden_size"]),
         "num_layers": trial.suggest_int("num_layers", *space["num_layers"]),
@@ -203,10 +222,19 @@ def parameters_of(choice: dict[str, Any], model_kwargs: Any) -> dict[str, Any]:
     }
 
 
-def _first_choice(recipe: Recipe, histories: list[int]) -> dict[str, Any]:
+def _given_history(settings: Settings) -> int | None:
+    given = settings.history or settings.recipe.model.get("memory_length")
+    return None if given is None else int(given)
+
+
+def _history_of(trial: Any) -> int:
+    history: int = trial.params.get("history", trial.user_attrs.get("history"))
+    return history
+
+
+def _first_choice(recipe: Recipe) -> dict[str, Any]:
     given = {**_DEFAULTS, "weight_decay": recipe.weight_decay, **recipe.model}
     return {
-        "history": histories[0],
         **{name: given[name] for name in (*_DEFAULTS, "weight_decay")},
         "learning_rate": recipe.learning_rate,
     }
@@ -215,11 +243,27 @@ def _first_choice(recipe: Recipe, histories: list[int]) -> dict[str, Any]:
 def _space(recipe: Recipe, histories: list[int], first: Mapping[str, Any]) -> dict[str, Any]:
     heads = int(recipe.model.get("num_heads", 4))
     sizes = {size for size in _HIDDEN_SIZES if size % heads == 0} | {int(first["hidden_size"])}
-    ranges = {
-        name: [min(low, first[name]), max(high, first[name])]
-        for name, (low, high) in _RANGES.items()
+    return _widened({"history": histories, "hidden_size": sorted(sizes), **_RANGES}, first)
+
+
+def _widened(space: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Widen the limits of numbers to what is given."""
+    limits = {
+        name: [min(space[name][0], first[name]), max(space[name][1], first[name])]
+        for name in _RANGES
     }
-    return {"history": histories, "hidden_size": sorted(sizes), **ranges}
+    return {**space, **limits}
+
+
+def _is_tried(study: Any, settings: Settings, first: Mapping[str, Any]) -> bool:
+    """Tell whether a trial with the settings that are given has ended, or is going to begin."""
+    ended = [trial.params for trial in _finished(study, settings)]
+    waiting = [
+        trial.system_attrs.get("fixed_params", {})
+        for trial in study.trials
+        if trial.state.name == "WAITING"
+    ]
+    return any(first.items() <= choices.items() for choices in ended + waiting)
 
 
 def _identity(panel: Panel, settings: Settings) -> str:
@@ -233,8 +277,14 @@ def _identity(panel: Panel, settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def _finished(study: Any) -> list[Any]:
-    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+def _finished(study: Any, settings: Settings) -> list[Any]:
+    """List the trials that have ended, of a given history if there is one."""
+    history = _given_history(settings)
+    return [
+        trial
+        for trial in study.trials
+        if trial.state.name in ("COMPLETE", "PRUNED") and history in (None, _history_of(trial))
+    ]
 
 
 @contextmanager

@@ -1,9 +1,6 @@
-"""Exceptions: those of pytorch-forecasting, and our own before they name the model."""
+"""Exceptions of pytorch-forecasting."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-__all__ = ["UPSTREAM_ERRORS", "UnprefixedError", "prefix_errors"]
+__all__ = ["UPSTREAM_ERRORS"]
 
 #: Exceptions that pytorch-forecasting raises on data that it cannot process. They come from deep
 #: inside pandas, NumPy, scikit-learn and torch, hence the many types.
@@ -16,27 +13,3 @@ UPSTREAM_ERRORS = (
     TypeError,
     ValueError,
 )
-
-
-class UnprefixedError(ValueError):
-    """An error whose message still lacks the name of the model."""
-
-
-@contextmanager
-def prefix_errors(caller: str) -> Iterator[None]:
-    """Prefix the messages of unprefixed errors with the name of the model.
-
-    Parameters
-    ----------
-    caller : str
-        Name of the model.
-
-    Raises
-    ------
-    ValueError
-        Instead of an unprefixed error.
-    """
-    try:
-        yield
-    except UnprefixedError as error:
-        raise ValueError(f"{caller}: {error}") from error.__cause__

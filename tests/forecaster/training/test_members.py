@@ -12,10 +12,10 @@ import torch
 
 from helpers.forecasters import rich_stores, tiny
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm._safe_files.serialization import deserialize, serialize
 from pytorch_forecasting_mlstm.forecaster import Forecaster, InputError
 from pytorch_forecasting_mlstm.forecaster.training import fitting
 from pytorch_forecasting_mlstm.forecaster.training.seeds import member_seed
-from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import deserialize, serialize
 
 NUMBERS = ["prediction", "q0.1", "q0.5", "q0.9"]
 SHARE = 0.75

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from helpers import forecasters
-from helpers.forecasters import panel_of_values, rich_stores, tiny
-from pytorch_forecasting_mlstm.forecaster import InputError, forecaster
+from helpers.forecasters import TINY, panel_of_values, rich_stores, tiny
+from pytorch_forecasting_mlstm.forecaster import InputError
 from pytorch_forecasting_mlstm.forecaster.training import fitting, tuning
 from pytorch_forecasting_mlstm.forecaster.training.fitting import Settings
 from pytorch_forecasting_mlstm.forecaster.training.recipe import Recipe
@@ -95,6 +95,79 @@ def test_search_does_not_read_what_comes_after_the_validation_part_begins_to_tra
     assert seen == [(26, 29)]
 
 
+def test_continued_search_keeps_a_history_that_is_given_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Trials of other histories do not win, though they are better, and do not count."""
+    tried = fake_losses(monkeypatch)
+    table, storage = rich_stores(40), tmp_path / "trials.log"
+    tiny(history=None).tune(table, trials=12, storage=storage)
+    searched = {settings.history for settings, _ in tried}
+    assert len(searched) > 1
+    assert 7 not in searched
+    best, lowest = min(loss for _, loss in tried), len(tried)
+    tuned = tiny(history=7, learning_rate=0.5).tune(table, trials=3, storage=storage)
+    assert [settings.history for settings, _ in tried[lowest:]] == [7, 7, 7]
+    assert tried[lowest][0].recipe.learning_rate == 0.5  # what is given comes first
+    assert tuned.history == 7
+    own = min(tried[lowest:], key=lambda trial: trial[1])
+    assert own[1] > best
+    assert tuned.learning_rate == own[0].recipe.learning_rate
+    again = tiny(history=7).tune(table, trials=4, storage=storage)
+    assert (again.history, len(tried)) == (7, lowest + 4)
+
+
+def test_continued_search_looks_for_a_history_that_is_no_longer_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried = fake_losses(monkeypatch)
+    table, storage = rich_stores(40), tmp_path / "trials.log"
+    tiny(history=7).tune(table, trials=2, storage=storage)
+    tuned = tiny(history=None).tune(table, trials=12, storage=storage)
+    assert len({settings.history for settings, _ in tried} - {7}) > 1
+    best = min(tried, key=lambda trial: trial[1])[0]
+    assert (tuned.history, tuned.learning_rate) == (best.history, best.recipe.learning_rate)
+
+
+def test_history_that_a_search_has_set_is_searched_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Unless it is given, or the file is another one."""
+    tried = fake_losses(monkeypatch)
+    table, storage = rich_stores(40), tmp_path / "trials.log"
+    tuned = tiny(history=None).tune(table, trials=2, storage=storage)
+    tuned.tune(table, trials=14, storage=storage)
+    assert len(tried) == len(tuned.study_.trials) == 14
+    assert all("history" in trial.params for trial in tuned.study_.trials)
+    history = tuned.history
+    tuned.tune(table, trials=3)
+    assert {settings.history for settings, _ in tried[14:]} == {history}
+    given = tiny(history=9).tune(table, trials=2, storage=storage)
+    given.tune(table, trials=4, storage=storage)
+    assert {settings.history for settings, _ in tried[17:]} == {9}
+
+
+def test_settings_that_are_given_later_are_tried_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once, also those outside of the limits so far; another size of the network is refused."""
+    tried = fake_losses(monkeypatch)
+    table, storage = rich_stores(40), tmp_path / "trials.log"
+    tiny().tune(table, trials=3, storage=storage)
+    kwargs = {**TINY["model_kwargs"], "dropout": 0.7}
+    for trials in (3, 5, 6):  # the first search has no trial left
+        tiny(learning_rate=0.5, model_kwargs=kwargs).tune(table, trials=trials, storage=storage)
+    given = [
+        number
+        for number, (settings, _) in enumerate(tried)
+        if (settings.recipe.learning_rate, settings.recipe.model["dropout"]) == (0.5, 0.7)
+    ]
+    assert given == [3]
+    assert len(tried) == 6
+    with pytest.raises(InputError, match=r"storage '.*' holds trials of the sizes .* without the "):
+        tiny(model_kwargs={**kwargs, "hidden_size": 12}).tune(table, storage=storage)
+
+
 @pytest.mark.slow
 def test_killed_search_goes_on(tmp_path: Path) -> None:
     """The killed trial is no result; the ones before it stay, and are not repeated."""
@@ -115,10 +188,10 @@ def test_killed_search_goes_on(tmp_path: Path) -> None:
     table = rich_stores(20)
     settings = tiny()._settings((0.1, 0.5, 0.9))
     panel = tiny()._reader.read(table).panel
-    before = tuning._finished(tuning.open_study(panel, settings, storage))
+    before = tuning._finished(tuning.open_study(panel, settings, storage), settings)
     assert before
     tuned = tiny().tune(table, trials=len(before) + 2, storage=storage)
-    after = tuning._finished(tuned.study_)
+    after = tuning._finished(tuned.study_, settings)
     assert len(after) == len(before) + 2
     assert [trial.params for trial in after[: len(before)]] == [trial.params for trial in before]
     assert len({str(trial.params) for trial in after}) == len(after)
@@ -210,4 +283,4 @@ def test_trials_of_bad_settings_are_stopped_early(monkeypatch: pytest.MonkeyPatc
     tuning.search(study, panel, settings, trials=7, minutes=None)
     assert epochs[:5] == [10] * 5
     assert max(epochs[5:]) < 10
-    assert forecaster.has_result(study)
+    assert tuning.best_choice(study, settings)

@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from pytorch_forecasting_mlstm import mLSTMTime
 from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet, ParquetShards
 from pytorch_forecasting_mlstm.data.shard_loader import join_batches
 from pytorch_forecasting_mlstm.models.base.checks.adoption import adopt_shards
+from pytorch_forecasting_mlstm.models.base.scales import measure
 
 SETTINGS: dict[str, Any] = {
     "time_idx": "t",
@@ -73,6 +75,32 @@ def test_model_takes_over_the_scales_of_all_shards(shards: ParquetShards) -> Non
     assert len(model.hparams.series_scales["groups"]) == 5
     scaler = model.dataset_parameters["scalers"]["price"]
     np.testing.assert_allclose(scaler.mean_, whole._scalers["price"].mean_)
+
+
+@pytest.mark.filterwarnings("ignore:.* of the histories of target .* are constant:UserWarning")
+def test_each_shard_is_read_and_measured_once(
+    shards: ParquetShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is in memory at a time."""
+    model = make_model(shards)
+    held: list[Any] = []
+    read, measured, measure_shard = ParquetShards.__getitem__, Counter[int](), measure._measure
+
+    def track(self: ParquetShards, number: int) -> Any:
+        assert not [number for number, dataset in held if dataset() is not None]
+        dataset = read(self, number)
+        held.append((number, ref(dataset)))
+        return dataset
+
+    def count(dataset: Any, *arguments: Any) -> Any:
+        measured[next(number for number, part in held if part() is dataset)] += 1
+        return measure_shard(dataset, *arguments)
+
+    monkeypatch.setattr(ParquetShards, "__getitem__", track)
+    monkeypatch.setattr(measure, "_measure", count)
+    adopt_shards(model, shards)
+    assert [number for number, _ in held] == [0, 1, 2]
+    assert measured == {0: 1, 1: 1, 2: 1}
 
 
 def test_shards_of_other_columns_are_rejected(shards: ParquetShards) -> None:

@@ -11,9 +11,9 @@ from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import load_hparams_from_tags_csv
 
 from ...._messages import one_line
-from .errors import CheckpointError
-from .limits import check_expanded_size
-from .values import check_key
+from ...._safe_files.errors import RejectedFileError
+from ...._safe_files.sizes import check_expanded_size
+from ...._safe_files.values import check_key
 
 __all__ = ["read_hparams"]
 
@@ -64,12 +64,12 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    CheckpointError
+    RejectedFileError
         If the file has another extension, or contains anything but plain data.
     """
     extension = str(path).rpartition(".")[-1].lower()
     if extension not in ("csv", "yaml", "yml"):
-        raise CheckpointError(
+        raise RejectedFileError(
             f"hparams_file must be a .yaml, .yml or .csv file, got {path}; leave it out "
             f"to use those of the checkpoint."
         )
@@ -89,10 +89,10 @@ def read_hparams(path: str | Path) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise TypeError(f"a {type(values).__name__} instead of names and values")
         check_expanded_size(values, size=len(data))
-    except CheckpointError:
+    except RejectedFileError:
         raise
     except Exception as error:  # a crafted file can raise anything
-        raise CheckpointError(
+        raise RejectedFileError(
             f"hparams_file must contain names and plain values, got {path}, "
             f"{type(error).__name__}: {one_line(error)}; leave it out to use those of the "
             f"checkpoint."

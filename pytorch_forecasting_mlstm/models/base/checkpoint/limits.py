@@ -1,8 +1,7 @@
 """Limits of what a checkpoint may ask for: no more than the data that it contains.
 
-Nothing here allocates what it measures. A file may refer to one list a million times, describe a
-tensor of terabytes by a stride of zero over four bytes, or have hyper-parameters for layers without
-any weights.
+Nothing here allocates what it measures. A file may have hyper-parameters for layers without any
+weights.
 """
 
 import re
@@ -14,22 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointError
-from .serialization import referenced_object
+from ...._safe_files.errors import RejectedFileError
 
 __all__ = [
     "SizedHparams",
-    "check_expanded_size",
     "check_hparam_sizes",
     "check_weights_finite",
     "check_weights_fit",
 ]
 
-_MAX_DEPTH = 150  # levels of nesting: a loss within a loss takes five
-_MAX_EXPANSION = 4  # how often data may be referred to: a normalizer is in two hyper-parameters
-_FREE_SIZE = 1 << 18  # what any file may ask for, in bytes, in elements and in weights
-_MAX_TEXT_LENGTH = 100_000
-_MAX_INT_BITS = 1024
+_MAX_EXPANSION = 4  # weights that a model may have for each one in the file
+_FREE_SIZE = 1 << 18  # weights that any model may have
 _FREE_HPARAM = 1024  # size that costs nothing to build, whatever the weights
 
 
@@ -53,119 +47,6 @@ class SizedHparams(NamedTuple):
     categoricals: tuple[str, ...] = ()
 
 
-def check_expanded_size(data: Any, objects: Any = None, size: int | None = None) -> None:
-    """Raise if data would be much larger, once expanded, than what they are stored in.
-
-    Parameters
-    ----------
-    data : Any
-        Content of a file.
-    objects : Any
-        List of objects that the data refer to by number.
-    size : int, optional
-        Size of the file in bytes. If it is given, texts and integers are limited, too. Default: the
-        size of the distinct tensors and containers in the data.
-
-    Raises
-    ------
-    CheckpointError
-        If anything is too large, or a list or dict contains itself.
-    """
-    meter = _SizeMeter(objects if isinstance(objects, list) else [], limit_leaves=size is not None)
-    expanded_size = max(meter.measure(data, 0), meter.stored_size)
-    size = meter.stored_size if size is None else size
-    if expanded_size > _MAX_EXPANSION * size + _FREE_SIZE:
-        raise CheckpointError(
-            f"the data of a checkpoint must not be larger than its file of {size} "
-            f"bytes, got about 10^{len(str(expanded_size)) - 1} bytes once expanded; load another "
-            f"checkpoint."
-        )
-
-
-class _SizeMeter:
-    """Measures expanded data, in bytes of tensors and elements of containers."""
-
-    def __init__(self, objects: list[Any], limit_leaves: bool) -> None:
-        self.stored_size = 0  # everything counted once
-        self._objects = objects
-        self._limit_leaves = limit_leaves
-        self._sizes: dict[int, int | None] = {}  # by id; None while it is being measured
-        self._storages: set[int] = set()
-
-    def measure(self, value: Any, depth: int) -> int:
-        """Return the size of a value, where everything counts as often as it is referred to."""
-        if isinstance(value, Tensor):
-            return self._measure_tensor(value)
-        if not isinstance(value, list | tuple | set | frozenset | dict):
-            if self._limit_leaves:
-                _check_leaf(value)
-            return 1
-        key = id(value)
-        if key in self._sizes:
-            known = self._sizes[key]
-            if known is None:
-                raise CheckpointError(
-                    "the objects in the checkpoint are damaged, a list or dict contains "
-                    "itself; load another checkpoint."
-                )
-            return known
-        if depth > _MAX_DEPTH:
-            raise CheckpointError(
-                f"the objects in the checkpoint are damaged, they are nested more than "
-                f"{_MAX_DEPTH} levels deep; load another checkpoint."
-            )
-        self._sizes[key] = None
-        self.stored_size += 1 + len(value)
-        total = 1
-        for item in value:
-            total += self.measure(item, depth + 1)
-        if isinstance(value, dict):
-            for item in value.values():
-                total += self.measure(item, depth + 1)
-            total += self._measure_reference(value, depth)
-        self._sizes[key] = total
-        return total
-
-    def _measure_reference(self, value: dict[Any, Any], depth: int) -> int:
-        """Measure the object that a dict refers to; unlike a list, it may contain itself."""
-        number = referenced_object(value)
-        if number is None or not 0 <= number < len(self._objects):
-            return 0
-        item = self._objects[number]
-        if self._sizes.get(id(item), 0) is None:
-            return 1
-        return self.measure(item, depth + 1)
-
-    def _measure_tensor(self, value: Tensor) -> int:
-        if value.layout is not torch.strided or value.is_quantized or value.is_nested:
-            raise CheckpointError(
-                f"the checkpoint must contain dense tensors, got one of layout "
-                f"{value.layout} and {value.dtype}; load another one."
-            )
-        if value.is_meta:
-            raise CheckpointError(
-                "the checkpoint must contain dense tensors, got one without data; load another one."
-            )
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in self._storages:
-            self._storages.add(storage.data_ptr())
-            self.stored_size += storage.nbytes()
-        # an empty tensor may have a dimension of any size, which operations iterate over
-        longest = max(value.shape, default=0)
-        return 1 + max(value.numel() * value.element_size(), longest)
-
-
-def _check_leaf(value: Any) -> None:
-    is_long_text = isinstance(value, str | bytes) and len(value) > _MAX_TEXT_LENGTH
-    is_large_int = isinstance(value, int) and value.bit_length() > _MAX_INT_BITS
-    if is_long_text or is_large_int:
-        raise CheckpointError(
-            f"the checkpoint must contain texts of at most {_MAX_TEXT_LENGTH} "
-            f"characters and integers of at most {_MAX_INT_BITS} bits, got "
-            f"{len(value) if is_long_text else value.bit_length()}; load another one."
-        )
-
-
 def check_hparam_sizes(
     hparams: Mapping[str, Any], weights: Mapping[str, Tensor], sized: SizedHparams
 ) -> None:
@@ -182,7 +63,7 @@ def check_hparam_sizes(
 
     Raises
     ------
-    CheckpointError
+    RejectedFileError
         If a size exceeds the number of all weights, or there are more layers or variables than
         there are weights for.
     """
@@ -193,7 +74,7 @@ def check_hparam_sizes(
         variables = hparams.get(name)
         limit = columns if name in sized.reals else len(nonempty)
         if isinstance(variables, list | tuple) and len(variables) > limit:
-            raise CheckpointError(
+            raise RejectedFileError(
                 f"the checkpoint has weights for at most {limit} variables in {name}, "
                 f"got {len(variables)}; it is damaged, load another one."
             )
@@ -204,7 +85,7 @@ def check_hparam_sizes(
             limit = len({match[0] for match in matches if match})
         largest = _max_number(hparams.get(name))
         if largest > limit:
-            raise CheckpointError(
+            raise RejectedFileError(
                 f"the checkpoint has weights for a {name} of at most {limit}, got "
                 f"{largest:.4g}; it is damaged, load another one."
             )
@@ -230,7 +111,7 @@ def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tens
 
     Raises
     ------
-    CheckpointError
+    RejectedFileError
         If a weight has another shape or is not finite, or if too many are missing.
     """
     with warnings.catch_warnings(), torch.device("meta"):
@@ -239,7 +120,7 @@ def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tens
     expected = model.state_dict()
     for name, weight in expected.items():
         if name in weights and weights[name].shape != weight.shape:
-            raise CheckpointError(
+            raise RejectedFileError(
                 f"the hyper-parameters require {name} of shape {tuple(weight.shape)}, "
                 f"the checkpoint has {tuple(weights[name].shape)}; it is damaged, or an argument "
                 f"given to load_from_checkpoint does not fit it."
@@ -247,7 +128,7 @@ def check_weights_fit(build: Callable[[], nn.Module], weights: Mapping[str, Tens
     required = sum(weight.numel() for weight in expected.values() if weight.is_meta)
     count = sum(weight.numel() for weight in weights.values())
     if required > _MAX_EXPANSION * count + _FREE_SIZE:
-        raise CheckpointError(
+        raise RejectedFileError(
             f"the hyper-parameters require {required} weights, the checkpoint has "
             f"{count}; it is damaged, load another one."
         )
@@ -266,13 +147,13 @@ def check_weights_finite(model: nn.Module, weights: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    CheckpointError
+    RejectedFileError
         If a weight is NaN or infinite.
     """
     for name, _ in model.named_parameters(remove_duplicate=False):
         weight = weights.get(name)
         if isinstance(weight, Tensor) and not weight.isfinite().all():
-            raise CheckpointError(
+            raise RejectedFileError(
                 f"the checkpoint has weights that are not finite, in {name}; load one "
                 f"from before the training diverged."
             )

@@ -11,21 +11,20 @@ import torch
 from pytorch_forecasting.models.base import BaseModel
 from torch import Tensor
 
-from ...._messages import one_line
+from ...._messages import one_line, prefix_errors
+from ...._safe_files.archive import Archive, device_of, read_archive
+from ...._safe_files.errors import RejectedFileError
+from ...._safe_files.serialization import deserialize, serialize
+from ...._safe_files.sizes import check_expanded_size
 from ...._upstream import HPARAMS_KEY, HPARAMS_TYPE_KEY, SPECIAL_HPARAMS_KEY
 from ..arguments import argument_names
-from ..errors import prefix_errors
-from .archive import Archive, device_of, read_archive
-from .errors import CheckpointError
 from .hparams_file import read_hparams
 from .limits import (
     SizedHparams,
-    check_expanded_size,
     check_hparam_sizes,
     check_weights_finite,
     check_weights_fit,
 )
-from .serialization import deserialize, serialize
 
 __all__ = ["SafeCheckpointMixin"]
 
@@ -242,7 +241,7 @@ class SafeCheckpointMixin(BaseModel):
             merged = {name: value for name, value in merged.items() if name in accepted}
         try:
             check_weights_fit(lambda: cls(**merged), weights)
-        except CheckpointError:
+        except RejectedFileError:
             raise
         except Exception as error:  # crafted hyper-parameters can raise anything
             callers = tuple(f"{base.__name__}: " for base in cls.__mro__)
@@ -275,7 +274,7 @@ class SafeCheckpointMixin(BaseModel):
                     f"{cls.__name__}: the checkpoint contains no {name}, because {reason}; pass "
                     f"it, load_from_checkpoint(path, {name}=...)."
                 )
-        return deserialize(objects, without=arguments)
+        return deserialize(objects, arguments, "load_from_checkpoint(path, {}=...)")
 
 
 def _strip_checkpoint(cls: type[SafeCheckpointMixin], checkpoint: dict[str, Any]) -> io.BytesIO:

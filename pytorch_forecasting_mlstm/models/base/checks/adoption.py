@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_forecasting import TimeSeriesDataSet
 
 from ....data import ParquetShards
-from ..scales.measure import adopt_scales, adopt_shard_scales
+from ..scales.measure import adopt_scales, adopt_shard_scales, measure_model_scales
 from .dataset import check_dataset
 from .loss import check_losses
 from .statistics import compare_scalers, compare_series, compare_targets, describe
@@ -40,11 +40,15 @@ def adopt_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:
     ValueError
         If the loss of the model does not suit the dataset.
     """
-    expected = getattr(model, "dataset_parameters", None)
-    if expected is None:
+    if getattr(model, "dataset_parameters", None) is None:
         return
     adopt_scales(model, dataset)
-    got = dataset.get_parameters()
+    _adopt_parameters(model, dataset)
+
+
+def _adopt_parameters(model: Any, dataset: TimeSeriesDataSet) -> None:
+    """Take over what a model made from a dataset scales and encodes by."""
+    expected, got = model.dataset_parameters, dataset.get_parameters()
     if not any(
         compare(expected, got) for compare in (compare_scalers, compare_targets, compare_series)
     ):
@@ -75,9 +79,12 @@ def adopt_shards(model: Any, shards: ParquetShards) -> None:
     """
     first = shards[0]
     check_dataset(model, first)
-    adopt_statistics(model, first)
-    if getattr(model, "dataset_parameters", None) is not None:
-        adopt_shard_scales(model, shards)
+    if getattr(model, "dataset_parameters", None) is None:
+        return
+    _adopt_parameters(model, first)
+    scales = measure_model_scales(model, first)
+    del first  # one shard is in memory at a time
+    adopt_shard_scales(model, shards, scales)
 
 
 def check_statistics(model: Any, dataset: TimeSeriesDataSet) -> None:

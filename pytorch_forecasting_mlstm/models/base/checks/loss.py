@@ -33,8 +33,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torchmetrics import Metric
 
+from ...._messages import UnprefixedError, prefix_errors
 from ...._upstream import TorchMetricWrapper
-from ..errors import UPSTREAM_ERRORS, UnprefixedError, prefix_errors
+from ..errors import UPSTREAM_ERRORS
 from ..losses.factory import clone_loss
 from ..losses.link import (
     component_metrics,

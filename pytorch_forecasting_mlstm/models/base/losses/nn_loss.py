@@ -7,6 +7,7 @@ from pytorch_forecasting.metrics import MultiHorizonMetric
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
+from ...._safe_files.safe_globals import safe_class
 from ...._upstream import NNLossAdapter
 
 __all__ = ["NNLoss", "is_nn_loss", "unwrap_nn_loss", "wrap_nn_loss"]
@@ -47,6 +48,7 @@ class _PointLossAdapter(MultiHorizonMetric):
 _Adapter: Any = NNLossAdapter or _PointLossAdapter
 
 
+@safe_class
 class NNLoss(_Adapter):
     """A loss of ``torch.nn`` on point forecasts, averaged over the valid steps of a batch.
 

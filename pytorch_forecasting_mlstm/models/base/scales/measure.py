@@ -18,7 +18,12 @@ from ..link import Link
 from ..losses.link import link_of, primary_metrics, target_normalizers
 from .table import TypicalScales
 
-__all__ = ["adopt_scales", "adopt_shard_scales", "measure_series_scales"]
+__all__ = [
+    "adopt_scales",
+    "adopt_shard_scales",
+    "measure_model_scales",
+    "measure_series_scales",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -96,14 +101,19 @@ def adopt_scales(model: Any, dataset: TimeSeriesDataSet) -> None:
     dataset : TimeSeriesDataSet
         Dataset that it is going to be fitted to.
     """
+    _replace_scales(model, measure_model_scales(model, dataset))
+
+
+def measure_model_scales(model: Any, dataset: TimeSeriesDataSet) -> TypicalScales:
+    """Measure the typical scales of every series, as the loss of a model needs them."""
     links = [link_of(metric) for metric in primary_metrics(model.loss)]
-    _replace_scales(model, measure_series_scales(dataset, links))
+    return measure_series_scales(dataset, links)
 
 
-def adopt_shard_scales(model: Any, shards: ParquetShards) -> None:
+def adopt_shard_scales(model: Any, shards: ParquetShards, first: TypicalScales) -> None:
     """Let a model scale constant histories by the series of all shards.
 
-    Every process measures some of the shards, and all get the scales of all.
+    Every process measures some of the other shards, and all get the scales of all.
 
     Parameters
     ----------
@@ -111,15 +121,16 @@ def adopt_shard_scales(model: Any, shards: ParquetShards) -> None:
         The model.
     shards : ParquetShards
         Shards that it is going to be fitted to.
+    first : TypicalScales
+        Scales of the first one.
     """
-    links = [link_of(metric) for metric in primary_metrics(model.loss)]
     rank, processes = find_process()
-    numbers = range(rank, len(shards), processes)
-    gathered: list[Any] = [{n: measure_series_scales(shards[n], links) for n in numbers}]
+    numbers = range(1 + rank, len(shards), processes)
+    gathered: list[Any] = [{n: measure_model_scales(model, shards[n]) for n in numbers}]
     if processes > 1:
         (own,), gathered = gathered, [None] * processes
         distributed.all_gather_object(gathered, own)
-    found = {number: scales for part in gathered for number, scales in part.items()}
+    found = {0: first} | {n: scales for part in gathered for n, scales in part.items()}
     parts = [found[number] for number in range(len(shards))]
     _replace_scales(model, TypicalScales(*map(torch.cat, zip(*parts, strict=True))))
 

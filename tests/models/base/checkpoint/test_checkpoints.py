@@ -45,9 +45,9 @@ from torch.serialization import get_safe_globals
 from helpers.checkpoints import SMALL, make_model, save
 from helpers.datasets import QUIET, collate, configured, fit, make_dataset, make_table, pick_samples
 from pytorch_forecasting_mlstm import mLSTMTime
-from pytorch_forecasting_mlstm.models.base.checkpoint.archive import device_of
-from pytorch_forecasting_mlstm.models.base.checkpoint.safe_globals import _default_globals
-from pytorch_forecasting_mlstm.models.base.checkpoint.serialization import deserialize, serialize
+from pytorch_forecasting_mlstm._safe_files.archive import device_of
+from pytorch_forecasting_mlstm._safe_files.safe_globals import _default_globals
+from pytorch_forecasting_mlstm._safe_files.serialization import deserialize, serialize
 
 
 def raw_forecast(model: mLSTMTime, dataset: TimeSeriesDataSet) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .errors import CheckpointError
+from .errors import RejectedFileError
 from .safe_globals import is_default_global
 
 __all__ = ["CODECS", "DECODERS", "SerializationError", "check_key"]
@@ -184,9 +184,9 @@ def _decode_zone(zone: str | float | None) -> tzinfo | None:
         try:
             return ZoneInfo(_short_text(zone))
         except (OSError, LookupError, ValueError) as error:  # "Europe" is a directory
-            raise CheckpointError(
-                f"the checkpoint contains the time zone {zone!r:.50}, which is unknown "
-                f"on this machine; update the package tzdata, or load another checkpoint."
+            raise RejectedFileError(
+                f"the file contains the time zone {zone!r:.50}, which is unknown "
+                f"on this machine; update the package tzdata, or load another file."
             ) from error
     return None if zone is None else timezone(timedelta(seconds=zone))
 
@@ -316,6 +316,10 @@ CODECS: dict[type, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     dict: (_encode_dict, _decode_dict),
     OrderedDict: (_encode_dict, _decode_ordered_dict),
     set: (lambda value, location: list(value), _decode_set),
+    slice: (
+        lambda value, location: [value.start, value.stop, value.step],
+        lambda state: slice(*state),
+    ),
     partial: (lambda value, location: [value.func, value.args, value.keywords], _decode_partial),
     frozenset: (lambda value, location: list(value), _decode_frozenset),
 }

@@ -1,4 +1,4 @@
-"""Read the file of a checkpoint once, and check it before torch builds anything from it."""
+"""Read a file that torch wrote once, and check it before torch builds anything from it."""
 
 import io
 import pickle
@@ -11,10 +11,10 @@ import torch
 from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch.core.saving import _default_map_location
 
-from ...._messages import one_line
+from .._messages import one_line
 from .values import check_key
 
-__all__ = ["Archive", "device_of", "read_archive"]
+__all__ = ["Archive", "PickledObjectError", "device_of", "read_archive"]
 
 #: Bytes per element of the storage classes that a file may name for the data of a tensor.
 _ITEM_SIZES = {
@@ -45,17 +45,21 @@ _OPCODES = (
 )  # fmt: skip
 
 
+class PickledObjectError(pickle.UnpicklingError):
+    """A file names classes or functions, which its pickle would call."""
+
+
 class Archive(NamedTuple):
-    """Content of a checkpoint file.
+    """Content of a file that torch wrote.
 
     Attributes
     ----------
     content : Any
-        The checkpoint, with all tensors on the CPU.
+        The content, with all tensors on the CPU.
     size : int
         Size of the file in bytes.
     location_of : callable
-        Returns the device that a tensor of the checkpoint was saved from, such as ``"cuda:0"``.
+        Returns the device that a tensor of the file was saved from, such as ``"cuda:0"``.
     """
 
     content: Any
@@ -63,16 +67,17 @@ class Archive(NamedTuple):
     location_of: Callable[[torch.Tensor], str]
 
 
-def read_archive(source: Any, caller: str) -> Archive:
-    """Read a checkpoint as plain data and tensors.
+def read_archive(source: Any, caller: str, kind: str = "checkpoint") -> Archive:
+    """Read a file that torch wrote as plain data and tensors.
 
     Parameters
     ----------
     source : str, Path or file
-        File, or URL, of the checkpoint. It is read once, so that the checked bytes are those that
-        are loaded.
+        File or URL. It is read once, so that the checked bytes are those that are loaded.
     caller : str
-        Name of the model, for errors.
+        Name of the class or function that the user called, for errors.
+    kind : str, default "checkpoint"
+        What the file must be, for errors.
 
     Raises
     ------
@@ -89,15 +94,15 @@ def read_archive(source: Any, caller: str) -> Archive:
         with get_filesystem(name).open(name, "rb") as file:
             data = file.read()
     if not data:
-        raise ValueError(
-            f"{caller}: {name} must be a checkpoint, got an empty file; load another one."
-        )
+        raise ValueError(f"{caller}: {name} must be a {kind}, got an empty file; load another one.")
     if not data.startswith(b"PK"):
         raise pickle.UnpicklingError(
-            f"{caller}: {name} must be a checkpoint written by torch.save, got a file of another "
+            f"{caller}: {name} must be a {kind} written by torch.save, got a file of another "
             f"format; load another one."
         )
-    checked = _copy_checked_entries(data, f"{caller}: {name}")
+    checked = _copy_checked_entries(data, f"{caller}: {name}", kind)
+    size = len(data)
+    del data  # torch copies the entries once more
 
     locations: dict[int, str] = {}
 
@@ -115,17 +120,17 @@ def read_archive(source: Any, caller: str) -> Archive:
         ) from error
     except Exception as error:  # a crafted file can raise anything
         raise ValueError(
-            f"{caller}: {name} must be a checkpoint, got a damaged file, {type(error).__name__}: "
+            f"{caller}: {name} must be a {kind}, got a damaged file, {type(error).__name__}: "
             f"{one_line(error)}; load another one."
         ) from error
     return Archive(
         content,
-        len(data),
+        size,
         lambda tensor: locations.get(tensor.untyped_storage().data_ptr(), "cpu"),
     )
 
 
-def _copy_checked_entries(data: bytes, label: str) -> io.BytesIO:
+def _copy_checked_entries(data: bytes, label: str, kind: str) -> io.BytesIO:
     """Check an archive, and copy the checked entries to a new one.
 
     torch must not read the original: in a crafted file it would find other entries than Python.
@@ -140,27 +145,29 @@ def _copy_checked_entries(data: bytes, label: str) -> io.BytesIO:
                     f"{label} must be an uncompressed archive, got a compressed one; write it with "
                     f"torch.save."
                 )
-            entries = {info.filename: archive.read(info) for info in infos}
-        # torch ignores the case of the names of entries
-        if not entries or len({name.lower() for name in entries}) != len(infos):
-            raise zipfile.BadZipFile("no entries, or several with the same name")
+            # torch ignores the case of the names of entries
+            if not infos or len({info.filename.lower() for info in infos}) != len(infos):
+                raise zipfile.BadZipFile("no entries, or several with the same name")
+            checked = io.BytesIO()
+            sizes, pickles = {}, []
+            with zipfile.ZipFile(checked, "w", zipfile.ZIP_STORED) as copy:
+                for info in infos:  # one by one: an entry may take most of the memory
+                    entry = archive.read(info)
+                    copy.writestr(info.filename, entry)
+                    sizes[info.filename.rpartition("/data/")[2]] = len(entry)
+                    if info.filename.lower().endswith(".pkl"):
+                        pickles.append(entry)
     except (EOFError, NotImplementedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{label} must be a checkpoint, got a truncated or damaged file; load another one."
+            f"{label} must be a {kind}, got a truncated or damaged file; load another one."
         ) from error
-    sizes = {name.rpartition("/data/")[2]: len(entry) for name, entry in entries.items()}
-    for name, entry in entries.items():
-        if name.lower().endswith(".pkl"):
-            _dry_run(entry, sizes, label)
-    checked = io.BytesIO()
-    with zipfile.ZipFile(checked, "w", zipfile.ZIP_STORED) as archive:
-        for name, entry in entries.items():
-            archive.writestr(name, entry)
+    for entry in pickles:
+        _dry_run(entry, sizes, label, kind)
     checked.seek(0)
     return checked
 
 
-def _dry_run(pickled: bytes, sizes: dict[str, int], label: str) -> None:
+def _dry_run(pickled: bytes, sizes: dict[str, int], label: str, kind: str) -> None:
     """Unpickle with placeholders for all classes and functions; reject calls that torch would make.
 
     torch calls any storage or tensor class with any size, and any decoder.
@@ -170,16 +177,16 @@ def _dry_run(pickled: bytes, sizes: dict[str, int], label: str) -> None:
     except _UnsafePickleError as error:
         raise ValueError(
             f"{label} must contain only plain data and dense tensors, but it {error}; load another "
-            f"checkpoint."
+            f"file."
         ) from error
     except pickle.UnpicklingError as error:
-        raise pickle.UnpicklingError(
+        raise PickledObjectError(
             f"{label} must contain only plain data and tensors, but it {one_line(error)}; load "
-            f"another checkpoint."
+            f"another file."
         ) from error
     except Exception as error:  # a crafted pickle can raise anything
         raise ValueError(
-            f"{label} must be a checkpoint, got damaged data, {type(error).__name__}: "
+            f"{label} must be a {kind}, got damaged data, {type(error).__name__}: "
             f"{one_line(error)}; load another one."
         ) from error
 

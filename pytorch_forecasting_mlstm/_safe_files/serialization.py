@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from ...._messages import one_line
-from .errors import CheckpointError
+from .._messages import one_line
+from .errors import RejectedFileError
 from .safe_globals import is_default_global, qualified_name, safe_globals
 from .values import CODECS, DECODERS, SerializationError
 
@@ -55,7 +55,9 @@ def serialize(values: dict[str, Any]) -> dict[str, Any]:
     return {"format": 1, "objects": serializer.objects, "values": written, "unwritten": unwritten}
 
 
-def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+def deserialize(
+    data: dict[str, Any], without: Collection[str] = (), substitute: str = ""
+) -> dict[str, Any]:
     """Rebuild objects from plain data.
 
     Parameters
@@ -64,6 +66,9 @@ def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str
         Result of :func:`serialize`.
     without : collection of str, optional
         Names of objects to leave out.
+    substitute : str, optional
+        How the user passes an object in place of one in the file, for errors; it names the object
+        as ``{}``. Default: there is no way.
 
     Returns
     -------
@@ -72,28 +77,28 @@ def deserialize(data: dict[str, Any], without: Collection[str] = ()) -> dict[str
 
     Raises
     ------
-    CheckpointError
+    RejectedFileError
         If the data names a class or function that is not known to be safe, or is not a result of
         :func:`serialize`.
     """
     if not isinstance(data, dict) or data.get("format") != 1:
-        raise CheckpointError(
-            "expected objects in format 1 in the checkpoint; it is damaged, or was "
+        raise RejectedFileError(
+            "expected objects in format 1 in the file; it is damaged, or was "
             "written by a newer version: update pytorch_forecasting_mlstm."
         )
     try:
-        deserializer, values = _Deserializer(data["objects"]), data["values"]
+        deserializer, values = _Deserializer(data["objects"], substitute), data["values"]
         return {
             name: deserializer.read_value(name, value)
             for name, value in values.items()
             if name not in without
         }
-    except CheckpointError:
+    except RejectedFileError:
         raise
     except Exception as error:  # crafted data can raise anything
-        raise CheckpointError(
-            f"the objects in the checkpoint are damaged, {type(error).__name__}: "
-            f"{one_line(error)}; load another checkpoint."
+        raise RejectedFileError(
+            f"the objects in the file are damaged, {type(error).__name__}: "
+            f"{one_line(error)}; load another file."
         ) from error
 
 
@@ -156,16 +161,17 @@ class _Serializer:
 
 
 class _Deserializer:
-    def __init__(self, objects: list[Any]) -> None:
+    def __init__(self, objects: list[Any], substitute: str) -> None:
         if not isinstance(objects, list):
             raise TypeError("no list of objects")
         self._objects = objects
         self._safe_globals = safe_globals()
         self._built: dict[int, Any] = {}  # by number
-        self._current = ""  # name of the hyper-parameter that is read, for errors
+        self._current = ""  # name of the value that is read, for errors
+        self._substitute = substitute
 
     def read_value(self, name: str, value: Any) -> Any:
-        """Return the value of a hyper-parameter."""
+        """Return one of the values."""
         self._current = name
         return self._read(value)
 
@@ -193,18 +199,17 @@ class _Deserializer:
             return
         kind = self._resolve(name)
         if not isinstance(kind, type):
-            raise CheckpointError(
-                f"{name!r} in the checkpoint must be a class, got a "
-                f"{type(kind).__name__}; load another checkpoint."
+            raise RejectedFileError(
+                f"{name!r} in the file must be a class, got a "
+                f"{type(kind).__name__}; load another file."
             )
         new: Any = kind.__new__
         item = self._built[number] = new(kind)  # before its state is read, which may contain it
         state = self._read(state)
         if is_default_global(kind) and not _is_complete_state(kind, state):
-            raise CheckpointError(
-                f"the objects in the checkpoint are damaged, {self._current} contains a "
-                f"{name} without its state; pass {self._current} to load_from_checkpoint, or load "
-                f"another checkpoint."
+            raise RejectedFileError(
+                f"the objects in the file are damaged, {self._current} contains a {name} without "
+                f"its state; {self._other('pass it, {}, or ')}load another file."
             )
         if hasattr(item, "__setstate__"):
             item.__setstate__(state)
@@ -214,14 +219,17 @@ class _Deserializer:
     def _resolve(self, name: str) -> Any:
         """Return the class or function of a name if it is known to be safe."""
         if name not in self._safe_globals:
-            raise CheckpointError(
-                f"the checkpoint names {name!r}, which is not among the classes and "
-                f"functions that are known to be safe. If you trust it, import it and allow it "
-                f"with torch.serialization.add_safe_globals([{name.rsplit('.', 1)[-1]}]) before "
-                f"you load; or pass the object itself, "
-                f"load_from_checkpoint(path, {self._current}=...)."
+            raise RejectedFileError(
+                f"the file names {name!r}, which is not among the classes and functions that are "
+                f"known to be safe. If you trust it, import it and allow it with "
+                f"torch.serialization.add_safe_globals([{name.rsplit('.', 1)[-1]}]) before you "
+                f"load{self._other('; or pass the object itself, {}')}."
             )
         return self._safe_globals[name]
+
+    def _other(self, advice: str) -> str:
+        """Return advice to pass the object itself, if there is a way."""
+        return advice.format(self._substitute.format(self._current)) if self._substitute else ""
 
 
 def _is_complete_state(kind: type, state: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The classes and functions that a checkpoint may name: harmless, whatever state they are given."""
+"""The classes and functions that a file may name: harmless, whatever state they are given."""
 
 import inspect
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import sklearn.preprocessing
 import torch
@@ -19,10 +19,9 @@ from torch.serialization import get_safe_globals
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities import data as reductions
 
-from ...._upstream import MQF2_MODULE, ImplicitQuantileNetwork, base_metrics, encoders
-from ..losses.nn_loss import NNLoss
+from .._upstream import MQF2_MODULE, ImplicitQuantileNetwork, base_metrics, encoders
 
-__all__ = ["is_default_global", "qualified_name", "safe_globals"]
+__all__ = ["is_default_global", "qualified_name", "safe_class", "safe_globals"]
 
 #: Functions that transformations and losses are made of: each maps tensors to a tensor.
 _TORCH_FUNCTIONS = (
@@ -40,10 +39,20 @@ _TRANSFORMS = (
     "SoftplusTransform TanhTransform"
 )
 _SCALERS = "MaxAbsScaler MinMaxScaler RobustScaler StandardScaler"
+_PACKAGE_CLASSES: list[type] = []  # of this package, which their modules add
+_Class = TypeVar("_Class", bound=type)
+
+
+def safe_class(kind: _Class) -> _Class:
+    """Add a class of this package, which is harmless whatever state it is given, to the list."""
+    _PACKAGE_CLASSES.append(kind)
+    _default_globals.cache_clear()
+    _names_by_id.cache_clear()
+    return kind
 
 
 def safe_globals() -> dict[str, Any]:
-    """Return the classes and functions that a checkpoint may name, by qualified name.
+    """Return the classes and functions that a file may name, by qualified name.
 
     These are the list of this module, and what the user has added by
     ``torch.serialization.add_safe_globals`` or ``safe_globals``.
@@ -57,7 +66,7 @@ def safe_globals() -> dict[str, Any]:
 
 
 def qualified_name(item: Any) -> str:
-    """Return the name by which a checkpoint refers to a class or function."""
+    """Return the name by which a file refers to a class or function."""
     listed = _names_by_id().get(id(item))
     return f"{item.__module__}.{item.__qualname__}" if listed is None else listed
 
@@ -76,7 +85,7 @@ def _default_globals() -> dict[str, Any]:
         *_classes(torchmetrics.classification, torchmetrics.Metric),
         *_classes(torchmetrics.aggregation, torchmetrics.Metric),
         torchmetrics.MetricCollection,
-        NNLoss,
+        *_PACKAGE_CLASSES,
         *_classes(encoders, BaseEstimator, "pytorch_forecasting."),
         *_classes(encoders, distributions.Transform, "pytorch_forecasting."),
         *(getattr(nn, name) for name in _MODULES.split()),
