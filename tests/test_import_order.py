@@ -52,7 +52,13 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "losses",
         {"arguments", "errors", "inference", "link", "padding", "seeded_draws"},
     ],
-    OPS: ["autograd", "dispatch", "triton", {"chunkwise", "cpp", "protocol"}],
+    OPS: [
+        {"autograd", "cell_autograd"},
+        "dispatch",
+        "triton",
+        {"chunkwise", "cpp"},
+        "protocol",
+    ],
     f"{OPS}.triton": [
         "prepare",
         "self_test",
@@ -64,7 +70,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "prepare",
         "self_test",
         "backend",
-        "step",
+        {"cell", "preactivation_bindings", "step"},
         "step_bindings",
         "bindings",
         "library",

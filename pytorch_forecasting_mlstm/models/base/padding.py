@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ...layers._recurrent._mlstm.ops.execution import is_eager_on_cpu
+
 __all__ = ["align_right", "pad_steps", "valid_steps"]
 
 
@@ -24,6 +26,8 @@ def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
 
     The values in front of them are arbitrary: mask them.
     """
+    if x.shape[1] == size and is_eager_on_cpu(lengths) and bool((lengths == size).all()):
+        return x  # which spares a gather of the whole history
     if x.shape[1] == 0:
         return x.new_zeros(x.shape[0], size, *x.shape[2:])
     steps = torch.arange(size, device=x.device) - size + lengths[:, None]

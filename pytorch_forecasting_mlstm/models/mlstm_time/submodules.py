@@ -113,9 +113,12 @@ class FeatureSelector(nn.Module):
 
     def forward(self, reals: Tensor, embedded: dict[str, Tensor]) -> Tensor:
         """Concatenate columns of reals (..., R) and embeddings to (..., size)."""
-        return torch.cat(
-            [reals[..., self.columns], *(embedded[name] for name in self.categoricals)], dim=-1
-        )
+        columns = self.columns
+        if columns != list(range(reals.shape[-1])):  # a selection of all would be a copy
+            reals = reals[..., columns]
+        if not self.categoricals:
+            return reals
+        return torch.cat([reals, *(embedded[name] for name in self.categoricals)], dim=-1)
 
 
 class PatchEmbedding(nn.Module):

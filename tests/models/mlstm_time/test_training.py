@@ -192,16 +192,18 @@ def make_cues() -> tuple[TimeSeriesDataSet, TimeSeriesDataSet]:
 
 def test_memory_carries_a_cue_that_the_linear_maps_do_not_read() -> None:
     training, validation = make_cues()
-    errors = []
-    for memory in (None, SilentMemory()):
-        seed_everything(0, verbose=False)
+
+    def error(seed: int, memory: nn.Module | None = None) -> float:
+        seed_everything(seed, verbose=False)
         model = mLSTMTime.from_dataset(training, learning_rate=2e-2)
         if memory is not None:
             model.network.memory = memory
         fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=30, batch_size=60)
-        errors.append(mean_error(model, validation))
-    assert errors[0] < 0.8
-    assert errors[1] > 1.5  # guessing gives 2
+        return mean_error(model, validation)
+
+    # One seed in ten has learned nothing after so few steps at such a rate.
+    assert sorted(error(seed) for seed in range(3))[1] < 0.8
+    assert error(0, SilentMemory()) > 1.5  # guessing gives 2
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
