@@ -12,7 +12,7 @@ import torch
 from lightning import Trainer, seed_everything
 from pytorch_forecasting import GroupNormalizer, NaNLabelEncoder, TimeSeriesDataSet
 from pytorch_forecasting.metrics import QuantileLoss
-from torch import Tensor
+from torch import Tensor, nn
 
 from helpers.datasets import (
     CONFIGURATIONS,
