@@ -28,7 +28,7 @@ pytestmark = [
 BATCH, TIME = (Dim(name, min=1, max=2**31 - 1) for name in ("batch", "time"))
 #: Marks tests of graphs for every length.
 EVERY_LENGTH = pytest.mark.skipif(
-    TorchVersion(torch.__version__) < (2, 8),
+    TorchVersion(torch.__version__) < "2.8",
     reason="torch 2.7 exports a layer for one length: docs/versions.md",
 )
 #: Steps and samples: one and several chunks, whole and not, and one of everything.

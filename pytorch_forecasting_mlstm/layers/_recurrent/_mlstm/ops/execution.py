@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 #: Whether dynamo takes ``torch.compiler.is_exporting()`` for True under ``torch.compile``, too.
-_COMPILES_AS_EXPORT = TorchVersion(torch.__version__) < (2, 12)
+_COMPILES_AS_EXPORT = TorchVersion(torch.__version__) < "2.12"
 
 
 def is_compiling() -> bool:
