@@ -100,7 +100,7 @@ def test_exported_layer_has_no_fixed_size() -> None:
         assert_graph_matches(program.module(), layer, (draw_input(T, B),))
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_exported_layer_serves_every_batch(strict: bool) -> None:
     """With plain operations only, whichever way torch reads the code."""
     layer = make_layer(layer_norm=False).eval()
@@ -136,12 +136,25 @@ class Form(nn.Module):
         return self.function(*parts[:5], functional.mLSTMState(*parts[5:]))
 
 
-@EVERY_LENGTH
-@pytest.mark.slow
-@pytest.mark.parametrize(
+FUNCTIONS = pytest.mark.parametrize(
     ("name", "arguments"),
     [("mlstm_recurrent", 8), ("mlstm_chunkwise", 5), ("mlstm_read_weights", 4)],
 )
+
+
+@FUNCTIONS
+def test_compiled_functions_are_one_graph(name: str, arguments: int) -> None:
+    form = Form(getattr(functional, name))
+    problem = make_problem(5, 2)
+    inputs = [problem[index] for index in ([0, 1, 3, 4] if arguments == 4 else range(arguments))]
+    torch._dynamo.reset()
+    compiled = torch.compile(form, fullgraph=True, backend="eager")
+    assert_graph_matches(compiled, form, inputs)
+
+
+@EVERY_LENGTH
+@pytest.mark.slow
+@FUNCTIONS
 def test_exported_functions_serve_every_batch_and_length(name: str, arguments: int) -> None:
     form = Form(getattr(functional, name))
     order = [0, 1, 3, 4] if arguments == 4 else list(range(arguments))
