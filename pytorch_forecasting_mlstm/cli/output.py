@@ -79,6 +79,11 @@ def write_forecast(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) 
         Put an apostrophe before text that a spreadsheet would run as a formula, in column names
         too, and quotes around all text. An apostrophe before such text is doubled, so that
         different names stay different.
+
+    Raises
+    ------
+    InputError
+        If a name has a character that Python cannot write.
     """
     quoting = csv.QUOTE_MINIMAL
     if quote_formulas:
@@ -92,7 +97,13 @@ def write_forecast(forecast: pd.DataFrame, path: Path, *, quote_formulas: bool) 
         if types.is_datetime64_any_dtype(times.dtype) and times.dt.year.min() < 1000:
             # pandas would write fewer than four digits of the year
             forecast.isetitem(k, times.map(pd.Timestamp.isoformat))
-    forecast.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
+    try:
+        forecast.to_csv(path, index=False, lineterminator="\n", quoting=quoting)
+    except csv.Error as error:
+        raise InputError(
+            "cannot write the forecast: the name of a column or series has the character NUL, "
+            "which Python can write from 3.11 on: correct the table"
+        ) from error
 
 
 def _quote_formula(cell: Any) -> Any:

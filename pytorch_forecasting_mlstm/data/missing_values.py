@@ -125,6 +125,8 @@ class _ObservedFit:
     def __call__(self, y: Any, X: pd.DataFrame | None = None) -> Any:
         """Fit to the values of a column, and to those of the groups."""
         fit = type(self._normalizer).fit
+        if isinstance(y, pd.DataFrame):  # of one column, for which each row would have its own mean
+            y = y.iloc[:, 0]
         missing = np.asarray(pd.isna(y)).reshape(len(y), -1).any(1)
         if missing.all() or not missing.any():
             return fit(self._normalizer, y) if X is None else fit(self._normalizer, y, X)

@@ -1,5 +1,6 @@
 """The folder and the files of a forecast."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 
 from helpers.command_line import FAST, SALES, run, shorten_epochs
 from helpers.tables import daily, stores
+from pytorch_forecasting_mlstm import InputError
 from pytorch_forecasting_mlstm.cli import run_forecast
 from pytorch_forecasting_mlstm.cli.main import main
 from pytorch_forecasting_mlstm.cli.output import write_forecast
@@ -56,6 +58,16 @@ def test_write_forecast_quotes_formulas(tmp_path: Path, monkeypatch: pytest.Monk
     assert quoted["'=store"].drop_duplicates().tolist() == names
     assert (quoted["prediction"] < 0).all(), "a formula quote in numbers"
     pd.testing.assert_frame_equal(quoted.drop(columns="'=store"), plain.drop(columns="=store"))
+
+
+def test_write_forecast_with_nul_in_a_name(tmp_path: Path) -> None:
+    path, forecast = tmp_path / "forecast.csv", pd.DataFrame({"store": ["a\x00b"], "sales": [1.0]})
+    if sys.version_info >= (3, 11):
+        write_forecast(forecast, path, quote_formulas=False)
+        assert path.read_bytes() == b"store,sales\na\x00b,1.0\n"
+    else:
+        with pytest.raises(InputError, match="^cannot write the forecast: .* has the .*NUL"):
+            write_forecast(forecast, path, quote_formulas=False)
 
 
 def test_output_folder_is_created_and_old_files_are_replaced(

@@ -1,5 +1,6 @@
 """Every mistake in a table gives one line that names the problem, its place, and a fix."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,15 +107,21 @@ def test_run_forecast_rejects_dates_as_target(fail) -> None:
         (stores({"7": 60}).assign(sales=LONG), "holds text such as 'xxx"),
         (stores({"7": 60}).assign(date=LONG), "cannot read 'xxx"),
         (stores({"7": 60}).rename(columns={"date": LONG}), "its columns are: xxx"),
-        (stores({"7": 60}).rename(columns={"date": "da\x00te"}), r"did you mean 'da\x00te'?"),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_run_forecast_error_is_one_short_line(fail, table: pd.DataFrame, message: str) -> None:
     line = fail("sales.csv", *SALES, "--group", "store", table=table)
     assert message in line
     assert len(line) < 1000
     assert line[:-1].isprintable()
+
+
+def test_run_forecast_shows_a_name_with_nul(fail) -> None:
+    table = b"da\x00te,sales\n" + b"".join(b"2024-01-%02d,1\n" % day for day in range(1, 29))
+    readable = sys.version_info >= (3, 11)  # where Python's csv module reads it
+    message = r"did you mean 'da\x00te'?" if readable else "cannot be read: line contains NUL"
+    assert message in fail("sales.csv", *SALES, table=table)
 
 
 def test_run_forecast_replaces_no_folder_and_no_input(fail, tmp_path: Path) -> None:

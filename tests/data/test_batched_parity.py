@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pytorch_forecasting.data import TimeSeriesDataSet
@@ -268,18 +269,36 @@ def test_lags_of_a_target_with_a_normalizer_of_all_series(normalizer: Any, targe
     torch.testing.assert_close(x["encoder_cont"][:, 2:, column], expected[:, :-2].float())
 
 
-def test_covariate_with_a_normalizer_of_all_series() -> None:
+#: pytorch-forecasting adds it to a scale.
+EPSILON = float(np.finfo(np.float16).eps)
+SCALES = {
+    "standard": lambda y: (y.mean(), y.std(ddof=0) + EPSILON),
+    "robust": lambda y: (y.median(), (y.quantile(0.75) - y.quantile(0.25)) / 2 + EPSILON),
+    "identity": lambda y: (0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+@pytest.mark.parametrize("transformation", [None, "log1p"])
+@pytest.mark.parametrize("method", SCALES)
+def test_covariate_with_a_normalizer_of_all_series(
+    method: str, transformation: str | None, missing: bool
+) -> None:
+    table = make_table()
+    if missing:
+        table.loc[table["t"] % 5 == 1, "price"] = float("nan")
     dataset = BatchedTimeSeriesDataSet(
-        make_table(),
+        table,
         time_idx="t",
         target="y",
         group_ids=["series"],
         max_encoder_length=6,
         max_prediction_length=3,
-        time_varying_unknown_reals=["y", "noise"],
-        scalers={"noise": TorchNormalizer()},
+        time_varying_unknown_reals=["y", "price"],
+        scalers={"price": TorchNormalizer(method=method, transformation=transformation)},
     )
-    noise = make_table()["noise"]
-    scaled = dataset.data["reals"][:, dataset.reals.index("noise")]
-    expected = torch.tensor(((noise - noise.mean()) / noise.std(ddof=0)).to_numpy())
-    torch.testing.assert_close(scaled, expected.float(), rtol=2e-3, atol=1e-3)
+    price = table["price"] if transformation is None else np.log1p(table["price"])
+    center, scale = SCALES[method](price)
+    scaled = dataset.data["reals"][:, dataset.reals.index("price")]
+    expected = torch.tensor(((price - center) / scale).to_numpy())
+    torch.testing.assert_close(scaled, expected.float(), rtol=1e-5, atol=1e-5, equal_nan=True)

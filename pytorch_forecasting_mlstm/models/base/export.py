@@ -18,6 +18,7 @@ from .losses.link import is_joint_over_horizon, primary_metrics, target_normaliz
 __all__ = ["ExportMixin", "ForecastGraph", "example_batch"]
 
 _EXAMPLE_SIZE = 2  # of a batch; a tracer takes a batch of one for a constant
+_LARGEST_BATCH = 2**31 - 1
 _HINT = "export with to_exported_program() or to_onnx(file_path)"
 
 
@@ -123,9 +124,12 @@ class ExportMixin:
         """
         caller = f"{type(self).__name__}.to_exported_program"
         sample = _select_inputs(self, input_sample, caller)
-        batch = torch.export.Dim("batch", min=1)
+        # torch 2.7 needs a largest size, and would have dynamo trace, which it does since 2.8 only
+        # if it is asked for.
+        batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+        sizes = tree_map(lambda _: {0: batch}, sample)
         return torch.export.export(
-            ForecastGraph(self), (sample,), dynamic_shapes=(tree_map(lambda _: {0: batch}, sample),)
+            ForecastGraph(self), (sample,), dynamic_shapes=(sizes,), strict=False
         )
 
     @torch.no_grad()

@@ -75,8 +75,10 @@ def fill_missing(x: Tensor, observed: Tensor, valid: Tensor) -> Tensor:
     left = x.gather(1, torch.where(has_before, before, after))
     right = x.gather(1, torch.where(has_after, after, before))
     between = has_before & has_after
-    share = torch.where(between, time - before, 0) / torch.where(between, after - before, 1)
-    line = left + (right - left) * share.to(x.dtype)
+    # whole numbers are divided in float32, which is too coarse for float64
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    passed, gap = torch.where(between, time - before, 0), torch.where(between, after - before, 1)
+    line = left + (right - left) * (passed.to(dtype) / gap.to(dtype)).to(x.dtype)
     return torch.where(observed, x, torch.where(has_before | has_after, line, 0))
 
 

@@ -28,7 +28,8 @@ def run_on_meta(module: torch.nn.Module, *inputs: Any) -> tuple[Any, tuple[Tenso
     state = dict(module.named_parameters()) | dict(module.named_buffers())
     state, inputs = tree_map_only(Tensor, convert, (state, inputs))
     output = torch.func.functional_call(module, state, inputs)
-    parts = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+    # torch 2.7 takes the named tuple of a model for one object
+    parts = [x for x in tree_leaves(tuple(output)) if isinstance(x, Tensor)]
     loss = torch.stack([x.sum() for x in parts]).sum()
     leaves = [x for x in state.values() if x.requires_grad]
     return output, torch.autograd.grad(loss, leaves, allow_unused=True)

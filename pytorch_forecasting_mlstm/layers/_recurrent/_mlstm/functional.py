@@ -300,7 +300,7 @@ def _to_common_dtype(
     """
     dtype = at_least_float32(*(x.dtype for x in (*inputs, *(state or ()))))
     narrow = narrow if dtype == torch.float32 else ()
-    inputs = Inputs(*narrow, *(x.to(dtype) for x in inputs[len(narrow) :]))
+    inputs = Inputs(*narrow, *(x.to(dtype) for x in tuple(inputs)[len(narrow) :]))
     if state is not None:
         c, n, m = (x.to(dtype) for x in state)
         return inputs, mLSTMState(c, n, m.clamp_min(LOG_EMPTY))

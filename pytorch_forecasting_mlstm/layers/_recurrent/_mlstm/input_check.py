@@ -61,7 +61,7 @@ def check_recurrence_inputs(
 ) -> None:
     """Raise unless all are floating-point tensors on one device with matching shapes."""
     q, _, v, _, _ = inputs
-    tensors = inputs._asdict()
+    tensors = dict(zip(Inputs._fields, inputs, strict=True))  # torch 2.7 traces no _asdict
     if state is not None:
         if not isinstance(state, mLSTMState):
             raise TypeError(f"{caller}: state must be an mLSTMState, got {type(state).__name__}.")

@@ -24,6 +24,8 @@ _BOUNDED_ABOVE = ("logit",)
 _MIN_LEVEL = 1e-6
 #: Levels at which an implicit quantile function is evaluated.
 _GRID = [level / 50 for level in range(1, 50)]
+#: From this rate on, counts do not fit the 64 bits in which torch draws them.
+_MAX_RATE = 2.0**62
 
 
 def can_sample(loss: Any) -> bool:
@@ -101,10 +103,16 @@ def draw(
         transformation = getattr(normalizer, "transformation", None)
         values = sample_quantiles(output, list(loss.quantiles), flat, transformation)
     elif isinstance(loss, PoissonLoss):
-        values = torch.poisson(loss.to_prediction(output).cpu(), generator=generator)
+        values = _draw_poisson(loss.to_prediction(output).cpu(), generator)
     else:
         values = exit_inference_mode(loss, _draw_from_distribution, loss, output, flat, levels)
     return values.reshape(levels.shape)
+
+
+def _draw_poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw counts; those of the largest rates are the rates themselves, which differ little."""
+    drawn = torch.poisson(rate.clamp(max=_MAX_RATE), generator=generator)
+    return torch.where(rate < _MAX_RATE, drawn, rate)
 
 
 def _draw_classes(probabilities: Tensor, uniform: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from .output import (
     quantile_forecast,
     rescale,
     sort_quantiles,
+    with_finite_rates,
 )
 
 __all__ = ["LossMixin"]
@@ -261,8 +262,15 @@ class LossMixin(BaseModel):
         if not use_metric:
             return result
         forecasts = [
-            sort_quantiles(values, getattr(metric, "quantiles", None))
-            for metric, values in zip(primary_metrics(self.loss), to_list(result), strict=True)
+            sort_quantiles(
+                with_finite_rates(metric, prediction, values), getattr(metric, "quantiles", None)
+            )
+            for metric, prediction, values in zip(
+                primary_metrics(self.loss),
+                to_list(out["prediction"]),
+                to_list(result),
+                strict=True,
+            )
         ]
         return forecasts if isinstance(self.loss, MultiLoss) else forecasts[0]
 

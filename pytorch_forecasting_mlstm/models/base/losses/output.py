@@ -31,6 +31,7 @@ __all__ = [
     "rescale",
     "set_transformations",
     "sort_quantiles",
+    "with_finite_rates",
 ]
 
 #: Positions of the distribution parameters that pytorch-forecasting makes positive by softplus.
@@ -164,7 +165,8 @@ def quantile_forecast(
     levels = read_levels(quantiles, caller)
     check_levels(loss, levels, caller)
     if isinstance(loss, DistributionLoss | PoissonLoss):
-        return sort_quantiles(loss.to_quantiles(prediction, quantiles=levels, **kwargs), levels)
+        values = loss.to_quantiles(prediction, quantiles=levels, **kwargs)
+        return sort_quantiles(with_finite_rates(loss, prediction, values), levels)
     order = sorted(range(len(loss.quantiles)), key=loss.quantiles.__getitem__)
     trained = [float(loss.quantiles[index]) for index in order]
     known = prediction[..., order].sort(-1).values  # quantiles of a network may cross
@@ -176,6 +178,24 @@ def quantile_forecast(
         share = (level - trained[lower]) / span if span else 1.0
         columns.append(torch.lerp(known[..., lower], known[..., upper], share))
     return torch.stack(columns, dim=-1)
+
+
+def with_finite_rates(loss: Any, prediction: Tensor, values: Tensor) -> Tensor:
+    """Set quantiles to NaN where a Poisson rate is infinite: SciPy 1.15 returns 0 there.
+
+    Parameters
+    ----------
+    loss : Metric
+        Primary metric of the target.
+    prediction : Tensor
+        What the loss expects, (B, steps, output_size).
+    values : Tensor
+        Its quantiles, (B, steps, number of levels).
+    """
+    if not isinstance(loss, PoissonLoss):
+        return values
+    is_defined = loss.to_prediction(prediction).isfinite()[..., None]
+    return values.where(is_defined, torch.nan)
 
 
 def sort_quantiles(values: Tensor, levels: Sequence[float] | None) -> Tensor:

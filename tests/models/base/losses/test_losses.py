@@ -277,6 +277,14 @@ def test_a_distribution_and_a_rate_have_all_quantiles() -> None:
     )
 
 
+def test_an_infinite_rate_has_no_quantiles() -> None:
+    """SciPy 1.15 says 0, which would hide that the training diverged."""
+    log_rates = torch.tensor([[[2.0], [3000.0]]])
+    levels = [0.8, 0.1]
+    undefined = quantile_forecast(PoissonLoss(), log_rates, levels, "mLSTMTime").isnan()
+    assert undefined.tolist() == [[[False, False], [True, True]]]
+
+
 @pytest.mark.parametrize(
     ("loss", "quantiles", "message"),
     [

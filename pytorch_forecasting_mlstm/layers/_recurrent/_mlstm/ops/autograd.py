@@ -97,9 +97,10 @@ def _decomposed(
 
 def _pad(inputs: Inputs, steps: int) -> Inputs:
     """Append steps that leave the state as it is."""
-    q, k, v = (F.pad(x, (0, 0, 0, steps)) for x in inputs[:3])
-    log_i = F.pad(inputs.log_i, (0, steps), value=-torch.inf)
-    return Inputs(q, k, v, log_i, F.pad(inputs.log_f, (0, steps)))
+    q, k, v, log_i, log_f = inputs
+    q, k, v = (F.pad(x, (0, 0, 0, steps)) for x in (q, k, v))
+    log_i = F.pad(log_i, (0, steps), value=-torch.inf)
+    return Inputs(q, k, v, log_i, F.pad(log_f, (0, steps)))
 
 
 class ChunkwiseFunction(torch.autograd.Function):

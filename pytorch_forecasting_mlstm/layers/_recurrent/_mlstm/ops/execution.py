@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.torch_version import TorchVersion
 
 __all__ = [
     "is_compiling",
@@ -12,6 +13,9 @@ __all__ = [
     "is_forward_mode",
     "is_known",
 ]
+
+#: Whether dynamo takes ``torch.compiler.is_exporting()`` for True under ``torch.compile``, too.
+_COMPILES_AS_EXPORT = TorchVersion(torch.__version__) < "2.12"
 
 
 def is_compiling() -> bool:
@@ -25,8 +29,18 @@ def is_exporting() -> bool:
 
     This is the case in ``torch.export``, and in ``torch.jit.trace`` and the ONNX exporter on it.
     """
-    exporting = getattr(torch.compiler, "is_exporting", lambda: False)()
-    return exporting or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if _COMPILES_AS_EXPORT and torch.compiler.is_dynamo_compiling():
+        return _is_strict_export()
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_strict_export() -> bool:
+    """Whether dynamo traces for ``torch.export``; it calls this while it traces."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator  # slow to import
+
+    exporting: bool = InstructionTranslator.current_tx().export
+    return exporting
 
 
 def is_forward_mode() -> bool:
