@@ -57,8 +57,14 @@ def test_gradient_has_the_same_mask() -> None:
 
 def test_memory_layout_does_not_matter() -> None:
     """A mask has the shape of its input, whatever the strides are."""
-    x = torch.ones(SIZE).transpose(0, 2)
-    assert drop(x, 0.4).shape == x.shape
+    for x in (torch.ones(SIZE).transpose(0, 2), torch.ones(SIZE[1:]).expand(SIZE)):
+        y = drop(x, 0.4)
+        assert y.shape == x.shape
+        assert (y != 0).double().mean().item() == pytest.approx(0.6, abs=0.02)
+    # in the order of the memory, which is faster
+    assert_identical(
+        drop(torch.ones(SIZE).transpose(0, 2), 0.4), drop(torch.ones(SIZE), 0.4).transpose(0, 2)
+    )
 
 
 def test_nan_is_not_hidden() -> None:
@@ -69,6 +75,19 @@ def test_nan_is_not_hidden() -> None:
 def test_nothing_is_dropped(p: float) -> None:
     x = torch.randn(SIZE)
     assert_close(drop(x, p), x)
+
+
+def test_probability_near_one_is_not_rounded() -> None:
+    """The mean stays that of the input."""
+    assert drop(torch.ones(10**7), 0.9999).mean().item() == pytest.approx(1, abs=0.15)
+
+
+def test_probability_in_a_tensor() -> None:
+    dropout = Dropout(0.5)
+    dropout.p = torch.tensor(0.25)  # type: ignore[assignment]
+    assert (dropout(torch.ones(40_000)) != 0).double().mean().item() == pytest.approx(
+        0.75, abs=0.02
+    )
 
 
 def test_evaluation_mode_returns_the_input() -> None:

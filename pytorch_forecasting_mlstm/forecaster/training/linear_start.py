@@ -50,10 +50,6 @@ def optimizer_of(model: mLSTMTime, windows: int) -> Callable[..., torch.optim.Op
         others = [weight for weight in parameters if id(weight) not in known]
         slow = {"params": linear, "lr": share * lr, "weight_decay": 0.0}
         groups: list[dict[str, Any]] = [{"params": others}, slow]
-        if all(weight.device.type == "cpu" for weight in (*others, *linear)):
-            # One call instead of a dozen for each parameter. On a GPU, Lightning could not clip
-            # gradients in 16-bit precision with it.
-            options = {"fused": True} | options
         return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 
     return make

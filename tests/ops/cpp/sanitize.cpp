@@ -128,8 +128,8 @@ void run_cell(int64_t B, int64_t T, int64_t NH, int64_t d, int64_t I, bool norms
     if (norms) x.norm_weight = &norm_weight[0], x.norm_bias = &norm_bias[0];
     x.h = {&h[0], H, B * H}, x.c = &c[0], x.n = &n[0];
     x.slices = std::min(B, int64_t(3));
-    std::vector<scalar> grad_weight(x.slices * W * input_wide);
-    std::vector<double> grad_bias(x.slices * W), grad_affine(x.slices * 2 * W);
+    std::vector<double> grad_weight(x.slices * W * input_wide), grad_bias(x.slices * W);
+    std::vector<double> grad_affine(x.slices * 2 * W);
     const auto run = [&](int backward) {
         int status;
         if constexpr (std::is_same_v<scalar, float>) status = cell_float(&x, backward, threads);

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from helpers.cpp_kernel import draw, gated_reference, needs_compiler, with_gradients
-from helpers.layers import GRADIENT_TOLERANCE
+from helpers.layers import GRADIENT_TOLERANCE, step_cells
 from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
 from pytorch_forecasting_mlstm import mLSTMLayer, use_kernel
@@ -246,6 +250,147 @@ def test_projection_that_does_more_is_called(cell_calls: list[str]) -> None:
 
 
 @needs_compiler
+def test_global_hooks_and_patched_forward_are_called(cell_calls: list[str]) -> None:
+    layer, x = small_layer(), torch.randn(9, 4, 3)
+    seen: list[nn.Module] = []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        layer(x)
+    finally:
+        handle.remove()
+    projection = layer.cells[0].projection
+    assert any(module is projection for module in seen)
+    expected = layer(x)
+    cell_calls.clear()
+    original = projection.forward
+    projection.forward = lambda x: original(2 * x)  # type: ignore[method-assign]
+    assert (layer(x)[0] - expected[0]).abs().max() > 1e-3
+    assert not cell_calls
+
+
+def double_norm(layer: mLSTMLayer) -> None:
+    layer.cells[0].norm_k.double()
+
+
+def round_norms(layer: mLSTMLayer) -> None:
+    for norm in (layer.cells[0].norm_q, layer.cells[0].norm_gates):
+        norm.bfloat16()
+
+
+def swap_norms(layer: mLSTMLayer) -> None:
+    cell = layer.cells[0]
+    cell.norm_q, cell.norm_gates = cell.norm_gates, cell.norm_q
+
+
+def double_bias(layer: mLSTMLayer) -> None:
+    projection = layer.cells[0].projection
+    projection.bias = nn.Parameter(projection.bias.detach().double())
+
+
+def shorten_bias(layer: mLSTMLayer) -> None:
+    layer.cells[0].projection.bias = nn.Parameter(torch.zeros(10))
+
+
+def widen_weight(layer: mLSTMLayer) -> None:
+    layer.cells[0].projection.weight = nn.Parameter(torch.randn(68, 7))
+
+
+@needs_compiler
+@pytest.mark.parametrize("B", [3, 4])
+@pytest.mark.parametrize(
+    "change", [double_norm, round_norms, swap_norms, double_bias, shorten_bias, widen_weight]
+)
+def test_parameters_that_do_not_fit_are_not_read(
+    change: Callable[[mLSTMLayer], None], B: int
+) -> None:
+    """The kernel has their addresses alone; torch computes or raises, for whole cells and parts."""
+    layer, x = small_layer(), torch.randn(40, B, 3)
+    change(layer)
+
+    def result() -> object:
+        try:
+            return layer(x)[0].detach()
+        except RuntimeError as error:
+            return str(error)
+
+    torch.set_num_threads(2)
+    try:
+        use_kernel()
+        actual = result()
+        use_kernel(False)
+        expected = result()
+    finally:
+        torch.set_num_threads(1)
+        use_kernel()
+    if isinstance(expected, str):
+        assert actual == expected
+    else:
+        assert isinstance(actual, Tensor)
+        assert_close(actual, expected)
+
+
+@needs_compiler
+def test_norms_of_different_eps() -> None:
+    layer, x = small_layer(), torch.randn(40, 4, 3)
+    layer.cells[0].norm_k.eps = 0.5
+    actual = layer(x)
+    assert_close(actual[0], step_cells(layer, x, layer.init_hidden(4))[0])
+
+
+@needs_compiler
+def test_bit_that_negates_a_tensor_is_read(cell_calls: list[str]) -> None:
+    layer, x = small_layer(batch_first=True), torch.randn(4, 20, 3)
+    negated = torch._neg_view(x)
+    assert negated.is_neg()
+    assert_close(layer(negated), layer(-x))
+    output, _ = layer(x.requires_grad_())
+    grads = [
+        torch.autograd.grad(output, x, grad, retain_graph=True)[0]
+        for grad in (torch._neg_view(torch.ones_like(output)), -torch.ones_like(output))
+    ]
+    assert_close(*grads)
+    assert cell_calls
+
+
+@needs_compiler
+def test_activation_checkpoints() -> None:
+    """What is saved may be unpacked only once."""
+    layer, x = small_layer(), torch.randn(20, 4, 3, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    output = checkpoint(lambda x: layer(x)[0], x, use_reentrant=False)
+    assert_close(torch.autograd.grad(output.sum(), x)[0], expected)
+
+
+@needs_compiler
+def test_second_derivative_under_autocast_is_not_rounded() -> None:
+    layer, x = small_layer(), torch.randn(20, 4, 3, requires_grad=True)
+    output = layer(x)[0]
+    (expected,) = torch.autograd.grad(output.square().mean(), x, create_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (actual,) = torch.autograd.grad(output.square().mean(), x, create_graph=True)
+    # the loss is outside of the layer and is rounded
+    assert_close(actual, expected, 1e-2 * expected.abs().max().item())
+
+
+@needs_compiler
+def test_gradients_of_parameters_keep_digits_over_many_steps() -> None:
+    torch.manual_seed(0)
+    layer, x = small_layer(), torch.rand(20_000, 2, 3) + 1
+    exact = deepcopy(layer).double()
+
+    def grad(layer: mLSTMLayer, x: Tensor) -> Tensor:
+        weight = layer.cells[0].projection.bias, layer.cells[0].projection.weight
+        return torch.autograd.grad(layer(x)[0].sum(), weight)[1].double()
+
+    expected = grad(exact, x.double())
+    error = (grad(layer, x) - expected).norm() / expected.norm()
+    use_kernel(False)
+    reference = (grad(layer, x) - expected).norm() / expected.norm()
+    use_kernel()
+    assert error < 4 * reference + 1e-6
+
+
+@needs_compiler
 def test_few_samples_leave_single_heads_to_threads(cell_calls: list[str]) -> None:
     layer, x = small_layer(), torch.randn(9, 3, 3)
     expected = layer(x)
@@ -260,6 +405,12 @@ def test_few_samples_leave_single_heads_to_threads(cell_calls: list[str]) -> Non
 
 
 @needs_compiler
-def test_large_weights_are_left_to_torch(cell_calls: list[str]) -> None:
-    mLSTMLayer(600, 64, num_heads=4)(torch.randn(3, 4, 600))
+@pytest.mark.parametrize(("input_size", "T"), [(600, 40), (300, 8)])
+def test_large_weights_are_left_to_torch(cell_calls: list[str], input_size: int, T: int) -> None:
+    """A weight that fits the cache is read and written for every sample, however short."""
+    layer = mLSTMLayer(input_size, 64, num_heads=4)
+    layer(torch.randn(T, 4, input_size))
     assert not cell_calls
+    if input_size == 300:
+        layer(torch.randn(32, 4, input_size))
+        assert cell_calls

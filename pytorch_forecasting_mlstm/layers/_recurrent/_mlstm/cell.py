@@ -21,6 +21,7 @@ from .onednn_linear import OneDNNLinear
 from .ops.dispatch import step
 from .ops.overflow import raise_on_overflow
 from .ops.types import at_least_float32
+from .plain_modules import is_plain_parameter, runs_only_forward
 from .preactivations import apply_gate_activations
 
 __all__ = ["mLSTMCell"]
@@ -314,24 +315,30 @@ class mLSTMCell(nn.Module):
             return p.to(self.state_dtype), ()
         norms = self.norm_arguments()
         # Norms of a lower precision are computed in that precision.
-        if p.dtype != self.state_dtype or norms is None:
+        if norms is None or p.dtype != self.state_dtype or p.dtype != norms[1].dtype:
             return self._all_normalized(p), ()
         return p, norms
 
     def norm_arguments(self) -> tuple[Any, ...] | None:
         """Return the arguments of ``LayerNormParams.of`` for the layer norms.
 
-        They are eps, all weights and all biases; nothing without layer norms; None if there are
-        modules of other kinds.
+        They are eps, all weights and all biases; nothing without layer norms; None if calling the
+        modules may do anything else.
         """
         if not self.layer_norm:
             return ()
+        H, like = self.hidden_size, self.projection.weight
         modules = (self.norm_q, self.norm_k, self.norm_v, self.norm_gates)
-        norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
-        if len(norms) < len(modules):
+        for module, width in zip(modules, (H, H, H, H + 2 * self.heads), strict=True):
+            if type(module) not in (LayerNorm, nn.LayerNorm) or not runs_only_forward(module):
+                return None
+            parameters = (module._parameters.get(name) for name in ("weight", "bias"))
+            if not all(is_plain_parameter(part, like, (width,)) for part in parameters):
+                return None
+        eps = {module.eps for module in modules}
+        if len(eps) > 1:
             return None
-        weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
-        return norms[0].eps, *weights, *biases
+        return *eps, *(norm.weight for norm in modules), *(norm.bias for norm in modules)
 
     def _all_normalized(self, p: Tensor) -> Tensor:
         """Normalize p (..., 4 H + 2 NH), float32 or wider."""

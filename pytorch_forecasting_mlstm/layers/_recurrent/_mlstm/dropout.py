@@ -8,6 +8,7 @@ from .ops.execution import is_eager_on_cpu
 __all__ = ["Dropout"]
 
 _MIN_NUMEL = 2**12  # below, more calls cost more than fewer random numbers gain
+_MIN_P, _MAX_P = 2**-16, 0.99  # beyond, rounding p would be felt
 
 
 class Dropout(nn.Dropout):
@@ -20,10 +21,9 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero elements with probability p and scale the others, in training."""
-        levels = round(self.p * 2**16)
         if (
             not self.training
-            or not 0 < levels < 2**16
+            or not _MIN_P < self.p <= _MAX_P
             or self.inplace
             or not is_eager_on_cpu(input)
             or type(input) is not Tensor
@@ -31,13 +31,20 @@ class Dropout(nn.Dropout):
             or not input.is_floating_point()
         ):
             return super().forward(input)
-        keep = _draw_16_bits(input) >= levels - 2**15
-        scale = input.new_tensor(1 / (1 - self.p))
+        p = float(self.p)  # it may be a tensor
+        keep = _draw_16_bits(input) >= round(p * 2**16) - 2**15
+        scale = input.new_tensor(1 / (1 - p))
         return input * torch.where(keep, scale, scale.new_zeros(()))
 
 
 def _draw_16_bits(like: Tensor) -> Tensor:
-    """Draw integers from -2¹⁵ to 2¹⁵ - 1, in the shape of a tensor."""
+    """Draw integers from -2¹⁵ to 2¹⁵ - 1, in the shape of a tensor and in the order of its memory.
+
+    Operations on tensors whose dimensions lie in different orders take several times as long.
+    """
     n = like.numel()
     bits = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device)
-    return bits.random_(-(2**63), None).view(torch.int16)[:n].view(like.shape)
+    order = sorted(range(like.dim()), key=like.stride, reverse=True)
+    back = sorted(range(like.dim()), key=order.__getitem__)
+    in_order = bits.random_(-(2**63), None).view(torch.int16)[:n]
+    return in_order.view([like.shape[dim] for dim in order]).permute(back)

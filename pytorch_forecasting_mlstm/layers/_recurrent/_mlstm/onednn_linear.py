@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .ops.execution import is_compiling, is_eager
+from .plain_modules import is_plain_parameter, runs_only_forward
 
 __all__ = ["OneDNNLinear", "is_plain_linear"]
 
@@ -34,19 +35,14 @@ class OneDNNLinear(nn.Linear):
         return rows.unflatten(0, input.shape[:-1])
 
 
-def is_plain_linear(module: nn.Module) -> bool:
-    """Whether a call of a module is :func:`torch.nn.functional.linear`, and nothing else."""
-    hooks = (
-        module._forward_pre_hooks,
-        module._forward_hooks,
-        module._backward_pre_hooks,
-        module._backward_hooks,
-    )
-    parameters = (module._parameters.get("weight"), module._parameters.get("bias"))
+def is_plain_linear(module: nn.Module, x: Tensor, shape: tuple[int, int]) -> bool:
+    """Whether a call is :func:`torch.nn.functional.linear` with a weight of this shape, no more."""
+    weight, bias = module._parameters.get("weight"), module._parameters.get("bias")
     return (
         type(module) is OneDNNLinear
-        and not any(hooks)
-        and all(type(parameter) is nn.Parameter for parameter in parameters)
+        and runs_only_forward(module)
+        and is_plain_parameter(weight, x, shape)
+        and is_plain_parameter(bias, x, shape[:1])
     )
 
 

@@ -43,7 +43,7 @@ def run_cell(
     h, c, n = state
     x = cell.dropout(x.contiguous())
     hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
-    hidden = cell.dropout(hidden.transpose(0, 1)).transpose(0, 1)  # dense: it lies time first
+    hidden = cell.dropout(hidden)
     return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
 
 
@@ -76,7 +76,8 @@ def select_cell_backend(cell: mLSTMCell, x: Tensor) -> Backend | None:
     """Choose a backend that computes the whole cell for x (B, T, input_size), if there is one."""
     if cell.has_head_norm or not is_eager() or x.numel() == 0:
         return None
-    if not is_plain_linear(cell.projection) or cell.norm_arguments() is None:
+    shape = (4 * cell.hidden_size + 2 * cell.heads, cell.input_size)
+    if not is_plain_linear(cell.projection, x, shape) or cell.norm_arguments() is None:
         return None
     return select_cell(x, cell.projection.weight, cell.head_dim)
 

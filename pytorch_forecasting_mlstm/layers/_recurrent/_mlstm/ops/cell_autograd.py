@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autocast import autocast_disabled
 from .dispatch import BACKENDS
 from .double_backward import differentiable_grad, is_batch
 from .layer_norm import LayerNormParams
@@ -60,8 +61,8 @@ class CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, padding = ctx.saved_tensors[:7]
-        affine = ctx.saved_tensors[7:]
+        x, weight, bias, c, n, m, padding, *affine = ctx.saved_tensors  # unpacked only once
+        tensors = (x, weight, bias, c, n, m)
         constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
         if torch.is_grad_enabled() or any(map(is_batch, grads)):
 
@@ -71,12 +72,11 @@ class CellFunction(torch.autograd.Function):
                 h, last = naive_gated(p, mLSTMState(c, n, m), padding, *ctx.eps, *affine)
                 return h, *rescale_state(last, m)[:2]
 
-            with torch.enable_grad():
+            with torch.enable_grad(), autocast_disabled(x.device):
                 x, weight, bias, c, n, m, *affine_grads = differentiable_grad(
                     naive, (*tensors, *affine), grads
                 )
             return x, weight, bias, c, n, m, *constants, *affine_grads
-        x, weight, bias, c, n, m = tensors
         inputs = _inputs((*ctx.eps, *affine), x, weight, bias, c, n, m, padding)
         output_grads = OutputGrads(grads[0], grads[1], grads[2], None)
         result = _forms(ctx.backend).backward(inputs, output_grads, ctx.needs_input_grad[0])

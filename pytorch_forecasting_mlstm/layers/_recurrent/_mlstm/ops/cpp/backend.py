@@ -144,7 +144,7 @@ def chunkwise_bwd(
     unused = _rows(grad_q)  # without an output gate, its gradient is not written
     kernel_backward(
         _ungated_inputs(inputs, i, f, floor),
-        *_fold_heads(c.contiguous(), n.contiguous()),
+        *_fold_heads(_dense(c), _dense(n)),
         RecurrenceGrads(_rows(grad_h)[:, :, 0], *_fold_heads(grad_c, grad_n)),
         Projections(
             _rows(grad_q), _rows(grad_k), _rows(grad_v), _gate(grad_i), _gate(grad_f), unused
@@ -213,7 +213,7 @@ def _normalizing_bwd(
     )
     x = _GatedInputs.of(p, norms, padding, NH)
     outputs = split_heads([grad_p], NH)
-    kernel_backward(x.recurrence, c.contiguous(), n.contiguous(), recurrence_grads, outputs)
+    kernel_backward(x.recurrence, _dense(c), _dense(n), recurrence_grads, outputs)
     joined = preactivations_backward(grad_p, x.p, x.norms, x.padding, NH)
     grad_norms = [] if norms is None else [part for grad in joined for part in norms.split(grad)]
     return grad_p, grad_norms, (recurrence_grads.c, recurrence_grads.n, None)
@@ -251,11 +251,16 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _dense_rows(x: Tensor) -> Tensor:
     """Return a tensor whose last dimension is dense."""
+    x = x.resolve_neg()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
+def _dense(x: Tensor) -> Tensor:
+    return x.resolve_neg().contiguous()
+
+
 def _dense_copy(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)
+    return x.resolve_neg().clone(memory_format=torch.contiguous_format)
 
 
 def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:

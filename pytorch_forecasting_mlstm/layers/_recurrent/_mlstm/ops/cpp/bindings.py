@@ -138,9 +138,9 @@ def kernel_backward(
 
 def stabilize(log_i: Tensor, log_f: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return i, f and floor (B, NH, T) at the scale of exp(m), and the last m (B, NH)."""
-    log_i, log_f = log_i.contiguous(), log_f.contiguous()
+    log_i, log_f = (x.resolve_neg().contiguous() for x in (log_i, log_f))
     i, f, floor = (torch.empty_like(log_i) for _ in range(3))
-    m = m.clone(memory_format=torch.contiguous_format)
+    m = m.resolve_neg().clone(memory_format=torch.contiguous_format)
     library = load_kernel()
     is_float32 = m.dtype == torch.float32
     function = library.stabilize_float if is_float32 else library.stabilize_double

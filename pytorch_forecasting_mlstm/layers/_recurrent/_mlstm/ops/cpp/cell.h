@@ -26,6 +26,8 @@ template <typename scalar, int d> struct Cell {
     // The buffers of one thread, for one sample. All but the input have `wide` columns.
     struct Buffers {
         AlignedBuffer<scalar> x, p, grad_p, grad_x, moments, i, f, ones;
+        AlignedBuffer<scalar> grad_weight;  // of the steps since the last flush
+        int64_t steps = 0;
         typename Rows::Scratch rows;
         Scratch<scalar> sequence;
 
@@ -36,6 +38,7 @@ template <typename scalar, int d> struct Cell {
             p.resize(args.T * args.wide);
             grad_p.resize((backward ? args.T : 1) * args.wide);
             if (backward) grad_x.resize(args.T * args.input_wide);
+            if (backward) grad_weight.resize(width(args) * args.input_wide);
             moments.resize(args.T * 8);
             for (auto *gates : {&i, &f}) gates->resize(args.T * args.NH);
             ones.resize(args.NH);
@@ -96,6 +99,16 @@ template <typename scalar, int d> struct Cell {
         Sequence::forward({recurrence, b, 0, x.NH, s.sequence});
     }
 
+    // A sum of more steps would lose digits.
+    static constexpr int64_t MOST_STEPS = 512;
+
+    static void flush(const Args &x, Buffers &s, int64_t slice) {
+        const int64_t numbers = width(x) * x.input_wide;
+        double *sums = x.grad_weight + slice * numbers;
+        for (int64_t at = 0; at < numbers && s.steps; at++) sums[at] += double(s.grad_weight[at]);
+        s.steps = 0;
+    }
+
     // Adds the gradients of parameters to those of a slice.
     static void backward(const Args &x, int64_t b, Buffers &s, int64_t slice) {
         const int64_t W = width(x);
@@ -108,9 +121,15 @@ template <typename scalar, int d> struct Cell {
         for (int64_t t = 0; t < x.T; t++)
             for (int64_t column = 0; column < W; column++)
                 grad_bias[column] += double(s.grad_p[t * x.wide + column]);
-        scalar *grad_weight = x.grad_weight + slice * W * x.input_wide;
-        Product::run({W, x.input_wide, x.T, {&s.grad_p[0], 1, x.wide}, &s.x[0], x.input_wide,
-                      grad_weight, x.input_wide, grad_weight, x.input_wide});
+        for (int64_t t = 0; t < x.T;) {
+            const int64_t steps = std::min(x.T - t, MOST_STEPS - s.steps);
+            scalar *sums = &s.grad_weight[0];
+            Product::run({W, x.input_wide, steps, {&s.grad_p[t * x.wide], 1, x.wide},
+                          &s.x[t * x.input_wide], x.input_wide, s.steps ? sums : nullptr,
+                          x.input_wide, sums, x.input_wide});
+            s.steps += steps, t += steps;
+            if (s.steps == MOST_STEPS) flush(x, s, slice);
+        }
         if (!x.grad_x.data) return;
         Product::run({x.T, x.input_wide, W, {&s.grad_p[0], x.wide, 1}, x.weight, x.input_wide,
                       nullptr, 0, &s.grad_x[0], x.input_wide});
@@ -131,7 +150,7 @@ template <typename scalar, int d> struct Cell {
                 for (int64_t slice; (slice = next++) < x.slices;) {
                     if (is_backward) {
                         std::fill_n(x.grad_weight + slice * W * x.input_wide, W * x.input_wide,
-                                    scalar(0));
+                                    0.);
                         std::fill_n(x.grad_bias + slice * W, W, 0.);
                         if (x.norm_weight) std::fill_n(x.grad_affine + slice * 2 * W, 2 * W, 0.);
                     }
@@ -140,6 +159,7 @@ template <typename scalar, int d> struct Cell {
                         if (is_backward) backward(x, b, buffers, slice);
                         else forward(x, b, buffers);
                     }
+                    if (is_backward) flush(x, buffers, slice);
                 }
             } catch (const std::bad_alloc &) {
                 out_of_memory = true;

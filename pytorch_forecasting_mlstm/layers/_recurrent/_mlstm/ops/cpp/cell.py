@@ -20,8 +20,10 @@ __all__ = ["cell"]
 
 # The kernel has no blocks for caches, so the weight must fit one.
 _MAX_WEIGHT = 2**17  # elements
+# Every sample reads and writes the gradient of the weight, which takes longer than a short product.
+_MIN_STEPS, _SMALL_WEIGHT = 32, 2**15
 _LANES = 16  # the most numbers that a vector has
-_MAX_SLICES = 16  # threads take slices of the samples
+_MAX_SLICES = 32  # of the samples in the backward pass, which threads take
 
 
 class _CellArgs(ctypes.Structure):
@@ -49,7 +51,8 @@ class _CellArgs(ctypes.Structure):
 def supports(x: Tensor, weight: Tensor, head_dim: int) -> bool:
     """Whether the kernel computes a cell with this input (B, T, input_size) as a whole.
 
-    With few samples it does not: threads would have nothing to do.
+    With few samples it does not: threads would have nothing to do. Neither does it with a large
+    weight, above all in few steps.
     """
     threads = torch.get_num_threads()
     return (
@@ -59,7 +62,7 @@ def supports(x: Tensor, weight: Tensor, head_dim: int) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and head_dim in HEAD_SIZES
-        and weight.numel() <= _MAX_WEIGHT
+        and weight.numel() <= (_SMALL_WEIGHT if x.shape[1] < _MIN_STEPS else _MAX_WEIGHT)
         and (threads == 1 or len(x) >= 2 * threads)
     )
 
@@ -69,7 +72,7 @@ def forward(inputs: CellInputs) -> tuple[Tensor, mLSTMState]:
     (B, T), c, n = inputs.x.shape[:2], *inputs.state[:2]
     call = _Call(inputs)
     h = c.new_empty(T, B, n.shape[1] * n.shape[2]).transpose(0, 1)
-    c, n = (part.clone(memory_format=torch.contiguous_format) for part in (c, n))
+    c, n = _dense_copy(c), _dense_copy(n)
     call.args.h, call.args.c, call.args.n = strided(h), c.data_ptr(), n.data_ptr()
     call.run(backward=False)
     return h, mLSTMState(c, n, inputs.state.m)
@@ -81,16 +84,17 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     (B, T, input_size), W = x.shape, len(weight)
     call = _Call(inputs)
     args = call.args
-    c, n = (part.contiguous() for part in inputs.state[:2])
+    args.slices = min(B, _MAX_SLICES)
+    c, n = (part.resolve_neg().contiguous() for part in inputs.state[:2])
     H = n.shape[1] * n.shape[2]
     grad_h = x.new_zeros(B, T, H) if grads.h is None else _dense_rows(grads.h)
     grad_c, grad_n = (
         part.new_zeros(part.shape) if grad is None else _dense_copy(grad)
         for part, grad in ((c, grads.c), (n, grads.n))
     )
-    grad_weight = x.new_empty(args.slices, W, args.input_wide)
-    grad_bias, grad_affine = (
-        torch.empty(args.slices, rows, W, dtype=torch.float64) for rows in (1, 2)
+    shapes = ((W, args.input_wide), (W,), (2, W))
+    grad_weight, grad_bias, grad_affine = (
+        torch.empty(args.slices, *shape, dtype=torch.float64) for shape in shapes
     )
     args.c, args.n, args.grad_h = c.data_ptr(), n.data_ptr(), strided(grad_h)
     args.grad_c, args.grad_n = grad_c.data_ptr(), grad_n.data_ptr()
@@ -106,8 +110,8 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
         grad_norms = [part for grad in joined for part in inputs.norms.split(grad)]
     return CellGrads(
         grad_x,
-        grad_weight.sum(0)[:, :input_size],
-        grad_bias.sum((0, 1)).to(x.dtype),
+        grad_weight.sum(0)[:, :input_size].to(x.dtype),
+        grad_bias.sum(0).to(x.dtype),
         grad_norms,
         grad_c,
         grad_n,
@@ -141,7 +145,7 @@ class _Call:
             B=B, T=T, NH=NH, d=d, I=input_size, wide=wide, input_wide=input_wide, x=strided(x)
         )
         self.args.eps = 0.0 if norms is None else norms.eps
-        self.args.slices = min(B, _MAX_SLICES)
+        self.args.slices = B
         for name, tensor in self._tensors.items():
             setattr(self.args, name, tensor.data_ptr())
 
@@ -157,8 +161,9 @@ class _Call:
 
 def _dense_rows(x: Tensor) -> Tensor:
     """Return a tensor whose last dimension is dense."""
+    x = x.resolve_neg()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _dense_copy(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)
+    return x.resolve_neg().clone(memory_format=torch.contiguous_format)

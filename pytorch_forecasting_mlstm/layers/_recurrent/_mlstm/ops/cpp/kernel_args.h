@@ -61,7 +61,7 @@ template <typename scalar> struct CellArgs {
     StridedTensor<const scalar> grad_h;
     StridedTensor<scalar> grad_x;
     scalar *grad_c, *grad_n;
-    scalar *grad_weight;                    // (slices, W, input_wide)
+    double *grad_weight;                    // (slices, W, input_wide)
     double *grad_bias, *grad_affine;        // (slices, W) and (slices, 2, W)
     int64_t slices;
 };

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...norms import CellNorms, HeadNorm, LayerNorm, normalize_heads
+from ...plain_modules import runs_only_forward
 from ..double_backward import differentiable_grad, is_batch
 from ..execution import is_eager
 from ..step import step as pytorch_step
@@ -73,7 +74,7 @@ def _read_part_norm(norm: object, width: int, dtype: torch.dtype) -> _Params | N
     """Return weight, bias and eps, or None unless calling this does nothing else."""
     if norm is None or type(norm) is nn.Identity:
         return None, None, 0.0
-    if type(norm) is not LayerNorm or _has_hooks(norm):
+    if type(norm) is not LayerNorm or not runs_only_forward(norm):
         return None
     # The attribute norm.weight takes ten times as long.
     weight, bias = norm._parameters.get("weight"), norm._parameters.get("bias")
@@ -86,20 +87,10 @@ def _read_head_norm(norm: object, H: int, NH: int, dtype: torch.dtype) -> _Param
     """Return the same, without a bias."""
     if norm is None or type(norm) is nn.Identity:
         return None, None, 0.0
-    if type(norm) is not HeadNorm or norm.heads != NH or _has_hooks(norm):
+    if type(norm) is not HeadNorm or norm.heads != NH or not runs_only_forward(norm):
         return None
     weight = norm._parameters.get("weight")
     return (weight, None, norm.eps) if _is_vector(weight, H, dtype) else None
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether a call runs more than ``forward``."""
-    return bool(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or module._backward_pre_hooks
-        or module._backward_hooks
-    )
 
 
 def _is_vector(x: object, width: int, dtype: torch.dtype) -> TypeGuard[Tensor]:
