@@ -15,7 +15,10 @@ def runs_only_forward(module: nn.Module) -> bool:
         or module._backward_pre_hooks
         or module._backward_hooks
         or "forward" in module.__dict__
-        or torch_module._has_any_global_hook()
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_forward_hooks
+        or torch_module._global_backward_pre_hooks
+        or torch_module._global_backward_hooks
     )
 
 
