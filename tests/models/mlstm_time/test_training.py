@@ -198,10 +198,10 @@ def test_memory_carries_a_cue_that_the_linear_maps_do_not_read() -> None:
         model = mLSTMTime.from_dataset(training, learning_rate=2e-2)
         if memory is not None:
             model.network.memory = memory
-        fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=30, batch_size=60)
+        fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=50, batch_size=60)
         return mean_error(model, validation)
 
-    # One seed in ten has learned nothing after so few steps at such a rate.
+    # After 30 steps, one seed in ten has learned nothing yet; after 50, seven of seven are below 0.72.
     assert sorted(error(seed) for seed in range(3))[1] < 0.8
     assert error(0, SilentMemory()) > 1.5  # guessing gives 2
 
