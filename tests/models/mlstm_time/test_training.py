@@ -201,7 +201,7 @@ def test_memory_carries_a_cue_that_the_linear_maps_do_not_read() -> None:
         fit(model, BatchedTimeSeriesDataSet.wrap(training), steps=50, batch_size=60)
         return mean_error(model, validation)
 
-    # After 30 steps, one seed in ten has learned nothing yet; after 50, seven of seven are below 0.72.
+    # After 30 steps, one seed in ten has learned nothing; after 50, all seven tried are below 0.72.
     assert sorted(error(seed) for seed in range(3))[1] < 0.8
     assert error(0, SilentMemory()) > 1.5  # guessing gives 2
 
