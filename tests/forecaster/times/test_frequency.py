@@ -89,8 +89,14 @@ def test_infer_frequency_positions_return_the_times(data: st.DataObject) -> None
     start = data.draw(st.datetimes(pd.Timestamp("1700-01-01"), pd.Timestamp("2200-01-01")))
     step = data.draw(st.sampled_from([timedelta(days=1), timedelta(hours=1), timedelta(days=7)]))
     steps = data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=60))
-    times = pd.DatetimeIndex([start + int(k) * step for k in np.cumsum(steps)])
-    axis, positions = infer(times.as_unit("us"))
+    places = np.cumsum(steps)
+    times = pd.DatetimeIndex([start + int(k) * step for k in places])
+    try:
+        axis, positions = infer(times.as_unit("us"))
+    except InputError:  # a few rows are errors if all others fit a longer distance
+        shares = [np.bincount(places % distance).max() / len(places) for distance in (2, 3, 4)]
+        assert any(0.9 <= share < 1 for share in shares)
+        return
     assert axis.at(positions).tolist() == times.tolist()
     restored = TimeAxis.from_dict(axis.to_dict())
     assert restored == axis
