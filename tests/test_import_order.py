@@ -74,7 +74,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
         "step_bindings",
         "bindings",
         "library",
-        {"cache", "packaged", "processor"},
+        {"cache", "dense", "packaged", "processor"},
         "compiler",  # a build runs packaged and compiler without the rest of the package
     ],
 }

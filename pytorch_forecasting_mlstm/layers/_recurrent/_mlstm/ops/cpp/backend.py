@@ -29,6 +29,7 @@ from .bindings import (
     stabilize,
 )
 from .cell import cell
+from .dense import dense, dense_copy, dense_grad, dense_rows
 from .preactivation_bindings import (
     RowNorms,
     join_norms,
@@ -117,7 +118,7 @@ def chunkwise_fwd(
 ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
     """Return h, the last state and nothing to save, for gates of any size."""
     *gates, last_m = stabilize(inputs.log_i, inputs.log_f, state.m)
-    last = mLSTMState(_dense_copy(state.c), _dense_copy(state.n), last_m)
+    last = mLSTMState(dense_copy(state.c), dense_copy(state.n), last_m)
     h = inputs.v.new_empty(inputs.v.shape)
     kernel_forward(_ungated_inputs(inputs, *gates), _rows(h)[:, :, 0], *_fold_heads(last.c, last.n))
     return h, last, ()
@@ -137,14 +138,14 @@ def chunkwise_bwd(
     v, log_i, log_f = inputs[2:]
     c, n, m = state
     i, f, floor, _ = stabilize(log_i, log_f, m)
-    grad_h = _dense_rows(v.new_zeros(v.shape) if grads.h is None else grads.h)
-    grad_c, grad_n = _dense_grad(grads.c, c), _dense_grad(grads.n, n)
+    grad_h = dense_rows(v.new_zeros(v.shape) if grads.h is None else grads.h)
+    grad_c, grad_n = dense_grad(grads.c, c), dense_grad(grads.n, n)
     grad_q, grad_k, grad_v = (v.new_empty(v.shape) for _ in range(3))
     grad_i, grad_f = torch.empty_like(i), torch.empty_like(f)
     unused = _rows(grad_q)  # without an output gate, its gradient is not written
     kernel_backward(
         _ungated_inputs(inputs, i, f, floor),
-        *_fold_heads(_dense(c), _dense(n)),
+        *_fold_heads(dense(c), dense(n)),
         RecurrenceGrads(_rows(grad_h)[:, :, 0], *_fold_heads(grad_c, grad_n)),
         Projections(
             _rows(grad_q), _rows(grad_k), _rows(grad_v), _gate(grad_i), _gate(grad_f), unused
@@ -189,7 +190,7 @@ def _normalizing_fwd(
     """Return the gated h (B, T, H), in memory time first, and the last state."""
     (B, T), (_, NH, d, _) = p.shape[:2], state.c.shape
     h = state.c.new_empty(T, B, NH * d).transpose(0, 1)
-    c, n = _dense_copy(state.c), _dense_copy(state.n)
+    c, n = dense_copy(state.c), dense_copy(state.n)
     x = _GatedInputs.of(p, norms, padding, NH)
     kernel_forward(x.recurrence, h, c, n)
     return h, mLSTMState(c, n, state.m)
@@ -207,13 +208,13 @@ def _normalizing_bwd(
     (B, T), (_, NH, d, _) = p.shape[:2], c.shape
     grad_p = p.new_empty(p.shape)
     recurrence_grads = RecurrenceGrads(
-        _dense_rows(c.new_zeros(B, T, NH * d) if grads.h is None else grads.h),
-        _dense_grad(grads.c, c),
-        _dense_grad(grads.n, n),
+        dense_rows(c.new_zeros(B, T, NH * d) if grads.h is None else grads.h),
+        dense_grad(grads.c, c),
+        dense_grad(grads.n, n),
     )
     x = _GatedInputs.of(p, norms, padding, NH)
     outputs = split_heads([grad_p], NH)
-    kernel_backward(x.recurrence, _dense(c), _dense(n), recurrence_grads, outputs)
+    kernel_backward(x.recurrence, dense(c), dense(n), recurrence_grads, outputs)
     joined = preactivations_backward(grad_p, x.p, x.norms, x.padding, NH)
     grad_norms = [] if norms is None else [part for grad in joined for part in norms.split(grad)]
     return grad_p, grad_norms, (recurrence_grads.c, recurrence_grads.n, None)
@@ -234,7 +235,7 @@ class _GatedInputs(NamedTuple):
     def of(
         cls, p: Tensor, norms: LayerNormParams | None, padding: Tensor | None, NH: int
     ) -> "_GatedInputs":
-        p, padding = _dense_rows(p), None if padding is None else padding.contiguous()
+        p, padding = dense_rows(p), None if padding is None else padding.contiguous()
         row_norms = None if norms is None else join_norms(p, norms)
         i, f = open_gates(p, row_norms, padding, NH)
         # The soft cap bounds the input gate, and so the true memory: it needs no stabilizer.
@@ -249,30 +250,11 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
-def _dense_rows(x: Tensor) -> Tensor:
-    """Return a tensor whose last dimension is dense."""
-    x = x.resolve_neg()
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.resolve_neg().contiguous()
-
-
-def _dense_copy(x: Tensor) -> Tensor:
-    return x.resolve_neg().clone(memory_format=torch.contiguous_format)
-
-
-def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:
-    """Return a dense copy of a gradient, or dense zeros."""
-    return like.new_zeros(like.shape) if grad is None else _dense_copy(grad)
-
-
 # Without gates, the kernel treats every head as a sample with one head.
 
 
 def _ungated_inputs(inputs: Inputs, i: Tensor, f: Tensor, floor: Tensor) -> RecurrenceInputs:
-    q, k, v = (_rows(_dense_rows(x)) for x in inputs[:3])
+    q, k, v = (_rows(dense_rows(x)) for x in inputs[:3])
     return RecurrenceInputs(q, k, v, None, _gate(i), _gate(f), _gate(floor), 1.0)
 
 

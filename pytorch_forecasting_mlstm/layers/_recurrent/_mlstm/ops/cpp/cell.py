@@ -15,6 +15,7 @@ from ..execution import is_eager_on_cpu
 from ..protocol import CellForms, CellGrads, CellInputs
 from ..types import OutputGrads, mLSTMState
 from .bindings import HEAD_SIZES, MIN_PARALLEL, StridedTensor, load_kernel, strided
+from .dense import dense, dense_copy, dense_grad, dense_rows
 
 __all__ = ["cell"]
 
@@ -72,7 +73,7 @@ def forward(inputs: CellInputs) -> tuple[Tensor, mLSTMState]:
     (B, T), c, n = inputs.x.shape[:2], *inputs.state[:2]
     call = _Call(inputs)
     h = c.new_empty(T, B, n.shape[1] * n.shape[2]).transpose(0, 1)
-    c, n = _dense_copy(c), _dense_copy(n)
+    c, n = dense_copy(c), dense_copy(n)
     call.args.h, call.args.c, call.args.n = strided(h), c.data_ptr(), n.data_ptr()
     call.run(backward=False)
     return h, mLSTMState(c, n, inputs.state.m)
@@ -85,13 +86,10 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     call = _Call(inputs)
     args = call.args
     args.slices = min(B, _MAX_SLICES)
-    c, n = (part.resolve_neg().contiguous() for part in inputs.state[:2])
+    c, n = dense(inputs.state.c), dense(inputs.state.n)
     H = n.shape[1] * n.shape[2]
-    grad_h = x.new_zeros(B, T, H) if grads.h is None else _dense_rows(grads.h)
-    grad_c, grad_n = (
-        part.new_zeros(part.shape) if grad is None else _dense_copy(grad)
-        for part, grad in ((c, grads.c), (n, grads.n))
-    )
+    grad_h = x.new_zeros(B, T, H) if grads.h is None else dense_rows(grads.h)
+    grad_c, grad_n = dense_grad(grads.c, c), dense_grad(grads.n, n)
     shapes = ((W, args.input_wide), (W,), (2, W))
     grad_weight, grad_bias, grad_affine = (
         torch.empty(args.slices, *shape, dtype=torch.float64) for shape in shapes
@@ -126,7 +124,7 @@ class _Call:
 
     def __init__(self, inputs: CellInputs) -> None:
         x, weight, bias, norms, state, padding = inputs
-        x = _dense_rows(x)
+        x = dense_rows(x)
         (B, T, input_size), (_, NH, d, _), W = x.shape, state.c.shape, len(weight)
         wide, input_wide = (size + -size % _LANES for size in (W, input_size))
         tensors = {
@@ -157,13 +155,3 @@ class _Call:
         large = args.B * args.T * args.NH * args.d > MIN_PARALLEL
         if function(ctypes.byref(args), backward, torch.get_num_threads() if large else 1):
             raise MemoryError(f"use_kernel: no memory for {args.T} steps of {args.NH} heads.")
-
-
-def _dense_rows(x: Tensor) -> Tensor:
-    """Return a tensor whose last dimension is dense."""
-    x = x.resolve_neg()
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _dense_copy(x: Tensor) -> Tensor:
-    return x.resolve_neg().clone(memory_format=torch.contiguous_format)
