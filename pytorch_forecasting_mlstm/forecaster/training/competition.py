@@ -12,8 +12,6 @@ from .history import choose_history
 from .recipe import Recipe
 from .train import TrainingResult
 
-#: Histories that get a training of the second budget: the first one is too short to tell.
-_FINALISTS = 2
 #: A longer training must lower the validation loss to this share, or it is the last one.
 _WORTH_LONGER = 0.99
 
@@ -54,8 +52,8 @@ Train = Callable[[int, Recipe, bool], TrainingResult]
 def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -> Competition:
     """Train with each history for the smallest budget, and with the best ones for larger budgets.
 
-    The best two histories get the second budget, and the best one the others, until a training does
-    not lower the loss by 1 %.
+    All histories get the first two budgets, since the first one is too short to tell what a history
+    is worth. The best one gets the others, until a training does not lower the loss by 1 %.
 
     Parameters
     ----------
@@ -77,7 +75,7 @@ def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -
     runs = [Run(steps, shortest, train(steps, shortest, alone)) for steps in histories]
     if runs[-1].result.interrupted:
         return Competition(runs, True)
-    finalists = _FINALISTS
+    finalists = len(histories)
     if not alone and not longer:  # nobody has observed the best one yet
         longer, finalists = [shortest], 1
     for recipe in longer:

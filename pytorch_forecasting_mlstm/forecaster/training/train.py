@@ -135,7 +135,7 @@ def train(
         adopt_scales(model, training)
     best = _BestEpoch(on_epoch)
     # `best` comes first: at the end of a validation, it sees the averaged weights.
-    callbacks: list[pl.Callback] = [best, pl.callbacks.WeightAveraging(avg_fn=_average)]
+    callbacks: list[pl.Callback] = [best, pl.callbacks.WeightAveraging(multi_avg_fn=_average)]
     loaders = [_training_loader(training, recipe, seed)]
     if validation is not None:
         loaders.append(validation.to_dataloader(train=False, batch_size=_PREDICTION_BATCH_SIZE))
@@ -180,14 +180,17 @@ def learning_rates(first: float, epochs: int) -> list[float]:
     return [first * 0.5 * (1 + math.cos(math.pi * epoch / (epochs + 1))) for epoch in range(epochs)]
 
 
-def _average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     """Average weights over about the last 50 steps; over fewer at the beginning.
 
     Validation compares epochs by these weights. Those of single steps differ by chance, so that an
     early epoch with large steps may seem the best.
     """
-    decay = torch.clamp((1 + count) / (10 + count), max=AVERAGE_DECAY)
-    return current + decay * (averaged - current)
+    decay = min((1 + int(count)) / (10 + int(count)), AVERAGE_DECAY)
+    if averaged[0].is_floating_point():
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+    else:  # counters and labels
+        torch._foreach_copy_(averaged, current)
 
 
 def new_model(

@@ -37,14 +37,14 @@ def best(competition: Competition) -> Key:
     return competition.best.history, competition.best.recipe.epochs
 
 
-def test_two_histories_get_the_second_budget_and_one_the_third() -> None:
+def test_all_histories_get_the_second_budget_and_one_the_third() -> None:
     losses: dict[Key, Any] = {(2, 3): 5, (7, 3): 3, (14, 3): 4, (50, 3): 6}
-    losses |= {(7, 10): 2.5, (14, 10): 2, (14, 40): 1.5}
+    losses |= {(7, 10): 2.5, (14, 10): 2, (2, 10): 4.5, (50, 10): 1.9, (50, 40): 1.5}
     competition, calls = run(losses, (2, 7, 14, 50))
-    assert [call[:2] for call in calls[4:]] == [(7, 10), (14, 10), (14, 40)]
-    assert [call[2] for call in calls] == [False] * 4 + [True, False, True]
-    assert best(competition) == (14, 40) and not competition.interrupted
-    assert competition.losses() == {2: 5, 7: 2.5, 14: 1.5, 50: 6}
+    assert [call[:2] for call in calls[4:]] == [(7, 10), (14, 10), (2, 10), (50, 10), (50, 40)]
+    assert [call[2] for call in calls] == [False] * 4 + [True] + [False] * 3 + [True]
+    assert best(competition) == (50, 40) and not competition.interrupted
+    assert competition.losses() == {2: 4.5, 7: 2.5, 14: 2, 50: 1.5}
 
 
 def test_the_second_history_keeps_the_competition_going() -> None:

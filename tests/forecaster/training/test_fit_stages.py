@@ -97,8 +97,8 @@ PANEL = panel_of_values(noisy_season(60))  # the last six rows are held out
 def test_all_stages_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Histories compete, then budgets with the best of them, whose epochs all rows get."""
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
-    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 1.5, (7, 40): 0.95}
-    trainings = Trainings(monkeypatch, losses)
+    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 1.5, (2, 10): 2.5}
+    trainings = Trainings(monkeypatch, {**losses, (7, 40): 0.95})
     fitted = fitting.fit_panel(PANEL, settings(history=None))
     assert trainings.calls == [
         ("history 2", 2, 3, 53),
@@ -106,20 +106,21 @@ def test_all_stages_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ("history 14", 14, 3, 53),
         ("fit", 7, 10, 53),
         ("history 14", 14, 10, 53),
+        ("history 2", 2, 10, 53),
         ("fit", 7, 40, 53),
         ("refit 1/3", 7, 10, 59),
         ("refit 2/3", 7, 10, 59),
         ("refit 3/3", 7, 10, 59),
     ]
-    assert trainings.rates == [0.002] * 3 + [0.005] * 6
-    assert trainings.observed == [False] * 3 + [True, False, True] + [False] * 3
+    assert trainings.rates == [0.002] * 3 + [0.005] * 7
+    assert trainings.observed == [False] * 3 + [True, False, False, True] + [False] * 3
     assert trainings.seeds[-3:] == [member_seed(5, number) for number in range(3)]
     assert len(set(trainings.seeds[-3:])) == 3 and trainings.seeds[-3] == 5
     assert all(isinstance(start, LinearStart) for start in trainings.starts)
     assert [start.weights.shape for start in trainings.starts[:3]] == [(2, 4), (7, 4), (14, 4)]
     assert fitted.models == ("refit 1/3", "refit 2/3", "refit 3/3")
     assert (fitted.history, fitted.epochs, fitted.validation_loss) == (7, 10, 0.9)
-    assert fitted.trials == {2: 3.0, 7: 0.9, 14: 1.5}
+    assert fitted.trials == {2: 2.5, 7: 0.9, 14: 1.5}
     assert fitted.learning_rate == 0.005
 
 
@@ -127,7 +128,7 @@ def test_given_history_is_read_by_the_linear_maps_and_as_far_as_it_helps_by_the_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
-    losses = [3.0, 1.0, 2.0, 0.9, 1.5, 0.8]
+    losses = [3.0, 1.0, 2.0, 0.9, 1.5, 2.9, 0.8]
     read: list[tuple[int, int | None]] = []
 
     def train(fit: Any, name: str, training: Any, *args: Any, **kwargs: Any) -> TrainingResult:
@@ -140,9 +141,9 @@ def test_given_history_is_read_by_the_linear_maps_and_as_far_as_it_helps_by_the_
     monkeypatch.setattr(fitting._Fit, "mix_and_calibrate", lambda self, fitted, split: fitted)
     fitted = fitting.fit_panel(PANEL, settings(history=12, members=1))
     tried = [(12, 2), (12, 7), (12, None)]
-    assert read == [*tried, (12, 7), (12, None), (12, 7), (12, 7)]
+    assert read == [*tried, (12, 7), (12, None), (12, 2), (12, 7), (12, 7)]
     assert (fitted.history, fitted.memory_length) == (12, 7)
-    assert fitted.trials == {2: 3.0, 7: 0.8, 12: 1.5}
+    assert fitted.trials == {2: 2.9, 7: 0.8, 12: 1.5}
 
     read.clear()
     losses[:] = [1.0, 2.0]
@@ -153,18 +154,19 @@ def test_given_history_is_read_by_the_linear_maps_and_as_far_as_it_helps_by_the_
 
 
 def test_second_budget_may_change_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A history that is second at first may learn more."""
+    """A history that is the last at first may learn most."""
     monkeypatch.setattr(fitting, "candidate_histories", lambda panel, split: [2, 7, 14])
-    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 0.8, (14, 40): 0.7}
-    trainings = Trainings(monkeypatch, losses)
+    losses = {(2, 3): 3.0, (7, 3): 1.0, (14, 3): 2.0, (7, 10): 0.9, (14, 10): 0.8, (2, 10): 0.7}
+    trainings = Trainings(monkeypatch, {**losses, (2, 40): 0.6})
     fitted = fitting.fit_panel(PANEL, settings(history=None, members=1))
     assert [call[:3] for call in trainings.calls[3:]] == [
         ("fit", 7, 10),
         ("history 14", 14, 10),
-        ("fit", 14, 40),
-        ("refit", 14, 40),
+        ("history 2", 2, 10),
+        ("fit", 2, 40),
+        ("refit", 2, 40),
     ]
-    assert fitted.trials == {2: 3.0, 7: 0.9, 14: 0.7}
+    assert fitted.trials == {2: 0.6, 7: 0.9, 14: 0.8}
 
 
 @pytest.mark.parametrize(
