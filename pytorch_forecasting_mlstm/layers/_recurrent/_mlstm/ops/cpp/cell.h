@@ -27,7 +27,9 @@ template <typename scalar, int d> struct Cell {
     struct Buffers {
         AlignedBuffer<scalar> x, p, grad_p, grad_x, moments, i, f, ones;
         AlignedBuffer<scalar> grad_weight;  // of the steps since the last flush
+        AlignedBuffer<scalar> grad_bias;    // of the rows of a block
         int64_t steps = 0;
+        bool is_first_flush = true;  // of a slice
         typename Rows::Scratch rows;
         Scratch<scalar> sequence;
 
@@ -39,6 +41,7 @@ template <typename scalar, int d> struct Cell {
             grad_p.resize((backward ? args.T : 1) * args.wide);
             if (backward) grad_x.resize(args.T * args.input_wide);
             if (backward) grad_weight.resize(width(args) * args.input_wide);
+            if (backward) grad_bias.resize(args.wide);
             moments.resize(args.T * 8);
             for (auto *gates : {&i, &f}) gates->resize(args.T * args.NH);
             ones.resize(args.NH);
@@ -105,8 +108,27 @@ template <typename scalar, int d> struct Cell {
     static void flush(const Args &x, Buffers &s, int64_t slice) {
         const int64_t numbers = width(x) * x.input_wide;
         double *sums = x.grad_weight + slice * numbers;
-        for (int64_t at = 0; at < numbers && s.steps; at++) sums[at] += double(s.grad_weight[at]);
-        s.steps = 0;
+        if (s.is_first_flush)
+            for (int64_t at = 0; at < numbers; at++) sums[at] = s.steps ? double(s.grad_weight[at]) : 0;
+        else if (s.steps)
+            for (int64_t at = 0; at < numbers; at++) sums[at] += double(s.grad_weight[at]);
+        s.steps = 0, s.is_first_flush = false;
+    }
+
+    // Adds the rows of grad_p to the sums of a slice, first in blocks that lose no digits.
+    static void sum_rows(const Args &x, Buffers &s, double *sums) {
+        constexpr int lanes = Rows::lanes;
+        for (int64_t first = 0; first < x.T; first += Rows::BLOCK) {
+            const int64_t end = std::min(first + Rows::BLOCK, x.T);
+            for (int64_t column = 0; column < x.wide; column += lanes) {
+                auto sum = *Rows::vecs(&s.grad_p[first * x.wide + column]);
+                for (int64_t t = first + 1; t < end; t++)
+                    sum += *Rows::vecs(&s.grad_p[t * x.wide + column]);
+                *Rows::vecs(&s.grad_bias[column]) = sum;
+            }
+            for (int64_t column = 0; column < width(x); column++)
+                sums[column] += double(s.grad_bias[column]);
+        }
     }
 
     // Adds the gradients of parameters to those of a slice.
@@ -117,10 +139,7 @@ template <typename scalar, int d> struct Cell {
         Sequence::backward({recurrence, b, 0, x.NH, s.sequence});
         double *grad_affine = x.norm_weight ? x.grad_affine + slice * 2 * W : nullptr;
         Rows::run(rows_of(x, b, &s), true, 0, x.T, s.rows, grad_affine);
-        double *grad_bias = x.grad_bias + slice * W;
-        for (int64_t t = 0; t < x.T; t++)
-            for (int64_t column = 0; column < W; column++)
-                grad_bias[column] += double(s.grad_p[t * x.wide + column]);
+        sum_rows(x, s, x.grad_bias + slice * W);
         for (int64_t t = 0; t < x.T;) {
             const int64_t steps = std::min(x.T - t, MOST_STEPS - s.steps);
             scalar *sums = &s.grad_weight[0];
@@ -149,8 +168,7 @@ template <typename scalar, int d> struct Cell {
                 Buffers buffers(x, rows_of(x, 0, nullptr), is_backward);
                 for (int64_t slice; (slice = next++) < x.slices;) {
                     if (is_backward) {
-                        std::fill_n(x.grad_weight + slice * W * x.input_wide, W * x.input_wide,
-                                    0.);
+                        buffers.is_first_flush = true;
                         std::fill_n(x.grad_bias + slice * W, W, 0.);
                         if (x.norm_weight) std::fill_n(x.grad_affine + slice * 2 * W, 2 * W, 0.);
                     }

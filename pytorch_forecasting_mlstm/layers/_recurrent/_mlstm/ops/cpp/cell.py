@@ -24,7 +24,9 @@ _MAX_WEIGHT = 2**17  # elements
 # Every sample reads and writes the gradient of the weight, which takes longer than a short product.
 _MIN_STEPS, _SMALL_WEIGHT = 32, 2**15
 _LANES = 16  # the most numbers that a vector has
-_MAX_SLICES = 32  # of the samples in the backward pass, which threads take
+# Threads take slices of the samples in the backward pass. Each has a gradient of the weight, in fresh
+# memory, which takes a while if a slice has few steps.
+_MIN_SLICES, _MAX_SLICES, _STEPS_PER_SLICE = 16, 32, 512
 
 
 class _CellArgs(ctypes.Structure):
@@ -85,7 +87,7 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     (B, T, input_size), W = x.shape, len(weight)
     call = _Call(inputs)
     args = call.args
-    args.slices = min(B, _MAX_SLICES)
+    args.slices = min(B, max(_MIN_SLICES, min(B * T // _STEPS_PER_SLICE, _MAX_SLICES)))
     c, n = dense(inputs.state.c), dense(inputs.state.n)
     H = n.shape[1] * n.shape[2]
     grad_h = x.new_zeros(B, T, H) if grads.h is None else dense_rows(grads.h)
