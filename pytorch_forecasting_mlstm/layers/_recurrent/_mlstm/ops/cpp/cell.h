@@ -25,7 +25,7 @@ template <typename scalar, int d> struct Cell {
 
     // The buffers of one thread, for one sample. All but the input have `wide` columns.
     struct Buffers {
-        AlignedBuffer<scalar> x, p, grad_p, grad_x, moments, i, f, ones;
+        AlignedBuffer<scalar> x, p, grad_p, grad_x, grad_h, moments, i, f, ones;
         AlignedBuffer<scalar> grad_weight;  // of the steps since the last flush
         AlignedBuffer<scalar> grad_bias;    // of the rows of a block
         int64_t steps = 0;
@@ -40,6 +40,7 @@ template <typename scalar, int d> struct Cell {
             p.resize(args.T * args.wide);
             grad_p.resize((backward ? args.T : 1) * args.wide);
             if (backward) grad_x.resize(args.T * args.input_wide);
+            if (backward && args.h_bits.data) grad_h.resize(args.T * args.NH * d);
             if (backward) grad_weight.resize(width(args) * args.input_wide);
             if (backward) grad_bias.resize(args.wide);
             moments.resize(args.T * 8);
@@ -88,9 +89,23 @@ template <typename scalar, int d> struct Cell {
         return y;
     }
 
+    // Copies n numbers of a step, with dropout if there are random numbers.
+    static void copy(const Args &x, const StridedTensor<const int16_t> &bits, int64_t b, int64_t t,
+                     int64_t n, const scalar *from, scalar *into) {
+        if (!bits.data) {
+            std::memcpy(into, from, n * sizeof(scalar));
+            return;
+        }
+        const int16_t *numbers = bits.at(b, t), limit = int16_t(x.largest_dropped);
+        const scalar scale = scalar(x.dropout_scale);
+        // a product, so that a NaN stays one
+        for (int64_t at = 0; at < n; at++)
+            into[at] = from[at] * (numbers[at] > limit ? scale : scalar(0));
+    }
+
     static void open(const Args &x, int64_t b, Buffers &s) {
         for (int64_t t = 0; t < x.T; t++)
-            std::memcpy(&s.x[t * x.input_wide], x.x.at(b, t), x.I * sizeof(scalar));
+            copy(x, x.x_bits, b, t, x.I, x.x.at(b, t), &s.x[t * x.input_wide]);
         Product::run({x.T, x.wide, x.I, {&s.x[0], x.input_wide, 1}, x.transposed, x.wide, x.bias, 0,
                       &s.p[0], x.wide});
         Rows::run(rows_of(x, b, &s), false, 0, x.T, s.rows, nullptr);
@@ -100,6 +115,8 @@ template <typename scalar, int d> struct Cell {
         open(x, b, s);
         const auto recurrence = recurrence_of(x, s);
         Sequence::forward({recurrence, b, 0, x.NH, s.sequence});
+        for (int64_t t = 0; t < x.T && x.h_bits.data; t++)
+            copy(x, x.h_bits, b, t, x.NH * d, x.h.at(b, t), x.h.at(b, t));
     }
 
     // A sum of more steps would lose digits.
@@ -135,7 +152,13 @@ template <typename scalar, int d> struct Cell {
     static void backward(const Args &x, int64_t b, Buffers &s, int64_t slice) {
         const int64_t W = width(x);
         open(x, b, s);
-        const auto recurrence = recurrence_of(x, s);
+        auto recurrence = recurrence_of(x, s);
+        if (x.h_bits.data) {
+            const int64_t H = x.NH * d;
+            for (int64_t t = 0; t < x.T; t++)
+                copy(x, x.h_bits, b, t, H, x.grad_h.at(b, t), &s.grad_h[t * H]);
+            recurrence.grad_h = {&s.grad_h[0], 0, H};
+        }
         Sequence::backward({recurrence, b, 0, x.NH, s.sequence});
         double *grad_affine = x.norm_weight ? x.grad_affine + slice * 2 * W : nullptr;
         Rows::run(rows_of(x, b, &s), true, 0, x.T, s.rows, grad_affine);
@@ -153,7 +176,7 @@ template <typename scalar, int d> struct Cell {
         Product::run({x.T, x.input_wide, W, {&s.grad_p[0], x.wide, 1}, x.weight, x.input_wide,
                       nullptr, 0, &s.grad_x[0], x.input_wide});
         for (int64_t t = 0; t < x.T; t++)
-            std::memcpy(x.grad_x.at(b, t), &s.grad_x[t * x.input_wide], x.I * sizeof(scalar));
+            copy(x, x.x_bits, b, t, x.I, &s.grad_x[t * x.input_wide], x.grad_x.at(b, t));
     }
 
     // Threads take slices of the samples. Their number does not depend on that of the threads, and
