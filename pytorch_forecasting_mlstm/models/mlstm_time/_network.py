@@ -285,13 +285,16 @@ class mLSTMTimeNetwork(nn.Module):
         """Run the mLSTM over history and horizon; the heads read the tokens of the horizon."""
         history_tokens, history_mask = self._embed_history(inputs, targets)
         horizon_tokens, horizon_mask, static = self._embed_horizon(inputs, targets)
-        tokens = torch.cat([history_tokens, horizon_tokens], dim=1) + self.position_embedding
+        sizes = [history_tokens.shape[1], horizon_tokens.shape[1]]
+        positions = self.position_embedding.split(sizes)
+        parts = [history_tokens + positions[0], horizon_tokens + positions[1]]
         if static is not None:
-            tokens = tokens + static[:, None]
+            parts = [part + static[:, None] for part in parts]
         mask = torch.cat([history_mask, horizon_mask], dim=1)
-        normed = self.token_norm(tokens)
+        normed = self.token_norm(torch.cat(parts, dim=1))
         hidden, _ = self.memory(normed, mask=mask)
-        hidden = self.memory_norm((tokens + hidden)[:, history_tokens.shape[1] :])
+        # the history is left out before the sum, which costs less
+        hidden = self.memory_norm(parts[1] + hidden[:, sizes[0] :])
         return MemoryOutput(
             self._unfold_residual(self.residual_head(hidden)),
             self._unfold_amplitudes(hidden),
