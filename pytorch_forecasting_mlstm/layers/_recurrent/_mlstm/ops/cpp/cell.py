@@ -126,10 +126,7 @@ cell = CellForms(supports, forward, backward)
 
 
 def _empty_in_order_of(x: Tensor, width: int) -> Tensor:
-    """Return a tensor (B, T, width) whose samples and steps lie in memory as those of x.
-
-    Operations on tensors of different orders take ten times as long.
-    """
+    """Return a tensor (B, T, width) whose samples and steps lie in memory as those of x."""
     (B, T), (sample, step) = x.shape[:2], x.stride()[:2]
     if sample < step:
         return x.new_empty(T, B, width).transpose(0, 1)
