@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers.tolerances import assert_close, assert_identical
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.dropout import _MIN_NUMEL, Dropout
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.dropout import MIN_NUMEL, Dropout
 
 SIZE = (97, 43, 5)  # no multiple of four numbers
 
@@ -95,7 +95,7 @@ def test_evaluation_mode_returns_the_input() -> None:
     assert Dropout(0.5).eval()(x) is x
 
 
-@pytest.mark.parametrize("size", [1, _MIN_NUMEL - 1])
+@pytest.mark.parametrize("size", [1, MIN_NUMEL - 1])
 def test_small_inputs_are_dropped_by_torch(size: int) -> None:
     x = torch.ones(size)
     torch.manual_seed(0)

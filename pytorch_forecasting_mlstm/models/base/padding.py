@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...layers._recurrent._mlstm.ops.execution import is_eager_on_cpu
 
-__all__ = ["align_right", "pad_steps", "valid_steps"]
+__all__ = ["align_right", "pad_steps", "partial_mask", "valid_steps", "zero_outside"]
 
 
 def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
@@ -19,6 +19,18 @@ def valid_steps(lengths: Tensor, size: int, *, right: bool = False) -> Tensor:
     """
     steps = torch.arange(size, device=lengths.device)
     return steps >= size - lengths[:, None] if right else steps < lengths[:, None]
+
+
+def partial_mask(lengths: Tensor, size: int, *, right: bool = False) -> Tensor | None:
+    """Return the mask of :func:`valid_steps`, or None if it is known that all steps are valid."""
+    if is_eager_on_cpu(lengths) and bool((lengths >= size).all()):
+        return None  # which spares several passes over the history
+    return valid_steps(lengths, size, right=right)
+
+
+def zero_outside(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return x with 0 where a mask is False; None is a mask that is True everywhere."""
+    return x if mask is None else x.masked_fill(~mask, 0)
 
 
 def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
@@ -37,4 +49,6 @@ def align_right(x: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 def pad_steps(x: Tensor, size: int) -> Tensor:
     """Pad x (B, T, F) with zeros to ``size`` steps."""
+    if x.shape[1] == size and is_eager_on_cpu(x):
+        return x
     return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], x.shape[2])], dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...layers import mLSTMLayer
-from ..base.padding import align_right, pad_steps, valid_steps
+from ..base.padding import align_right, pad_steps, partial_mask
 from ..base.scales.table import ReferenceScales
 from .missing import MissingInputs, fill_columns, fill_nan, mark_missing
 from .submodules import (
@@ -266,8 +266,10 @@ class mLSTMTimeNetwork(nn.Module):
 
     def _encode_targets(self, inputs: NetworkInputs) -> list[EncodedTarget]:
         lengths, steps = inputs.history_lengths, self.history_steps
-        mask = valid_steps(lengths, steps, right=True)
-        recent = valid_steps(lengths.clamp_max(self.memory_length), steps, right=True)
+        mask = partial_mask(lengths, steps, right=True)
+        recent = mask
+        if self.memory_length < steps:
+            recent = partial_mask(lengths.clamp_max(self.memory_length), steps, right=True)
         return [
             encoder(align_right(history, lengths, steps), mask, recent, scale, reference)
             for encoder, history, scale, reference in zip(
@@ -283,13 +285,16 @@ class mLSTMTimeNetwork(nn.Module):
         """Run the mLSTM over history and horizon; the heads read the tokens of the horizon."""
         history_tokens, history_mask = self._embed_history(inputs, targets)
         horizon_tokens, horizon_mask, static = self._embed_horizon(inputs, targets)
-        tokens = torch.cat([history_tokens, horizon_tokens], dim=1) + self.position_embedding
+        sizes = [history_tokens.shape[1], horizon_tokens.shape[1]]
+        positions = self.position_embedding.split(sizes)
+        parts = [history_tokens + positions[0], horizon_tokens + positions[1]]
         if static is not None:
-            tokens = tokens + static[:, None]
+            parts = [part + static[:, None] for part in parts]
         mask = torch.cat([history_mask, horizon_mask], dim=1)
-        normed = self.token_norm(tokens)
+        normed = self.token_norm(torch.cat(parts, dim=1))
         hidden, _ = self.memory(normed, mask=mask)
-        hidden = self.memory_norm((tokens + hidden)[:, history_tokens.shape[1] :])
+        # the history is left out before the sum, which costs less
+        hidden = self.memory_norm(parts[1] + hidden[:, sizes[0] :])
         return MemoryOutput(
             self._unfold_residual(self.residual_head(hidden)),
             self._unfold_amplitudes(hidden),
@@ -302,7 +307,7 @@ class mLSTMTimeNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Embed the history as tokens (B, N, H), with a mask of the valid ones, (B, N)."""
         lengths, steps = inputs.history_lengths, self.memory_steps
-        valid = valid_steps(lengths.clamp_max(self.memory_length), steps, right=True)
+        valid = partial_mask(lengths.clamp_max(self.memory_length), steps, right=True)
         reals = align_right(inputs.history_reals, lengths, steps).to(self.position_embedding.dtype)
         marks = mark_missing(reals, self.missing.history_reals)
         if self.history_features.columns:
@@ -312,21 +317,20 @@ class mLSTMTimeNetwork(nn.Module):
         parts = [target.features for target in targets]
         parts.append(self.history_features(reals, self.categorical_embedding(codes)))
         parts += [targets[number].missing_mark(reals.dtype) for number in self.missing.targets]
-        parts.append(marks)
-        return self.history_embedding(torch.cat(parts, dim=-1), valid)
+        return self.history_embedding([*parts, *marks], valid)
 
     def _embed_horizon(
         self, inputs: NetworkInputs, targets: list[EncodedTarget]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Embed the horizon as tokens, with their mask, and static variables as (B, H)."""
         steps = self.horizon_steps
-        valid = valid_steps(inputs.horizon_lengths, steps)
+        valid = partial_mask(inputs.horizon_lengths, steps)
         reals = pad_steps(inputs.horizon_reals.to(self.position_embedding.dtype), steps)
         marks = mark_missing(reals, self.missing.horizon_reals)
         reals = fill_columns(reals, valid, self.missing.in_horizon)
         reals = self._normalize_lags(reals, targets)
         embedded = self.categorical_embedding(pad_steps(inputs.horizon_categoricals, steps))
-        features = torch.cat([self.horizon_features(reals, embedded), marks], dim=-1)
+        features = [self.horizon_features(reals, embedded), *marks]
         tokens, mask = self.horizon_embedding(features, valid)
         if self.static_projection is None:
             return tokens, mask, None

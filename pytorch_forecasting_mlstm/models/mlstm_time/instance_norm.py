@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..base.link import Link
+from ..base.padding import zero_outside
 from ..base.scales.table import ReferenceScales
 
-__all__ = ["InstanceStatistics", "TargetHistory", "measure_instance"]
+__all__ = ["InstanceStatistics", "TargetHistory", "count_steps", "measure_instance"]
 
 #: Smallest scale of a history that varies, as a share of the scale of its series.
 _MIN_SHARE = 0.1
@@ -36,13 +37,20 @@ class TargetHistory(NamedTuple):
     ----------
     raw, transformed : Tensor
         Values in the units of the data, and as the normalizer transforms them, (B, T).
-    mask : Tensor
-        Valid steps, bool, (B, T).
+    mask : Tensor or None
+        Valid steps, bool, (B, T); None if all are valid.
     """
 
     raw: Tensor
     transformed: Tensor
-    mask: Tensor
+    mask: Tensor | None
+
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """Return the highest and the lowest transformed value, (B, 1)."""
+        high = low = self.transformed
+        if self.mask is not None:
+            high, low = (high.masked_fill(~self.mask, end) for end in (-torch.inf, torch.inf))
+        return high.amax(1, keepdim=True), low.amin(1, keepdim=True)
 
 
 class InstanceStatistics(NamedTuple):
@@ -69,6 +77,11 @@ class InstanceStatistics(NamedTuple):
         return (y - self.center) / self.scale
 
 
+def count_steps(x: Tensor, mask: Tensor | None) -> Tensor | int:
+    """Return the number of valid steps of x (B, T), (B, 1), but at least 1."""
+    return x.shape[1] if mask is None else mask.sum(1, keepdim=True).clamp_min(1)
+
+
 def measure_instance(
     history: TargetHistory,
     target_scale: Tensor,
@@ -93,14 +106,13 @@ def measure_instance(
         an epsilon, or less than a tenth of that of the series.
     """
     raw, transformed, mask = history
+    count = count_steps(raw, mask)
     data_center, data_scale = target_scale[:, :1], target_scale[:, 1:]
     zero, one = torch.zeros_like(data_center), torch.ones_like(data_scale)
-    y = ((transformed - data_center) / data_scale).masked_fill(~mask, 0)
-    count = mask.sum(1, keepdim=True).clamp_min(1)
+    y = zero_outside((transformed - data_center) / data_scale, mask)
 
     # a constant history has no scale, even where rounding leaves a deviation
-    highest = transformed.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
-    lowest = transformed.masked_fill(~mask, torch.inf).amin(1, keepdim=True)
+    highest, lowest = history.extremes()
     level = torch.where(highest >= lowest, highest, zero)
     mean = y.sum(1, keepdim=True) / count
     if link is Link.SCALE:  # the distribution has no center: divide by the mean magnitude
@@ -108,11 +120,11 @@ def measure_instance(
         varies = spread > 0
     else:
         center = mean if normalize else zero
-        spread = (((y - mean) * mask).square().sum(1, keepdim=True) / count).sqrt()
+        spread = (zero_outside(y - mean, mask).square().sum(1, keepdim=True) / count).sqrt()
         varies = highest > lowest
 
     if link is Link.LOG_RATE:
-        rate = raw.masked_fill(~mask, 0).abs().sum(1, keepdim=True) / count
+        rate = zero_outside(raw, mask).abs().sum(1, keepdim=True) / count
         rate = torch.where(rate > 0, rate, _borrowed_scale(zero, zero, reference))
         log_rate = rate.log() if normalize else zero
         scale = torch.where(varies, spread, one) if normalize else one
@@ -121,8 +133,9 @@ def measure_instance(
     window_scale = torch.maximum(spread, _MIN_SHARE * reference.series / data_scale)
     borrowed = _borrowed_scale(level, data_scale, reference) / data_scale
     scale = torch.where(varies, window_scale, borrowed)
-    is_empty = ~mask.any(1, keepdim=True) & (data_scale > _EPSILON)
-    scale = torch.where(is_empty, one, scale)  # its level is unknown, too: that of the dataset
+    if mask is not None:
+        is_empty = ~mask.any(1, keepdim=True) & (data_scale > _EPSILON)
+        scale = torch.where(is_empty, one, scale)  # its level is unknown, too: that of the dataset
     if not normalize:
         smallest = _smallest_scale(level)
         smallest = torch.maximum(smallest, _MIN_SHARE * reference.series)

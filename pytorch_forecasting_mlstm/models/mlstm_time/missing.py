@@ -5,12 +5,20 @@ the nearest, and as 0, the mean, if there is none at all. Statistics skip it. A 
 made for missing values also reads a mark: 1 where a value is missing.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["MissingInputs", "fill_columns", "fill_missing", "fill_nan", "mark_missing"]
+__all__ = [
+    "MissingInputs",
+    "fill_columns",
+    "fill_missing",
+    "fill_nan",
+    "mark_missing",
+    "observed_steps",
+]
 
 
 class MissingInputs(NamedTuple):
@@ -82,15 +90,32 @@ def fill_missing(x: Tensor, observed: Tensor, valid: Tensor) -> Tensor:
     return torch.where(observed, x, torch.where(has_before | has_after, line, 0))
 
 
-def fill_nan(x: Tensor, valid: Tensor) -> Tensor:
-    """Interpolate x (B, T, F) where it is NaN, as :func:`fill_missing` does."""
+def observed_steps(x: Tensor, valid: Tensor | None) -> Tensor | None:
+    """Return the valid steps at which x (B, T) is not NaN; None if these are known to be all."""
+    if _has_finite_sum(x):
+        return valid
+    missing = x.isnan()
+    if _is_known_complete(missing):
+        return valid
+    return ~missing if valid is None else valid & ~missing
+
+
+def fill_nan(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Interpolate x (B, T, F) where it is NaN, as :func:`fill_missing` does.
+
+    ``valid`` is None if all steps are valid.
+    """
+    if _has_finite_sum(x):
+        return x
     missing = x.isnan()
     if _is_known_complete(missing):
         return x
+    if valid is None:
+        valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     return fill_missing(x, valid[..., None] & ~missing, valid)
 
 
-def fill_columns(x: Tensor, valid: Tensor, columns: list[int]) -> Tensor:
+def fill_columns(x: Tensor, valid: Tensor | None, columns: list[int]) -> Tensor:
     """Interpolate some columns of x (B, T, F) where they are NaN; keep the others."""
     if not columns:
         return x
@@ -100,9 +125,9 @@ def fill_columns(x: Tensor, valid: Tensor, columns: list[int]) -> Tensor:
     return torch.stack(parts, dim=-1)
 
 
-def mark_missing(x: Tensor, columns: list[int]) -> Tensor:
-    """Return marks (B, T, len(columns)) of where columns of x (B, T, F) are NaN."""
-    return x[..., columns].isnan().to(x.dtype)
+def mark_missing(x: Tensor, columns: list[int]) -> list[Tensor]:
+    """Return marks (B, T, len(columns)) of where columns of x (B, T, F) are NaN, if any."""
+    return [x[..., columns].isnan().to(x.dtype)] if columns else []
 
 
 def _is_known_complete(missing: Tensor) -> bool:
@@ -110,6 +135,16 @@ def _is_known_complete(missing: Tensor) -> bool:
 
     An accelerator would have to wait for the answer, and a graph cannot depend on it.
     """
-    if missing.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    return not bool(missing.any())
+    return _is_known_at_no_cost(missing) and not bool(missing.any())
+
+
+def _has_finite_sum(x: Tensor) -> bool:
+    """Return whether x is known to have a finite sum, which implies that nothing is missing.
+
+    This takes a tenth of the time of looking at every number.
+    """
+    return _is_known_at_no_cost(x) and math.isfinite(x.sum().item())
+
+
+def _is_known_at_no_cost(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

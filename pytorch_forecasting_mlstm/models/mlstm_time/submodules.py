@@ -1,10 +1,13 @@
 """Parts of the network: embeddings, patches, and linear maps of trend, cycle and season."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..base.padding import zero_outside
 
 __all__ = [
     "COMPONENTS",
@@ -15,7 +18,7 @@ __all__ = [
     "Features",
     "PatchEmbedding",
     "fold",
-    "moving_average",
+    "moving_averages",
     "unfold",
 ]
 
@@ -113,12 +116,18 @@ class FeatureSelector(nn.Module):
 
     def forward(self, reals: Tensor, embedded: dict[str, Tensor]) -> Tensor:
         """Concatenate columns of reals (..., R) and embeddings to (..., size)."""
-        columns = self.columns
-        if columns != list(range(reals.shape[-1])):  # a selection of all would be a copy
-            reals = reals[..., columns]
+        reals = _select_columns(reals, self.columns)
         if not self.categoricals:
             return reals
         return torch.cat([reals, *(embedded[name] for name in self.categoricals)], dim=-1)
+
+
+def _select_columns(x: Tensor, columns: list[int]) -> Tensor:
+    """Select columns of x (..., R): as a view if they are consecutive."""
+    first, end = (columns[0], columns[-1] + 1) if columns else (0, 0)
+    if columns == list(range(first, end)):
+        return x[..., first:end]
+    return x[..., columns]
 
 
 class PatchEmbedding(nn.Module):
@@ -139,12 +148,20 @@ class PatchEmbedding(nn.Module):
         self.patch_length = patch_length
         self.projection = nn.Linear(patch_length * (step_size + 1), hidden_size)
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (B, N * P, step_size) and their mask to tokens (B, N, H) and theirs."""
-        valid = mask[..., None]
-        marked = torch.cat([features.masked_fill(~valid, 0), valid.to(features.dtype)], dim=-1)
-        tokens = self.projection(fold(marked, self.patch_length))
-        return tokens, fold(valid, self.patch_length).any(-1)
+    def forward(self, features: Sequence[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Map features of steps (B, N * P, ...) and their mask to tokens (B, N, H) and theirs.
+
+        The features are ``step_size`` in all. A mask of None is one that is True everywhere.
+        """
+        steps, P = features[0].shape[:2], self.patch_length
+        valid = features[0].new_ones(*steps, 1)
+        marked = torch.cat([*features, valid], dim=-1)
+        if mask is not None:
+            marked = zero_outside(marked, mask[..., None])
+        tokens = self.projection(fold(marked, P))
+        if mask is None:
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return tokens, fold(mask[..., None], P).any(-1)
 
 
 def fold(x: Tensor, patch_length: int) -> Tensor:
@@ -193,28 +210,38 @@ class DecompositionLinear(nn.Module):
             linear.weight.zero_()
             linear.weight[:, -len(weight) :] = weight.T
 
-    def forward(self, y: Tensor, mask: Tensor) -> Tensor:
-        """Map a right-aligned history y (B, T), valid (B, T), to components (B, horizon, 3)."""
-        # the moving averages must not see the padding: it repeats the first valid value, as the
-        # moving averages do at the ends
-        first = mask.int().argmax(1, keepdim=True)
-        filled = torch.where(mask, y, y.gather(1, first))
-        trend, smooth = (moving_average(filled, steps) for steps in self.moving_averages)
-        components = (trend, smooth - trend, filled - smooth)
-        trend, cycle, season = (part.masked_fill(~mask, 0) for part in components)
-        return torch.stack([self.trend(trend), self.cycle(cycle), self.season(season)], dim=-1)
+    def forward(self, y: Tensor, mask: Tensor | None) -> Tensor:
+        """Map a right-aligned history y (B, T) to components (B, horizon, 3).
+
+        A mask of None is one of valid steps, (B, T), that is True everywhere.
+        """
+        if mask is not None:
+            # the moving averages must not see the padding: it repeats the first valid value, as
+            # the moving averages do at the ends
+            first = mask.int().argmax(1, keepdim=True)
+            y = torch.where(mask, y, y.gather(1, first))
+        trend, smooth = moving_averages(y, self.moving_averages)
+        maps = (self.trend, trend), (self.cycle, smooth - trend), (self.season, y - smooth)
+        return torch.stack([linear(zero_outside(part, mask)) for linear, part in maps], dim=-1)
 
 
-def moving_average(y: Tensor, steps: int) -> Tensor:
-    """Average y (B, T) over ``steps`` steps around each step, with repeated ends: (B, T).
+def moving_averages(y: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """Average y (B, T) over each of ``widths`` steps around each step, with repeated ends: (B, T).
 
-    This is the trend of pytorch-forecasting's ``SeriesDecomposition``, computed by differences of
+    These are trends of pytorch-forecasting's ``SeriesDecomposition``, computed by differences of
     cumulative sums. These take the same time for any number of steps: for 171 of 512 steps, torch's
     pooling takes tens of times as long.
     """
-    before = (steps - 1) // 2
+    befores = [(steps - 1) // 2 for steps in widths]
+    before = max(befores)
+    after = max(steps - 1 - first for steps, first in zip(widths, befores, strict=True))
     wide = y if y.dtype == torch.float64 else y.float()  # 16 bits are too few for a sum
     level = wide.mean(1, keepdim=True)  # without it, sums of a high level would lose all digits
-    padded = F.pad((wide - level)[:, None], (before + 1, steps - 1 - before), mode="replicate")
+    padded = F.pad((wide - level)[:, None], (before + 1, after), mode="replicate")
     sums = padded[:, 0].cumsum(1)
-    return (level + (sums[:, steps:] - sums[:, :-steps]) / steps).to(y.dtype)
+    averages = []
+    for steps, first in zip(widths, befores, strict=True):
+        start, T = before - first, y.shape[1]
+        total = sums[:, start + steps : start + steps + T] - sums[:, start : start + T]
+        averages.append((level + total / steps).to(y.dtype))
+    return averages

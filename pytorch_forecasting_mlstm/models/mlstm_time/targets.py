@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..base.link import Link
+from ..base.padding import zero_outside
 from ..base.scales.table import ReferenceScales
-from .instance_norm import InstanceStatistics, TargetHistory, measure_instance
-from .missing import fill_missing
+from .instance_norm import InstanceStatistics, TargetHistory, count_steps, measure_instance
+from .missing import fill_missing, observed_steps
 from .submodules import DecompositionLinear
 
 __all__ = [
@@ -69,7 +70,8 @@ class EncodedTarget(NamedTuple):
     flipped : Tensor, optional
         Whether the sign of a sample is flipped, bool, (B, 1, 1).
     observed : Tensor, optional
-        Of a real target: steps that are neither missing nor padding, bool, (B, history).
+        Of a real target: steps that are neither missing nor padding, bool, (B, history); None if
+        these are all.
     """
 
     features: Tensor
@@ -99,7 +101,8 @@ class EncodedTarget(NamedTuple):
 
     def missing_mark(self, dtype: torch.dtype) -> Tensor:
         """Return the mark of a real target, (B, history, 1): 1 where it is missing."""
-        assert self.observed is not None, "classes have no mark"
+        if self.observed is None:
+            return self.features.new_zeros(*self.features.shape[:2], 1, dtype=dtype)
         return (~self.observed[..., None]).to(dtype)
 
 
@@ -142,25 +145,23 @@ class RealTargetEncoder(nn.Module):
     def forward(
         self,
         raw: Tensor,
-        mask: Tensor,
-        recent: Tensor,
+        mask: Tensor | None,
+        recent: Tensor | None,
         target_scale: Tensor,
         reference: ReferenceScales,
     ) -> EncodedTarget:
         """Encode a right-aligned history (B, T), in the units of the data, valid (B, T).
 
         Where it is missing, it is NaN. Its ``recent`` steps, (B, T), scale the sample, if one of
-        them is observed.
+        them is observed. A mask of None is one that is True everywhere.
         """
-        observed = mask & ~raw.isnan()
-        scaling = observed & recent
-        # Not torch.where, since ONNX Runtime selects no booleans.
-        scaling = scaling | (observed & ~scaling.any(1, keepdim=True))
+        observed = observed_steps(raw, mask)
+        scaling = _scaling_steps(observed, recent)
         dtype = self.gain.dtype  # not that of raw: a target may be of integers
         raw, target_scale = raw.to(dtype), target_scale.to(dtype)
         transformed = raw if self.transform is None else self.transform(raw)
         y = (transformed - target_scale[:, :1]) / target_scale[:, 1:]
-        y, raw = y.masked_fill(~observed, 0), raw.masked_fill(~observed, 0)
+        y, raw = zero_outside(y, observed), zero_outside(raw, observed)
         statistics = measure_instance(
             TargetHistory(raw, transformed, scaling),
             target_scale,
@@ -172,9 +173,22 @@ class RealTargetEncoder(nn.Module):
             y, statistics = _to_log_space(raw, scaling, statistics, self.normalize)
         else:
             y = statistics.normalize(y)
-        y = fill_missing(y, observed, mask).masked_fill(~mask, 0)
+        if observed is not None:
+            valid = torch.ones_like(observed) if mask is None else mask
+            y = zero_outside(fill_missing(y, observed, valid), mask)
         components = self.linear(y, mask)[..., None, :] * self.gain[:, None]
         return EncodedTarget(y[..., None], statistics, components, observed=observed)
+
+
+def _scaling_steps(observed: Tensor | None, recent: Tensor | None) -> Tensor | None:
+    """Return the observed steps that are recent, or all observed ones of samples without any."""
+    if recent is None:
+        return observed
+    if observed is None:
+        return recent
+    scaling = observed & recent
+    # Not torch.where, since ONNX Runtime selects no booleans.
+    return scaling | (observed & ~scaling.any(1, keepdim=True))
 
 
 class CategoricalTargetEncoder(nn.Module):
@@ -207,23 +221,23 @@ class CategoricalTargetEncoder(nn.Module):
     def forward(
         self,
         codes: Tensor,
-        mask: Tensor,
-        recent: Tensor,
+        mask: Tensor | None,
+        recent: Tensor | None,
         target_scale: Tensor,
         reference: ReferenceScales,
     ) -> EncodedTarget:
         """Encode a right-aligned history (B, T) of class codes, valid (B, T)."""
-        codes = codes.masked_fill(~mask, 0)
+        codes = zero_outside(codes, mask)
         classes, dtype = self.embedding.num_embeddings, self.embedding.weight.dtype
         member = nn.functional.one_hot(codes, classes).mT.to(dtype)  # (B, C, T)
-        valid = mask[:, None].expand_as(member)
-        components = self.linear(member.flatten(0, 1), valid.flatten(0, 1))  # (B C, horizon, 3)
+        valid = None if mask is None else mask[:, None].expand_as(member).flatten(0, 1)
+        components = self.linear(member.flatten(0, 1), valid)  # (B C, horizon, 3)
         components = components.unflatten(0, (-1, classes)).transpose(1, 2)  # (B, horizon, C, 3)
         return EncodedTarget(self.embedding(codes), None, components.contiguous())
 
 
 def _to_log_space(
-    raw: Tensor, scaling: Tensor, statistics: InstanceStatistics, normalize: bool
+    raw: Tensor, scaling: Tensor | None, statistics: InstanceStatistics, normalize: bool
 ) -> tuple[Tensor, InstanceStatistics]:
     """Bring a history to the space of a loss that takes the logarithm of a rate.
 
@@ -233,8 +247,8 @@ def _to_log_space(
     ----------
     raw : Tensor
         History in the units of the data, (B, T).
-    scaling : Tensor
-        Steps that scale the sample, (B, T).
+    scaling : Tensor or None
+        Steps that scale the sample, (B, T); None for all.
     statistics : InstanceStatistics
         Statistics of every sample, with the logarithm of its mean rate as center.
     normalize : bool
@@ -247,12 +261,12 @@ def _to_log_space(
         that lead from there to log rates.
     """
     log_rate = statistics.target_scale[:, :1]
-    count = scaling.sum(1, keepdim=True).clamp_min(1)
+    count = count_steps(raw, scaling)
     y = torch.log(raw.clamp_min(0) * torch.exp(-log_rate) + _COUNT_OFFSET)
     if not normalize:
         return y, statistics
-    center = y.masked_fill(~scaling, 0).sum(1, keepdim=True) / count
-    spread = (((y - center) * scaling).square().sum(1, keepdim=True) / count).sqrt()
+    center = zero_outside(y, scaling).sum(1, keepdim=True) / count
+    spread = (zero_outside(y - center, scaling).square().sum(1, keepdim=True) / count).sqrt()
     spread = torch.where(spread > _MIN_DEVIATION, spread, torch.ones_like(spread))
     scale = torch.cat([log_rate, spread], dim=1)
     return (y - center) / spread, statistics._replace(target_scale=scale)

@@ -17,7 +17,7 @@ from pytorch_forecasting_mlstm.models.mlstm_time.submodules import (
     FeatureSelector,
     PatchEmbedding,
     fold,
-    moving_average,
+    moving_averages,
     unfold,
 )
 
@@ -53,7 +53,8 @@ def test_patch_embedding_maps_valid_steps_and_their_marks() -> None:
     tokens = PatchEmbedding(step_size=2, patch_length=3, hidden_size=4).double()
     features = torch.randn(len(LENGTHS), 6, 2, dtype=torch.float64)
     mask = valid_steps(LENGTHS, 6, right=True)
-    actual, actual_mask = tokens(features.masked_fill(~mask[..., None], torch.nan), mask)
+    features_or_nan = features.masked_fill(~mask[..., None], torch.nan)
+    actual, actual_mask = tokens(features_or_nan.split(1, -1), mask)
     weight, bias = (part.detach().numpy() for part in tokens.projection.parameters())
     for row in range(len(LENGTHS)):
         for patch in range(2):
@@ -101,7 +102,7 @@ def test_moving_average_equals_series_decomposition(
 ) -> None:
     y = torch.randn(3, length, dtype=dtype)
     _, expected = SeriesDecomposition(steps)(y.double()[..., None])
-    actual = moving_average(y, steps)
+    actual, _ = moving_averages(y, (steps, 4))
     assert actual.dtype == dtype
     # cumulative sums of 360 steps of size 1 reach about 40; their rounding is divided by the steps
     precision = 40 * torch.finfo(dtype).eps
@@ -111,15 +112,16 @@ def test_moving_average_equals_series_decomposition(
 @pytest.mark.parametrize("steps", [3, 25, 171])
 def test_moving_average_is_precise_at_a_high_level(steps: int) -> None:
     y = 1e6 + torch.randn(3, 512)
-    expected = moving_average(y.double(), steps)
+    (expected,) = moving_averages(y.double(), (steps,))
+    (actual,) = moving_averages(y, (steps,))
     # the mean, the difference from it and the result are rounded at a level of 1e6
-    assert (moving_average(y, steps) - expected).abs().max() <= 3 * 1e6 * torch.finfo(y.dtype).eps
+    assert (actual - expected).abs().max() <= 3 * 1e6 * torch.finfo(y.dtype).eps
 
 
 def test_moving_average_of_16_bits_is_rounded_once() -> None:
     y = (10 + torch.randn(3, 336)).bfloat16()
-    exact = moving_average(y.double(), 25)
-    assert torch.equal(moving_average(y, 25), exact.bfloat16())
+    (exact,) = moving_averages(y.double(), (25,))
+    assert torch.equal(moving_averages(y, (25,))[0], exact.bfloat16())
 
 
 def test_decomposition_linear_starts_near_zero() -> None:

@@ -127,6 +127,11 @@ void run_cell(int64_t B, int64_t T, int64_t NH, int64_t d, int64_t I, bool norms
     x.weight = &weight[0], x.transposed = &transposed[0], x.bias = &bias[0];
     if (norms) x.norm_weight = &norm_weight[0], x.norm_bias = &norm_bias[0];
     x.h = {&h[0], H, B * H}, x.c = &c[0], x.n = &n[0];
+    std::vector<int16_t> x_bits(B * T * I), h_bits(B * T * H);
+    for (auto *bits : {&x_bits, &h_bits})
+        for (auto &number : *bits) number = int16_t(generator());
+    if (norms) x.x_bits = {&x_bits[0], T * I, I}, x.h_bits = {&h_bits[0], H, B * H};
+    x.largest_dropped = 0, x.dropout_scale = 2;
     x.slices = std::min(B, int64_t(3));
     std::vector<double> grad_weight(x.slices * W * input_wide), grad_bias(x.slices * W);
     std::vector<double> grad_affine(x.slices * 2 * W);

@@ -31,7 +31,7 @@ def cell_kernel(
     *affine, padding = rest
     norms = (EPS, *affine) if affine else ()
     m = n.new_zeros(n.shape[:2])
-    return CellFunction.apply(x, weight, bias, c, n, m, padding, "cpp", *norms)
+    return CellFunction.apply(x, weight, bias, c, n, m, padding, None, None, 0.0, "cpp", *norms)
 
 
 def cell_reference(
@@ -414,3 +414,43 @@ def test_large_weights_are_left_to_torch(cell_calls: list[str], input_size: int,
     if input_size == 300:
         layer(torch.randn(32, 4, input_size))
         assert cell_calls
+
+
+@needs_compiler
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_dropout_is_that_of_pytorch(batch_first: bool) -> None:
+    """The kernel drops the same elements as two modules around the cell, for the same seed."""
+    layer = mLSTMLayer(12, 32, dropout=0.3, batch_first=batch_first, num_layers=2).double()
+    shape = (8, 70, 12) if batch_first else (70, 8, 12)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    results = []
+    for kernel in (True, False):
+        use_kernel(kernel)
+        torch.manual_seed(3)
+        output, state = layer(x)
+        loss = output.square().sum() + sum(part.sum() for part in state)
+        results.append((output, *torch.autograd.grad(loss, (x, *layer.parameters()))))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected, GRADIENT_TOLERANCE)
+    zeros = (results[0][1] == 0).double().mean().item()
+    assert zeros == pytest.approx(0.3, abs=0.05)  # of the gradient of x
+
+
+@needs_compiler
+def test_second_derivatives_have_the_same_dropout() -> None:
+    layer = mLSTMLayer(16, 16, dropout=0.3, num_heads=2).double()
+    x = torch.randn(40, 8, 16, dtype=torch.float64, requires_grad=True)
+    results = []
+    for kernel in (True, False):
+        use_kernel(kernel)
+        torch.manual_seed(3)
+        (first,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+        results.append((first, *torch.autograd.grad(first.square().sum(), x)))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected, GRADIENT_TOLERANCE)
+
+
+def test_output_lies_in_memory_as_the_input() -> None:
+    for batch_first in (False, True):
+        output, _ = mLSTMLayer(8, 32, batch_first=batch_first).eval()(torch.randn(40, 8, 8))
+        assert output.is_contiguous()

@@ -1,13 +1,13 @@
 """Dropout whose random numbers take less time on the CPU."""
 
-import torch
 from torch import Tensor, nn
 
+from .ops.dropout_draw import draw_16_bits, dropout_mask
 from .ops.execution import is_eager_on_cpu
 
-__all__ = ["Dropout"]
+__all__ = ["MIN_NUMEL", "Dropout"]
 
-_MIN_NUMEL = 2**12  # below, more calls cost more than fewer random numbers gain
+MIN_NUMEL = 2**12  # below, more calls cost more than fewer random numbers gain
 _MIN_P, _MAX_P = 2**-16, 0.99  # beyond, rounding p would be felt
 
 
@@ -21,30 +21,18 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Zero elements with probability p and scale the others, in training."""
-        if (
-            not self.training
-            or not _MIN_P < self.p <= _MAX_P
-            or self.inplace
-            or not is_eager_on_cpu(input)
-            or type(input) is not Tensor
-            or input.numel() < _MIN_NUMEL
-            or not input.is_floating_point()
-        ):
+        if not self.draws_16_bits(input) or input.numel() < MIN_NUMEL:
             return super().forward(input)
         p = float(self.p)  # it may be a tensor
-        keep = _draw_16_bits(input) >= round(p * 2**16) - 2**15
-        scale = input.new_tensor(1 / (1 - p))
-        return input * torch.where(keep, scale, scale.new_zeros(()))
+        return input * dropout_mask(draw_16_bits(input), p, input.dtype)
 
-
-def _draw_16_bits(like: Tensor) -> Tensor:
-    """Draw integers from -2¹⁵ to 2¹⁵ - 1, in the shape of a tensor and in the order of its memory.
-
-    Operations on tensors whose dimensions lie in different orders take several times as long.
-    """
-    n = like.numel()
-    bits = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device)
-    order = sorted(range(like.dim()), key=like.stride, reverse=True)
-    back = sorted(range(like.dim()), key=order.__getitem__)
-    in_order = bits.random_(-(2**63), None).view(torch.int16)[:n]
-    return in_order.view([like.shape[dim] for dim in order]).permute(back)
+    def draws_16_bits(self, input: Tensor) -> bool:
+        """Whether an input like this gets 16 bits per element, if it is large enough."""
+        return (
+            self.training
+            and _MIN_P < self.p <= _MAX_P
+            and not self.inplace
+            and is_eager_on_cpu(input)
+            and type(input) is Tensor
+            and input.is_floating_point()
+        )

@@ -4,14 +4,17 @@ import torch
 from torch import Tensor
 
 from .cell import mLSTMCell
+from .dropout import MIN_NUMEL, Dropout
 from .functional import mLSTMState
 from .onednn_linear import is_plain_linear
 from .ops.autocast import autocast_disabled
 from .ops.autograd import chunkwise, gated, gated_compiled
 from .ops.cell_autograd import whole_cell
 from .ops.dispatch import Backend, select_cell
+from .ops.dropout_draw import DropoutDraw, draw_dense_16_bits
 from .ops.execution import is_compiling, is_eager
 from .ops.types import Inputs
+from .plain_modules import runs_only_forward
 from .preactivations import apply_gate_activations, heads_first
 
 __all__ = ["run_cell", "select_cell_backend"]
@@ -41,20 +44,48 @@ def run_cell(
         h, c and n after the last valid step.
     """
     h, c, n = state
-    x = cell.dropout(x.contiguous())
-    hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
-    hidden = cell.dropout(hidden)
+    backend = select_cell_backend(cell, x)
+    if backend is None:
+        x = cell.dropout(x.contiguous())
+        hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
+        hidden = cell.dropout(hidden)
+    else:  # it reads samples and steps in any order, and writes h in the same
+        drawn = _draw_dropout(cell, x)
+        hidden, last = whole_cell(
+            cell.dropout(x) if drawn is None else x,
+            cell.projection.weight,
+            cell.projection.bias,
+            cell.to_state(c, n),
+            padding,
+            cell.norm_arguments() or (),
+            backend.NAME,
+            drawn,
+        )
+        hidden = cell.dropout(hidden) if drawn is None else hidden
     return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
+
+
+def _draw_dropout(cell: mLSTMCell, x: Tensor) -> DropoutDraw | None:
+    """Draw what a backend needs to drop elements of x (B, T, input_size) and of h.
+
+    None if calling the module may do anything else. The numbers are those that it would draw for a
+    cell in PyTorch, which reads samples first, and writes steps first.
+    """
+    dropout, (B, T, input_size) = cell.dropout, x.shape
+    if type(dropout) is not Dropout or not runs_only_forward(dropout):
+        return None
+    smallest = B * T * min(input_size, cell.hidden_size)
+    if not dropout.draws_16_bits(x) or smallest < MIN_NUMEL:
+        return None
+    x_bits = draw_dense_16_bits((B, T, input_size))
+    h_bits = draw_dense_16_bits((T, B, cell.hidden_size)).transpose(0, 1)
+    return DropoutDraw(x_bits, h_bits, float(dropout.p))
 
 
 def _recurrence(
     cell: mLSTMCell, x: Tensor, state: mLSTMState, padding: Tensor | None
 ) -> tuple[Tensor, mLSTMState]:
     """Return the gated h (B, T, H), and the last state."""
-    backend = select_cell_backend(cell, x)
-    if backend is not None:
-        weight, bias, norms = cell.projection.weight, cell.projection.bias, cell.norm_arguments()
-        return whole_cell(x, weight, bias, state, padding, norms or (), backend.NAME)
     # The fused forms have no place for a norm between the read-out and the output gate.
     if not cell.has_head_norm and is_eager() and x.numel() > 0:
         p, norms = cell.project_unnormalized(x)

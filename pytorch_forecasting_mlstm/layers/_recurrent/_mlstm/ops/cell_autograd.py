@@ -10,6 +10,7 @@ from torch import Tensor
 from .autocast import autocast_disabled
 from .dispatch import BACKENDS
 from .double_backward import differentiable_grad, is_batch
+from .dropout_draw import DropoutDraw, dropout_mask
 from .layer_norm import LayerNormParams
 from .naive import naive_gated, rescale_state
 from .protocol import CellInputs
@@ -26,18 +27,21 @@ def whole_cell(
     padding: Tensor | None,
     norms: Sequence[Any],
     backend: str,
+    dropout: DropoutDraw | None = None,
 ) -> tuple[Tensor, mLSTMState]:
     """Return the gated h (B, T, H) and the last state, for arguments of ``CellFunction``."""
-    h, c, n = CellFunction.apply(x, weight, bias, *state, padding, backend, *norms)
+    drawn = dropout or (None, None, 0.0)
+    h, c, n = CellFunction.apply(x, weight, bias, *state, padding, *drawn, backend, *norms)
     return h, mLSTMState(c, n, state.m)
 
 
 class CellFunction(torch.autograd.Function):
     """A whole cell in eager mode.
 
-    It maps (x, weight, bias, c, n, m, padding, backend, *norms) to (h, the last c and n), for m of
-    0. The norms are the arguments of ``LayerNormParams.of``, or nothing. h (B, T, H) lies in memory
-    time first.
+    It maps (x, weight, bias, c, n, m, padding, x_bits, h_bits, p, backend, *norms) to (h, the last
+    c and n), for m of 0. Bits and p are those of ``DropoutDraw``; bits of None drop nothing. The
+    norms are the arguments of ``LayerNormParams.of``, or nothing. h (B, T, H) lies in memory in the
+    order of x.
     """
 
     @staticmethod
@@ -50,34 +54,40 @@ class CellFunction(torch.autograd.Function):
         n: Tensor,
         m: Tensor,
         padding: Tensor | None,
+        x_bits: Tensor | None,
+        h_bits: Tensor | None,
+        p: float,
         backend: str,
         *norms: Any,
     ) -> tuple[Tensor, ...]:
-        ctx.backend, ctx.eps = backend, norms[:1]
-        ctx.save_for_backward(x, weight, bias, c, n, m, padding, *norms[1:])
+        ctx.backend, ctx.eps, ctx.p = backend, norms[:1], p
+        tensors = (x, weight, bias, c, n, m, padding, x_bits, h_bits)
+        ctx.save_for_backward(*tensors, *norms[1:])
         ctx.set_materialize_grads(False)  # the last state is rarely part of a loss
-        h, last = _forms(backend).forward(_inputs(norms, x, weight, bias, c, n, m, padding))
+        h, last = _forms(backend).forward(_inputs(norms, p, *tensors))
         return h, last.c, last.n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, bias, c, n, m, padding, *affine = ctx.saved_tensors  # unpacked only once
-        tensors = (x, weight, bias, c, n, m)
-        constants = (None, None, *(None for _ in ctx.eps))  # padding, backend, eps
+        saved = ctx.saved_tensors  # unpacked only once
+        x, weight, bias, c, n, m, padding, x_bits, h_bits, *affine = saved
+        tensors, norms = (x, weight, bias, c, n, m), (*ctx.eps, *affine)
+        inputs = _inputs(norms, ctx.p, *tensors, padding, x_bits, h_bits)
+        # padding, both bits, p, backend, eps
+        constants = (None, None, None, None, None, *(None for _ in ctx.eps))
         if torch.is_grad_enabled() or any(map(is_batch, grads)):
 
             def naive(*tensors: Tensor) -> tuple[Tensor, ...]:
                 x, weight, bias, c, n, m, *affine = tensors
-                p = F.linear(x, weight, bias)
+                p = F.linear(_drop(x, x_bits, ctx.p), weight, bias)
                 h, last = naive_gated(p, mLSTMState(c, n, m), padding, *ctx.eps, *affine)
-                return h, *rescale_state(last, m)[:2]
+                return _drop(h, h_bits, ctx.p), *rescale_state(last, m)[:2]
 
             with torch.enable_grad(), autocast_disabled(x.device):
                 x, weight, bias, c, n, m, *affine_grads = differentiable_grad(
                     naive, (*tensors, *affine), grads
                 )
             return x, weight, bias, c, n, m, *constants, *affine_grads
-        inputs = _inputs((*ctx.eps, *affine), x, weight, bias, c, n, m, padding)
         output_grads = OutputGrads(grads[0], grads[1], grads[2], None)
         result = _forms(ctx.backend).backward(inputs, output_grads, ctx.needs_input_grad[0])
         return *result[:3], result.c, result.n, None, *constants, *result.norms
@@ -87,8 +97,13 @@ def _forms(backend: str) -> Any:
     return BACKENDS[backend].cell
 
 
+def _drop(x: Tensor, bits: Tensor | None, p: float) -> Tensor:
+    return x if bits is None else x * dropout_mask(bits, p, x.dtype)
+
+
 def _inputs(
     norms: Sequence[Any],
+    p: float,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -96,6 +111,9 @@ def _inputs(
     n: Tensor,
     m: Tensor,
     padding: Tensor | None,
+    x_bits: Tensor | None,
+    h_bits: Tensor | None,
 ) -> CellInputs:
     params = LayerNormParams.of(*norms) if norms else None
-    return CellInputs(x, weight, bias, params, mLSTMState(c, n, m), padding)
+    drawn = None if x_bits is None or h_bits is None else DropoutDraw(x_bits, h_bits, p)
+    return CellInputs(x, weight, bias, params, mLSTMState(c, n, m), padding, drawn)

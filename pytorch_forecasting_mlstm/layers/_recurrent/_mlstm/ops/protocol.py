@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from ..norms import CellNorms
+from .dropout_draw import DropoutDraw
 from .layer_norm import LayerNormParams
 from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
@@ -27,6 +28,8 @@ class CellInputs(NamedTuple):
         State before the first step, at a scale of 1.
     padding : Tensor or None
         Steps that leave the state as it is, bool, (B, T, 1).
+    dropout : DropoutDraw or None
+        Dropout of x and of h.
     """
 
     x: Tensor
@@ -35,6 +38,7 @@ class CellInputs(NamedTuple):
     norms: LayerNormParams | None
     state: mLSTMState
     padding: Tensor | None
+    dropout: DropoutDraw | None = None
 
 
 class CellGrads(NamedTuple):
@@ -52,8 +56,8 @@ class CellForms(NamedTuple):
     """Both passes of a whole cell, which keeps no pre-activations.
 
     ``supports`` takes x, weight and the head size. ``forward`` returns the gated h (B, T, H), in
-    memory time first, and the last state. ``backward`` takes the inputs, the gradients of the
-    results, and whether that of x is needed. m is a constant.
+    memory in the order of x, and the last state. ``backward`` takes the inputs, the gradients of
+    the results, and whether that of x is needed. m is a constant.
     """
 
     supports: Callable[[Tensor, Tensor, int], bool]

@@ -25,9 +25,11 @@ template <typename scalar, int d> struct Cell {
 
     // The buffers of one thread, for one sample. All but the input have `wide` columns.
     struct Buffers {
-        AlignedBuffer<scalar> x, p, grad_p, grad_x, moments, i, f, ones;
+        AlignedBuffer<scalar> x, p, grad_p, grad_x, grad_h, moments, i, f, ones;
         AlignedBuffer<scalar> grad_weight;  // of the steps since the last flush
+        AlignedBuffer<scalar> grad_bias;    // of the rows of a block
         int64_t steps = 0;
+        bool is_first_flush = true;  // of a slice
         typename Rows::Scratch rows;
         Scratch<scalar> sequence;
 
@@ -38,7 +40,9 @@ template <typename scalar, int d> struct Cell {
             p.resize(args.T * args.wide);
             grad_p.resize((backward ? args.T : 1) * args.wide);
             if (backward) grad_x.resize(args.T * args.input_wide);
+            if (backward && args.h_bits.data) grad_h.resize(args.T * args.NH * d);
             if (backward) grad_weight.resize(width(args) * args.input_wide);
+            if (backward) grad_bias.resize(args.wide);
             moments.resize(args.T * 8);
             for (auto *gates : {&i, &f}) gates->resize(args.T * args.NH);
             ones.resize(args.NH);
@@ -85,9 +89,23 @@ template <typename scalar, int d> struct Cell {
         return y;
     }
 
+    // Copies n numbers of a step, with dropout if there are random numbers.
+    static void copy(const Args &x, const StridedTensor<const int16_t> &bits, int64_t b, int64_t t,
+                     int64_t n, const scalar *from, scalar *into) {
+        if (!bits.data) {
+            std::memcpy(into, from, n * sizeof(scalar));
+            return;
+        }
+        const int16_t *numbers = bits.at(b, t), limit = int16_t(x.largest_dropped);
+        const scalar scale = scalar(x.dropout_scale);
+        // a product, so that a NaN stays one
+        for (int64_t at = 0; at < n; at++)
+            into[at] = from[at] * (numbers[at] > limit ? scale : scalar(0));
+    }
+
     static void open(const Args &x, int64_t b, Buffers &s) {
         for (int64_t t = 0; t < x.T; t++)
-            std::memcpy(&s.x[t * x.input_wide], x.x.at(b, t), x.I * sizeof(scalar));
+            copy(x, x.x_bits, b, t, x.I, x.x.at(b, t), &s.x[t * x.input_wide]);
         Product::run({x.T, x.wide, x.I, {&s.x[0], x.input_wide, 1}, x.transposed, x.wide, x.bias, 0,
                       &s.p[0], x.wide});
         Rows::run(rows_of(x, b, &s), false, 0, x.T, s.rows, nullptr);
@@ -97,6 +115,8 @@ template <typename scalar, int d> struct Cell {
         open(x, b, s);
         const auto recurrence = recurrence_of(x, s);
         Sequence::forward({recurrence, b, 0, x.NH, s.sequence});
+        for (int64_t t = 0; t < x.T && x.h_bits.data; t++)
+            copy(x, x.h_bits, b, t, x.NH * d, x.h.at(b, t), x.h.at(b, t));
     }
 
     // A sum of more steps would lose digits.
@@ -105,22 +125,44 @@ template <typename scalar, int d> struct Cell {
     static void flush(const Args &x, Buffers &s, int64_t slice) {
         const int64_t numbers = width(x) * x.input_wide;
         double *sums = x.grad_weight + slice * numbers;
-        for (int64_t at = 0; at < numbers && s.steps; at++) sums[at] += double(s.grad_weight[at]);
-        s.steps = 0;
+        if (s.is_first_flush)
+            for (int64_t at = 0; at < numbers; at++) sums[at] = s.steps ? double(s.grad_weight[at]) : 0;
+        else if (s.steps)
+            for (int64_t at = 0; at < numbers; at++) sums[at] += double(s.grad_weight[at]);
+        s.steps = 0, s.is_first_flush = false;
+    }
+
+    // Adds the rows of grad_p to the sums of a slice, first in blocks that lose no digits.
+    static void sum_rows(const Args &x, Buffers &s, double *sums) {
+        constexpr int lanes = Rows::lanes;
+        for (int64_t first = 0; first < x.T; first += Rows::BLOCK) {
+            const int64_t end = std::min(first + Rows::BLOCK, x.T);
+            for (int64_t column = 0; column < x.wide; column += lanes) {
+                auto sum = *Rows::vecs(&s.grad_p[first * x.wide + column]);
+                for (int64_t t = first + 1; t < end; t++)
+                    sum += *Rows::vecs(&s.grad_p[t * x.wide + column]);
+                *Rows::vecs(&s.grad_bias[column]) = sum;
+            }
+            for (int64_t column = 0; column < width(x); column++)
+                sums[column] += double(s.grad_bias[column]);
+        }
     }
 
     // Adds the gradients of parameters to those of a slice.
     static void backward(const Args &x, int64_t b, Buffers &s, int64_t slice) {
         const int64_t W = width(x);
         open(x, b, s);
-        const auto recurrence = recurrence_of(x, s);
+        auto recurrence = recurrence_of(x, s);
+        if (x.h_bits.data) {
+            const int64_t H = x.NH * d;
+            for (int64_t t = 0; t < x.T; t++)
+                copy(x, x.h_bits, b, t, H, x.grad_h.at(b, t), &s.grad_h[t * H]);
+            recurrence.grad_h = {&s.grad_h[0], 0, H};
+        }
         Sequence::backward({recurrence, b, 0, x.NH, s.sequence});
         double *grad_affine = x.norm_weight ? x.grad_affine + slice * 2 * W : nullptr;
         Rows::run(rows_of(x, b, &s), true, 0, x.T, s.rows, grad_affine);
-        double *grad_bias = x.grad_bias + slice * W;
-        for (int64_t t = 0; t < x.T; t++)
-            for (int64_t column = 0; column < W; column++)
-                grad_bias[column] += double(s.grad_p[t * x.wide + column]);
+        sum_rows(x, s, x.grad_bias + slice * W);
         for (int64_t t = 0; t < x.T;) {
             const int64_t steps = std::min(x.T - t, MOST_STEPS - s.steps);
             scalar *sums = &s.grad_weight[0];
@@ -134,7 +176,7 @@ template <typename scalar, int d> struct Cell {
         Product::run({x.T, x.input_wide, W, {&s.grad_p[0], x.wide, 1}, x.weight, x.input_wide,
                       nullptr, 0, &s.grad_x[0], x.input_wide});
         for (int64_t t = 0; t < x.T; t++)
-            std::memcpy(x.grad_x.at(b, t), &s.grad_x[t * x.input_wide], x.I * sizeof(scalar));
+            copy(x, x.x_bits, b, t, x.I, &s.grad_x[t * x.input_wide], x.grad_x.at(b, t));
     }
 
     // Threads take slices of the samples. Their number does not depend on that of the threads, and
@@ -149,8 +191,7 @@ template <typename scalar, int d> struct Cell {
                 Buffers buffers(x, rows_of(x, 0, nullptr), is_backward);
                 for (int64_t slice; (slice = next++) < x.slices;) {
                     if (is_backward) {
-                        std::fill_n(x.grad_weight + slice * W * x.input_wide, W * x.input_wide,
-                                    0.);
+                        buffers.is_first_flush = true;
                         std::fill_n(x.grad_bias + slice * W, W, 0.);
                         if (x.norm_weight) std::fill_n(x.grad_affine + slice * 2 * W, 2 * W, 0.);
                     }

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..dropout_draw import largest_dropped
 from ..execution import is_eager_on_cpu
 from ..protocol import CellForms, CellGrads, CellInputs
 from ..types import OutputGrads, mLSTMState
@@ -24,7 +25,9 @@ _MAX_WEIGHT = 2**17  # elements
 # Every sample reads and writes the gradient of the weight, which takes longer than a short product.
 _MIN_STEPS, _SMALL_WEIGHT = 32, 2**15
 _LANES = 16  # the most numbers that a vector has
-_MAX_SLICES = 32  # of the samples in the backward pass, which threads take
+# Threads take slices of the samples in the backward pass. Each has a gradient of the weight, in
+# fresh memory, which takes a while if a slice has few steps.
+_MIN_SLICES, _MAX_SLICES, _STEPS_PER_SLICE = 16, 32, 512
 
 
 class _CellArgs(ctypes.Structure):
@@ -46,6 +49,9 @@ class _CellArgs(ctypes.Structure):
             for name in ("grad_c", "grad_n", "grad_weight", "grad_bias", "grad_affine")
         ),
         ("slices", ctypes.c_int64),
+        *((name, StridedTensor) for name in ("x_bits", "h_bits")),
+        ("largest_dropped", ctypes.c_int64),
+        ("dropout_scale", ctypes.c_double),
     ]
 
 
@@ -69,10 +75,10 @@ def supports(x: Tensor, weight: Tensor, head_dim: int) -> bool:
 
 
 def forward(inputs: CellInputs) -> tuple[Tensor, mLSTMState]:
-    """Return the gated h (B, T, H), in memory time first, and the last state."""
-    (B, T), c, n = inputs.x.shape[:2], *inputs.state[:2]
+    """Return the gated h (B, T, H), in memory in the order of x, and the last state."""
+    c, n = inputs.state[:2]
     call = _Call(inputs)
-    h = c.new_empty(T, B, n.shape[1] * n.shape[2]).transpose(0, 1)
+    h = _empty_in_order_of(inputs.x, n.shape[1] * n.shape[2])
     c, n = dense_copy(c), dense_copy(n)
     call.args.h, call.args.c, call.args.n = strided(h), c.data_ptr(), n.data_ptr()
     call.run(backward=False)
@@ -85,7 +91,7 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     (B, T, input_size), W = x.shape, len(weight)
     call = _Call(inputs)
     args = call.args
-    args.slices = min(B, _MAX_SLICES)
+    args.slices = min(B, max(_MIN_SLICES, min(B * T // _STEPS_PER_SLICE, _MAX_SLICES)))
     c, n = dense(inputs.state.c), dense(inputs.state.n)
     H = n.shape[1] * n.shape[2]
     grad_h = x.new_zeros(B, T, H) if grads.h is None else dense_rows(grads.h)
@@ -98,7 +104,7 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     args.grad_c, args.grad_n = grad_c.data_ptr(), grad_n.data_ptr()
     args.grad_weight, args.grad_bias = grad_weight.data_ptr(), grad_bias.data_ptr()
     args.grad_affine = grad_affine.data_ptr()
-    grad_x = torch.empty(x.shape, dtype=x.dtype) if needs_x else None
+    grad_x = _empty_in_order_of(x, input_size) if needs_x else None
     if grad_x is not None:
         args.grad_x = strided(grad_x)
     call.run(backward=True)
@@ -119,11 +125,19 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
 cell = CellForms(supports, forward, backward)
 
 
+def _empty_in_order_of(x: Tensor, width: int) -> Tensor:
+    """Return a tensor (B, T, width) whose samples and steps lie in memory as those of x."""
+    (B, T), (sample, step) = x.shape[:2], x.stride()[:2]
+    if sample < step:
+        return x.new_empty(T, B, width).transpose(0, 1)
+    return x.new_empty(B, T, width)
+
+
 class _Call:
     """The arguments of a call, and the tensors whose addresses are in them."""
 
     def __init__(self, inputs: CellInputs) -> None:
-        x, weight, bias, norms, state, padding = inputs
+        x, weight, bias, norms, state, padding, dropout = inputs
         x = dense_rows(x)
         (B, T, input_size), (_, NH, d, _), W = x.shape, state.c.shape, len(weight)
         wide, input_wide = (size + -size % _LANES for size in (W, input_size))
@@ -144,6 +158,11 @@ class _Call:
         )
         self.args.eps = 0.0 if norms is None else norms.eps
         self.args.slices = B
+        self._dropout = dropout
+        if dropout is not None:
+            self.args.x_bits, self.args.h_bits = strided(dropout.x_bits), strided(dropout.h_bits)
+            self.args.largest_dropped = largest_dropped(dropout.p)
+            self.args.dropout_scale = 1 / (1 - dropout.p)
         for name, tensor in self._tensors.items():
             setattr(self.args, name, tensor.data_ptr())
 

@@ -64,6 +64,11 @@ template <typename scalar> struct CellArgs {
     double *grad_weight;                    // (slices, W, input_wide)
     double *grad_bias, *grad_affine;        // (slices, W) and (slices, 2, W)
     int64_t slices;
+    // Random numbers of dropout, (B, T, I) and (B, T, H); without it, data is null. Numbers above
+    // `largest_dropped` keep an element, and scale it.
+    StridedTensor<const int16_t> x_bits, h_bits;
+    int64_t largest_dropped;
+    double dropout_scale;
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "vectors.h"
 
@@ -12,6 +14,16 @@ template <typename scalar> struct Matrix {
     const scalar *data;
     int64_t row_stride, column_stride;
 };
+
+// Calls work(0), work(1), ... with constants, so that what they index stays in registers.
+template <typename Work, int... n>
+[[gnu::always_inline]] inline void for_each(const Work &work, std::integer_sequence<int, n...>) {
+    (work(std::integral_constant<int, n>()), ...);
+}
+
+template <int count, typename Work> [[gnu::always_inline]] inline void for_each(const Work &work) {
+    for_each(work, std::make_integer_sequence<int, count>());
+}
 
 template <typename scalar>
 struct MatrixProduct : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
@@ -51,20 +63,29 @@ struct MatrixProduct : Vectors<scalar, VECTOR_BYTES / sizeof(scalar)> {
 
     template <int rows, int vectors>
     static void run_tile(const Problem &x, int64_t row, int64_t column) {
-        vec sums[rows][vectors] = {};
-        if (x.initial)
-            for (int r = 0; r < rows; r++)
-                for (int v = 0; v < vectors; v++)
-                    sums[r][v] = vecs(x.initial + (row + r) * x.initial_stride + column)[v];
         const scalar *a = x.a.data + row * x.a.row_stride;
         const scalar *b = x.b + column;
-        for (int64_t k = 0; k < x.K; k++, a += x.a.column_stride, b += x.b_stride)
-            for (int r = 0; r < rows; r++)
-                for (int v = 0; v < vectors; v++)
-                    sums[r][v] += a[r * x.a.row_stride] * vecs(b)[v];
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vectors; v++)
-                vecs(x.out + (row + r) * x.out_stride + column)[v] = sums[r][v];
+        vec sums[rows * vectors];
+        // The first step sets the sums, since zeros would have to be read from memory.
+        for_each<rows * vectors>([&](auto n) {
+            sums[n] = a[n / vectors * x.a.row_stride] * vecs(b)[n % vectors];
+        });
+        for (int64_t k = 1; k < x.K; k++) {
+            a += x.a.column_stride, b += x.b_stride;
+            for_each<rows * vectors>([&](auto n) {
+                sums[n] += a[n / vectors * x.a.row_stride] * vecs(b)[n % vectors];
+            });
+        }
+        if (x.initial) {
+            const scalar *initial = x.initial + row * x.initial_stride + column;
+            for_each<rows * vectors>([&](auto n) {
+                sums[n] += vecs(initial + n / vectors * x.initial_stride)[n % vectors];
+            });
+        }
+        scalar *out = x.out + row * x.out_stride + column;
+        for_each<rows * vectors>([&](auto n) {
+            vecs(out + n / vectors * x.out_stride)[n % vectors] = sums[n];
+        });
     }
 };
 

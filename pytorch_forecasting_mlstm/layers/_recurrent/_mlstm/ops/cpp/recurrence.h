@@ -135,30 +135,31 @@ struct Recurrence : Vectors<scalar, lanes_for<scalar>(d)> {
     // For each row j of m: m = decayed m + left[j] right, out += reader[j] m, and dots[j] = m · with.
     // If the matrix decays after it is read, `decay` does not include f.
     template <bool open, bool decays_first>
-    static void read_both(Matrix &m, scalar f, const scalar *left, const vec *right,
-                                     const scalar *reader, const vec *with, scalar decay, vec *out,
-                                     vec *dots) {
-        vec *const recent = m.recent;
-        const vec *const base = m.base;
-        vec sums[blocks] = {};
+    static void read_both(Matrix &m, scalar f, const scalar *left, const vec *right_in,
+                          const scalar *reader, const vec *with_in, scalar decay, vec *out, vec *dots) {
+        vec *__restrict const recent = m.recent;
+        const vec *__restrict const base = m.base;
+        vec sums[blocks] = {}, right[blocks], with[blocks];
+        for (int l = 0; l < blocks; l++) right[l] = right_in[l], with[l] = with_in[l];
         for (int group = 0; group < blocks; group++) {
-            vec products[lanes];
-            for (int r = 0; r < lanes; r++) {
-                const int j = group * lanes + r;
+            const int first = group * lanes;
+            const auto read_row = [&](int r) __attribute__((always_inline)) {
+                const int j = first + r;
+                const scalar left_j = left[j], reader_j = reader[j];
                 vec product = {};
                 for (int l = 0; l < blocks; l++) {
                     const int at = j * blocks + l;
                     vec row = recent[at];
                     if (decays_first) row = decayed(row, f, open);
-                    row += left[j] * right[l];
+                    row += left_j * right[l];
                     recent[at] = decays_first ? row : decayed(row, f, open);
                     const vec total = decay * base[at] + row;
-                    sums[l] += reader[j] * total;
+                    sums[l] += reader_j * total;
                     product += total * with[l];
                 }
-                products[r] = product;
-            }
-            dots[group] = Base::horizontal_sums(products);
+                return product;
+            };
+            dots[group] = Base::horizontal_sums(read_row);
         }
         for (int l = 0; l < blocks; l++) out[l] = sums[l];
     }

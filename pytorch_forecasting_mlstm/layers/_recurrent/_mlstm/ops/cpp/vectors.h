@@ -102,14 +102,16 @@ template <typename scalar, int lanes> struct Vectors {
         else return horizontal_sum<w / 2>(x + exchange<w>(x, Lanes{}));
     }
 
-    // The sums of as many vectors as there are lanes.
-    template <int w = lanes / 2> static vec horizontal_sums(vec *x) {
-        if constexpr (w == 0) {
-            return x[0];
+    // The sums of the vectors row(0), row(1), ..., as many as there are lanes. At any time, few of
+    // them are needed, which stay in registers.
+    template <int w = 1, typename Row>
+    [[gnu::always_inline]] static inline vec horizontal_sums(const Row &row, int first = 0) {
+        if constexpr (w == lanes) {
+            return row(first);
         } else {
-            for (int r = 0; r < w; r++)
-                x[r] = select<w>(x[r], x[r + w], Lanes{}) + select_other<w>(x[r], x[r + w], Lanes{});
-            return horizontal_sums<w / 2>(x);
+            const vec x = horizontal_sums<2 * w>(row, first);
+            const vec y = horizontal_sums<2 * w>(row, first + w);
+            return select<w>(x, y, Lanes{}) + select_other<w>(x, y, Lanes{});
         }
     }
 #else
@@ -121,9 +123,9 @@ template <typename scalar, int lanes> struct Vectors {
         return y[0];
     }
 
-    static vec horizontal_sums(vec *x) {
+    template <typename Row> static vec horizontal_sums(const Row &row) {
         vec sums;
-        for (int r = 0; r < lanes; r++) sums[r] = horizontal_sum(x[r]);
+        for (int r = 0; r < lanes; r++) sums[r] = horizontal_sum(row(r));
         return sums;
     }
 #endif
