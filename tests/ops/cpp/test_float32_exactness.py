@@ -20,6 +20,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import mlstm_
 pytestmark = needs_compiler
 
 B, T, NH, D = 2, 2000, 2, 16
+DRAWS = 5  # since a few steps of one draw may hold most of its error
 H = NH * D
 NAMES = ("h", "c", "n", "dq", "dk", "dv", "di", "df", "do", "dc", "dn")
 
@@ -82,37 +83,41 @@ def typical_error(actual: Tensor, exact: Tensor) -> float:
     return float(squares[: max(1, len(squares) * 99 // 100)].mean().sqrt())
 
 
-def assert_as_exact(found: dict[str, list[float]]) -> None:
-    for name, (chunks, kernel) in found.items():
-        # two computations that round differently have errors of different size
-        assert kernel <= 2.5 * chunks, (name, kernel, chunks)
-    ratios = torch.tensor([kernel / chunks for chunks, kernel in found.values()])
-    assert ratios.log().mean().exp() < 1.5
+def assert_as_exact(draws: list[dict[str, list[float]]]) -> None:
+    """Compare means over draws of the kernel's errors divided by those of the chunks."""
+    ratios = {
+        name: torch.tensor([draw[name][1] / draw[name][0] for draw in draws]).log().mean().exp()
+        for name in draws[0]
+    }
+    # Two computations that round differently have errors of different size.
+    assert all(ratio <= 2.5 for ratio in ratios.values()), ratios
+    assert torch.stack([*ratios.values()]).log().mean().exp() < 1.5, ratios
 
 
 @pytest.mark.parametrize("name", list(GATES))
 def test_layer_is_as_exact_as_chunks(name: str) -> None:
-    p = draw_preactivations(name)
-
     def form(inputs: tuple[Tensor, ...], kernel: bool) -> tuple[Tensor, ...]:
         if kernel:
             return gated_kernel(*inputs, None)
         h, c, n, m = gated_function(*inputs, inputs[2].new_zeros(B, NH), None)
         return h, *unscaled(c, n, m)
 
-    assert_as_exact(errors(form, (p, torch.zeros(B, NH, D, D), torch.zeros(B, NH, D))))
+    state = torch.zeros(B, NH, D, D), torch.zeros(B, NH, D)
+    assert_as_exact([errors(form, (draw_preactivations(name), *state)) for _ in range(DRAWS)])
 
 
 @pytest.mark.parametrize("mean", [-1.0, 6.0, 10.0])
 @pytest.mark.parametrize("offset", [0.0, 40.0])
 def test_chunkwise_is_as_exact_as_chunks(mean: float, offset: float) -> None:
-    q, k, v = (torch.randn(B, NH, T, D) / 2 for _ in range(3))
-    log_i = torch.randn(B, NH, T) + offset
-    log_f = torch.nn.functional.logsigmoid(torch.randn(B, NH, T) + mean)
+    def draw() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        log_f = torch.nn.functional.logsigmoid(torch.randn(B, NH, T) + mean)
+        q, k, v = (torch.randn(B, NH, T, D) / 2 for _ in range(3))
+        return q, k, v, torch.randn(B, NH, T) + offset, log_f
 
     def form(inputs: tuple[Tensor, ...], kernel: bool) -> tuple[Tensor, ...]:
         use_kernel(kernel)
-        h, state = mlstm_chunkwise(*inputs)
+        q, k, v, log_i, log_f = inputs
+        h, state = mlstm_chunkwise(q, k, v, log_i, log_f)
         return h, *unscaled(state.c, state.n, state.m - offset)
 
-    assert_as_exact(errors(form, (q, k, v, log_i, log_f)))
+    assert_as_exact([errors(form, draw()) for _ in range(DRAWS)])
