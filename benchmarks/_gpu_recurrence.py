@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from _gpu_bench import Bench, Row, attempt, forward_backward, reason_without_kernels
+from _nx_ai import TRITON, nx_ai_forms, ours
 from torch import Tensor, nn
 
 from pytorch_forecasting_mlstm import mLSTMLayer, use_kernel
-from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise
 
 Form = Callable[..., Tensor]
 
@@ -113,15 +113,12 @@ def forms(dtype: torch.dtype, shape: Shape) -> dict[str, tuple[Setting, Form]]:
     for L in (16, 32, 64, 128, 256):
         if L <= shape.T:
             found[f"kernel, chunks of {L}"] = (on, partial(ours, chunk_size=L))
-    others = {"attention (SDPA)": attention, **nx_ai_forms(dtype), **fla_forms()}
+    others = {
+        "attention (SDPA)": attention,
+        **nx_ai_forms(TRITON, autocast_kernel_dtype=dtype),
+        **fla_forms(),
+    }
     return found | {name: (on, form) for name, form in others.items()}
-
-
-def ours(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, chunk_size: int | None = None
-) -> Tensor:
-    k = k / k.shape[-1] ** 0.5
-    return mlstm_chunkwise(q, k, v, i, F.logsigmoid(f), chunk_size=chunk_size)[0]
 
 
 def use_kernel_if_possible() -> None:
@@ -131,24 +128,6 @@ def use_kernel_if_possible() -> None:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-def nx_ai_forms(dtype: torch.dtype) -> dict[str, Form]:
-    """Return the chunkwise kernels of mlstm_kernels, if it is installed."""
-    try:
-        from mlstm_kernels.torch.chunkwise import registry
-    except ImportError:
-        return {}
-    names = [name for name in ("triton_xl_chunk", "triton_limit_chunk") if name in registry]
-    return {
-        f"NX-AI {name}": partial(_call_nx_ai, registry[name], autocast_kernel_dtype=dtype)
-        for name in names
-    }
-
-
-def _call_nx_ai(kernel: Any, *inputs: Tensor, **options: Any) -> Tensor:
-    result = kernel(*inputs, **options)
-    return result[0] if isinstance(result, tuple) else result
 
 
 def fla_forms() -> dict[str, Form]:

@@ -20,6 +20,8 @@ returns every large freed block: otherwise a figure would depend on what ran bef
 the peak of allocated tensors.
 
 The ratio is the figure divided by the figure it is compared with.
+
+The section nx-ai is empty unless NX-AI's package mlstm_kernels is installed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from _nx_ai import time_nx_ai
 from _speed_bench import (
     COLUMNS,
     FAST_FROM,
@@ -243,6 +246,7 @@ class Section(NamedTuple):
 SECTIONS = {
     "layer": Section("One layer, forward and backward", time_layer),
     "chunkwise": Section("The recurrence alone, forward and backward", time_chunkwise),
+    "nx-ai": Section("The recurrence beside NX-AI's, forward and backward", time_nx_ai),
     "stock": Section("Stock layer, forward and backward", time_stock),
     "memory": Section("Peak memory of forward and backward", measure_memory),
     "scaling": Section("Doubling the time, forward and backward", time_scaling),
