@@ -50,10 +50,10 @@ Train = Callable[[int, Recipe, bool], TrainingResult]
 
 
 def compete(histories: Sequence[int], recipes: Sequence[Recipe], train: Train) -> Competition:
-    """Train with each history for the smallest budget, and with the best ones for larger budgets.
+    """Train with each history for the two smallest budgets, and with the best one for larger ones.
 
-    All histories get the first two budgets, since the first one is too short to tell what a history
-    is worth. The best one gets the others, until a training does not lower the loss by 1 %.
+    The first budget is too short to tell what a history is worth. Larger ones end when a training
+    does not lower the loss by 1 %.
 
     Parameters
     ----------

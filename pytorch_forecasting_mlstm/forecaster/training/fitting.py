@@ -53,8 +53,9 @@ def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None =
     """Fit a model to a panel.
 
     1. Ridge regressions: the linear forecast that every training starts with.
-    2. Short trainings whose memories read histories of several lengths, then longer ones with the
-       best, as long as these lower the loss on the validation part.
+    2. Two trainings, a short one and a longer one, for each of several lengths of the history that
+       the memory reads; then longer ones with the best length, as long as these lower the loss on
+       the validation part.
     3. The share of the linear forecast, and the widening of the intervals, on the validation part.
     4. Trainings on all rows, for as many epochs.
 

@@ -51,7 +51,8 @@ def optimizer_of(model: mLSTMTime, windows: int) -> Callable[..., torch.optim.Op
         slow = {"params": linear, "lr": share * lr, "weight_decay": 0.0}
         groups: list[dict[str, Any]] = [{"params": others}, slow]
         # One call for all tensors: those of a small model take less time than calls for each.
-        options.setdefault("foreach", True)
+        if not options.get("fused"):  # torch allows one of both
+            options.setdefault("foreach", True)
         return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 
     return make

@@ -188,6 +188,8 @@ def _average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int)
     """
     decay = min((1 + int(count)) / (10 + int(count)), AVERAGE_DECAY)
     if averaged[0].is_floating_point():
+        # A precision like "64-true" converts the weights of the model after they were copied.
+        current = [new.to(old.dtype) for new, old in zip(current, averaged, strict=True)]
         torch._foreach_lerp_(averaged, current, 1 - decay)
     else:  # counters and labels
         torch._foreach_copy_(averaged, current)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...layers._recurrent._mlstm.ops.execution import is_eager_on_cpu
+
 __all__ = [
     "MissingInputs",
     "fill_columns",
@@ -135,7 +137,7 @@ def _is_known_complete(missing: Tensor) -> bool:
 
     An accelerator would have to wait for the answer, and a graph cannot depend on it.
     """
-    return _is_known_at_no_cost(missing) and not bool(missing.any())
+    return is_eager_on_cpu(missing) and not bool(missing.any())
 
 
 def _has_finite_sum(x: Tensor) -> bool:
@@ -143,8 +145,4 @@ def _has_finite_sum(x: Tensor) -> bool:
 
     This takes a tenth of the time of looking at every number.
     """
-    return _is_known_at_no_cost(x) and math.isfinite(x.sum().item())
-
-
-def _is_known_at_no_cost(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return is_eager_on_cpu(x) and math.isfinite(x.sum().item())

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..base.padding import zero_outside
 
@@ -237,8 +236,16 @@ def moving_averages(y: Tensor, widths: Sequence[int]) -> list[Tensor]:
     after = max(steps - 1 - first for steps, first in zip(widths, befores, strict=True))
     wide = y if y.dtype == torch.float64 else y.float()  # 16 bits are too few for a sum
     level = wide.mean(1, keepdim=True)  # without it, sums of a high level would lose all digits
-    padded = F.pad((wide - level)[:, None], (before + 1, after), mode="replicate")
-    sums = padded[:, 0].cumsum(1)
+    change = wide - level
+    sums = change.cumsum(1)
+    # Repeated ends continue the sums in both directions: a sum that begins with a hundred times the
+    # first value would round all that follows.
+    first_steps, last_steps = (
+        torch.arange(*steps, dtype=wide.dtype, device=y.device)
+        for steps in ((-before, 1), (1, after + 1))
+    )
+    right = sums[:, -1:] + change[:, -1:] * last_steps
+    sums = torch.cat([change[:, :1] * first_steps, sums, right], dim=1)
     averages = []
     for steps, first in zip(widths, befores, strict=True):
         start, T = before - first, y.shape[1]

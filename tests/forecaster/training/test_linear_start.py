@@ -187,6 +187,15 @@ def test_linear_maps_learn_slowly_and_do_not_decay() -> None:
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_optimizer_may_be_fused() -> None:
+    """Which excludes a step in one call for all tensors."""
+    model, _ = make_model(make_fit(noisy_season(80), history=10, horizon=3))
+    make = optimizer_of(model, 1)
+    for options, foreach in (({}, True), ({"fused": True}, None), ({"foreach": False}, False)):
+        optimizer = make(model.parameters(), lr=0.02, weight_decay=0.3, **options)
+        assert group_settings(optimizer, "foreach") == [foreach] * 2
+
+
 @pytest.mark.parametrize("memory_length", [1, 9, 10])
 @pytest.mark.parametrize("windows", [500, 250, 25, 1])
 def test_maps_that_read_more_than_the_memory_learn_more_slowly_from_few_windows(

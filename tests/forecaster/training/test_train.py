@@ -57,6 +57,17 @@ def test_best_epoch_is_kept_and_patience_ends_the_training(
     assert metrics["val_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precision_of_the_trainer(precision: str) -> None:
+    """Weights are averaged, though the precision may differ from that of the first copy."""
+    fit = fitting._Fit(panel_of_values(noisy_season(60)), settings(), None)
+    split = fit.split.with_history(fit.panel, 7)
+    windows = fitting.training_set(fit.frame, fit.layout, split, split.validation)
+    options = {"precision": precision, "max_epochs": 2}
+    result = fit.train("fit", windows, fit.validation_set(windows, split), RECIPE, options)
+    assert np.isfinite(result.validation_loss)
+
+
 def test_loss_that_is_not_a_number_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither after a finite one nor before it; alone, it is better than none."""
     model = torch.nn.Linear(1, 1)

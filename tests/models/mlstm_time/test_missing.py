@@ -177,6 +177,22 @@ def test_from_dataset_marks_what_is_missing() -> None:
         mLSTMTime.from_dataset(dataset, missing_values=["z"])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace`:DeprecationWarning")
+def test_traced_graph_looks_for_missing_values() -> None:
+    """Though the example that was traced has none."""
+
+    def observe(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        observed = missing.observed_steps(x, valid)
+        assert observed is not None
+        return observed, missing.fill_nan(x[..., None], valid)
+
+    x, valid = torch.randn(3, 9), torch.ones(3, 9, dtype=torch.bool)
+    traced = torch.jit.trace(observe, (x, valid))
+    x[0, 2:5] = torch.nan
+    for actual, expected in zip(traced(x, valid), observe(x, valid), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
 def test_masking_is_one_graph() -> None:
     """No branch depends on the data, as compilers and exporters require."""
     x = torch.randn(3, 9, 2).double()

@@ -118,6 +118,16 @@ def test_moving_average_is_precise_at_a_high_level(steps: int) -> None:
     assert (actual - expected).abs().max() <= 3 * 1e6 * torch.finfo(y.dtype).eps
 
 
+def test_narrow_moving_average_beside_a_wide_one_is_precise() -> None:
+    """The repeated ends of the wide one are no part of the narrow one."""
+    y = torch.randn(3, 4000)
+    y[:, 0] = 50
+    _, expected = moving_averages(y.double(), (2001, 3))
+    _, actual = moving_averages(y, (2001, 3))
+    # cumulative sums of 4000 steps reach about 200
+    assert (actual - expected).abs().max() <= 200 * torch.finfo(y.dtype).eps
+
+
 def test_moving_average_of_16_bits_is_rounded_once() -> None:
     y = (10 + torch.randn(3, 336)).bfloat16()
     (exact,) = moving_averages(y.double(), (25,))

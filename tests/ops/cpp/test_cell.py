@@ -437,6 +437,35 @@ def test_dropout_is_that_of_pytorch(batch_first: bool) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("sizes", [(8, 20, 12, 16), (4, 70, 3, 32)], ids=str)
+def test_dropout_of_small_inputs_is_that_of_pytorch(
+    sizes: tuple[int, ...], batch_first: bool, cell_calls: list[str]
+) -> None:
+    """Of inputs or outputs that are too small for 16 bits per element."""
+    B, T, input_size, _ = sizes
+    layer = mLSTMLayer(*sizes[2:], dropout=0.3, num_heads=2, batch_first=batch_first).double()
+    shape = (B, T, input_size) if batch_first else (T, B, input_size)
+    x = torch.randn(shape, dtype=torch.float64)
+    results = []
+    for kernel in (True, False):
+        use_kernel(kernel)
+        torch.manual_seed(3)
+        results.append(layer(x)[0])
+    assert cell_calls
+    assert_close(*results, GRADIENT_TOLERANCE)
+
+
+@needs_compiler
+def test_hook_of_dropout_may_change_the_dtype() -> None:
+    """The kernel would read memory beyond a weight of another dtype."""
+    layer = mLSTMLayer(12, 32).eval()
+    layer.cells[0].dropout.register_forward_hook(lambda module, args, output: output.double())
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer(torch.randn(70, 8, 12))
+
+
+@needs_compiler
 def test_second_derivatives_have_the_same_dropout() -> None:
     layer = mLSTMLayer(16, 16, dropout=0.3, num_heads=2).double()
     x = torch.randn(40, 8, 16, dtype=torch.float64, requires_grad=True)

@@ -45,14 +45,18 @@ def run_cell(
     """
     h, c, n = state
     backend = select_cell_backend(cell, x)
+    drawn = None if backend is None else _draw_dropout(cell, x)
     if backend is None:
         x = cell.dropout(x.contiguous())
+    elif drawn is None:
+        x = _drop(cell, x, steps_first=False)
+        backend = select_cell_backend(cell, x)  # since a hook may have changed the dtype
+    if backend is None:
         hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
         hidden = cell.dropout(hidden)
     else:  # it reads samples and steps in any order, and writes h in the same
-        drawn = _draw_dropout(cell, x)
         hidden, last = whole_cell(
-            cell.dropout(x) if drawn is None else x,
+            x,
             cell.projection.weight,
             cell.projection.bias,
             cell.to_state(c, n),
@@ -61,7 +65,7 @@ def run_cell(
             backend.NAME,
             drawn,
         )
-        hidden = cell.dropout(hidden) if drawn is None else hidden
+        hidden = _drop(cell, hidden, steps_first=True) if drawn is None else hidden
     return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
 
 
@@ -80,6 +84,18 @@ def _draw_dropout(cell: mLSTMCell, x: Tensor) -> DropoutDraw | None:
     x_bits = draw_dense_16_bits((B, T, input_size))
     h_bits = draw_dense_16_bits((T, B, cell.hidden_size)).transpose(0, 1)
     return DropoutDraw(x_bits, h_bits, float(dropout.p))
+
+
+def _drop(cell: mLSTMCell, x: Tensor, *, steps_first: bool) -> Tensor:
+    """Call dropout on x (B, T, ...) where a backend does not apply it.
+
+    torch draws numbers in the order of memory. So x gets the order that it has for a cell in
+    PyTorch, or the same seed would drop other elements.
+    """
+    if cell.dropout.training and getattr(cell.dropout, "p", None) != 0:
+        x = x.transpose(0, 1).contiguous().transpose(0, 1) if steps_first else x.contiguous()
+    dropped: Tensor = cell.dropout(x)
+    return dropped
 
 
 def _recurrence(
