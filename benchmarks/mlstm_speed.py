@@ -88,8 +88,11 @@ def time_layer(bench: Bench) -> Iterator[Row]:
         if bench.kernel:  # time them without the kernel as well
             workloads += [without_kernel(workload) for workload in workloads[1:]]
         lstm, *ours = bench.medians(*workloads)
-        plain_target, norm_target = (0.75, 1.0) if T >= FAST_FROM else (1.2, math.inf)
-        targets = (plain_target, norm_target, math.inf, math.inf)
+        if bench.kernel:
+            targets = (0.45, 0.6) if T >= FAST_FROM else (0.8, math.inf)
+        else:
+            targets = (0.75, 1.0) if T >= FAST_FROM else (1.2, math.inf)
+        targets = (*targets, math.inf, math.inf)
         names = ["mLSTMLayer", "mLSTMLayer, layer norm"]
         if bench.kernel:
             names = [f"{name}, kernel" for name in names] + names
