@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -52,8 +53,7 @@ def time_nx_ai(bench: Bench) -> Iterator[Row]:
     """Time `mlstm_chunkwise` beside the forms in PyTorch, forward and backward."""
     for case, T, B, hidden in shapes(bench):
         inputs = _draw(B, T, hidden, bench.device)
-        # Theirs takes whole chunks only.
-        chunk_size = max(2**n for n in range(7) if T % 2**n == 0 and 2**n <= _LARGEST_CHUNK)
+        chunk_size = math.gcd(T, _LARGEST_CHUNK)  # they take whole chunks only
         forms = nx_ai_forms(NATIVE, chunk_size=chunk_size)
         if not forms:
             return

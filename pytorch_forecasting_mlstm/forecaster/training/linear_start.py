@@ -50,8 +50,8 @@ def optimizer_of(model: mLSTMTime, windows: int) -> Callable[..., torch.optim.Op
         others = [weight for weight in parameters if id(weight) not in known]
         slow = {"params": linear, "lr": share * lr, "weight_decay": 0.0}
         groups: list[dict[str, Any]] = [{"params": others}, slow]
-        # One call for all tensors: those of a small model take less time than calls for each.
-        if not options.get("fused"):  # torch allows one of both
+        # In a small model, one call for all tensors takes less time than one for each.
+        if not options.get("fused"):  # torch takes only one of the two options
             options.setdefault("foreach", True)
         return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, **options)
 

@@ -231,9 +231,9 @@ def moving_averages(y: Tensor, widths: Sequence[int]) -> list[Tensor]:
     cumulative sums. These take the same time for any number of steps: for 171 of 512 steps, torch's
     pooling takes tens of times as long.
     """
-    befores = [(steps - 1) // 2 for steps in widths]
-    before = max(befores)
-    after = max(steps - 1 - first for steps, first in zip(widths, befores, strict=True))
+    offsets = [(steps - 1) // 2 for steps in widths]  # of the first step averaged
+    before = max(offsets)
+    after = max(steps - 1 - offset for steps, offset in zip(widths, offsets, strict=True))
     wide = y if y.dtype == torch.float64 else y.float()  # 16 bits are too few for a sum
     level = wide.mean(1, keepdim=True)  # without it, sums of a high level would lose all digits
     change = wide - level
@@ -247,8 +247,8 @@ def moving_averages(y: Tensor, widths: Sequence[int]) -> list[Tensor]:
     right = sums[:, -1:] + change[:, -1:] * last_steps
     sums = torch.cat([change[:, :1] * first_steps, sums, right], dim=1)
     averages = []
-    for steps, first in zip(widths, befores, strict=True):
-        start, T = before - first, y.shape[1]
+    for steps, offset in zip(widths, offsets, strict=True):
+        start, T = before - offset, y.shape[1]
         total = sums[:, start + steps : start + steps + T] - sums[:, start : start + T]
         averages.append((level + total / steps).to(y.dtype))
     return averages

@@ -49,8 +49,10 @@ def run_cell(
     if backend is None:
         x = cell.dropout(x.contiguous())
     elif drawn is None:
-        x = _drop(cell, x, steps_first=False)
-        backend = select_cell_backend(cell, x)  # since a hook may have changed the dtype
+        dropped = _drop(cell, x, steps_first=False)
+        if dropped is not x:  # a hook may have changed the dtype
+            backend = select_cell_backend(cell, dropped)
+        x = dropped
     if backend is None:
         hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
         hidden = cell.dropout(hidden)
