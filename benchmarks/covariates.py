@@ -34,8 +34,6 @@ from pytorch_forecasting_mlstm import Forecaster
 from pytorch_forecasting_mlstm.forecaster.evaluation.auto_ets import ets_forecast
 from pytorch_forecasting_mlstm.forecaster.evaluation.naive_baseline import naive_forecast
 
-ETS_VALUES = 2000  # the latest ones: AutoETS takes a minute for 20,000, and forecasts the same
-
 
 def ours(task: Task, seed: int, **parameters: Any) -> pd.DataFrame:
     """Forecast with `Forecaster`."""
@@ -53,8 +51,7 @@ def ours(task: Task, seed: int, **parameters: Any) -> pd.DataFrame:
         verbose=False,
         **parameters,
     )
-    forecasts = forecaster.backtest(task.data, cutoffs=task.windows).forecasts
-    return forecasts[forecasts["model"] == "mLSTMTime"]
+    return forecaster.backtest(task.data, cutoffs=task.windows, baselines=False).forecasts
 
 
 def trees(task: Task, seed: int) -> pd.DataFrame:
@@ -66,7 +63,7 @@ def smoothing(task: Task, seed: int) -> pd.DataFrame:
     """Forecast with AutoETS, and with the naive forecast where AutoETS has no model."""
 
     def method(history: np.ndarray, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        point, quantiles = ets_forecast(history[-ETS_VALUES:], *arguments)
+        point, quantiles = ets_forecast(history, *arguments)
         return (
             (point, quantiles) if np.isfinite(point).all() else naive_forecast(history, *arguments)
         )

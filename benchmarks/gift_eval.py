@@ -89,9 +89,9 @@ def run(task: Task, seed: int, **parameters: Any) -> tuple[Score, dict[str, floa
     started = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = forecaster.backtest(task.table, cutoffs=task.windows)
+        result = forecaster.backtest(task.table, cutoffs=task.windows, baselines=False)
     seconds = time.monotonic() - started
-    forecasts = result.forecasts[result.forecasts["model"] == MODEL]
+    forecasts = result.forecasts
     columns: dict[str, Any] = {
         "time": "date",
         "target": "y",

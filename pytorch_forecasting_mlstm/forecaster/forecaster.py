@@ -366,7 +366,12 @@ class Forecaster(BaseEstimator):
         return kind.restore(forecast)
 
     def backtest(
-        self, table: Any, cutoffs: int = 1, step: int | None = None, refit: bool = False
+        self,
+        table: Any,
+        cutoffs: int = 1,
+        step: int | None = None,
+        refit: bool = False,
+        baselines: bool = True,
     ) -> BacktestResult:
         """Forecast the last parts of a table from what was known before, and compare.
 
@@ -383,12 +388,15 @@ class Forecaster(BaseEstimator):
         refit : bool, default False
             Whether to fit a model at each cutoff, which takes as many times as long, or one before
             the first.
+        baselines : bool, default True
+            Whether to compare with the seasonal naive forecast, and with AutoETS where
+            statsforecast is installed, which takes up to seconds for each series and cutoff.
 
         Returns
         -------
         BacktestResult
-            ``forecasts`` beside the truth, tables of ``errors`` beside those of the seasonal naive
-            forecast, and of AutoETS where statsforecast is installed, and ``plot``.
+            ``forecasts`` beside the truth, tables of ``errors`` beside those of the baselines, and
+            ``plot``.
 
         Raises
         ------
@@ -398,6 +406,7 @@ class Forecaster(BaseEstimator):
         count = check_integer("cutoffs", cutoffs)
         distance = None if step is None else check_integer("step", step)
         check_flag("refit", refit)
+        check_flag("baselines", baselines)
         read = self._reader.read(table)
         if read.faults is not None:
             warnings.warn(read.faults, UserWarning, stacklevel=2)
@@ -413,6 +422,7 @@ class Forecaster(BaseEstimator):
                 read.levels,
                 lambda panel: self._fit_panel(panel, read.levels, bar),
                 refit=bool(refit),
+                baselines=bool(baselines),
             )
 
     def update(self, table: Any, epochs: int = UPDATE_EPOCHS) -> Forecaster:

@@ -95,6 +95,7 @@ def test_wrong_parameters_are_refused(name: str, value: Any, words: str) -> None
         ({"cutoffs": 2.0}, "cutoffs must be a whole number"),
         ({"step": 0}, "step must be a whole number"),
         ({"refit": "no"}, "refit must be True or False"),
+        ({"baselines": "naive"}, "baselines must be True or False"),
         ({"cutoffs": 99}, "cutoffs 99, 3 steps apart, begin before"),
     ],
 )

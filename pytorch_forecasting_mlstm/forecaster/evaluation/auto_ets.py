@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 
 _MAX_SEASON = 24  # statsforecast leaves the season out of a model with a longer one
+_MAX_VALUES = 2000  # more take minutes for each forecast, and change little
 
 
 def has_statsforecast() -> bool:
@@ -25,8 +26,9 @@ def ets_forecast(
     Parameters
     ----------
     history : numpy.ndarray
-        (N,): values before the forecast, oldest first. Missing ones (NaN) are interpolated, and the
-        last value is repeated for those at the end, since the model needs a complete history.
+        (N,): values before the forecast, oldest first, of which the last 2000 are used. Missing
+        ones (NaN) are interpolated, and the last value is repeated for those at the end, since the
+        model needs a complete history.
     horizon : int
         h: steps to forecast.
     seasons : sequence of int
@@ -55,7 +57,7 @@ def ets_forecast(
     from statsforecast.models import AutoETS
 
     nothing = np.full(horizon, np.nan), np.full((horizon, len(levels)), np.nan)
-    values = _fill(np.asarray(history, dtype=float))
+    values = _fill(np.asarray(history[-_MAX_VALUES:], dtype=float))
     if not len(values):
         return nothing
     season = max((season for season in seasons if season <= _MAX_SEASON), default=1)

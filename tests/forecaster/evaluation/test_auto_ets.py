@@ -68,3 +68,16 @@ def test_extreme_values(factor: float) -> None:
     point, quantiles = ets_forecast(factor * seasonal(60), 3, [12], LEVELS)
     assert np.isfinite(point).all() and np.isfinite(quantiles).all()
     assert np.allclose(point, factor * ets_forecast(seasonal(60), 3, [12], LEVELS)[0], rtol=0.1)
+
+
+@needs_statsforecast
+def test_only_the_last_values_of_a_long_history_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_ets, "_MAX_VALUES", 60)
+    values = seasonal(100)
+    long = np.concatenate([[np.nan, 1e6, -1e6], values])
+    for result, expected in zip(
+        ets_forecast(long, 3, [12], LEVELS),
+        ets_forecast(values[-60:], 3, [12], LEVELS),
+        strict=True,
+    ):
+        assert np.array_equal(result, expected)

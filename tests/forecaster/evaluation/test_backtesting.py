@@ -119,6 +119,17 @@ def test_backtest_without_refit_fits_before_the_first_cutoff(
     assert compared["b"].fillna(0).tolist() == [2, 1, 0]  # it ends on January 27
 
 
+def test_backtest_without_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    naive_network(monkeypatch)
+    with_them = tiny().backtest(rich_stores(30), cutoffs=2)
+    report = tiny().backtest(rich_stores(30), cutoffs=2, baselines=False)
+    assert "SeasonalNaive" in str(with_them)
+    expected = with_them.forecasts[with_them.forecasts["model"] == "mLSTMTime"]
+    pd.testing.assert_frame_equal(report.forecasts, expected.reset_index(drop=True))
+    pd.testing.assert_frame_equal(report.errors, with_them.errors.loc[["mLSTMTime"]])
+    assert "SeasonalNaive" not in str(report)
+
+
 def test_series_without_truth_at_a_cutoff_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     naive_network(monkeypatch)
     table = rich_stores(40, ("a",))
