@@ -103,6 +103,19 @@ def fixed_width(step: Any, unit: str) -> int | None:
     return None
 
 
+def months_of(step: Any) -> int:
+    """Count the months of a step; 0 if it is none of whole months."""
+    if isinstance(step, offsets.BusinessHour | offsets.BusinessDay):
+        return 0
+    if fixed_width(step, "ns") is not None:
+        return 0
+    if type(step) is pd.DateOffset:
+        return int(step.n * step.kwds["months"])
+    if isinstance(step, _QUARTERLY):
+        return int(3 * step.n)
+    return int((12 if isinstance(step, _YEARLY) else 1) * step.n)
+
+
 @dataclass(frozen=True)
 class _Even(Stepper):
     """Steps of constant length."""
@@ -139,7 +152,7 @@ class _Monthly(Stepper):
     def __init__(self, start: int, step: Any, unit: str) -> None:
         first = np.array(start).astype(f"datetime64[{unit}]")
         self.unit = unit
-        self.months = _months_of(step)
+        self.months = months_of(step)
         self.month = int(first.astype("datetime64[M]").astype(np.int64))
         self.clock = first - first.astype("datetime64[D]")
         self.rule = None if type(step) is pd.DateOffset else step.base
@@ -215,15 +228,6 @@ def _in_units(days: Any, clock: Any, unit: str) -> np.ndarray:
     if len(days) and abs(days).max() > np.iinfo(np.int64).max // PER_DAY[unit] - 1:
         raise OverflowError
     return days * PER_DAY[unit] + clock
-
-
-def _months_of(step: Any) -> int:
-    """Count the months of a step."""
-    if type(step) is pd.DateOffset:
-        return int(step.n * step.kwds["months"])
-    if isinstance(step, _QUARTERLY):
-        return int(3 * step.n)
-    return int((12 if isinstance(step, _YEARLY) else 1) * step.n)
 
 
 def _days_in(months: np.ndarray) -> np.ndarray:

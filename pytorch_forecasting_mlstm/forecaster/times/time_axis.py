@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..errors import Argument, InputError
 from .spacing import describe, spacing_from_dict, spacing_to_dict
-from .steps import OFF_AXIS, PER_DAY, Stepper, fixed_width, stepper
+from .steps import OFF_AXIS, PER_DAY, Stepper, fixed_width, months_of, stepper
 
 _TYPICAL = 100  # steps; their median length is the typical one
 _WHOLE_WEEKS = 420  # steps, a multiple of any number of days per week
@@ -69,6 +69,11 @@ class TimeAxis:
     def is_integer(self) -> bool:
         """Whether the times are integers."""
         return isinstance(self.step, int)
+
+    @property
+    def is_monthly(self) -> bool:
+        """Whether every step is one month."""
+        return months_of(self.step) == 1
 
     @property
     def unit(self) -> str:

@@ -45,5 +45,5 @@ def forecast_panel(
     if fitted.linear is not None:
         scaled = mix(scaled, predict(fitted.linear), fitted.share)
     scaled = fitted.calibration.apply(scaled)
-    quantiles = scaling.unscale(scaled, np.arange(len(panel)))
+    quantiles = scaling.unscale(scaled, panel)
     return np.maximum(round_to_float32(quantiles, scaling.spread), fitted.lower_bound)

@@ -102,7 +102,7 @@ class Layout:
         columns: dict[str, Any] = {
             SERIES: numbers.astype(str)[series],
             TIME: steps - panel.lengths[series] + end,
-            self.target: scaling.scale(panel.target, series),
+            self.target: scaling.scale(panel),
         }
         calendar = calendar_features(
             panel.axis, panel.starts[series] + steps, self.calendar_past, panel.time_format

@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from ...data import BatchedTimeSeriesDataSet
@@ -60,11 +59,7 @@ def update_fit(
     groups, numbers = merge_groups(known_groups, panel.groups)
     here = fitted.scaling.match(panel, numbers)
     is_new = numbers >= len(known_groups)
-    scaling = replace(
-        fitted.scaling,
-        center=np.append(fitted.scaling.center, here.center[is_new]),
-        spread=np.append(fitted.scaling.spread, here.spread[is_new]),
-    )
+    scaling = fitted.scaling.append(here, is_new)
     end = int(panel.lengths.max())
     frame = fitted.layout.frame(panel, here, numbers, end)
     rows = rows_to_learn(frame, end, fitted.dataset.min_encoder_length + settings.horizon)

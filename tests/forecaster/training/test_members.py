@@ -19,7 +19,7 @@ from pytorch_forecasting_mlstm.forecaster.training.seeds import member_seed
 
 NUMBERS = ["prediction", "q0.1", "q0.5", "q0.9"]
 SHARE = 0.75
-NEW_KEYS = ("members", "linear", "share", "learning_rate")
+NEW_KEYS = ("members", "linear", "share", "learning_rate", "trading_days")
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +157,20 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
 
     weight = two.model.state_dict()[name]
     changes = [
-        lambda values: values.update(format=3),
+        lambda values: values.update(format=4),
         *[
             lambda values, part=part, wrong=wrong: spoil(values, part, wrong)
             for part in ("members", "linear")
             for wrong in (None, weight[..., None], torch.full_like(weight, torch.nan), "text")
         ],
         lambda values: values["fitted"].update(members=3),
+        lambda values: values["fitted"].update(trading_days={"weekend": -0.5}),
+        lambda values: values["fitted"].update(
+            trading_days={"weekend": float("nan"), "follows": np.ones(2, dtype=bool)}
+        ),
+        lambda values: values["fitted"].update(
+            trading_days={"weekend": -0.5, "follows": np.ones(3, dtype=bool)}
+        ),
         lambda values: values["fitted"].update(share="half"),
         lambda values: values["fitted"].update(share=float("nan")),
     ]
@@ -172,7 +179,7 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
         with pytest.raises(InputError) as error:
             Forecaster.load(file)
         assert f"{number}.ckpt" in str(error.value) and "\n" not in str(error.value), number
-    with pytest.raises(InputError, match="has format 3, but this version reads 2: update"):
+    with pytest.raises(InputError, match="has format 4, but this version reads 3: update"):
         Forecaster.load(tmp_path / "0.ckpt")
 
 

@@ -15,13 +15,14 @@ NOISE = np.random.default_rng(0).normal(size=50)
 )
 def test_scaled_series_are_alike_and_come_back(scale: float, level: float) -> None:
     values = scale * NOISE + level
-    scaling = Scaling.fit(panel_of_values(values))
-    series = np.zeros(50, dtype=int)
-    scaled = scaling.scale(values, series)
+    panel = panel_of_values(values)
+    scaling = Scaling.fit(panel)
+    scaled = scaling.scale(panel)
     assert abs(scaled.mean()) < 0.02 and scaled.std() == pytest.approx(1, rel=0.02)
-    np.testing.assert_allclose(scaling.unscale(scaled, series), values, rtol=1e-12)
+    forecast = scaled.reshape(1, 10, 5)
+    np.testing.assert_allclose(scaling.unscale(forecast, panel).ravel(), values, rtol=1e-12)
     # The model sees float32, whose error is a small part of the spread.
-    seen = scaling.unscale(scaled.astype(np.float32).astype(float), series)
+    seen = scaling.unscale(forecast.astype(np.float32).astype(float), panel).ravel()
     assert np.abs(seen - values).max() <= 3e-7 * scaling.spread[0] + 1e-15 * abs(level)
 
 
