@@ -92,9 +92,9 @@ def _drop(cell: mLSTMCell, x: Tensor, *, steps_first: bool) -> Tensor:
     """Call dropout on x (B, T, ...) where a backend does not apply it.
 
     torch draws numbers in the order of memory. So x gets the order that it has for a cell in
-    PyTorch, or the same seed would drop other elements.
+    Pytorch, or the same seed would drop other elements. A compiler draws in an order of its own.
     """
-    if cell.dropout.training and getattr(cell.dropout, "p", None) != 0:
+    if is_eager() and cell.dropout.training and getattr(cell.dropout, "p", None) != 0:
         x = x.transpose(0, 1).contiguous().transpose(0, 1) if steps_first else x.contiguous()
     dropped: Tensor = cell.dropout(x)
     return dropped
@@ -123,7 +123,7 @@ def _recurrence(
 
 def select_cell_backend(cell: mLSTMCell, x: Tensor) -> Backend | None:
     """Choose a backend that computes the whole cell for x (B, T, input_size), if there is one."""
-    if cell.has_head_norm or not is_eager() or x.numel() == 0:
+    if cell.has_head_norm or not (is_eager() or is_compiling()) or x.numel() == 0:
         return None
     shape = (4 * cell.hidden_size + 2 * cell.heads, cell.input_size)
     if not is_plain_linear(cell.projection, x, shape) or cell.norm_arguments() is None:

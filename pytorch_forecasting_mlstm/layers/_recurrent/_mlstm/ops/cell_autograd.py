@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import autocast_disabled
+from .cell_op import cell_compiled
 from .dispatch import BACKENDS
 from .double_backward import differentiable_grad, is_batch
 from .dropout_draw import DropoutDraw, dropout_mask
+from .execution import is_compiling
 from .layer_norm import LayerNormParams
 from .naive import naive_gated, rescale_state
 from .protocol import CellInputs
@@ -30,6 +32,9 @@ def whole_cell(
     dropout: DropoutDraw | None = None,
 ) -> tuple[Tensor, mLSTMState]:
     """Return the gated h (B, T, H) and the last state, for arguments of ``CellFunction``."""
+    if is_compiling():  # dropout, if there is any, is compiled
+        h, c, n = cell_compiled(x, weight, bias, state, padding, norms, backend)
+        return h, mLSTMState(c, n, state.m)
     drawn = dropout or (None, None, 0.0)
     h, c, n = CellFunction.apply(x, weight, bias, *state, padding, *drawn, backend, *norms)
     return h, mLSTMState(c, n, state.m)
