@@ -99,9 +99,9 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::onednn_linear_backward", mutates_args=())
 def _linear_bwd_op(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    grad_x, *grad_parameters = linear_backward(grad, x, weight, needs_x=True)
+    grad_x, grad_weight, grad_bias = linear_backward(grad, x, weight, needs_x=True)
     assert grad_x is not None
-    return grad_x, *grad_parameters
+    return grad_x, grad_weight, grad_bias
 
 
 @_linear_bwd_op.register_fake

@@ -52,7 +52,7 @@ def cell_in_parts_backward(
         rows = _rows(x)
         p = linear(rows, inputs.weight, inputs.bias).unflatten(0, x.shape[:2])
         grad_p, grad_norms, (grad_c, grad_n, _) = recurrence.backward(
-            p, norms, mLSTMState(c, n, m), padding, OutputGrads(*grads, None)
+            p, norms, mLSTMState(c, n, m), padding, OutputGrads(*grads)
         )
         grad_x, *grad_linear = linear_backward(_rows(grad_p), rows, inputs.weight, needs_x)
         parameters = [*grad_linear, *grad_norms]
@@ -60,7 +60,7 @@ def cell_in_parts_backward(
         states = (grad_c, grad_n)
         return states if grad_x is None else (*states, grad_x.unflatten(0, x.shape[:2]))
 
-    tensors = (inputs.x, *inputs.state, inputs.padding, *grads[:3])
+    tensors = (inputs.x, *inputs.state, inputs.padding, *grads)
     c, n, *x = map_batch_tiles(run, tensors, _tile_size(inputs, backend))
     weight, bias, *affine = sums
     return CellGrads(x[0] if needs_x else None, weight, bias, affine, c, n)

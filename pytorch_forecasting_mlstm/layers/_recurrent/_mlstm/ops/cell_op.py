@@ -109,7 +109,7 @@ def _cell_bwd_op(
 ) -> list[Tensor]:
     """Return the gradients of weight, bias, c, n and affine, and of x if it needs one."""
     inputs = _inputs(x, weight, bias, state, padding, affine, eps)
-    output_grads = OutputGrads(*grads, None)
+    output_grads = OutputGrads(grads[0], grads[1], grads[2], None)
     with autocast_disabled(x.device):
         whole = _whole(backend, x, weight)
         if whole is not None:
