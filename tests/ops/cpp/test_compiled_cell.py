@@ -270,8 +270,9 @@ def test_overflow_is_an_error() -> None:
 def run_op(
     x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
-    """Return h and the last c and n; ``rest`` ends with the padding."""
-    return tuple(cell_op(*op_arguments(x, weight, bias, c, n, *rest)))
+    """Return h and the last c, n and valid step of h; ``rest`` ends with the padding."""
+    h, last_h, *state = cell_op(*op_arguments(x, weight, bias, c, n, *rest))
+    return h, *state, last_h
 
 
 def op_arguments(
@@ -291,12 +292,34 @@ def test_operator_matches_the_equations(
         use_parts(monkeypatch)
     inputs = draw_cell(11, 2, 8, 5, norms, B=5)
     padding = torch.rand(5, 11, 1) < 0.4 if padded else None
-    expected = with_gradients(cell_reference, inputs, padding)
+    last = [10] * 5
+    if padding is not None:
+        last = [max(step for step in range(11) if not sample[step]) for sample in padding]
+
+    def reference(*inputs: Any) -> tuple[Tensor, ...]:
+        h, *state = cell_reference(*inputs)
+        return h, *state, h[range(5), last]
+
+    expected = with_gradients(reference, inputs, padding)
     assert_close(with_gradients(run_op, inputs, padding), expected, GRADIENT_TOLERANCE)
     inputs = (inputs[0].detach(), *inputs[1:])  # without the gradient of x
-    h, c, n = run_op(*inputs, padding)
-    loss = h.sin().sum() + 2 * c.sin().sum() + 3 * n.sin().sum()
-    assert_close(torch.autograd.grad(loss, inputs[1:]), expected[4:], GRADIENT_TOLERANCE)
+    actual = with_gradients(lambda *rest: run_op(inputs[0], *rest), inputs[1:], padding)
+    assert_close(actual, (*expected[:4], *expected[5:]), GRADIENT_TOLERANCE)
+
+
+@pytest.mark.parametrize("used", range(4), ids=["h", "c", "n", "last h"])
+def test_gradients_of_a_single_result(used: int) -> None:
+    inputs = draw_cell(35, 2, 8, 4, norms=True)
+
+    def reference(*inputs: Any) -> tuple[Tensor, ...]:
+        h, *state = cell_reference(*inputs)
+        return h, *state, h[:, -1]
+
+    actual, expected = (
+        torch.autograd.grad(form(*inputs, None)[used].sin().sum(), inputs, materialize_grads=True)
+        for form in (run_op, reference)
+    )
+    assert_close(actual, expected, GRADIENT_TOLERANCE)
 
 
 @pytest.mark.parametrize("steps_first", [False, True])

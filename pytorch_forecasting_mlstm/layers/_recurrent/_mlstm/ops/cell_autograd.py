@@ -30,14 +30,17 @@ def whole_cell(
     norms: Sequence[Any],
     backend: str,
     dropout: DropoutDraw | None = None,
-) -> tuple[Tensor, mLSTMState]:
-    """Return the gated h (B, T, H) and the last state, for arguments of ``CellFunction``."""
+) -> tuple[Tensor, Tensor | None, mLSTMState]:
+    """Return the gated h (B, T, H), its last valid step and the last state.
+
+    The arguments are those of ``CellFunction``. The step is None in eager mode.
+    """
     if is_compiling():  # dropout, if there is any, is compiled
-        h, c, n = cell_compiled(x, weight, bias, state, padding, norms, backend)
-        return h, mLSTMState(c, n, state.m)
+        h, last_h, c, n = cell_compiled(x, weight, bias, state, padding, norms, backend)
+        return h, last_h, mLSTMState(c, n, state.m)
     drawn = dropout or (None, None, 0.0)
     h, c, n = CellFunction.apply(x, weight, bias, *state, padding, *drawn, backend, *norms)
-    return h, mLSTMState(c, n, state.m)
+    return h, None, mLSTMState(c, n, state.m)
 
 
 class CellFunction(torch.autograd.Function):

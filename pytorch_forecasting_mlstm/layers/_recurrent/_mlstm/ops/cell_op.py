@@ -16,6 +16,7 @@ from torch import Tensor
 from .autocast import autocast_disabled
 from .cell_in_parts import cell_in_parts_backward, cell_in_parts_forward
 from .dispatch import BACKENDS
+from .last_step import index_last, select_last
 from .layer_norm import LayerNormParams
 from .overflow import raise_on_overflow
 from .protocol import CellForms, CellInputs
@@ -33,7 +34,11 @@ def cell_compiled(
     norms: Sequence[Any],
     backend: str,
 ) -> list[Tensor]:
-    """Return the gated h (B, T, H), in memory in the order of x, and the last c and n."""
+    """Return the gated h (B, T, H), in the order of x, its last valid step, and the last c and n.
+
+    A graph has a gradient of the last step, usually zeros. If it were selected outside of the op,
+    the graph would add them to the gradient of h, in a pass over the sequence.
+    """
     steps_first = bool(x.stride(1) > x.stride(0))
     eps, affine = (norms[0], list(norms[1:])) if norms else (0.0, [])
     result: list[Tensor] = cell_op(
@@ -54,7 +59,7 @@ def cell_op(
     backend: str,
     steps_first: bool,
 ) -> list[Tensor]:
-    """Return h, and the last c and n, for the true c and n before the first step.
+    """Return what ``cell_compiled`` does, for the true c and n before the first step.
 
     ``affine`` are the weights and biases of the layer norms, if there are any. Of ``steps_first``,
     see ``_ordered``.
@@ -74,7 +79,8 @@ def cell_op(
         return {"x": x, "state c": state_c, "state n": state_n, **parameters}
 
     raise_on_overflow("mLSTMLayer", (h, last.c, last.n), named)
-    return [_ordered(h, steps_first), last.c.contiguous(), last.n.contiguous()]
+    last_h = select_last(h, padding).clone()
+    return [_ordered(h, steps_first), last_h, last.c.contiguous(), last.n.contiguous()]
 
 
 @cell_op.register_fake
@@ -89,8 +95,9 @@ def _(
     backend: str,
     steps_first: bool,
 ) -> list[Tensor]:
-    _, NH, d = state[1].shape
-    return [_empty(x, NH * d, steps_first), *(part.new_empty(part.shape) for part in state)]
+    B, NH, d = state[1].shape
+    h, last_h = _empty(x, NH * d, steps_first), x.new_empty(B, NH * d)
+    return [h, last_h, *(part.new_empty(part.shape) for part in state)]
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::cell_backward", mutates_args=())
@@ -109,7 +116,7 @@ def _cell_bwd_op(
 ) -> list[Tensor]:
     """Return the gradients of weight, bias, c, n and affine, and of x if it needs one."""
     inputs = _inputs(x, weight, bias, state, padding, affine, eps)
-    output_grads = OutputGrads(grads[0], grads[1], grads[2], None)
+    output_grads = OutputGrads(_join_grads(inputs, grads[0], grads[1]), grads[2], grads[3], None)
     with autocast_disabled(x.device):
         whole = _whole(backend, x, weight)
         if whole is not None:
@@ -180,6 +187,18 @@ def _whole(backend: str, x: Tensor, weight: Tensor) -> CellForms | None:
     forms = BACKENDS[backend].cell
     assert forms is not None
     return forms if forms.pays_off(x, weight) else None
+
+
+def _join_grads(
+    inputs: CellInputs, grad_h: Tensor | None, grad_last_h: Tensor | None
+) -> Tensor | None:
+    """Return the gradient of h, given those of all steps and of the last one."""
+    if grad_last_h is None or not grad_last_h.any():
+        return grad_h
+    (B, T), padding = inputs.x.shape[:2], inputs.padding
+    joined = grad_last_h.new_zeros(B, T, grad_last_h.shape[1]) if grad_h is None else grad_h.clone()
+    joined[(slice(None), -1) if padding is None else index_last(padding)] += grad_last_h
+    return joined
 
 
 # The graph of a compiler depends on the order of tensors in memory.
