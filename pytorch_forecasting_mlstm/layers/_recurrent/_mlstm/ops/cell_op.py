@@ -39,7 +39,8 @@ def cell_compiled(
     A graph has a gradient of the last step, usually zeros. If it were selected outside of the op,
     the graph would add them to the gradient of h, in a pass over the sequence.
     """
-    steps_first = bool(x.stride(1) > x.stride(0))
+    # Torch 2.7 traces no bool().
+    steps_first = True if x.stride(1) > x.stride(0) else False  # noqa: SIM210
     eps, affine = (norms[0], list(norms[1:])) if norms else (0.0, [])
     result: list[Tensor] = cell_op(
         x, weight, bias, [state.c, state.n], padding, affine, eps, backend, steps_first
