@@ -54,6 +54,7 @@ LAYERS: dict[str, list[str | set[str]]] = {
     ],
     OPS: [
         {"autograd", "cell_autograd"},
+        "cell_op",
         "dispatch",
         "triton",
         {"chunkwise", "cpp"},

@@ -94,6 +94,34 @@ def gated_reference(
     return torch.sigmoid(o) * h.transpose(1, 2).flatten(-2), c, n
 
 
+def cell_reference(
+    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    """Return h and the last c and n of a cell; ``rest`` ends with the padding."""
+    *affine, padding = rest
+    return gated_reference(x @ weight.T + bias, c, n, padding, list(affine))
+
+
+def draw_cell(
+    T: int,
+    NH: int,
+    d: int,
+    input_size: int,
+    norms: bool,
+    dtype: torch.dtype = torch.float64,
+    B: int = 3,
+) -> tuple[Tensor, ...]:
+    """Draw the inputs of a cell, but for the padding."""
+    H, W = NH * d, 4 * NH * d + 2 * NH
+    _, c, n = draw(T, NH, d, dtype, B)
+    shapes: list[tuple[int, ...]] = [(B, T, input_size), (W, input_size), (W,)]
+    x, weight, bias = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    inputs = [x, weight / input_size**0.5, bias]
+    sizes = [H, H, H, H + 2 * NH] * 2 if norms else []
+    affine = [torch.randn(size, dtype=dtype) for size in sizes]
+    return *(part.requires_grad_() for part in inputs), c, n, *(a.requires_grad_() for a in affine)
+
+
 def draw_problem(
     T: int,
     d: int,

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from helpers.cpp_kernel import draw, gated_reference, needs_compiler, with_gradients
+from helpers.cpp_kernel import cell_reference, draw_cell, needs_compiler, with_gradients
 from helpers.layers import GRADIENT_TOLERANCE, step_cells
 from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
@@ -32,33 +32,6 @@ def cell_kernel(
     norms = (EPS, *affine) if affine else ()
     m = n.new_zeros(n.shape[:2])
     return CellFunction.apply(x, weight, bias, c, n, m, padding, None, None, 0.0, "cpp", *norms)
-
-
-def cell_reference(
-    x: Tensor, weight: Tensor, bias: Tensor, c: Tensor, n: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
-    *affine, padding = rest
-    return gated_reference(x @ weight.T + bias, c, n, padding, list(affine))
-
-
-def draw_cell(
-    T: int,
-    NH: int,
-    d: int,
-    input_size: int,
-    norms: bool,
-    dtype: torch.dtype = torch.float64,
-    B: int = 3,
-) -> tuple[Tensor, ...]:
-    """Draw the inputs of both forms, but for the padding."""
-    H, W = NH * d, 4 * NH * d + 2 * NH
-    _, c, n = draw(T, NH, d, dtype, B)
-    shapes: list[tuple[int, ...]] = [(B, T, input_size), (W, input_size), (W,)]
-    x, weight, bias = (torch.randn(shape, dtype=dtype) for shape in shapes)
-    inputs = [x, weight / input_size**0.5, bias]
-    sizes = [H, H, H, H + 2 * NH] * 2 if norms else []
-    affine = [torch.randn(size, dtype=dtype) for size in sizes]
-    return *(part.requires_grad_() for part in inputs), c, n, *(a.requires_grad_() for a in affine)
 
 
 @needs_compiler

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .ops.execution import is_compiling, is_eager
 from .plain_modules import is_plain_parameter, runs_only_forward
 
-__all__ = ["OneDNNLinear", "is_plain_linear"]
+__all__ = ["OneDNNLinear", "is_plain_linear", "linear", "linear_backward"]
 
 _MIN_ROWS = 512  # oneDNN pays off from here
 
@@ -66,12 +66,30 @@ class _OneDNNFunction(torch.autograd.Function):
         return grad_x, *grad_parameters
 
 
+# Both passes without autograd, as custom ops run them.
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``F.linear`` of dense x (R, in) on the CPU."""
+    return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
+
+
+def linear_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, needs_x: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return the gradients of x, or None, of weight and of bias."""
+    if _suits_onednn(x):
+        grad_x = _product(grad, weight.mT, None) if needs_x else None
+        return grad_x, *_parameter_grads(grad, x)
+    return grad @ weight if needs_x else None, grad.mT @ x, grad.sum(0)
+
+
 # For torch.compile, which would otherwise compile F.linear.
 
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::onednn_linear", mutates_args=())
 def _linear_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _product(x, weight, bias) if _suits_onednn(x) else F.linear(x, weight, bias)
+    return linear(x, weight, bias)
 
 
 @_linear_op.register_fake
@@ -81,9 +99,9 @@ def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("pytorch_forecasting_mlstm::onednn_linear_backward", mutates_args=())
 def _linear_bwd_op(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if _suits_onednn(x):
-        return _product(grad, weight.mT, None), *_parameter_grads(grad, x)
-    return grad @ weight, grad.mT @ x, grad.sum(0)
+    grad_x, grad_weight, grad_bias = linear_backward(grad, x, weight, needs_x=True)
+    assert grad_x is not None
+    return grad_x, grad_weight, grad_bias
 
 
 @_linear_bwd_op.register_fake
@@ -129,8 +147,9 @@ def _is_plain(x: Tensor, weight: Tensor) -> bool:
 
 
 def _suits_onednn(x: Tensor) -> bool:
-    """Whether oneDNN is available, and x large enough for it to pay off."""
-    return _has_many_rows(x) and bool(torch.backends.mkldnn.enabled) and _has_onednn()
+    """Whether oneDNN is available for x, and x large enough for it to pay off."""
+    enabled = x.dtype == torch.float32 and bool(torch.backends.mkldnn.enabled)
+    return enabled and _has_many_rows(x) and _has_onednn()
 
 
 def _has_many_rows(x: Tensor) -> bool:

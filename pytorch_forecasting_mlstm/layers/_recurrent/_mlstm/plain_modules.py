@@ -30,5 +30,4 @@ def is_plain_parameter(parameter: object, like: Tensor, shape: tuple[int, ...]) 
         and parameter.dtype == like.dtype
         and parameter.device == like.device
         and parameter.layout == torch.strided
-        and not parameter.is_neg()
     )

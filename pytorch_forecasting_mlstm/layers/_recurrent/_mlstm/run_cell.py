@@ -13,6 +13,7 @@ from .ops.cell_autograd import whole_cell
 from .ops.dispatch import Backend, select_cell
 from .ops.dropout_draw import DropoutDraw, draw_dense_16_bits
 from .ops.execution import is_compiling, is_eager
+from .ops.last_step import count_to_last, select_last
 from .ops.types import Inputs
 from .plain_modules import runs_only_forward
 from .preactivations import apply_gate_activations, heads_first
@@ -55,9 +56,9 @@ def run_cell(
         x = dropped
     if backend is None:
         hidden, last = _recurrence(cell, x, cell.to_state(c, n), padding)
-        hidden = cell.dropout(hidden)
+        hidden, last_h = cell.dropout(hidden), None
     else:  # it reads samples and steps in any order, and writes h in the same
-        hidden, last = whole_cell(
+        hidden, last_h, last = whole_cell(
             x,
             cell.projection.weight,
             cell.projection.bias,
@@ -67,8 +68,14 @@ def run_cell(
             backend.NAME,
             drawn,
         )
-        hidden = _drop(cell, hidden, steps_first=True) if drawn is None else hidden
-    return hidden, (_last_valid(hidden, h, padding), *cell.from_state(last))
+        if drawn is None:
+            dropped = _drop(cell, hidden, steps_first=True)
+            hidden, last_h = dropped, last_h if dropped is hidden else None
+    if last_h is None:
+        last_h = select_last(hidden, padding)
+    if padding is not None:
+        last_h = torch.where((count_to_last(padding) > 0)[:, None], last_h, h)
+    return hidden, (last_h, *cell.from_state(last))
 
 
 def _draw_dropout(cell: mLSTMCell, x: Tensor) -> DropoutDraw | None:
@@ -89,14 +96,18 @@ def _draw_dropout(cell: mLSTMCell, x: Tensor) -> DropoutDraw | None:
 
 
 def _drop(cell: mLSTMCell, x: Tensor, *, steps_first: bool) -> Tensor:
-    """Call dropout on x (B, T, ...) where a backend does not apply it.
+    """Call dropout on x (B, T, ...) where a backend does not apply it, or return x itself.
 
     torch draws numbers in the order of memory. So x gets the order that it has for a cell in
-    PyTorch, or the same seed would drop other elements.
+    PyTorch, or the same seed would drop other elements. A compiler draws in an order of its own.
     """
-    if cell.dropout.training and getattr(cell.dropout, "p", None) != 0:
+    dropout = cell.dropout
+    changes = dropout.training and getattr(dropout, "p", None) != 0
+    if not changes and type(dropout) is Dropout and runs_only_forward(dropout):
+        return x
+    if changes and is_eager():
         x = x.transpose(0, 1).contiguous().transpose(0, 1) if steps_first else x.contiguous()
-    dropped: Tensor = cell.dropout(x)
+    dropped: Tensor = dropout(x)
     return dropped
 
 
@@ -123,20 +134,9 @@ def _recurrence(
 
 def select_cell_backend(cell: mLSTMCell, x: Tensor) -> Backend | None:
     """Choose a backend that computes the whole cell for x (B, T, input_size), if there is one."""
-    if cell.has_head_norm or not is_eager() or x.numel() == 0:
+    if cell.has_head_norm or not (is_eager() or is_compiling()) or x.numel() == 0:
         return None
     shape = (4 * cell.hidden_size + 2 * cell.heads, cell.input_size)
     if not is_plain_linear(cell.projection, x, shape) or cell.norm_arguments() is None:
         return None
     return select_cell(x, cell.projection.weight, cell.head_dim)
-
-
-def _last_valid(hidden: Tensor, before: Tensor, padding: Tensor | None) -> Tensor:
-    """Select the last valid step of hidden (B, T, H), or ``before`` if there is none."""
-    if padding is None:
-        return hidden[:, -1]
-    B, T, _ = padding.shape
-    steps = torch.arange(1, T + 1, device=padding.device)
-    last = (~padding[..., 0] * steps).amax(1)  # counted from 1, 0 for none
-    selected = hidden[torch.arange(B, device=padding.device), (last - 1).clamp_min(0)]
-    return torch.where((last > 0)[:, None], selected, before)

@@ -5,7 +5,7 @@ Each operation has one autograd Function for eager code, and one custom op that 
 with a division of T in their shape, and the compiler took minutes for a varying T. The op computes
 what the Function computes, tiles and factored decays included, and the compiler fuses the code
 around it. The op is not used eagerly: it supports no layer norms, no transforms and no second
-derivative.
+derivative. The op of a whole cell is in ``cell_op.py``.
 
 A second derivative is supported in eager mode, at the speed of the naive form.
 

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .autocast import autocast_disabled
+from .cell_op import cell_compiled
 from .dispatch import BACKENDS
 from .double_backward import differentiable_grad, is_batch
 from .dropout_draw import DropoutDraw, dropout_mask
+from .execution import is_compiling
 from .layer_norm import LayerNormParams
 from .naive import naive_gated, rescale_state
 from .protocol import CellInputs
@@ -28,11 +30,17 @@ def whole_cell(
     norms: Sequence[Any],
     backend: str,
     dropout: DropoutDraw | None = None,
-) -> tuple[Tensor, mLSTMState]:
-    """Return the gated h (B, T, H) and the last state, for arguments of ``CellFunction``."""
+) -> tuple[Tensor, Tensor | None, mLSTMState]:
+    """Return the gated h (B, T, H), its last valid step and the last state.
+
+    The arguments are those of ``CellFunction``. The step is None in eager mode.
+    """
+    if is_compiling():  # dropout, if there is any, is compiled
+        h, last_h, c, n = cell_compiled(x, weight, bias, state, padding, norms, backend)
+        return h, last_h, mLSTMState(c, n, state.m)
     drawn = dropout or (None, None, 0.0)
     h, c, n = CellFunction.apply(x, weight, bias, *state, padding, *drawn, backend, *norms)
-    return h, mLSTMState(c, n, state.m)
+    return h, None, mLSTMState(c, n, state.m)
 
 
 class CellFunction(torch.autograd.Function):

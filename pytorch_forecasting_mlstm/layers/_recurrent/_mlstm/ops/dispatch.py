@@ -20,6 +20,7 @@ from .chunkwise import backend as pytorch
 from .cpp import backend as cpp
 from .cpp.packaged import LibraryError
 from .cpp.prepare import prepare as prepare_cpp
+from .execution import is_compiling
 from .protocol import Backend
 from .triton import backend as triton
 from .triton.prepare import TritonUnavailableError, is_capturing
@@ -330,10 +331,16 @@ def select_gated(p: Tensor, head_dim: int) -> Backend:
 
 
 def select_cell(x: Tensor, weight: Tensor, head_dim: int) -> Backend | None:
-    """Choose a backend that computes a whole cell for x (B, T, input_size), if there is one."""
+    """Choose a backend that computes a whole cell for x (B, T, input_size), if there is one.
+
+    A graph serves any number of samples and steps, so the custom op looks at these when it runs.
+    """
     for kernel in KERNELS:
-        if kernel.backend.cell is not None and _is_enabled(kernel, x.device):
-            if kernel.backend.cell.supports(x, weight, head_dim):
+        forms = kernel.backend.cell
+        if forms is not None and _is_enabled(kernel, x.device):
+            if forms.supports(x, weight, head_dim) and (
+                is_compiling() or forms.pays_off(x, weight)
+            ):
                 return kernel.backend
     return None
 

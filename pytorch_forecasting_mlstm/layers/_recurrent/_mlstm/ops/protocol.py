@@ -55,12 +55,15 @@ class CellGrads(NamedTuple):
 class CellForms(NamedTuple):
     """Both passes of a whole cell, which keeps no pre-activations.
 
-    ``supports`` takes x, weight and the head size. ``forward`` returns the gated h (B, T, H), in
-    memory in the order of x, and the last state. ``backward`` takes the inputs, the gradients of
-    the results, and whether that of x is needed. m is a constant.
+    ``supports`` takes x, weight and the head size. It looks at no number of samples or steps, since
+    ``torch.compile`` traces it. ``pays_off`` takes x and weight, and looks at these numbers. Where
+    it is False, ``normalizing`` of the same backend takes less time. ``forward`` returns the gated
+    h (B, T, H), in memory in the order of x, and the last state. ``backward`` takes the inputs, the
+    gradients of the results, and whether that of x is needed. m is a constant.
     """
 
     supports: Callable[[Tensor, Tensor, int], bool]
+    pays_off: Callable[[Tensor, Tensor], bool]
     forward: Callable[[CellInputs], tuple[Tensor, mLSTMState]]
     backward: Callable[[CellInputs, OutputGrads, bool], CellGrads]
 
@@ -71,14 +74,14 @@ class Normalizing(NamedTuple):
     ``forward`` takes (p, norms, state, padding) and returns h (B, T, H), in memory time first, and
     the last state. ``backward`` takes the same and the gradients of the results. It returns the
     gradients of p, of all weights and biases, and of c, n and m. What is said of m for ``gated_*``
-    holds here, too.
+    holds here, too. Norms of None are none.
     """
 
     forward: Callable[
-        [Tensor, LayerNormParams, mLSTMState, Tensor | None], tuple[Tensor, mLSTMState]
+        [Tensor, LayerNormParams | None, mLSTMState, Tensor | None], tuple[Tensor, mLSTMState]
     ]
     backward: Callable[
-        [Tensor, LayerNormParams, mLSTMState, Tensor | None, OutputGrads],
+        [Tensor, LayerNormParams | None, mLSTMState, Tensor | None, OutputGrads],
         tuple[Tensor, list[Tensor], tuple[Tensor, Tensor, Tensor | None]],
     ]
 
@@ -100,7 +103,8 @@ class Backend(Protocol):
     None if the backend can compute no step.
 
     ``cell`` is None if the backend cannot compute a whole cell, with its projection, and
-    ``normalizing`` if the layer norms are to be applied before ``gated_*``.
+    ``normalizing`` if the layer norms are to be applied before ``gated_*``. A backend with ``cell``
+    has ``normalizing``, too.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..dropout_draw import largest_dropped
-from ..execution import is_eager_on_cpu
 from ..protocol import CellForms, CellGrads, CellInputs
 from ..types import OutputGrads, mLSTMState
 from .bindings import HEAD_SIZES, MIN_PARALLEL, StridedTensor, load_kernel, strided
@@ -56,21 +55,26 @@ class _CellArgs(ctypes.Structure):
 
 
 def supports(x: Tensor, weight: Tensor, head_dim: int) -> bool:
-    """Whether the kernel computes a cell with this input (B, T, input_size) as a whole.
+    """Whether the kernel computes a cell with an input like x, in any number of samples and steps.
 
-    With few samples it does not: threads would have nothing to do. Neither does it with a large
-    weight, above all in few steps.
+    With a large weight it does not.
     """
-    threads = torch.get_num_threads()
     return (
-        is_eager_on_cpu(x)
+        x.device.type == "cpu"
         and type(x) is Tensor
         and x.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and head_dim in HEAD_SIZES
-        and weight.numel() <= (_SMALL_WEIGHT if x.shape[1] < _MIN_STEPS else _MAX_WEIGHT)
-        and (threads == 1 or len(x) >= 2 * threads)
+        and weight.numel() <= _MAX_WEIGHT
+    )
+
+
+def pays_off(x: Tensor, weight: Tensor) -> bool:
+    """Whether x (B, T, input_size) has enough samples for all threads, and steps for the weight."""
+    threads = torch.get_num_threads()
+    return (x.shape[1] >= _MIN_STEPS or weight.numel() <= _SMALL_WEIGHT) and (
+        threads == 1 or len(x) >= 2 * threads
     )
 
 
@@ -122,7 +126,7 @@ def backward(inputs: CellInputs, grads: OutputGrads, needs_x: bool) -> CellGrads
     )
 
 
-cell = CellForms(supports, forward, backward)
+cell = CellForms(supports, pays_off, forward, backward)
 
 
 def _empty_in_order_of(x: Tensor, width: int) -> Tensor:
@@ -151,7 +155,7 @@ class _Call:
             tensors["norm_bias"] = torch.cat(list(norms.biases))
         if padding is not None:
             tensors["padding"] = padding
-        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        self._tensors = {name: dense(tensor) for name, tensor in tensors.items()}
         self._x = x
         self.args = _CellArgs(
             B=B, T=T, NH=NH, d=d, I=input_size, wide=wide, input_wide=input_wide, x=strided(x)
