@@ -34,17 +34,21 @@ from .tables.roles import Roles
 from .tables.table_kind import TableKind
 from .times.time_axis import TimeAxis
 from .times.time_format import TimeFormat
+from .training.calendar_effects.choice import effect_from_dict, effect_to_dict
 from .training.calibration import Calibration
 from .training.fitted import Fitted
 from .training.layout import TIME, Layout
 from .training.lightning_output import SILENT_TRAINER, quiet_lightning
 from .training.recipe import Recipe
 from .training.scaling import Scaling
-from .training.trading_days import TradingDays
 
 _KEY = "forecaster"
 _FORMAT = 3
-_READABLE = (1, 2, 3)  # files of format 1 have one model, and none before 3 has trading days
+_READABLE = (
+    1,
+    2,
+    3,
+)  # files of format 1 have one model, and none before 3 has an effect of the calendar
 #: The last words of messages about files, which this module says itself.
 _ADVICE = re.compile(r"(?:[;,] load another (?:one|file))?\.$")
 
@@ -72,7 +76,6 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
         If the file cannot be written.
     """
     fitted, records = state.fitted, state.records
-    trading_days = fitted.scaling.trading_days
     written = serialize(
         {
             "format": _FORMAT,
@@ -93,7 +96,7 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
                 "layout": asdict(fitted.layout),
                 "center": fitted.scaling.center,
                 "spread": fitted.scaling.spread,
-                "trading_days": None if trading_days is None else asdict(trading_days),
+                "effect": effect_to_dict(fitted.scaling.effect),
                 "shift": fitted.calibration.shift,
                 "lower_bound": float(fitted.lower_bound),
                 "history": fitted.history,
@@ -187,8 +190,8 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     groups, learned = _read_groups(values["groups"]), values["fitted"]
     panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
-    days = _read_trading_days(learned.get("trading_days"), len(learned["center"]))
-    scaling = Scaling(learned["center"], learned["spread"], days)
+    effect = effect_from_dict(learned.get("effect"), len(learned["center"]))
+    scaling = Scaling(learned["center"], learned["spread"], effect)
     linear = learned.get("linear")
     fitted = Fitted(
         models=(model, *(_with_weights(model, weights) for weights in learned.get("members", []))),
@@ -215,15 +218,6 @@ def _with_weights(model: mLSTMTime, weights: dict[str, Any]) -> mLSTMTime:
     other = deepcopy(model)
     other.load_state_dict(weights)
     return other
-
-
-def _read_trading_days(written: dict[str, Any] | None, series: int) -> TradingDays | None:
-    if written is None:
-        return None
-    days = TradingDays(**written)
-    if not np.isfinite(days.weekend) or days.follows.shape != (series,):
-        raise ValueError(f"the effect of trading days is not that of {series} series")
-    return days
 
 
 def _read_share(share: float) -> float:

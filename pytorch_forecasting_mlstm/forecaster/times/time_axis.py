@@ -71,6 +71,12 @@ class TimeAxis:
         return isinstance(self.step, int)
 
     @property
+    def is_daily(self) -> bool:
+        """Whether every day has one time."""
+        width = fixed_width(self.step, self.unit)
+        return not self.is_integer and width == PER_DAY[self.unit] and self._calendar is None
+
+    @property
     def is_monthly(self) -> bool:
         """Whether every step is one month."""
         return months_of(self.step) == 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..panel.panel import Panel
-from .trading_days import TradingDays
+from .calendar_effects.base import CalendarEffect
+from .calendar_effects.choice import factors_of, fit_effect, future_factors
 
 _RESOLUTION = 8 * np.finfo(float).eps  # smaller changes are rounding errors
 _MAX_DIGITS = 300  # after the point, that NumPy can round to
@@ -15,14 +16,14 @@ _MAX_DIGITS = 300  # after the point, that NumPy can round to
 
 @dataclass(frozen=True)
 class Scaling:
-    """Center and spread of each series, (S,), without the effect of trading days.
+    """Center and spread of each series, (S,), without the effect of the calendar.
 
     The float32 of pytorch-forecasting is precise enough for numbers of any size after scaling.
     """
 
     center: np.ndarray
     spread: np.ndarray
-    trading_days: TradingDays | None = None
+    effect: CalendarEffect | None = None
 
     @classmethod
     def fit(cls, panel: Panel, held_out: int = 0) -> Scaling:
@@ -36,24 +37,24 @@ class Scaling:
             Steps at the end of each series to leave out. A series that is not longer is measured as
             a whole.
         """
-        return cls._measure(panel, held_out, TradingDays.fit(panel, held_out))
+        return cls._measure(panel, held_out, fit_effect(panel, held_out))
 
     @classmethod
-    def _measure(cls, panel: Panel, held_out: int, trading_days: TradingDays | None) -> Scaling:
+    def _measure(cls, panel: Panel, held_out: int, effect: CalendarEffect | None) -> Scaling:
         center, spread = np.empty(len(panel)), np.empty(len(panel))
-        targets = panel.target / _factors(trading_days, panel)
+        targets = panel.target / factors_of(effect, panel)
         for number, begin in enumerate(panel.begins[:-1]):
             values = targets[begin : begin + panel.lengths[number]]
             part = values[: max(0, len(values) - held_out)]
             part = part[np.isfinite(part)]
             part = part if len(part) else values[np.isfinite(values)]
             center[number], spread[number] = part.mean(), _spread(part)
-        return cls(center, spread, trading_days)
+        return cls(center, spread, effect)
 
     def scale(self, panel: Panel) -> np.ndarray:
         """Return the scaled targets, (N,), of a panel of these series."""
         series = panel.series
-        values = panel.target / _factors(self.trading_days, panel)
+        values = panel.target / factors_of(self.effect, panel)
         return (values - self.center[series]) / self.spread[series]
 
     def unscale(self, forecasts: np.ndarray, panel: Panel) -> np.ndarray:
@@ -62,13 +63,8 @@ class Scaling:
         They are for the steps after the last observed target of each series.
         """
         center, spread = self.center[:, None, None], self.spread[:, None, None]
-        values = center + spread * forecasts
-        if self.trading_days is None:
-            return values
-        S, h, _ = forecasts.shape
-        series = np.arange(S)[:, None].repeat(h, axis=1)
-        positions = panel.ends[:, None] + np.arange(h)
-        return values * self.trading_days.factors(panel.axis, positions, series)[..., None]
+        factors = future_factors(self.effect, panel, forecasts.shape[1])
+        return (center + spread * forecasts) * factors[..., None]
 
     def match(self, panel: Panel, numbers: np.ndarray) -> Scaling:
         """Return the scales of the series of another panel; new ones are measured in it.
@@ -80,34 +76,26 @@ class Scaling:
         numbers : numpy.ndarray
             (series of `panel`,): their numbers here; those beyond the end are new.
         """
-        trading_days = self.trading_days and self.trading_days.match(panel, numbers)
-        new = Scaling._measure(panel, 0, trading_days)
+        effect = self.effect and self.effect.match(panel, numbers)
+        new = Scaling._measure(panel, 0, effect)
         known = numbers < len(self.center)
         row = np.where(known, numbers, 0)
         return Scaling(
             np.where(known, self.center[row], new.center),
             np.where(known, self.spread[row], new.spread),
-            trading_days,
+            effect,
         )
 
     def append(self, other: Scaling, chosen: np.ndarray) -> Scaling:
         """Return the scales of these series, followed by those of some of another scaling."""
-        days, more = self.trading_days, other.trading_days
-        if days is not None and more is not None:
-            days = replace(days, follows=np.append(days.follows, more.follows[chosen]))
+        effect, more = self.effect, other.effect
+        if effect is not None and more is not None:
+            effect = replace(effect, follows=np.append(effect.follows, more.follows[chosen]))
         return Scaling(
             np.append(self.center, other.center[chosen]),
             np.append(self.spread, other.spread[chosen]),
-            days,
+            effect,
         )
-
-
-def _factors(trading_days: TradingDays | None, panel: Panel) -> np.ndarray:
-    """Return the effect of trading days on every row of a panel."""
-    if trading_days is None:
-        return np.ones(len(panel.target))
-    series = panel.series
-    return trading_days.factors(panel.axis, panel.starts[series] + panel.steps, series)
 
 
 def round_to_float32(values: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pytorch_forecasting_mlstm.forecaster.training.seeds import member_seed
 
 NUMBERS = ["prediction", "q0.1", "q0.5", "q0.9"]
 SHARE = 0.75
-NEW_KEYS = ("members", "linear", "share", "learning_rate", "trading_days")
+NEW_KEYS = ("members", "linear", "share", "learning_rate", "effect")
 
 
 @pytest.fixture(scope="module")
@@ -164,13 +164,15 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
             for wrong in (None, weight[..., None], torch.full_like(weight, torch.nan), "text")
         ],
         lambda values: values["fitted"].update(members=3),
-        lambda values: values["fitted"].update(trading_days={"weekend": -0.5}),
-        lambda values: values["fitted"].update(
-            trading_days={"weekend": float("nan"), "follows": np.ones(2, dtype=bool)}
-        ),
-        lambda values: values["fitted"].update(
-            trading_days={"weekend": -0.5, "follows": np.ones(3, dtype=bool)}
-        ),
+        *[
+            lambda values, effect=effect: values["fitted"].update(effect=effect)
+            for effect in (
+                {"kind": "trading days", "weekend": -0.5},
+                {"kind": "trading days", "weekend": np.nan, "follows": np.ones(2, dtype=bool)},
+                {"kind": "trading days", "weekend": -0.5, "follows": np.ones(3, dtype=bool)},
+                {"kind": "no such", "weekend": -0.5, "follows": np.ones(2, dtype=bool)},
+            )
+        ],
         lambda values: values["fitted"].update(share="half"),
         lambda values: values["fitted"].update(share=float("nan")),
     ]

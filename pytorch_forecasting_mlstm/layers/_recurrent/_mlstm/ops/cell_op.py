@@ -125,9 +125,8 @@ def _cell_bwd_op(
         else:
             result = cell_in_parts_backward(inputs, output_grads, needs_x, BACKENDS[backend])
     dense = [part.contiguous() for part in (result.weight, result.bias, result.c, result.n)]
-    norms = [
-        part.clone() for part in result.norms
-    ]  # views of one tensor, which an op may not return
+    # They are views of one tensor, which an op may not return.
+    norms = [part.clone() for part in result.norms]
     return [*dense, *norms, *([] if result.x is None else [_ordered(result.x, steps_first)])]
 
 

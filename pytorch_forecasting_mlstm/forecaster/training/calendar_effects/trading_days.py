@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..panel.panel import Panel
-from ..times.time_axis import TimeAxis
+from ...panel.panel import Panel
+from ...times.time_axis import TimeAxis
+from .base import CalendarEffect, learned_values, mean_of
 
 _YEAR = 12
 _DAYS = 365.25 / 12
@@ -19,7 +20,7 @@ _RESOLUTION = 1e-9  # smaller changes, relative to the mean, are rounding errors
 
 
 @dataclass(frozen=True)
-class TradingDays:
+class TradingDays(CalendarEffect):
     r"""The effect of trading days on monthly sums.
 
     A month with D days, of which a share s are Saturdays and Sundays, multiplies a series by
@@ -31,14 +32,13 @@ class TradingDays:
 
     Attributes
     ----------
-    weekend : float
-        :math:`\beta`.
     follows : numpy.ndarray
         (S,): whether each series has the effect.
+    weekend : float
+        :math:`\beta`.
     """
 
     weekend: float
-    follows: np.ndarray
 
     @classmethod
     def fit(cls, panel: Panel, held_out: int = 0) -> TradingDays | None:
@@ -64,16 +64,13 @@ class TradingDays:
         """
         if not panel.axis.is_monthly:
             return None
-        parts = [
-            values[: len(values) - held_out] if len(values) > held_out else values
-            for values in panel.values
-        ]
+        parts = learned_values(panel, held_out)
         first = int(panel.starts.min())
         days, share = _months(panel.axis, np.arange(first, panel.ends.max()))
         known = np.stack([share, np.log(days)], axis=-1)
         months, inputs, changes = [], [], []
         for begin, values in zip(panel.starts - first, parts, strict=True):
-            mean = _mean(values)
+            mean = mean_of(values)
             if mean <= 0:
                 continue
             change = _changes(values / mean)
@@ -96,51 +93,22 @@ class TradingDays:
         weekend, error = float(coefficients[0]), np.linalg.norm(scores @ inverse[0])
         if abs(weekend) < _MIN_T * error:
             return None
-        return cls(weekend, _follows(panel, parts, weekend))
+        effect = cls(np.empty(0, dtype=bool), weekend)
+        return replace(effect, follows=effect.measure(panel, parts))
 
-    def match(self, panel: Panel, numbers: np.ndarray) -> TradingDays:
-        """Return the effect on the series of another panel; new ones are measured in it.
+    def at(self, axis: TimeAxis, positions: np.ndarray) -> np.ndarray:
+        """Return f at positions (N,) of an axis."""
+        days, share = _months(axis, positions)
+        return days / _DAYS * np.exp(self.weekend * (share - _WEEKEND_SHARE))
 
-        Parameters
-        ----------
-        panel : Panel
-            Series of which some are known here.
-        numbers : numpy.ndarray
-            (series of `panel`,): their numbers here; those beyond the end are new.
+    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool:
+        """Whether a series, (T,), does not vary clearly more without the factors, (T,).
+
+        Some series of a table may be sums, and others means.
         """
-        known = numbers < len(self.follows)
-        new = _follows(panel, panel.values, self.weekend)
-        follows = np.where(known, self.follows[np.where(known, numbers, 0)], new)
-        return TradingDays(self.weekend, follows)
-
-    def factors(self, axis: TimeAxis, positions: np.ndarray, series: np.ndarray) -> np.ndarray:
-        """Return f for steps at positions of an axis, of `series`, two arrays of the same shape."""
-        unique, rows = np.unique(positions, return_inverse=True)
-        factors = _factors(axis, unique, self.weekend)[rows].reshape(positions.shape)
-        return np.where(self.follows[series], factors, 1.0)
-
-
-def _follows(panel: Panel, parts: list[np.ndarray], weekend: float) -> np.ndarray:
-    """Return which series, (S,), do not vary clearly more without the effect.
-
-    Some series of a table may be sums, and others means.
-    """
-    follows = np.zeros(len(panel), dtype=bool)
-    first = int(panel.starts.min())
-    factors = _factors(panel.axis, np.arange(first, panel.ends.max()), weekend)
-    for number, (begin, values) in enumerate(zip(panel.starts - first, parts, strict=True)):
-        mean = _mean(values)
-        if mean > 0:
-            relative = values / mean
-            without = relative / factors[begin : begin + len(values)]
-            limit = _CLEARLY_WORSE * _variance(_changes(relative))
-            follows[number] = _variance(_changes(without)) <= limit
-    return follows
-
-
-def _factors(axis: TimeAxis, positions: np.ndarray, weekend: float) -> np.ndarray:
-    days, share = _months(axis, positions)
-    return days / _DAYS * np.exp(weekend * (share - _WEEKEND_SHARE))
+        relative = values / mean_of(values)
+        limit = _CLEARLY_WORSE * _variance(_changes(relative))
+        return _variance(_changes(relative / factors)) <= limit
 
 
 def _months(axis: TimeAxis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,11 +122,6 @@ def _months(axis: TimeAxis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _changes(values: np.ndarray) -> np.ndarray:
     """Return the differences over a year, differenced once more: 13 fewer, or none."""
     return np.diff(values[_YEAR:] - values[:-_YEAR], axis=0)
-
-
-def _mean(values: np.ndarray) -> float:
-    observed = values[np.isfinite(values)]
-    return float(observed.mean()) if len(observed) else 0.0
 
 
 def _variance(values: np.ndarray) -> float:

@@ -11,8 +11,8 @@ from helpers.forecasters import tiny
 from pytorch_forecasting_mlstm.forecaster import Forecaster
 from pytorch_forecasting_mlstm.forecaster.panel.panel import Panel
 from pytorch_forecasting_mlstm.forecaster.reading import TableReader
+from pytorch_forecasting_mlstm.forecaster.training.calendar_effects.trading_days import TradingDays
 from pytorch_forecasting_mlstm.forecaster.training.scaling import Scaling
-from pytorch_forecasting_mlstm.forecaster.training.trading_days import TradingDays
 
 WEEKEND = 0.5  # of what a day from Monday to Friday sells
 
@@ -162,14 +162,14 @@ def test_forecasts_come_back_with_the_effect_of_their_months() -> None:
 def test_new_series_are_measured() -> None:
     panel = panel_of(sums(96, 3))
     scaling = Scaling.fit(panel)
-    assert scaling.trading_days is not None
+    assert scaling.effect is not None
     both = pd.concat([sums(96, 1), means(96, 1), sums(6, 2)[lambda t: t["store"] == "s1"]])
     here = scaling.match(panel_of(both), np.array([3, 4, 5]))
-    assert here.trading_days is not None
+    assert here.effect is not None
     grown = scaling.append(here, np.array([False, True, True]))
-    assert grown.trading_days is not None
-    assert grown.trading_days.follows.shape == grown.center.shape == (5,)
-    assert grown.trading_days.follows[3:].tolist() == here.trading_days.follows[1:].tolist()
+    assert grown.effect is not None
+    assert grown.effect.follows.shape == grown.center.shape == (5,)
+    assert grown.effect.follows[3:].tolist() == here.effect.follows[1:].tolist()
 
 
 def errors(**parameters: Any) -> float:
@@ -194,12 +194,12 @@ def test_effect_is_saved_updated_and_used_for_new_rows(tmp_path: Path) -> None:
     forecaster.save(tmp_path / "a.ckpt")
     loaded = Forecaster.load(tmp_path / "a.ckpt")
     for one in (forecaster, loaded):
-        assert one._state.fitted.scaling.trading_days is not None
+        assert one._state.fitted.scaling.effect is not None
     pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
     newer = pd.concat([table, sums(100, 4)[lambda t: t["store"] == "s3"]])
     updated = [one.update(newer, epochs=1) for one in (forecaster, loaded)]
     forecasts = [one.predict() for one in updated]
     pd.testing.assert_frame_equal(*forecasts, check_exact=True)
     assert forecasts[0]["store"].nunique() == 4
-    days = forecaster._state.fitted.scaling.trading_days
+    days = forecaster._state.fitted.scaling.effect
     assert days is not None and days.follows.shape == (4,)

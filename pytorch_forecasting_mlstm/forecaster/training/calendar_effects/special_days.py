@@ -1,0 +1,195 @@
+"""Special days: what daily values owe to their date, such as that of a holiday."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...panel.panel import Panel
+from ...times.time_axis import TimeAxis
+from .base import CalendarEffect, learned_values
+
+_WEEKS = np.array([-21, -14, -7, 7, 14, 21])  # days with the same weekday around a day
+_MIN_NEIGHBORS = 3
+_MIN_YEARS = 3
+_AROUND = 10  # days, whose median a special day differs from
+# Of about a thousand rules, a few seem special by chance at the lower threshold, so that it holds
+# only if many do. At the higher one, hardly any does.
+_MIN_Z, _MANY, _MIN_Z_OF_FEW = 4.0, 10, 6.0
+_SAME_SIGN = 0.8  # share of the years
+_LEAST = -0.9  # the strongest effect, so that a value divided by its factor stays bounded
+_MOST_SERIES = 300  # that tell the effects; more would take long and tell little
+_TO_DEVIATION = 1.4826  # of a normal distribution, from the median absolute deviation
+
+# A rule is a number: its kind, its month, and what selects a day in it.
+_DATE, _NTH, _LAST = 10_000, 20_000, 30_000
+
+
+@dataclass(frozen=True)
+class SpecialDays(CalendarEffect):
+    """The effects of special days on daily series.
+
+    A day is special by a rule: by its date, on weekdays or on weekends (December 25), by the number
+    of its weekday in the month (the fourth Thursday of November), or as the last such weekday (the
+    last Monday of May). Each rule that a day follows multiplies the series by 1 plus its effect.
+
+    Attributes
+    ----------
+    follows : numpy.ndarray
+        (S,): whether each series has the effects.
+    rules : numpy.ndarray
+        (R,) int64: the rules, ascending.
+    effects : numpy.ndarray
+        (R,): their effects, such as -0.2.
+    """
+
+    rules: np.ndarray
+    effects: np.ndarray
+
+    @classmethod
+    def fit(cls, panel: Panel, held_out: int = 0) -> SpecialDays | None:
+        r"""Find the special days, the same ones for all series.
+
+        A value is compared with the median of the same weekday in the three weeks before and after.
+        Each day has the median of the relative differences of all series, and a rule that of its
+        days. Its effect must be seen on n days, three or more, and differ from the median of the
+        days around each by :math:`4 / \sqrt n` standard deviations, with the same sign on four of
+        five. With fewer than ten such rules, it must differ by :math:`6 / \sqrt n`.
+
+        Parameters
+        ----------
+        panel : Panel
+            The series.
+        held_out : int, default 0
+            Steps at the end of each series to leave out. A series that is not longer counts as a
+            whole.
+
+        Returns
+        -------
+        SpecialDays or None
+            None if the steps are not days, or no day is special.
+        """
+        first, last = int(panel.starts.min()), int(panel.ends.max())
+        if not panel.axis.is_daily or last - first < 365 * (_MIN_YEARS - 1):
+            return None
+        parts = learned_values(panel, held_out)
+        some = slice(None, None, -(-len(parts) // _MOST_SERIES))
+        differences = np.full((len(parts[some]), last - first), np.nan)
+        for row, begin, values in zip(
+            differences, (panel.starts - first)[some], parts[some], strict=True
+        ):
+            row[begin : begin + len(values)] = _differences(values, np.arange(len(values)))
+        keys, difference = _rules(panel.axis, np.arange(first, last)), _medians(differences)
+        rules, effects = _special(keys, difference, _MIN_Z)
+        if len(rules) < _MANY:
+            rules, effects = _special(keys, difference, _MIN_Z_OF_FEW)
+        if not len(rules):
+            return None
+        effect = cls(np.empty(0, dtype=bool), rules, effects)
+        return replace(effect, follows=effect.measure(panel, parts))
+
+    def at(self, axis: TimeAxis, positions: np.ndarray) -> np.ndarray:
+        """Return the factors at positions (N,) of an axis."""
+        factors = np.ones(len(positions))
+        for keys in _rules(axis, positions):
+            factors *= 1 + _lookup(keys, self.rules, self.effects)
+        return factors
+
+    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool:
+        """Whether a series, (T,), deviates no more on special days without the factors, (T,)."""
+        days = np.flatnonzero(factors != 1)
+        difference = _differences(values, days)
+        without = (1 + difference) / factors[days] - 1
+        observed = np.isfinite(difference)
+        return bool(np.abs(without[observed]).sum() <= np.abs(difference[observed]).sum())
+
+
+def _differences(values: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """Compare values with those around them, relative to these: NaN where there are too few."""
+    places = days + _WEEKS[:, None]
+    inside = (places >= 0) & (places < len(values))
+    around = np.where(inside, values[np.clip(places, 0, len(values) - 1)], np.nan)
+    ordinary = _medians(around, _MIN_NEIGHBORS)
+    ordinary[~(ordinary > 0)] = np.nan
+    return values[days] / ordinary - 1
+
+
+def _medians(values: np.ndarray, least: int = 1) -> np.ndarray:
+    """Return the medians of the observed values of each column, NaN where there are too few."""
+    medians = np.full(values.shape[1], np.nan)
+    enough = np.isfinite(values).sum(axis=0) >= least
+    if enough.any():
+        medians[enough] = np.nanmedian(values[:, enough], axis=0)
+    return medians
+
+
+def _median_around(difference: np.ndarray) -> np.ndarray:
+    """Return the median of the days around each day."""
+    padded = np.pad(difference, _AROUND, constant_values=np.nan)
+    return _medians(np.lib.stride_tricks.sliding_window_view(padded, len(difference)))
+
+
+def _rules(axis: TimeAxis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rule of each kind that the days at some positions follow, or -1."""
+    times = axis.at(positions)
+    month, day, weekday = (np.asarray(part) for part in (times.month, times.day, times.dayofweek))
+    date = _DATE + 100 * (12 * (weekday >= 5) + month) + day
+    nth = _NTH + 100 * month + 10 * ((day - 1) // 7 + 1) + weekday
+    is_last = day + 7 > np.asarray(times.days_in_month)
+    return date, nth, np.where(is_last, _LAST + 100 * month + weekday, -1)
+
+
+def _special(
+    kinds: Sequence[np.ndarray], difference: np.ndarray, least_z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rules that make a day special, ascending, and their effects.
+
+    The effects of one kind are taken off before the next one.
+    """
+    rules, effects = [], []
+    for keys in kinds:
+        found, sizes = _special_of_kind(keys, difference, least_z)
+        rules.append(found)
+        effects.append(sizes)
+        difference = (1 + difference) / (1 + _lookup(keys, found, sizes)) - 1
+    return np.concatenate(rules), np.concatenate(effects)
+
+
+def _special_of_kind(
+    keys: np.ndarray, difference: np.ndarray, least_z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same for the rules of one kind.
+
+    A day at the peak of a season differs from the weeks around it, but not from the days around it.
+    """
+    peak = difference - _median_around(difference)
+    observed = np.isfinite(peak) & (keys >= 0)
+    keys, difference, peak = keys[observed], difference[observed], peak[observed]
+    found, effects = [], []
+    if len(keys):
+        # The second one is for series that hardly ever change.
+        deviation = max(_TO_DEVIATION * np.median(np.abs(peak)), peak.std() / 2)
+        order = np.argsort(keys, kind="stable")
+        rules, begins = np.unique(keys[order], return_index=True)
+        for rule, days in zip(rules, np.split(order, begins[1:]), strict=True):
+            effect, height = np.median(difference[days]), np.median(peak[days])
+            error = max(deviation, _TO_DEVIATION * np.median(np.abs(peak[days] - height)))
+            if (
+                len(days) >= _MIN_YEARS
+                and effect * height > 0
+                and abs(height) * np.sqrt(len(days)) > least_z * error
+                and (np.sign(peak[days]) == np.sign(height)).mean() >= _SAME_SIGN
+            ):
+                found.append(rule)
+                effects.append(max(effect, _LEAST))
+    return np.array(found, dtype=np.int64), np.array(effects, dtype=float)
+
+
+def _lookup(keys: np.ndarray, rules: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Return the effect of each rule, 0 for those that are not among the special ones."""
+    if not len(rules):
+        return np.zeros(len(keys))
+    places = np.minimum(np.searchsorted(rules, keys), len(rules) - 1)
+    return np.where(rules[places] == keys, effects[places], 0.0)

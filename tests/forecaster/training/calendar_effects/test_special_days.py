@@ -1,0 +1,186 @@
+"""Holidays are found by their date or weekday of the month, and come back in forecasts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.forecasters import tiny
+from pytorch_forecasting_mlstm.forecaster import Forecaster
+from pytorch_forecasting_mlstm.forecaster.panel.panel import Panel
+from pytorch_forecasting_mlstm.forecaster.reading import TableReader
+from pytorch_forecasting_mlstm.forecaster.training.calendar_effects.special_days import SpecialDays
+from pytorch_forecasting_mlstm.forecaster.training.scaling import Scaling
+
+CHRISTMAS, JULY, THANKSGIVING, MEMORIAL = 0.4, 0.7, 0.5, 0.8
+
+
+def factors_of(dates: pd.DatetimeIndex) -> np.ndarray:
+    """Return what the calendar of these tests multiplies a day by."""
+    month, day, weekday = dates.month, dates.day, dates.dayofweek
+    result = np.ones(len(dates))
+    result[(month == 12) & (day == 25)] = CHRISTMAS
+    result[(month == 7) & (day == 4)] = JULY
+    result[(month == 11) & (weekday == 3) & ((day - 1) // 7 == 3)] = THANKSGIVING
+    result[(month == 5) & (weekday == 0) & (day + 7 > 31)] = MEMORIAL
+    return result
+
+
+def stores(
+    years: int, count: int = 1, noise: float = 0.03, start: str = "2012-01-01"
+) -> pd.DataFrame:
+    """Return daily sales with a week, a year, a trend and the special days of this file."""
+    dates = pd.date_range(start, periods=365 * years)
+    rng = np.random.default_rng(0)
+    t, parts = np.arange(len(dates)), []
+    for number in range(count):
+        ordinary = (50 + 10 * number) * (1 + t / 5000) * (1 + 0.2 * np.sin(2 * np.pi * t / 365.25))
+        ordinary *= np.where(dates.dayofweek < 5, 1.0, 0.6)
+        sales = ordinary * factors_of(dates) * np.exp(noise * rng.normal(size=len(dates)))
+        parts.append(pd.DataFrame({"store": f"s{number}", "date": dates, "sales": sales}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def panel_of(table: pd.DataFrame) -> Panel:
+    return TableReader(tiny(outliers="keep").get_params()).read(table).panel
+
+
+def fit(table: pd.DataFrame, held_out: int = 0) -> SpecialDays | None:
+    return SpecialDays.fit(panel_of(table), held_out)
+
+
+def years_of(days: SpecialDays, panel: Panel, year: int) -> pd.Series:
+    """Return the factors of a year, which may lie in the future."""
+    dates = pd.date_range(f"{year}-01-01", f"{year}-12-31")
+    positions = np.asarray((dates - panel.axis.start).days)
+    return pd.Series(days.factors(panel.axis, positions, np.zeros(len(dates), dtype=int)), dates)
+
+
+@pytest.mark.parametrize(("years", "count"), [(4, 5), (8, 1)])
+def test_special_days_are_found_and_hold_in_later_years(years: int, count: int) -> None:
+    """The fourth Thursday and the last Monday have other dates there."""
+    table = stores(years, count)
+    days, panel = fit(table), panel_of(table)
+    assert days is not None and days.follows.all()
+    for year in (2013, 2024, 2026):
+        factors = years_of(days, panel, year)
+        expected = factors_of(pd.DatetimeIndex(factors.index))
+        is_weekday = pd.DatetimeIndex(factors.index).dayofweek < 5
+        # Weekends are rules of their own, and may have been too few.
+        assert np.abs(factors - expected)[is_weekday].max() < 0.06
+        ordinary = factors[expected == 1]
+        assert (ordinary == 1).mean() > 0.98
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_ordinary_series_have_no_special_days(count: int) -> None:
+    rng = np.random.default_rng(1)
+    dates = pd.date_range("2015-01-01", periods=4 * 365)
+    for _ in range(5):
+        noise = rng.normal(size=(count, len(dates)))
+        level = 20 + 4 * np.sin(2 * np.pi * np.arange(len(dates)) / 365.25) ** 5
+        table = pd.DataFrame(
+            {
+                "store": np.repeat([f"s{k}" for k in range(count)], len(dates)),
+                "date": np.tile(dates, count),
+                "sales": (level * np.exp(0.1 * noise)).ravel(),
+            }
+        )
+        assert fit(table) is None
+
+
+def test_peak_of_a_season_is_not_special() -> None:
+    """It is above the weeks around it in every year, but so are the days around it."""
+    dates = pd.date_range("1990-01-01", periods=20 * 365)
+    rng = np.random.default_rng(0)
+    peak = np.exp(-(((dates.dayofyear - 97) / 8) ** 2))
+    sales = (10 + 40 * peak) * np.exp(0.3 * rng.normal(size=len(dates)))
+    assert fit(pd.DataFrame({"store": "a", "date": dates, "sales": sales})) is None
+
+
+@pytest.mark.parametrize("frequency", ["W", "h", "B", "2D", "MS"])
+def test_other_steps_have_no_special_days(frequency: str) -> None:
+    table = stores(5)
+    dates = pd.date_range("1950-01-01", periods=len(table), freq=frequency)
+    assert fit(table.assign(date=dates)) is None
+
+
+def test_two_years_are_too_few() -> None:
+    assert fit(stores(2, 5)) is None
+
+
+def test_held_out_rows_decide_nothing() -> None:
+    table = stores(5, 2)
+    last = table["date"] >= table["date"].max() - pd.Timedelta(days=89)
+    days = fit(table, held_out=90)
+    changed = fit(table.assign(sales=table["sales"].where(~last, 7.0)), held_out=90)
+    assert days is not None and changed is not None
+    np.testing.assert_array_equal(changed.rules, days.rules)
+    np.testing.assert_array_equal(changed.effects, days.effects)
+
+
+def test_series_without_the_effects_are_left_as_they_are() -> None:
+    """So are those whose values may be negative, and those that are closed on Christmas."""
+    table = stores(6, 6)
+    dates = pd.DatetimeIndex(table["date"])
+    other = (table["store"] == "s1").to_numpy()
+    table.loc[other, "sales"] /= factors_of(dates)[other]
+    table.loc[table["store"] == "s2", "sales"] -= 200
+    table.loc[(table["store"] == "s3") & (dates.month == 12) & (dates.day == 25), "sales"] = np.nan
+    days = fit(table)
+    assert days is not None
+    assert days.follows.tolist() == [True, False, False, True, True, True]
+    panel = panel_of(table)
+    assert np.isfinite(Scaling.fit(panel).scale(panel)[panel.series != 3]).all()
+
+
+def test_days_without_any_sales_have_a_bounded_factor() -> None:
+    table = stores(5, 2)
+    closed = (table["date"].dt.month == 12) & (table["date"].dt.day == 25)
+    days = fit(table.assign(sales=table["sales"].where(~closed, 0.0)))
+    assert days is not None and days.effects.min() == pytest.approx(-0.9)
+
+
+@pytest.mark.parametrize("factor", [1e-290, 1e290])
+def test_size_of_the_numbers_does_not_matter(factor: float) -> None:
+    table = stores(5)
+    days, other = fit(table), fit(table.assign(sales=table["sales"] * factor))
+    assert days is not None and other is not None
+    np.testing.assert_array_equal(other.rules, days.rules)
+    np.testing.assert_allclose(other.effects, days.effects)
+
+
+def test_scaled_series_have_no_special_days_and_forecasts_have_them() -> None:
+    table = stores(6, 2, noise=0.01)
+    past = table[table["date"] < "2017-11-01"]
+    panel, later = panel_of(past), panel_of(table)
+    scaling = Scaling.fit(panel)
+    assert isinstance(scaling.effect, SpecialDays)
+    scaled = scaling.scale(panel)[panel.series == 0]
+    assert SpecialDays.fit(panel_of(past[past["store"] == "s0"].assign(sales=scaled + 10))) is None
+    positions = np.arange(int(panel.ends[0]), int(later.ends[0]))
+    forecast = np.zeros((2, len(positions), 3)) + np.array([-0.1, 0.0, 0.1])
+    result = scaling.unscale(forecast, panel)
+    dates = pd.DatetimeIndex(later.axis.at(positions))
+    christmas, before = (
+        np.flatnonzero((dates.month == 12) & (dates.day == d))[0] for d in (25, 21)
+    )
+    assert result[0, christmas, 1] == pytest.approx(CHRISTMAS * result[0, before, 1], rel=0.05)
+    assert (np.diff(result, axis=-1) > 0).all()
+
+
+def test_forecaster_keeps_the_effects_in_its_file_and_for_new_series(tmp_path: Path) -> None:
+    table = stores(4, 2)
+    forecaster = tiny(horizon=7).fit(table[table["date"] < "2015-12-22"])
+    forecaster.save(tmp_path / "a.ckpt")
+    loaded = Forecaster.load(tmp_path / "a.ckpt")
+    forecast = forecaster.predict()
+    pd.testing.assert_frame_equal(loaded.predict(), forecast, check_exact=True)
+    of_one = forecast[forecast["store"] == "s0"].set_index("date")["prediction"]
+    assert of_one["2015-12-25"] < 0.6 * of_one["2015-12-24"]
+    more = pd.concat([table, stores(4, 3)[lambda t: t["store"] == "s2"]])
+    updated = [one.update(more, epochs=1).predict() for one in (forecaster, loaded)]
+    pd.testing.assert_frame_equal(*updated, check_exact=True)
+    effect = forecaster._state.fitted.scaling.effect
+    assert effect is not None and effect.follows.tolist() == [True, True, True]
