@@ -70,7 +70,7 @@ def check_arguments(parameters: Mapping[str, Any]) -> None:
         raise InputError(
             Argument("outliers"), f' must be "mask" or "keep", got {parameters["outliers"]!r}'
         )
-    for name in ("calibrate", "verbose"):
+    for name in ("calendar_effects", "calibrate", "verbose"):
         check_flag(name, parameters[name])
     check_missing(parameters["missing"])
     read_quantiles(parameters["quantiles"])
@@ -198,4 +198,5 @@ def settings_of(parameters: Mapping[str, Any], levels: tuple[float, ...]) -> Set
         seed=int(parameters["seed"]),
         trainer_kwargs=dict(parameters["trainer_kwargs"] or {}),
         members=int(parameters["members"]),
+        calendar_effects=parameters["calendar_effects"],
     )

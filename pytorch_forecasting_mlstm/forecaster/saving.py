@@ -230,7 +230,8 @@ def _rebuild_dataset(
     model: mLSTMTime, panel: Panel, layout: Layout, scaling: Scaling, groups: pd.DataFrame
 ) -> BatchedTimeSeriesDataSet:
     numbers, end = match_series(groups, panel.groups), int(panel.lengths.max())
-    frame = layout.frame(panel, scaling.match(panel, numbers), numbers, end)
+    here = scaling.match(panel, numbers)
+    frame = layout.frame(here.without_effect(panel), here, numbers, end)
     return BatchedTimeSeriesDataSet.from_parameters(
         model.dataset_parameters, frame[frame[TIME] < end]
     )

@@ -51,6 +51,9 @@ class MLSTMForecaster(BaseForecaster):
         Quantiles to learn; 0.5 is added. The default holds those of ``predict_interval``,
         ``predict_quantiles`` and ``predict_var``. Others that are asked for are interpolated
         between these, or extrapolated, with a warning.
+    calendar_effects : bool, default True
+        Whether to learn the effects of holidays on daily values, and of the days and weekends of a
+        month on monthly ones, where all series together show them.
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     minimum : "auto", float or None, default "auto"
@@ -123,6 +126,7 @@ class MLSTMForecaster(BaseForecaster):
         learning_rate: float | None = None,
         members: int = 3,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        calendar_effects: bool = True,
         calibrate: bool = True,
         minimum: Any = "auto",
         missing: Any = "mask",
@@ -138,6 +142,7 @@ class MLSTMForecaster(BaseForecaster):
         self.learning_rate = learning_rate
         self.members = members
         self.quantiles = quantiles
+        self.calendar_effects = calendar_effects
         self.calibrate = calibrate
         self.minimum = minimum
         self.missing = missing
@@ -169,6 +174,7 @@ class MLSTMForecaster(BaseForecaster):
             quantiles=self.quantiles,
             history=self.history,
             minimum=minimum,
+            calendar_effects=self.calendar_effects,
             calibrate=self.calibrate,
             epochs=self.epochs,
             learning_rate=self.learning_rate,

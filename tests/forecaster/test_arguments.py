@@ -29,6 +29,7 @@ WRONG: list[tuple[str, Any, str]] = [
     *[("minimum", value, "minimum must be") for value in ("0", NAN, float("inf"), True, [0])],
     *[("outliers", value, "outliers must be") for value in (None, "drop", 0)],
     *[("calibrate", value, "calibrate must be True or False") for value in (None, 1, "yes")],
+    ("calendar_effects", "DE", "calendar_effects must be True or False"),
     ("verbose", 0, "verbose must be True or False"),
     *[("missing", value, "missing must be") for value in (None, "drop", NAN, True, [0])],
     *[

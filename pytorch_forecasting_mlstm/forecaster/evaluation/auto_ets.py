@@ -57,7 +57,7 @@ def ets_forecast(
     from statsforecast.models import AutoETS
 
     nothing = np.full(horizon, np.nan), np.full((horizon, len(levels)), np.nan)
-    values = _fill(np.asarray(history[-_MAX_VALUES:], dtype=float))
+    values = _fill(np.asarray(history, dtype=float))[-_MAX_VALUES:]
     if not len(values):
         return nothing
     season = max((season for season in seasons if season <= _MAX_SEASON), default=1)

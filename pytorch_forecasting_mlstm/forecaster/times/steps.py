@@ -104,13 +104,13 @@ def fixed_width(step: Any, unit: str) -> int | None:
 
 
 def months_of(step: Any) -> int:
-    """Count the months of a step; 0 if it is none of whole months."""
+    """Return how many months a step spans, or 0 if it does not span whole months."""
     if isinstance(step, offsets.BusinessHour | offsets.BusinessDay):
         return 0
     if fixed_width(step, "ns") is not None:
         return 0
     if type(step) is pd.DateOffset:
-        return int(step.n * step.kwds["months"])
+        return int(step.n * step.kwds.get("months", 0))
     if isinstance(step, _QUARTERLY):
         return int(3 * step.n)
     return int((12 if isinstance(step, _YEARLY) else 1) * step.n)

@@ -47,6 +47,7 @@ class Settings:
     trainer_kwargs: Mapping[str, Any]
     members: int = 3
     learn_all: bool = True
+    calendar_effects: bool = True
 
 
 def fit_panel(panel: Panel, settings: Settings, on_progress: OnProgress | None = None) -> Fitted:
@@ -126,9 +127,15 @@ class _Fit:
     ) -> None:
         self.panel, self.settings, self.on_progress = panel, settings, on_progress
         self.split = split_panel(panel, settings.horizon, validate=validate)
-        self.scaling = Scaling.fit(panel, self.split.end - self.split.validation)
+        self.scaling = Scaling.fit(
+            panel,
+            self.split.end - self.split.validation,
+            calendar_effects=settings.calendar_effects,
+        )
         self.layout = Layout.fit(panel, past=self.split.validation)
-        self.frame = self.layout.frame(panel, self.scaling, np.arange(len(panel)), self.split.end)
+        ordinary = self.scaling.without_effect(panel)
+        numbers = np.arange(len(panel))
+        self.frame = self.layout.frame(ordinary, self.scaling, numbers, self.split.end)
         self.regressions: dict[int, RidgeRegressions] = {}
 
     def run(self) -> Fitted:

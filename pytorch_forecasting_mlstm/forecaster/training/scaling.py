@@ -26,7 +26,7 @@ class Scaling:
     effect: CalendarEffect | None = None
 
     @classmethod
-    def fit(cls, panel: Panel, held_out: int = 0) -> Scaling:
+    def fit(cls, panel: Panel, held_out: int = 0, *, calendar_effects: bool = True) -> Scaling:
         """Measure the scales.
 
         Parameters
@@ -36,26 +36,33 @@ class Scaling:
         held_out : int, default 0
             Steps at the end of each series to leave out. A series that is not longer is measured as
             a whole.
+        calendar_effects : bool, default True
+            Whether to look for an effect of the calendar.
         """
-        return cls._measure(panel, held_out, fit_effect(panel, held_out))
+        effect = fit_effect(panel, held_out) if calendar_effects else None
+        return cls._measure(panel, held_out, effect)
 
     @classmethod
     def _measure(cls, panel: Panel, held_out: int, effect: CalendarEffect | None) -> Scaling:
         center, spread = np.empty(len(panel)), np.empty(len(panel))
-        targets = panel.target / factors_of(effect, panel)
-        for number, begin in enumerate(panel.begins[:-1]):
-            values = targets[begin : begin + panel.lengths[number]]
+        target = panel.target / factors_of(effect, panel)
+        for number, values in enumerate(replace(panel, target=target).values):
             part = values[: max(0, len(values) - held_out)]
             part = part[np.isfinite(part)]
             part = part if len(part) else values[np.isfinite(values)]
             center[number], spread[number] = part.mean(), _spread(part)
         return cls(center, spread, effect)
 
+    def without_effect(self, panel: Panel) -> Panel:
+        """Take the effect of the calendar off the targets of a panel of these series."""
+        if self.effect is None:
+            return panel
+        return replace(panel, target=panel.target / factors_of(self.effect, panel))
+
     def scale(self, panel: Panel) -> np.ndarray:
-        """Return the scaled targets, (N,), of a panel of these series."""
+        """Return the scaled targets, (N,), of a panel of these series, without that effect."""
         series = panel.series
-        values = panel.target / factors_of(self.effect, panel)
-        return (values - self.center[series]) / self.spread[series]
+        return (panel.target - self.center[series]) / self.spread[series]
 
     def unscale(self, forecasts: np.ndarray, panel: Panel) -> np.ndarray:
         """Bring scaled forecasts (S, h, Q) of a panel of these series back to their unit.
@@ -76,7 +83,7 @@ class Scaling:
         numbers : numpy.ndarray
             (series of `panel`,): their numbers here; those beyond the end are new.
         """
-        effect = self.effect and self.effect.match(panel, numbers)
+        effect = None if self.effect is None else self.effect.match(panel, numbers)
         new = Scaling._measure(panel, 0, effect)
         known = numbers < len(self.center)
         row = np.where(known, numbers, 0)

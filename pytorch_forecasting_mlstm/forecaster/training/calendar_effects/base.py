@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import pandas as pd
 
 from ...panel.panel import Panel
 from ...times.time_axis import TimeAxis
@@ -29,8 +30,12 @@ class CalendarEffect(ABC):
         """Return the factors at positions (N,) of an axis."""
 
     @abstractmethod
-    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool:
-        """Whether a series with a mean above 0 varies no more without the factors, (T,) both."""
+    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool | None:
+        """Whether a series varies no more without the factors, (T,) both; None if too few tell."""
+
+    @abstractmethod
+    def to_table(self) -> pd.DataFrame:
+        """Return the effects in words, with the columns "effect" and "change"."""
 
     def factors(self, axis: TimeAxis, positions: np.ndarray, series: np.ndarray) -> np.ndarray:
         """Return the factors at positions of an axis, of `series`, two arrays of one shape."""
@@ -55,28 +60,52 @@ class CalendarEffect(ABC):
         follows[known] = self.follows[numbers[known]]
         if not known.all():
             new = panel.take(np.flatnonzero(~known))
-            follows[~known] = self.measure(new, new.values)
+            follows[~known] = self.measure(new, new.values, majority=self.follows.mean() > 0.5)
         return replace(self, follows=follows)
 
-    def measure(self, panel: Panel, values: list[np.ndarray]) -> np.ndarray:
-        """Return which series of a panel, (S,), have the effect in their first `values`."""
+    def measure(
+        self, panel: Panel, learned: list[np.ndarray], *, majority: bool | None = None
+    ) -> np.ndarray:
+        """Return which series of a panel, (S,), have the effect.
+
+        Parameters
+        ----------
+        panel : Panel
+            The series.
+        learned : list of numpy.ndarray
+            The first values of each series, which tell it. Series with a negative one do not have
+            the effect, since a factor has no meaning for them.
+        majority : bool, optional
+            What series do that are too short to tell. Default: what most of the others do.
+        """
         first = int(panel.starts.min())
         factors = self.at(panel.axis, np.arange(first, panel.ends.max()))
+        judged = [
+            is_positive(values) and self.is_in(values, factors[begin : begin + len(values)])
+            for begin, values in zip(panel.starts - first, learned, strict=True)
+        ]
+        if majority is None:
+            clear = [one for one in judged if one is not None]
+            majority = sum(clear) > len(clear) / 2
+        positive = [is_positive(values) for values in panel.values]
         return np.array(
             [
-                mean_of(part) > 0 and self.is_in(part, factors[begin : begin + len(part)])
-                for begin, part in zip(panel.starts - first, values, strict=True)
+                may and (majority if one is None else one)
+                for one, may in zip(judged, positive, strict=True)
             ],
             dtype=bool,
         )
 
 
 def learned_values(panel: Panel, held_out: int) -> list[np.ndarray]:
-    """Return the values of each series but the last ones; all of a series that is not longer."""
-    return [
-        values[: len(values) - held_out] if len(values) > held_out else values
-        for values in panel.values
-    ]
+    """Return the values of each series but the last ones."""
+    return [values[: max(0, len(values) - held_out)] for values in panel.values]
+
+
+def is_positive(values: np.ndarray) -> bool:
+    """Whether no observed value is negative; True without any but zeros, and for no values."""
+    observed = values[np.isfinite(values)]
+    return not len(observed) or bool(observed.min() >= 0)
 
 
 def mean_of(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ...panel.panel import Panel
 from .base import CalendarEffect
@@ -37,6 +38,13 @@ def future_factors(effect: CalendarEffect | None, panel: Panel, horizon: int) ->
     return effect.factors(panel.axis, panel.ends[:, None] + np.arange(horizon), series)
 
 
+def effects_table(effect: CalendarEffect | None) -> pd.DataFrame:
+    """Return an effect in words, with the columns "effect" and "change"; no rows for None."""
+    if effect is None:
+        return pd.DataFrame({"effect": pd.Series(dtype=str), "change": pd.Series(dtype=float)})
+    return effect.to_table()
+
+
 def effect_to_dict(effect: CalendarEffect | None) -> dict[str, Any] | None:
     """Return an effect as plain values and arrays."""
     if effect is None:
@@ -57,6 +65,7 @@ def effect_from_dict(written: dict[str, Any] | None, series: int) -> CalendarEff
         return None
     values = dict(written)
     effect: CalendarEffect = _KINDS[values.pop("kind")](**values)
-    if effect.follows.shape != (series,) or not all(np.isfinite(v).all() for v in values.values()):
+    is_complete = effect.follows.shape == (series,) and effect.follows.dtype == bool
+    if not is_complete or not all(np.isfinite(value).all() for value in values.values()):
         raise ValueError(f"the effect of the calendar is not that of {series} series")
     return effect

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from ...panel.panel import Panel
 from ...times.time_axis import TimeAxis
-from .base import CalendarEffect, learned_values
+from .base import CalendarEffect, is_positive, learned_values
 
 _WEEKS = np.array([-21, -14, -7, 7, 14, 21])  # days with the same weekday around a day
 _MIN_NEIGHBORS = 3
@@ -19,12 +20,16 @@ _AROUND = 10  # days, whose median a special day differs from
 # only if many do. At the higher one, hardly any does.
 _MIN_Z, _MANY, _MIN_Z_OF_FEW = 4.0, 10, 6.0
 _SAME_SIGN = 0.8  # share of the years
+_MIN_DAYS = 3  # of a series that is judged by itself
 _LEAST = -0.9  # the strongest effect, so that a value divided by its factor stays bounded
 _MOST_SERIES = 300  # that tell the effects; more would take long and tell little
 _TO_DEVIATION = 1.4826  # of a normal distribution, from the median absolute deviation
 
 # A rule is a number: its kind, its month, and what selects a day in it.
 _DATE, _NTH, _LAST = 10_000, 20_000, 30_000
+_ORDINALS = ("first", "second", "third", "fourth", "fifth")
+_MONTHS = pd.date_range("2024-01-01", periods=12, freq="MS").month_name().tolist()
+_WEEKDAYS = pd.date_range("2024-01-01", periods=7).day_name().tolist()
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,7 @@ class SpecialDays(CalendarEffect):
         panel : Panel
             The series.
         held_out : int, default 0
-            Steps at the end of each series to leave out. A series that is not longer counts as a
-            whole.
+            Steps at the end of each series to leave out.
 
         Returns
         -------
@@ -74,12 +78,12 @@ class SpecialDays(CalendarEffect):
         first, last = int(panel.starts.min()), int(panel.ends.max())
         if not panel.axis.is_daily or last - first < 365 * (_MIN_YEARS - 1):
             return None
-        parts = learned_values(panel, held_out)
-        some = slice(None, None, -(-len(parts) // _MOST_SERIES))
-        differences = np.full((len(parts[some]), last - first), np.nan)
-        for row, begin, values in zip(
-            differences, (panel.starts - first)[some], parts[some], strict=True
-        ):
+        learned = learned_values(panel, held_out)
+        some = np.flatnonzero([is_positive(values) for values in learned])
+        some = some[:: -(-len(some) // _MOST_SERIES) or 1]
+        differences = np.full((len(some), last - first), np.nan)
+        for row, number in zip(differences, some, strict=True):
+            begin, values = panel.starts[number] - first, learned[number]
             row[begin : begin + len(values)] = _differences(values, np.arange(len(values)))
         keys, difference = _rules(panel.axis, np.arange(first, last)), _medians(differences)
         rules, effects = _special(keys, difference, _MIN_Z)
@@ -88,7 +92,7 @@ class SpecialDays(CalendarEffect):
         if not len(rules):
             return None
         effect = cls(np.empty(0, dtype=bool), rules, effects)
-        return replace(effect, follows=effect.measure(panel, parts))
+        return replace(effect, follows=effect.measure(panel, learned))
 
     def at(self, axis: TimeAxis, positions: np.ndarray) -> np.ndarray:
         """Return the factors at positions (N,) of an axis."""
@@ -97,13 +101,38 @@ class SpecialDays(CalendarEffect):
             factors *= 1 + _lookup(keys, self.rules, self.effects)
         return factors
 
-    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool:
-        """Whether a series, (T,), deviates no more on special days without the factors, (T,)."""
+    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool | None:
+        """Whether a series, (T,), does not deviate clearly more on special days without these."""
         days = np.flatnonzero(factors != 1)
         difference = _differences(values, days)
         without = (1 + difference) / factors[days] - 1
         observed = np.isfinite(difference)
-        return bool(np.abs(without[observed]).sum() <= np.abs(difference[observed]).sum())
+        before, after = (
+            np.abs(part[observed]).mean() if observed.any() else 0.0
+            for part in (difference, without)
+        )
+        if (count := int(observed.sum())) < _MIN_DAYS:
+            return None
+        return bool(after <= (1 + 1 / np.sqrt(count)) * before)
+
+    def to_table(self) -> pd.DataFrame:
+        """Return the special days in words, largest effects first."""
+        table = pd.DataFrame(
+            {"effect": map(_in_words, self.rules.tolist()), "change": self.effects}
+        )
+        order = table["change"].abs().sort_values(ascending=False, kind="stable").index
+        return table.loc[order].reset_index(drop=True)
+
+
+def _in_words(rule: int) -> str:
+    """Say which days a rule is about, such as "the fourth Thursday of November"."""
+    kind, rest = rule // _DATE * _DATE, rule % _DATE
+    month, day = divmod(rest, 100)
+    if kind == _DATE:
+        part = "at weekends" if month > 12 else "on weekdays"
+        return f"{_MONTHS[(month - 1) % 12]} {day} {part}"
+    number = "last" if kind == _LAST else _ORDINALS[day // 10 - 1]
+    return f"the {number} {_WEEKDAYS[day % 10]} of {_MONTHS[month - 1]}"
 
 
 def _differences(values: np.ndarray, days: np.ndarray) -> np.ndarray:

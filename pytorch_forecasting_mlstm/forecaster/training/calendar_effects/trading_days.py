@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ...panel.panel import Panel
 from ...times.time_axis import TimeAxis
-from .base import CalendarEffect, learned_values, mean_of
+from .base import CalendarEffect, is_positive, learned_values, mean_of
 
 _YEAR = 12
-_DAYS = 365.25 / 12
+_MEAN_DAYS = 365.25 / 12
 _WEEKEND_SHARE = 2 / 7
-_MIN_T = 3.0  # of the effect, or there is none
-_MIN_MONTHS = 24  # with a change that tells something about it
-_CLEARLY_WORSE = 1.05  # times the variance of a series' changes
+_MIN_T = 3.0  # a smaller effect may be chance
+_MAX_EFFECT = 3.0  # weekends without any sales have one of -1.4
+_MIN_MONTHS = 18  # with a change that reveals something about it
+_MIN_CHANGES = 12  # of a series that is judged by itself
+_LAGS = (1, _YEAR - 1, _YEAR, _YEAR + 1)  # of the autocorrelation that differencing causes
 _RESOLUTION = 1e-9  # smaller changes, relative to the mean, are rounding errors
 
 
@@ -27,8 +31,8 @@ class TradingDays(CalendarEffect):
 
     .. math:: f = \frac{D}{365.25 / 12} \exp(\beta (s - 2/7)).
 
-    Sales that rest on weekends have a :math:`\beta` below 0. Means, such as a temperature, do not
-    have such an effect at all.
+    Sales that rest on weekends have a :math:`\beta` below 0. Means, such as a temperature, have no
+    such effect.
 
     Attributes
     ----------
@@ -45,73 +49,135 @@ class TradingDays(CalendarEffect):
         r"""Estimate the effect, the same one for all series.
 
         Differences over a year of values relative to the mean, differenced once more, are free of
-        level, trend and season. Those of all series, each divided by its standard deviation, are
-        regressed on those of s and of log D, of which only leap years tell anything. Series share
-        the shocks of a month, so the t value of s is that of clusters, one for each month.
+        level, trend and season. Those of all series are regressed on those of s and of log D, of
+        which only leap years reveal anything. Each series is divided by its standard deviation, or
+        by the median one if that is larger, so that a few smooth series do not decide alone. Series
+        that do not have the effect are left out of a second regression. Series share the shocks of
+        a month, and differences are autocorrelated, so the t value is that of monthly clusters with
+        these lags.
 
         Parameters
         ----------
         panel : Panel
             The series.
         held_out : int, default 0
-            Steps at the end of each series to leave out. A series that is not longer counts as a
-            whole.
+            Steps at the end of each series to leave out.
 
         Returns
         -------
         TradingDays or None
-            None if the steps are not months, or the t value lies below 3.
+            None if the steps are not months, there are fewer than 18 months with a change, or the t
+            value lies below 3.
         """
         if not panel.axis.is_monthly:
             return None
-        parts = learned_values(panel, held_out)
+        learned = learned_values(panel, held_out)
         first = int(panel.starts.min())
-        days, share = _months(panel.axis, np.arange(first, panel.ends.max()))
-        known = np.stack([share, np.log(days)], axis=-1)
-        months, inputs, changes = [], [], []
-        for begin, values in zip(panel.starts - first, parts, strict=True):
-            mean = mean_of(values)
-            if mean <= 0:
-                continue
-            change = _changes(values / mean)
-            observed = np.isfinite(change)
-            spread = np.sqrt(_variance(change))
-            if spread > _RESOLUTION:
-                inputs.append(_changes(known[begin : begin + len(values)])[observed] / spread)
-                months.append(begin + np.flatnonzero(observed))
-                changes.append(change[observed] / spread)
-        if not months:
-            return None
-        month, X, y = (np.concatenate(part) for part in (months, inputs, changes))
-        number, cluster = np.unique(month, return_inverse=True)
-        if len(number) < _MIN_MONTHS:
-            return None
-        inverse = np.linalg.pinv(X.T @ X)
-        coefficients = inverse @ (X.T @ y)
-        scores = np.zeros((len(number), 2))
-        np.add.at(scores, cluster, X * (y - X @ coefficients)[:, None])
-        weekend, error = float(coefficients[0]), np.linalg.norm(scores @ inverse[0])
-        if abs(weekend) < _MIN_T * error:
-            return None
-        effect = cls(np.empty(0, dtype=bool), weekend)
-        return replace(effect, follows=effect.measure(panel, parts))
+        days, share = _days_and_weekends(panel.axis, np.arange(first, panel.ends.max()))
+        regressors = np.stack([share, np.log(days)], axis=-1)
+        series = [
+            _Changes.of(values, begin, regressors)
+            for begin, values in zip(panel.starts - first, learned, strict=True)
+        ]
+        chosen = [one is not None for one in series]
+        effect: TradingDays | None = None
+        for _ in range(2):
+            kept = [one for one, is_chosen in zip(series, chosen, strict=True) if one and is_chosen]
+            found = _regress(kept)
+            if found is None or abs(found[0]) > _MAX_EFFECT:
+                return None
+            weekend, t = found
+            effect = cls(np.empty(0, dtype=bool), weekend)
+            effect = replace(effect, follows=effect.measure(panel, learned))
+            chosen = effect.follows.tolist()
+        return effect if abs(t) >= _MIN_T and any(chosen) else None
 
     def at(self, axis: TimeAxis, positions: np.ndarray) -> np.ndarray:
         """Return f at positions (N,) of an axis."""
-        days, share = _months(axis, positions)
-        return days / _DAYS * np.exp(self.weekend * (share - _WEEKEND_SHARE))
+        days, share = _days_and_weekends(axis, positions)
+        return days / _MEAN_DAYS * np.exp(self.weekend * (share - _WEEKEND_SHARE))
 
-    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool:
+    def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool | None:
         """Whether a series, (T,), does not vary clearly more without the factors, (T,).
 
         Some series of a table may be sums, and others means.
         """
-        relative = values / mean_of(values)
-        limit = _CLEARLY_WORSE * _variance(_changes(relative))
-        return _variance(_changes(relative / factors)) <= limit
+        mean = mean_of(values)
+        if mean <= 0:
+            return None
+        before, count = _variance(_changes(values / mean))
+        after, _ = _variance(_changes(values / mean / factors))
+        if count < _MIN_CHANGES:
+            return None
+        return after <= (1 + np.sqrt(2 / count)) * before
+
+    def to_table(self) -> pd.DataFrame:
+        """Return the effect of one more day at weekends."""
+        name = "one more day at weekends in a month"
+        change = float(np.expm1(self.weekend / _MEAN_DAYS))
+        return pd.DataFrame({"effect": [name], "change": [change]})
 
 
-def _months(axis: TimeAxis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class _Changes(NamedTuple):
+    """Changes of one series.
+
+    Attributes
+    ----------
+    months : numpy.ndarray
+        (n,): their months.
+    X, y : numpy.ndarray
+        (n, 2) and (n,): those of the regressors, and of the series relative to its mean.
+    spread : float
+        Their standard deviation.
+    """
+
+    months: np.ndarray
+    X: np.ndarray
+    y: np.ndarray
+    spread: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, begin: int, regressors: np.ndarray) -> _Changes | None:
+        """Return those of values that begin at a month; None if there are none to learn from."""
+        mean = mean_of(values)
+        if mean <= 0 or not is_positive(values):
+            return None
+        y = _changes(values / mean)
+        observed = np.flatnonzero(np.isfinite(y))
+        spread = np.sqrt(_variance(y)[0])
+        if spread <= _RESOLUTION:
+            return None
+        X = _changes(regressors[begin : begin + len(values)])
+        return cls(begin + observed, X[observed], y[observed], spread)
+
+
+def _regress(series: list[_Changes]) -> tuple[float, float] | None:
+    """Return the coefficient of the first regressor and its t value; None for too few months."""
+    if not series:
+        return None
+    least = np.median([one.spread for one in series])
+    weights = [1 / max(one.spread, least) for one in series]
+    X, y = (
+        np.concatenate([weight * part for weight, part in zip(weights, parts, strict=True)])
+        for parts in ([one.X for one in series], [one.y for one in series])
+    )
+    month = np.concatenate([one.months for one in series])
+    count = len(np.unique(month))
+    if count < _MIN_MONTHS:
+        return None
+    inverse = np.linalg.pinv(X.T @ X)
+    coefficients = inverse @ (X.T @ y)
+    scores = X @ inverse[0] * (y - X @ coefficients)
+    of_month = np.bincount(month - month.min(), weights=scores)
+    variance = of_month @ of_month
+    lagged = sum(of_month[lag:] @ of_month[:-lag] for lag in _LAGS)
+    # Few months understate the error, by about what they have more than three.
+    error = np.sqrt((variance + max(0.0, 2 * lagged)) * count / (count - 3))
+    coefficient = float(coefficients[0])
+    return coefficient, coefficient / float(error) if error else np.inf
+
+
+def _days_and_weekends(axis: TimeAxis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of days of the months at some positions, and the share of weekends."""
     month = axis.at(positions).to_numpy().astype("datetime64[M]")
     first, last = month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]")
@@ -124,6 +190,7 @@ def _changes(values: np.ndarray) -> np.ndarray:
     return np.diff(values[_YEAR:] - values[:-_YEAR], axis=0)
 
 
-def _variance(values: np.ndarray) -> float:
+def _variance(values: np.ndarray) -> tuple[float, int]:
+    """Return the variance of the observed values, and their number."""
     observed = values[np.isfinite(values)]
-    return float(observed.var()) if len(observed) else 0.0
+    return (float(observed.var()) if len(observed) else 0.0), len(observed)

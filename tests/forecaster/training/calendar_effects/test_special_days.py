@@ -50,6 +50,10 @@ def fit(table: pd.DataFrame, held_out: int = 0) -> SpecialDays | None:
     return SpecialDays.fit(panel_of(table), held_out)
 
 
+def scaled_of(scaling: Scaling, panel: Panel) -> np.ndarray:
+    return scaling.scale(scaling.without_effect(panel))
+
+
 def years_of(days: SpecialDays, panel: Panel, year: int) -> pd.Series:
     """Return the factors of a year, which may lie in the future."""
     dates = pd.date_range(f"{year}-01-01", f"{year}-12-31")
@@ -132,7 +136,7 @@ def test_series_without_the_effects_are_left_as_they_are() -> None:
     assert days is not None
     assert days.follows.tolist() == [True, False, False, True, True, True]
     panel = panel_of(table)
-    assert np.isfinite(Scaling.fit(panel).scale(panel)[panel.series != 3]).all()
+    assert np.isfinite(scaled_of(Scaling.fit(panel), panel)[panel.series != 3]).all()
 
 
 def test_days_without_any_sales_have_a_bounded_factor() -> None:
@@ -157,7 +161,7 @@ def test_scaled_series_have_no_special_days_and_forecasts_have_them() -> None:
     panel, later = panel_of(past), panel_of(table)
     scaling = Scaling.fit(panel)
     assert isinstance(scaling.effect, SpecialDays)
-    scaled = scaling.scale(panel)[panel.series == 0]
+    scaled = scaled_of(scaling, panel)[panel.series == 0]
     assert SpecialDays.fit(panel_of(past[past["store"] == "s0"].assign(sales=scaled + 10))) is None
     positions = np.arange(int(panel.ends[0]), int(later.ends[0]))
     forecast = np.zeros((2, len(positions), 3)) + np.array([-0.1, 0.0, 0.1])
@@ -184,3 +188,12 @@ def test_forecaster_keeps_the_effects_in_its_file_and_for_new_series(tmp_path: P
     pd.testing.assert_frame_equal(*updated, check_exact=True)
     effect = forecaster._state.fitted.scaling.effect
     assert effect is not None and effect.follows.tolist() == [True, True, True]
+
+
+def test_effects_are_named() -> None:
+    seen = tiny(horizon=7).fit(stores(6, 2)).calendar_effects_
+    changes = seen.set_index("effect")["change"]
+    assert changes["December 25 on weekdays"] == pytest.approx(CHRISTMAS - 1, abs=0.05)
+    assert changes["the fourth Thursday of November"] == pytest.approx(THANKSGIVING - 1, abs=0.05)
+    assert changes["the last Monday of May"] == pytest.approx(MEMORIAL - 1, abs=0.05)
+    assert changes.abs().is_monotonic_decreasing

@@ -55,6 +55,10 @@ def fit(table: pd.DataFrame, held_out: int = 0) -> TradingDays | None:
     return TradingDays.fit(panel_of(table), held_out)
 
 
+def scaled_of(scaling: Scaling, panel: Panel) -> np.ndarray:
+    return scaling.scale(scaling.without_effect(panel))
+
+
 def month_factors(days: TradingDays, panel: Panel, count: int) -> np.ndarray:
     return days.factors(panel.axis, np.arange(count), np.zeros(count, dtype=int))
 
@@ -79,13 +83,38 @@ def test_means_have_no_effect(stores: int) -> None:
     assert fit(means(120, stores)) is None
 
 
-def test_noise_has_no_effect() -> None:
+@pytest.mark.parametrize("process", ["noise", "seasonal random walk", "counts"])
+def test_effect_is_rarely_found_by_chance(process: str) -> None:
     rng = np.random.default_rng(3)
     found = 0
-    for _ in range(100):
-        table = sums(72, 1).assign(sales=rng.lognormal(3, 0.3, 72))
-        found += fit(table) is not None
-    assert found <= 3  # a t value of 3 is rarer than one in a hundred
+    for _ in range(200):
+        if process == "noise":
+            values = rng.lognormal(3, 0.3, 72)
+        elif process == "counts":
+            values = rng.poisson(1, 72)
+        else:
+            values = np.exp(3 + np.cumsum(0.1 * rng.normal(size=(6, 12)), axis=0)).ravel()
+        found += fit(sums(72, 1).assign(sales=values)) is not None
+    assert found <= 6
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_smooth_series_do_not_decide_alone(count: int) -> None:
+    """Price indices hardly vary, and would have all the weight."""
+    index = means(120, count)
+    trend = 1.002 ** np.tile(np.arange(120), count)
+    index["sales"] = 100 * trend * np.exp(1e-4 * np.random.default_rng(0).normal(size=len(index)))
+    days = fit(pd.concat([sums(120, 20), index], ignore_index=True))
+    assert days is not None and -0.66 < days.weekend < -0.5
+    assert days.follows.tolist() == [True] * 20 + [False] * count
+
+
+def test_values_around_zero_have_no_effect_and_pass_none_on() -> None:
+    """Relative to a mean of nearly 0, any change is large."""
+    flows = sums(100, 1)
+    flows["sales"] -= 0.99 * flows["sales"].mean()
+    short = sums(100, 2)[lambda t: (t["store"] == "s1") & (t["date"] >= "2019-06-01")]
+    assert fit(pd.concat([flows, short], ignore_index=True)) is None
 
 
 def test_means_among_sums_are_left_as_they_are() -> None:
@@ -94,7 +123,7 @@ def test_means_among_sums_are_left_as_they_are() -> None:
     assert days is not None
     assert days.follows.tolist() == [True] * 8 + [False] * 4
     panel = panel_of(table)
-    scaled = Scaling.fit(panel).scale(panel)
+    scaled = scaled_of(Scaling.fit(panel), panel)
     temperatures = panel.target[panel.series >= 8].reshape(4, -1)
     expected = (temperatures - temperatures.mean(1, keepdims=True)) / temperatures.std(
         1, keepdims=True
@@ -118,12 +147,16 @@ def test_any_stamp_of_a_month_stands_for_it(frequency: str) -> None:
     assert other.weekend == pytest.approx(days.weekend)
 
 
-def test_held_out_rows_decide_nothing() -> None:
-    table = sums(96, 3)
-    last = table["date"] >= "2019-01-01"
-    days = fit(table, held_out=12)
-    changed = fit(table.assign(sales=table["sales"].where(~last, 7.0)), held_out=12)
+@pytest.mark.parametrize("begin", ["2012-01-01", "2018-06-01"])
+def test_held_out_rows_decide_nothing(begin: str) -> None:
+    """So do those of a series that is held out as a whole."""
+    table = sums(96, 4)
+    table = table[(table["store"] != "s3") | (table["date"] >= begin)]
+    last = table["date"] >= "2018-01-01"
+    days = fit(table, held_out=24)
+    changed = fit(table.assign(sales=table["sales"].where(~last, 7.0)), held_out=24)
     assert days is not None and changed is not None and changed.weekend == days.weekend
+    assert changed.follows.tolist() == days.follows.tolist()
 
 
 def test_missing_and_constant_and_short_series() -> None:
@@ -152,7 +185,7 @@ def test_forecasts_come_back_with_the_effect_of_their_months() -> None:
     scaling = Scaling.fit(panel)
     later = panel_of(table)
     future = later.target.reshape(4, 108)[:, 96:]
-    scaled = scaling.scale(later).reshape(4, 108)[:, 96:]
+    scaled = scaled_of(scaling, later).reshape(4, 108)[:, 96:]
     forecast = np.stack([scaled - 1, scaled, scaled + 1], axis=-1)
     result = scaling.unscale(forecast, panel)
     np.testing.assert_allclose(result[..., 1], future)
@@ -203,3 +236,28 @@ def test_effect_is_saved_updated_and_used_for_new_rows(tmp_path: Path) -> None:
     assert forecasts[0]["store"].nunique() == 4
     days = forecaster._state.fitted.scaling.effect
     assert days is not None and days.follows.shape == (4,)
+
+
+@pytest.mark.filterwarnings("ignore:the 80 % interval")
+def test_last_value_before_a_gap_keeps_the_factor_of_its_month() -> None:
+    """Windows end with it. Without noise, season and trend, only the months differ."""
+    months = pd.date_range("2012-01-01", periods=98, freq="MS")
+    days = months.days_in_month.to_numpy()
+    begin = months.to_numpy().astype("datetime64[D]")
+    workdays = np.busday_count(begin, begin + days)
+    sales = 10.0 * workdays + 10 * WEEKEND * (days - workdays)
+    sales[[91, 92]] = np.nan  # the cutoff is after September, and July is longer
+    table = pd.DataFrame({"store": "a", "date": months, "sales": sales})
+    result = tiny(horizon=5, history=12).backtest(table, baselines=False).forecasts
+    assert len(result) == 5
+    assert (result["prediction"] / result["actual"] - 1).abs().max() < 0.002
+
+
+def test_effects_can_be_seen_and_turned_off() -> None:
+    table = sums(90, 2)
+    seen = tiny(horizon=6, history=12).fit(table).calendar_effects_
+    assert seen["effect"].tolist() == ["one more day at weekends in a month"]
+    assert -0.03 < seen["change"][0] < -0.01
+    unseen = tiny(horizon=6, history=12, calendar_effects=False).fit(table)
+    assert unseen._state.fitted.scaling.effect is None
+    assert unseen.calendar_effects_.shape == (0, 2)
