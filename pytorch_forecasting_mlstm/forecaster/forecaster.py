@@ -122,7 +122,8 @@ class Forecaster(BaseEstimator):
     minimum_ : float
         The lowest value that a forecast can have; minus infinity if there is none.
     calendar_effects_ : pandas.DataFrame
-        The effects of the calendar in words, and the relative change that each makes.
+        The effects of the calendar in words, the relative change that each makes, and the number of
+        series that have it.
     backtest_ : BacktestResult or None
         The test of ``fit(table, cutoffs=...)``. It is not saved.
 
@@ -227,7 +228,7 @@ class Forecaster(BaseEstimator):
 
     @property
     def calendar_effects_(self) -> pd.DataFrame:
-        """The effects of the calendar in words, and the relative change that each makes."""
+        """The effects of the calendar, the change that each makes, and the number of series."""
         return effects_table(self._fitted_state("calendar_effects_").fitted.scaling.effect)
 
     def check(self, table: Any, future: Any = None) -> Forecaster:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..panel.panel import Panel
 from .calendar_effects.base import CalendarEffect
-from .calendar_effects.choice import factors_of, fit_effect, future_factors
+from .calendar_effects.choice import fit_effect, future_factors, without_effect
 
 _RESOLUTION = 8 * np.finfo(float).eps  # smaller changes are rounding errors
 _MAX_DIGITS = 300  # after the point, that NumPy can round to
@@ -45,8 +45,7 @@ class Scaling:
     @classmethod
     def _measure(cls, panel: Panel, held_out: int, effect: CalendarEffect | None) -> Scaling:
         center, spread = np.empty(len(panel)), np.empty(len(panel))
-        target = panel.target / factors_of(effect, panel)
-        for number, values in enumerate(replace(panel, target=target).values):
+        for number, values in enumerate(without_effect(effect, panel).values):
             part = values[: max(0, len(values) - held_out)]
             part = part[np.isfinite(part)]
             part = part if len(part) else values[np.isfinite(values)]
@@ -55,9 +54,7 @@ class Scaling:
 
     def without_effect(self, panel: Panel) -> Panel:
         """Take the effect of the calendar off the targets of a panel of these series."""
-        if self.effect is None:
-            return panel
-        return replace(panel, target=panel.target / factors_of(self.effect, panel))
+        return without_effect(self.effect, panel)
 
     def scale(self, panel: Panel) -> np.ndarray:
         """Return the scaled targets, (N,), of a panel of these series, without that effect."""

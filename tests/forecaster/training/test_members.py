@@ -170,6 +170,12 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
                 {"kind": "trading days", "weekend": -0.5},
                 {"kind": "trading days", "weekend": np.nan, "follows": np.ones(2, dtype=bool)},
                 {"kind": "trading days", "weekend": -0.5, "follows": np.ones(3, dtype=bool)},
+                {
+                    "kind": "special days",
+                    "rules": np.array([11225]),
+                    "effects": np.array([-0.5, 0.5]),
+                    "follows": np.ones(2, dtype=bool),
+                },
                 {"kind": "no such", "weekend": -0.5, "follows": np.ones(2, dtype=bool)},
             )
         ],

@@ -31,11 +31,11 @@ class CalendarEffect(ABC):
 
     @abstractmethod
     def is_in(self, values: np.ndarray, factors: np.ndarray) -> bool | None:
-        """Whether a series varies no more without the factors, (T,) both; None if too few tell."""
+        """Whether a series, (T,), varies no more without the factors, (T,); None if unclear."""
 
     @abstractmethod
     def to_table(self) -> pd.DataFrame:
-        """Return the effects in words, with the columns "effect" and "change"."""
+        """Return the effects in words, with the columns "effect" and "change", a relative one."""
 
     def factors(self, axis: TimeAxis, positions: np.ndarray, series: np.ndarray) -> np.ndarray:
         """Return the factors at positions of an axis, of `series`, two arrays of one shape."""
@@ -54,6 +54,11 @@ class CalendarEffect(ABC):
             Series of which some are known here.
         numbers : numpy.ndarray
             (series of `panel`,): their numbers here; those beyond the end are new.
+
+        Returns
+        -------
+        CalendarEffect
+            The same effect, on the series of `panel`.
         """
         known = numbers < len(self.follows)
         follows = np.zeros(len(numbers), dtype=bool)
@@ -77,6 +82,11 @@ class CalendarEffect(ABC):
             the effect, since a factor has no meaning for them.
         majority : bool, optional
             What series do that are too short to tell. Default: what most of the others do.
+
+        Returns
+        -------
+        numpy.ndarray
+            (S,) bool.
         """
         first = int(panel.starts.min())
         factors = self.at(panel.axis, np.arange(first, panel.ends.max()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,24 @@ def fit_effect(panel: Panel, held_out: int) -> CalendarEffect | None:
     return TradingDays.fit(panel, held_out) or SpecialDays.fit(panel, held_out)
 
 
-def factors_of(effect: CalendarEffect | None, panel: Panel) -> np.ndarray:
-    """Return the factor of every row of a panel, (N,)."""
+def without_effect(effect: CalendarEffect | None, panel: Panel) -> Panel:
+    """Return a panel whose targets are divided by their factors.
+
+    They do not leave the range of the values with a factor of 1 in their series: a shop that was
+    closed on every Christmas, and opens on one, has no tenfold day.
+    """
     if effect is None:
-        return np.ones(len(panel.target))
+        return panel
     series = panel.series
-    return effect.factors(panel.axis, panel.starts[series] + panel.steps, series)
+    factors = effect.factors(panel.axis, panel.starts[series] + panel.steps, series)
+    target = panel.target / factors
+    usual = np.where(factors == 1, target, np.nan)
+    low, high = np.full(len(panel), np.nan), np.full(len(panel), np.nan)
+    np.fmin.at(low, series, usual)
+    np.fmax.at(high, series, usual)
+    changed = factors != 1
+    bounded = np.fmin(np.fmax(target, low[series]), high[series])
+    return replace(panel, target=np.where(changed & np.isfinite(target), bounded, target))
 
 
 def future_factors(effect: CalendarEffect | None, panel: Panel, horizon: int) -> np.ndarray:
@@ -39,10 +51,10 @@ def future_factors(effect: CalendarEffect | None, panel: Panel, horizon: int) ->
 
 
 def effects_table(effect: CalendarEffect | None) -> pd.DataFrame:
-    """Return an effect in words, with the columns "effect" and "change"; no rows for None."""
+    """Return an effect in words, its relative change, and how many series have it."""
     if effect is None:
-        return pd.DataFrame({"effect": pd.Series(dtype=str), "change": pd.Series(dtype=float)})
-    return effect.to_table()
+        return pd.DataFrame({"effect": [], "change": [], "series": []})
+    return effect.to_table().assign(series=int(effect.follows.sum()))
 
 
 def effect_to_dict(effect: CalendarEffect | None) -> dict[str, Any] | None:
@@ -66,6 +78,8 @@ def effect_from_dict(written: dict[str, Any] | None, series: int) -> CalendarEff
     values = dict(written)
     effect: CalendarEffect = _KINDS[values.pop("kind")](**values)
     is_complete = effect.follows.shape == (series,) and effect.follows.dtype == bool
+    if isinstance(effect, SpecialDays):
+        is_complete &= effect.rules.shape == effect.effects.shape
     if not is_complete or not all(np.isfinite(value).all() for value in values.values()):
         raise ValueError(f"the effect of the calendar is not that of {series} series")
     return effect

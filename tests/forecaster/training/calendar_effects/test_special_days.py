@@ -70,9 +70,7 @@ def test_special_days_are_found_and_hold_in_later_years(years: int, count: int) 
     for year in (2013, 2024, 2026):
         factors = years_of(days, panel, year)
         expected = factors_of(pd.DatetimeIndex(factors.index))
-        is_weekday = pd.DatetimeIndex(factors.index).dayofweek < 5
-        # Weekends are rules of their own, and may have been too few.
-        assert np.abs(factors - expected)[is_weekday].max() < 0.06
+        assert np.abs(factors - expected).max() < 0.06
         ordinary = factors[expected == 1]
         assert (ordinary == 1).mean() > 0.98
 
@@ -193,7 +191,61 @@ def test_forecaster_keeps_the_effects_in_its_file_and_for_new_series(tmp_path: P
 def test_effects_are_named() -> None:
     seen = tiny(horizon=7).fit(stores(6, 2)).calendar_effects_
     changes = seen.set_index("effect")["change"]
-    assert changes["December 25 on weekdays"] == pytest.approx(CHRISTMAS - 1, abs=0.05)
+    assert changes["December 25"] == pytest.approx(CHRISTMAS - 1, abs=0.05)
     assert changes["the fourth Thursday of November"] == pytest.approx(THANKSGIVING - 1, abs=0.05)
     assert changes["the last Monday of May"] == pytest.approx(MEMORIAL - 1, abs=0.05)
     assert changes.abs().is_monotonic_decreasing
+
+
+def test_holiday_that_was_never_at_a_weekend_has_its_effect_there() -> None:
+    """Of December 25, 2012 to 2015 have none at a weekend."""
+    days, panel = fit(stores(4, 5)), panel_of(stores(4, 5))
+    assert days is not None
+    assert years_of(days, panel, 2021)["2021-12-25"] == pytest.approx(CHRISTMAS, abs=0.05)
+
+
+@pytest.mark.parametrize("factor", [3.0, 10.0])
+def test_one_strong_day_does_not_hide_the_others(factor: float) -> None:
+    table = stores(6, 3, noise=0.05)
+    dates = table["date"].dt
+    black_friday = (dates.month == 11) & (dates.dayofweek == 4) & ((dates.day - 1) // 7 == 3)
+    days = fit(table.assign(sales=table["sales"] * np.where(black_friday, factor, 1.0)))
+    assert days is not None
+    words = set(days.to_table()["effect"])
+    assert {"December 25", "July 4", "the last Monday of May"} < words
+    assert "the fourth Friday of November" in words
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5])
+def test_effect_is_that_of_the_series_that_have_it(share: float) -> None:
+    table = stores(6, 20)
+    without = (table["store"].str[1:].astype(int) >= 20 * share).to_numpy()
+    factors = factors_of(pd.DatetimeIndex(table["date"]))
+    table.loc[without, "sales"] /= factors[without]
+    days = fit(table)
+    assert days is not None
+    assert days.follows.tolist() == [k < 20 * share for k in range(20)]
+    changes = days.to_table().set_index("effect")["change"]
+    assert changes["December 25"] == pytest.approx(CHRISTMAS - 1, abs=0.05)
+
+
+def test_open_on_a_day_that_was_always_closed() -> None:
+    """The value is an ordinary one, and would be tenfold after the division."""
+    table = stores(7, 1)
+    christmas = (table["date"].dt.month == 12) & (table["date"].dt.day == 25)
+    closed = table.assign(sales=table["sales"].where(~christmas, 0.0))
+    scaling = Scaling.fit(panel_of(closed))
+    assert scaling.effect is not None and scaling.effect.follows.all()
+    opened = closed.copy()
+    opened.loc[table["date"] == "2018-12-25", "sales"] = 70.0
+    ordinary = closed["sales"][~christmas]
+    assert scaling.without_effect(panel_of(opened)).target.max() <= 2 * ordinary.max()
+    again = fit(opened)  # one odd year changes nothing
+    assert again is not None and again.follows.all()
+
+
+def test_effect_of_no_series_is_none() -> None:
+    """Held-out rows with a negative value keep the only series from having one."""
+    table = stores(5, 1)
+    table.loc[table.index[-5], "sales"] = -1.0
+    assert fit(table, held_out=90) is None

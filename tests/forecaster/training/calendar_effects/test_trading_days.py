@@ -257,7 +257,7 @@ def test_effects_can_be_seen_and_turned_off() -> None:
     table = sums(90, 2)
     seen = tiny(horizon=6, history=12).fit(table).calendar_effects_
     assert seen["effect"].tolist() == ["one more day at weekends in a month"]
-    assert -0.03 < seen["change"][0] < -0.01
+    assert -0.03 < seen["change"][0] < -0.01 and seen["series"].tolist() == [2]
     unseen = tiny(horizon=6, history=12, calendar_effects=False).fit(table)
     assert unseen._state.fitted.scaling.effect is None
-    assert unseen.calendar_effects_.shape == (0, 2)
+    assert unseen.calendar_effects_.shape == (0, 3)
