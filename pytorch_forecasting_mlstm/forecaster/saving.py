@@ -44,11 +44,8 @@ from .training.scaling import Scaling
 
 _KEY = "forecaster"
 _FORMAT = 3
-_READABLE = (
-    1,
-    2,
-    3,
-)  # files of format 1 have one model, and none before 3 has an effect of the calendar
+#: Files of format 1 have one model; only those of format 3 may have an effect of the calendar.
+_READABLE = (1, 2, 3)
 #: The last words of messages about files, which this module says itself.
 _ADVICE = re.compile(r"(?:[;,] load another (?:one|file))?\.$")
 

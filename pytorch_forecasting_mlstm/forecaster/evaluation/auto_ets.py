@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 
 _MAX_SEASON = 24  # statsforecast leaves the season out of a model with a longer one
-_MAX_VALUES = 2000  # more take minutes for each forecast, and change little
+_MAX_VALUES = 2000  # more take up to minutes for each forecast
 
 
 def has_statsforecast() -> bool:

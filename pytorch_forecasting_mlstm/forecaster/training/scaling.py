@@ -81,14 +81,15 @@ class Scaling:
             (series of `panel`,): their numbers here; those beyond the end are new.
         """
         effect = None if self.effect is None else self.effect.match(panel, numbers)
-        new = Scaling._measure(panel, 0, effect)
         known = numbers < len(self.center)
         row = np.where(known, numbers, 0)
-        return Scaling(
-            np.where(known, self.center[row], new.center),
-            np.where(known, self.spread[row], new.spread),
-            effect,
-        )
+        center, spread = self.center[row], self.spread[row]
+        if not known.all():  # to measure all series would take a while in every forecast
+            new = np.flatnonzero(~known)
+            of_new = None if effect is None else replace(effect, follows=effect.follows[new])
+            measured = Scaling._measure(panel.take(new), 0, of_new)
+            center[new], spread[new] = measured.center, measured.spread
+        return Scaling(center, spread, effect)
 
     def append(self, other: Scaling, chosen: np.ndarray) -> Scaling:
         """Return the scales of these series, followed by those of some of another scaling."""

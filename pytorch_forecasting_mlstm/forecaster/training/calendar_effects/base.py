@@ -91,17 +91,17 @@ class CalendarEffect(ABC):
         first = int(panel.starts.min())
         factors = self.at(panel.axis, np.arange(first, panel.ends.max()))
         judged = [
-            is_positive(values) and self.is_in(values, factors[begin : begin + len(values)])
+            is_nonnegative(values) and self.is_in(values, factors[begin : begin + len(values)])
             for begin, values in zip(panel.starts - first, learned, strict=True)
         ]
         if majority is None:
             clear = [one for one in judged if one is not None]
             majority = sum(clear) > len(clear) / 2
-        positive = [is_positive(values) for values in panel.values]
+        possible = [is_nonnegative(values) for values in panel.values]
         return np.array(
             [
                 may and (majority if one is None else one)
-                for one, may in zip(judged, positive, strict=True)
+                for one, may in zip(judged, possible, strict=True)
             ],
             dtype=bool,
         )
@@ -112,8 +112,8 @@ def learned_values(panel: Panel, held_out: int) -> list[np.ndarray]:
     return [values[: max(0, len(values) - held_out)] for values in panel.values]
 
 
-def is_positive(values: np.ndarray) -> bool:
-    """Whether no observed value is negative; True without any but zeros, and for no values."""
+def is_nonnegative(values: np.ndarray) -> bool:
+    """Whether no observed value is negative."""
     observed = values[np.isfinite(values)]
     return not len(observed) or bool(observed.min() >= 0)
 

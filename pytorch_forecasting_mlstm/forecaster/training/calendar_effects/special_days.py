@@ -11,11 +11,11 @@ import pandas as pd
 
 from ...panel.panel import Panel
 from ...times.time_axis import TimeAxis
-from .base import CalendarEffect, is_positive, learned_values
+from .base import CalendarEffect, is_nonnegative, learned_values
 
 _WEEKS = np.array([-21, -14, -7, 7, 14, 21])  # days with the same weekday around a day
 _MIN_NEIGHBORS = 3
-_SHORTEST = 365 * 2  # days, in which no date can return twice
+_SHORTEST = 365 * 2  # days, within which no date occurs three times
 _MIN_DAYS = 3  # that follow a rule, or of a series that is judged by itself
 _AROUND = 10  # days, whose median a special day differs from
 # Of about a thousand rules, a few seem special by chance at the lower threshold, so that it holds
@@ -84,7 +84,7 @@ class SpecialDays(CalendarEffect):
         if not panel.axis.is_daily or last - first < _SHORTEST:
             return None
         learned = learned_values(panel, held_out)
-        some = np.flatnonzero([is_positive(values) for values in learned])
+        some = np.flatnonzero([is_nonnegative(values) for values in learned])
         some = some[:: -(-len(some) // _MOST_SERIES) or 1]
         differences = np.full((len(some), last - first), np.nan)
         for row, number in zip(differences, some, strict=True):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...panel.panel import Panel
 from ...times.time_axis import TimeAxis
-from .base import CalendarEffect, is_positive, learned_values, mean_of
+from .base import CalendarEffect, is_nonnegative, learned_values, mean_of
 
 _YEAR = 12
 _MEAN_DAYS = 365.25 / 12
@@ -79,10 +79,14 @@ class TradingDays(CalendarEffect):
             _Changes.of(values, begin, regressors)
             for begin, values in zip(panel.starts - first, learned, strict=True)
         ]
-        chosen = [one is not None for one in series]
+        chosen = [True] * len(series)
         effect: TradingDays | None = None
         for _ in range(2):
-            kept = [one for one, is_chosen in zip(series, chosen, strict=True) if one and is_chosen]
+            kept = [
+                one
+                for one, is_chosen in zip(series, chosen, strict=True)
+                if one is not None and is_chosen
+            ]
             found = _regress(kept)
             if found is None or abs(found[0]) > _MAX_EFFECT:
                 return None
@@ -140,7 +144,7 @@ class _Changes(NamedTuple):
     def of(cls, values: np.ndarray, begin: int, regressors: np.ndarray) -> _Changes | None:
         """Return those of values that begin at a month; None if there are none to learn from."""
         mean = mean_of(values)
-        if mean <= 0 or not is_positive(values):
+        if mean <= 0 or not is_nonnegative(values):
             return None
         y = _changes(values / mean)
         observed = np.flatnonzero(np.isfinite(y))
