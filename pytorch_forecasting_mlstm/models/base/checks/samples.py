@@ -10,7 +10,7 @@ __all__ = ["collate_samples"]
 
 
 def collate_samples(dataset: TimeSeriesDataSet, positions: list[int]) -> tuple[Any, Any]:
-    """Return a batch of some samples, as the loader of the dataset does.
+    """Return a batch of some samples on the CPU, as the loader of the dataset does.
 
     Parameters
     ----------
@@ -21,5 +21,5 @@ def collate_samples(dataset: TimeSeriesDataSet, positions: list[int]) -> tuple[A
         Positions of the samples in its index.
     """
     if isinstance(dataset, BatchedTimeSeriesDataSet):
-        return dataset._collate(positions)
+        return dataset.to("cpu")._collate(positions)  # where a new model is
     return TimeSeriesDataSet._collate_fn([dataset[position] for position in positions])

@@ -35,6 +35,7 @@ from helpers.datasets import (
 )
 from helpers.models import SMALL
 from pytorch_forecasting_mlstm import mLSTMTime
+from pytorch_forecasting_mlstm.data import BatchedTimeSeriesDataSet
 from pytorch_forecasting_mlstm.models.base.checks.loss import dry_run_loss
 
 _Y = with_target("y", GroupNormalizer(groups=["series"]))
@@ -82,6 +83,15 @@ def test_check_logging_metrics_rejects_metrics_that_fail_on_the_dataset(
 def test_clone_logging_metrics_rejects_what_is_not_a_list_of_metrics(metrics: Any) -> None:
     with pytest.raises(TypeError, match="^mLSTMTime: logging_metrics must be"):
         mLSTMTime.from_dataset(configured("no covariates"), logging_metrics=metrics, **SMALL)
+
+
+def test_model_is_made_from_a_dataset_on_a_device() -> None:
+    """A new model is on the CPU, and so are the samples that its loss is tried on."""
+    parameters = make_dataset().get_parameters()
+    data = BatchedTimeSeriesDataSet.from_parameters(parameters, make_table()).to("meta")
+    model = mLSTMTime.from_dataset(data, **SMALL)
+    assert {x.device.type for x in model.parameters()} == {"cpu"}
+    assert data.device.type == "meta"
 
 
 def test_dry_run_loss_changes_no_random_numbers() -> None:

@@ -69,8 +69,7 @@ def find_devices() -> list[CudaDevice]:
         if capability < _MIN_CAPABILITY:
             too_old.append(f"{properties.name} has {capability[0]}.{capability[1]}")
             continue
-        driver = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-        parts = (properties.name, *capability, driver, torch.__version__, version)
+        parts = (properties.name, *capability, torch.__version__, version)
         key = "\0".join(map(str, parts))
         devices.setdefault(key, CudaDevice(number, properties.name, key))
     if too_old and not devices:
