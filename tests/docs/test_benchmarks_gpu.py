@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.triton_kernels import needs_triton
 from pytorch_forecasting_mlstm import BackendInfo
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import options
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -103,3 +105,30 @@ def test_missing_gpu_is_reported(
 ) -> None:
     assert run([]) == 1
     assert "pass --device cpu" in capsys.readouterr().err
+
+
+@needs_triton
+def test_options_of_the_kernels_are_among_those_measured() -> None:
+    module = runpy.run_path(str(BENCHMARKS / "gpu_options.py"))
+    divisions = {
+        True: {division for table in module["SEQUENCES"].values() for division in table},
+        False: {division for table in module["CHUNKS"].values() for division in table},
+    }
+    for B, d in ((64, 16), (1024, 16), (64, 32), (64, 64), (64, 128)):
+        v = torch.empty(B, 4, 512, d, device="meta")
+        chosen = options.chunk_options(v, d, 64)
+        division = (chosen["BT"], chosen["BK"], chosen["num_warps"])
+        assert division in divisions[options.is_sequential(4 * B, d, d)]
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="products of a GPU are rounded differently")
+def test_all_divisions_of_the_work_compute_the_same() -> None:
+    module = runpy.run_path(str(BENCHMARKS / "gpu_options.py"))
+    shape = module["Shape"](1, 1, 20, 16)
+    by_sequence, by_chunks = (
+        module["run"](module["Options"](16, "ieee", sequential, 16, 16, 1), shape, "cpu")
+        for sequential in (True, False)
+    )
+    assert module["difference"](by_sequence, by_chunks) < 1e-5
+    assert module["difference"](by_sequence, [2 * x for x in by_chunks]) == pytest.approx(0.5)

@@ -27,14 +27,17 @@ READ_AS_THEY_ARE = {"q", "k", "v", "grad_q", "grad_k", "grad_v"}
 
 def compile_kernel(name: str, capability: int, K: int, V: int, dtype: str, precision: str) -> int:
     """Compile a kernel, and return its shared memory in bytes."""
-    function = launch._kernels()[name]
+    function = launch.load_kernels()[name]
     names = [parameter.name for parameter in function.params]
     is_large = max(K, V) > 32
     values = {
         **{"K": K, "V": V, "K_SCALE": 0.25, "TINY": 1e-19, "GATED": True, "MASKED": True},
+        **{"FROM_STATE": True, "EPS": 1e-5, "BR": 16, "BW": 128, "BE": 512},
         **{"BT": 32 if is_large else 64, "BK": options.block_side(K), "BV": options.block_side(V)},
         **{"DTYPE": tl.float32, "PRECISION": precision},
     }
+    if name in ("states_fwd", "states_bwd"):
+        values["BK"] = options.row_side(K)
     if name == "division_bwd":
         values |= {"BT": options.DIVISION_STEPS, "BV": options.row_side(V)}
     constants = {name: value for name, value in values.items() if name in names}
@@ -44,8 +47,10 @@ def compile_kernel(name: str, capability: int, K: int, V: int, dtype: str, preci
             return "constexpr"
         if name.endswith("strides"):
             return ("i32",) * (2 if "padding" in names or "grad_log_i" in names else 3)
-        if name in ("NH", "T", "padding_stride"):
+        if name in ("N", "NH", "T", "H", "W", "rows", "padding_stride"):
             return "i32"
+        if name in ("weights", "biases"):
+            return ("*fp32",) * 4
         return "*i1" if name == "padding" else f"*{dtype if name in READ_AS_THEY_ARE else 'fp32'}"
 
     source = ASTSource(
@@ -65,6 +70,8 @@ def compile_kernel(name: str, capability: int, K: int, V: int, dtype: str, preci
 if __name__ == "__main__":
     for capability in map(int, sys.argv[1:]):
         for case in CASES:
-            for name in launch._kernels():
+            for name in launch.load_kernels():
+                if name.startswith("sequences") and max(case[:2]) > options._MAX_SIDE:
+                    continue  # one block must cover a head
                 shared = compile_kernel(name, capability, *case)
                 print(capability, *case, name, shared, flush=True)

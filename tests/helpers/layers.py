@@ -66,7 +66,9 @@ def gradients(result: tuple[Tensor, State], inputs: list[Tensor]) -> tuple[Tenso
     """Return the gradients of a random combination of output and states."""
     generator = torch.Generator().manual_seed(1)
     loss = sum(
-        (part * torch.randn(part.shape, generator=generator, dtype=torch.float64)).sum()
+        (
+            part * torch.randn(part.shape, generator=generator, dtype=torch.float64).to(part.device)
+        ).sum()
         for part in (result[0], *result[1])
     )
     # The initial h has no influence once it is overwritten.

@@ -6,6 +6,7 @@ The interpreter runs every program of a launch in Python, about ten milliseconds
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,7 +93,8 @@ def _prepare_interpreter() -> None:
 
     def quiet_run(self: Any, *args: Any, **kwargs: Any) -> Any:
         patched.clear()
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
             return run(self, *args, **kwargs)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

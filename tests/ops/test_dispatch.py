@@ -41,6 +41,7 @@ class NaiveBackend:
     READS_16_BITS = False
     cell = None
     normalizing = None
+    layer_norm = None
 
     def __init__(self) -> None:
         self.calls: list[str] = []

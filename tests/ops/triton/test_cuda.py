@@ -79,6 +79,7 @@ def loss_of(result: tuple[Tensor, tuple[Tensor, ...]]) -> Tensor:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_forward_and_backward_do_not_synchronize(calls: list[str]) -> None:
     layer = mLSTMLayer(3, 64, num_layers=2).cuda()
     x = torch.randn(96, 8, 3, device="cuda", requires_grad=True)

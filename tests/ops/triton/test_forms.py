@@ -16,13 +16,13 @@ from helpers.forms import paper_form
 from helpers.problems import Problem, with_gradients
 from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
-from helpers.triton_kernels import WIDE, assert_matches, needs_triton, triton_chunkwise
+from helpers.triton_kernels import DEVICE, WIDE, assert_matches, needs_triton, triton_chunkwise
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_recurrent,
     mLSTMState,
 )
 
-pytestmark = needs_triton
+pytestmark = [needs_triton, pytest.mark.usefixtures("division")]
 
 
 def draw_problem(
@@ -179,8 +179,10 @@ def test_inputs_in_16_bits(dtype: torch.dtype) -> None:
     h, state = triton_chunkwise(*leaves[:5], mLSTMState(*leaves[5:]))
     assert h.dtype == dtype and all(x.dtype == torch.float32 for x in state)
     expected_results, expected_gradients = with_gradients(mlstm_recurrent, rounded, "h")
-    # products of numbers of 16 bits are exact in float32, and so is the state but for sums
-    assert_close(state, mLSTMState(*(x.float() for x in expected_results[1:])))
+    # Products of numbers of 16 bits are exact in float32, and so is the state but for sums. A GPU
+    # rounds the weights of steps to TF32.
+    tolerance = None if DEVICE.type == "cpu" else 1e-3
+    assert_close(state, mLSTMState(*(x.float() for x in expected_results[1:])), tolerance)
     epsilon = torch.finfo(dtype).eps
     assert_close(h.double(), expected_results[0], epsilon)
     generator = torch.Generator().manual_seed(1)

@@ -19,7 +19,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import (
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import naive_gated
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import mLSTMState
 
-pytestmark = needs_triton
+pytestmark = [needs_triton, pytest.mark.usefixtures("division")]
 
 
 @pytest.mark.parametrize(

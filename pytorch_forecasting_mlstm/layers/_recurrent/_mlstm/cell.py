@@ -314,6 +314,8 @@ class mLSTMCell(nn.Module):
         if not self.layer_norm:
             return p.to(self.state_dtype), ()
         norms = self.norm_arguments()
+        if p.is_cuda and torch.is_autocast_enabled("cuda"):
+            p = p.to(self.state_dtype)  # in which autocast computes layer norms there
         # Norms of a lower precision are computed in that precision.
         if norms is None or p.dtype != self.state_dtype or p.dtype != norms[1].dtype:
             return self._all_normalized(p), ()

@@ -26,7 +26,7 @@ from .chunkwise.causality import propagate_nans_causally
 from .dispatch import BACKENDS, Backend, select_chunkwise, select_gated
 from .double_backward import differentiable_grad
 from .execution import is_compiling, is_eager, is_exporting, is_known
-from .layer_norm import LayerNormParams, layer_norm_bwd, layer_norm_fwd
+from .layer_norm import TORCH_LAYER_NORM, LayerNormParams
 from .naive import naive_chunkwise, naive_gated, naive_span, rescale_state
 from .overflow import raise_on_overflow
 from .tiling import batch_tile_size, map_batch_tiles
@@ -263,7 +263,8 @@ class GatedFunction(torch.autograd.Function):
             if params is not None and ctx.backend.normalizing is not None:
                 h, last = ctx.backend.normalizing.forward(p, params, state, padding)
             else:
-                parts = [p] if params is None else layer_norm_fwd(p, params)[0]
+                layer_norm = ctx.backend.layer_norm or TORCH_LAYER_NORM
+                parts = [p] if params is None else layer_norm.forward(p, params)[0]
                 ctx.plan = ctx.backend.plan_gated(parts, state, padding, ctx.L)
                 h, last, saved = ctx.backend.gated_fwd(parts, state, padding, ctx.L, ctx.plan)
         ctx.eps, affine = norms[:1], norms[1:]
@@ -309,9 +310,10 @@ class GatedFunction(torch.autograd.Function):
                     p, params, state, padding, OutputGrads(*grads)
                 )
                 return grad_p, *grad_state, *constants, *grad_params
-            parts, means, inverses = layer_norm_fwd(p, params)
+            layer_norm = ctx.backend.layer_norm or TORCH_LAYER_NORM
+            parts, statistics = layer_norm.forward(p, params)
             grad_parts, grad_state = bwd(parts)
-            grad_p, grad_params = layer_norm_bwd(grad_parts, p, means, inverses, params)
+            grad_p, grad_params = layer_norm.backward(grad_parts, p, statistics, params)
             return grad_p, *grad_state, *constants, *grad_params
 
 

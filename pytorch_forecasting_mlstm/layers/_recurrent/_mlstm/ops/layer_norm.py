@@ -5,14 +5,14 @@ together. Norms and derivatives are those of torch. Inside an autograd Function 
 be concatenated, which would take longer than the norms.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LayerNormParams", "layer_norm_fwd", "layer_norm_bwd", "naive_layer_norm"]
+__all__ = ["TORCH_LAYER_NORM", "LayerNormForms", "LayerNormParams", "naive_layer_norm"]
 
 
 class LayerNormParams(NamedTuple):
@@ -33,34 +33,40 @@ class LayerNormParams(NamedTuple):
         return p.split([len(weight) for weight in self.weights], dim=-1)
 
 
-def layer_norm_fwd(
-    p: Tensor, norms: LayerNormParams
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the normalized parts, their means and their inverse standard deviations (..., 1)."""
+class LayerNormForms(NamedTuple):
+    """Both passes of all norms.
+
+    ``forward`` takes p and the norms, and returns the normalized parts, or all of them in one
+    tensor, and what ``backward`` needs. ``backward`` takes the gradients of the parts, p, what
+    ``forward`` returned, and the norms. It returns the gradients of p, and of all weights and
+    biases.
+    """
+
+    forward: Callable[[Tensor, LayerNormParams], tuple[list[Tensor], Any]]
+    backward: Callable[
+        [Sequence[Tensor], Tensor, Any, LayerNormParams], tuple[Tensor, list[Tensor]]
+    ]
+
+
+def _forward(p: Tensor, norms: LayerNormParams) -> tuple[list[Tensor], Any]:
+    """Return the normalized parts, and of each the mean and inverse standard deviation (..., 1)."""
     results = [
         torch.native_layer_norm(part, weight.shape, weight, bias, norms.eps)
         for part, weight, bias in zip(norms.split(p), norms.weights, norms.biases, strict=True)
     ]
-    parts, means, inverses = (list(column) for column in zip(*results, strict=True))
-    return parts, means, inverses
+    return [part for part, *_ in results], [statistics for _, *statistics in results]
 
 
-def layer_norm_bwd(
-    grads: Sequence[Tensor],
-    p: Tensor,
-    means: Sequence[Tensor],
-    inverses: Sequence[Tensor],
-    norms: LayerNormParams,
+def _backward(
+    grads: Sequence[Tensor], p: Tensor, statistics: Any, norms: LayerNormParams
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the gradients of p, and of all weights and biases, from those of the parts."""
     grad_p = torch.empty_like(p)
     grad_weights, grad_biases = [], []
-    for grad, part, output, mean, inverse, weight, bias in zip(
+    for grad, part, output, (mean, inverse), weight, bias in zip(
         grads,
         norms.split(p),
         norms.split(grad_p),
-        means,
-        inverses,
+        statistics,
         norms.weights,
         norms.biases,
         strict=True,
@@ -72,6 +78,9 @@ def layer_norm_bwd(
         grad_weights.append(grad_weight)
         grad_biases.append(grad_bias)
     return grad_p, grad_weights + grad_biases
+
+
+TORCH_LAYER_NORM = LayerNormForms(_forward, _backward)
 
 
 def naive_layer_norm(p: Tensor, norms: LayerNormParams) -> Tensor:

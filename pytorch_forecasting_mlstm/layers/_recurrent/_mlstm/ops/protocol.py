@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..norms import CellNorms
 from .dropout_draw import DropoutDraw
-from .layer_norm import LayerNormParams
+from .layer_norm import LayerNormForms, LayerNormParams
 from .types import Inputs, OutputGrads, StepResult, mLSTMState
 
 __all__ = ["Backend", "CellForms", "CellGrads", "CellInputs", "Normalizing"]
@@ -104,7 +104,8 @@ class Backend(Protocol):
 
     ``cell`` is None if the backend cannot compute a whole cell, with its projection, and
     ``normalizing`` if the layer norms are to be applied before ``gated_*``. A backend with ``cell``
-    has ``normalizing``, too.
+    has ``normalizing``, too. ``layer_norm`` are the norms that are applied then, or None for those
+    of torch.
 
     ``gated_*`` take pre-activations as one tensor (B, T, 4 H + 2 NH), or in four parts: q, k, v and
     all gates. ``gated_fwd`` returns h (B, T, H) in memory time first. Without ``SAVES_H``,
@@ -199,6 +200,10 @@ class Backend(Protocol):
     @property
     def normalizing(self) -> Normalizing | None:
         """The gated recurrence of pre-activations that are not normalized."""
+
+    @property
+    def layer_norm(self) -> LayerNormForms | None:
+        """The layer norms of pre-activations."""
 
     @property
     def step(self) -> Callable[[Tensor, CellNorms, Tensor, Tensor], StepResult | None] | None:

@@ -34,6 +34,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "layer_norm",
     "normalizing",
     "op_tile_width",
     "plan_chunkwise",
@@ -48,7 +49,7 @@ SAVES_H = True
 READS_16_BITS = False
 
 #: Projection and layer norms are those of torch.
-cell = normalizing = None
+cell = normalizing = layer_norm = None
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:

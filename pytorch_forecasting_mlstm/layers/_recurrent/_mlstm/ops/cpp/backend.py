@@ -50,6 +50,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "layer_norm",
     "normalizing",
     "op_tile_width",
     "plan_chunkwise",
@@ -221,6 +222,7 @@ def _normalizing_bwd(
 
 
 normalizing = Normalizing(_normalizing_fwd, _normalizing_bwd)
+layer_norm = None
 
 
 class _GatedInputs(NamedTuple):

@@ -1,8 +1,9 @@
 """The Triton backend, on CUDA devices, for heads of 8 to 256 units.
 
 It computes the chunkwise form with exact decays. Products are rounded as torch.backends and the
-dtype of v say; sums, gates and states are float32. The backward pass computes the states that enter
-the chunks again.
+dtype of v say; sums, gates and states are float32. With many sequences of small heads, one program
+computes all chunks of a sequence, and the states that enter them are saved. Otherwise the chunks
+are computed at the same time, and the backward pass computes these states again.
 
 Dimensions: B batch, T time, NH heads, d head size (K and V).
 """
@@ -17,7 +18,9 @@ from ...preactivations import Projections, split_heads
 from ..scale_gradients import scale_gradients
 from ..types import Inputs, OutputGrads, mLSTMState
 from .device import is_new_enough
-from .launch import OutputGate, Read, backward, forward, gates_backward, gates_forward
+from .launch import OutputGate, Read, States, backward, forward, gates_backward, gates_forward
+from .layer_norm import LAYER_NORM
+from .options import count_chunks, is_sequential
 
 __all__ = [
     "NAME",
@@ -31,6 +34,7 @@ __all__ = [
     "gated_fwd",
     "gated_saved_shapes",
     "gated_tile_width",
+    "layer_norm",
     "normalizing",
     "op_tile_width",
     "plan_chunkwise",
@@ -51,8 +55,10 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 #: A step is too short for a kernel of this kind.
 step = None
 
-#: Projection and layer norms are those of torch, which are fast on a GPU.
+#: The projection is that of torch, which is fast on a GPU.
 cell = normalizing = None
+
+layer_norm = LAYER_NORM
 
 
 def supports_chunkwise(inputs: Inputs, chunk_size: int | None) -> bool:
@@ -96,13 +102,22 @@ def plan_gated(parts: Sequence[Tensor], state: mLSTMState, padding: Tensor | Non
 
 
 def chunkwise_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
-    """Return the shapes of what ``chunkwise_fwd`` saves: the normalizer of each read, its scale."""
-    return [(*state.m.shape, T)] * 2
+    """Return the shapes of what ``chunkwise_fwd`` saves.
+
+    These are the normalizer of each read, its scale, and the states that enter the chunks, if they
+    are not computed again.
+    """
+    (B, NH, V, K), saved = state.c.shape, [(*state.m.shape, T)] * 2
+    if not is_sequential(B * NH, K, V):
+        return saved
+    N = count_chunks(B * NH, T, K, V, L)
+    return [*saved, (B * NH, N, V, K), (B * NH, N, K), (B * NH, N + 1)]
 
 
 def gated_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:
-    """Return the shapes of what ``gated_fwd`` saves: h, what chunkwise_fwd saves, and the gates."""
-    return [(*state.m.shape, T, state.c.shape[2]), *[(*state.m.shape, T)] * 4]
+    """Return the shapes of what ``gated_fwd`` saves: the gates, h, what chunkwise_fwd saves."""
+    gate, V = (*state.m.shape, T), state.c.shape[2]
+    return [gate, gate, (*gate, V), *chunkwise_saved_shapes(state, T, L)]
 
 
 def gated_tile_width(projected: int, NH: int, L: int) -> int:
@@ -117,8 +132,8 @@ def chunkwise_fwd(
     inputs: Inputs, state: mLSTMState, L: int, plan: bool
 ) -> tuple[Tensor, mLSTMState, tuple[Tensor, ...]]:
     """Return h, the last state, and what the backward pass needs beside h."""
-    last, read = forward(_dense_gates(inputs), _dense(state), L, 1.0, None)
-    return read.h, last, read[1:]
+    last, read, states = forward(_dense_gates(inputs), _dense(state), L, 1.0, None)
+    return read.h, last, (*read[1:], *(states or ()))
 
 
 def chunkwise_bwd(
@@ -136,7 +151,7 @@ def chunkwise_bwd(
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in inputs[:3])
     outputs = (grad_q, grad_k, grad_v, None)
     grad_gates, grad_state = _backward(
-        inputs, state, last_c, last_n, Read(*saved), grads, L, 1.0, None, outputs
+        inputs, state, last_c, last_n, saved, grads, L, 1.0, None, outputs
     )
     return grad_q, grad_k, grad_v, *grad_gates, *grad_state
 
@@ -150,8 +165,9 @@ def gated_fwd(
     log_i, log_f = gates_forward(x.i, x.f, padding)
     output = state.c.new_empty(T, B, NH * d).transpose(0, 1)
     gate = OutputGate(x.o.transpose(1, 2), _heads_view(output, NH))
-    last, read = forward(_heads_first(x, log_i, log_f), _dense(state), L, 1 / math.sqrt(d), gate)
-    return output, last, (*read, log_i, log_f)
+    inputs = _heads_first(x, log_i, log_f)
+    last, read, states = forward(inputs, _dense(state), L, 1 / math.sqrt(d), gate)
+    return output, last, (log_i, log_f, *read, *(states or ()))
 
 
 def gated_bwd(
@@ -167,7 +183,7 @@ def gated_bwd(
 ) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor]]:
     """Return the gradients of the parts, and those of c, n and m."""
     NH, d = state.c.shape[1:3]
-    *reads, log_i, log_f = saved
+    log_i, log_f, *saved = saved
     x = _split(parts, NH)
     grad_parts = [part.new_empty(part.shape) for part in parts]
     to = split_heads(grad_parts, NH)
@@ -185,7 +201,7 @@ def gated_bwd(
         state,
         last_c,
         last_n,
-        Read(*reads),
+        saved,
         grads._replace(h=grad_h),
         L,
         1 / math.sqrt(d),
@@ -201,20 +217,22 @@ def _backward(
     state: mLSTMState,
     last_c: Tensor,
     last_n: Tensor,
-    read: Read,
+    saved: Sequence[Tensor],
     grads: OutputGrads,
     L: int,
     key_scale: float,
     gate: OutputGate | None,
     outputs: tuple[Tensor, Tensor, Tensor, Tensor | None],
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Run the kernels; return the gradients of log_i and log_f, and those of the first state."""
-    first = _dense(state)
-    grad_i, grad_f, grad_c, grad_n = backward(
-        inputs, first, read, grads, L, key_scale, gate, outputs
+    """Run the kernels; return the gradients of log_i and log_f, and those of the first state.
+
+    ``saved`` is h, and what ``chunkwise_fwd`` saves.
+    """
+    first, read = _dense(state), Read(*saved[:3])
+    states = States(*saved[3:]) if len(saved) > 3 else None
+    grad_i, grad_f, (grad_c, grad_n, grad_m) = backward(
+        inputs, first, read, states, grads, L, key_scale, gate, outputs
     )
-    # h does not depend on m, which scales the states.
-    grad_m = (grad_c * first.c).sum((-2, -1)) + (grad_n * first.n).sum(-1)
     through_scale = scale_gradients(inputs.log_i, inputs.log_f, first.m, last_c, last_n, *grads[1:])
     if through_scale is not None:
         scale_i, scale_f, scale_m = through_scale

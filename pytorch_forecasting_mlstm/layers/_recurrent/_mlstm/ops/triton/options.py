@@ -1,10 +1,9 @@
-"""Sides of blocks, warps and precision of products of a launch.
+"""How the work is divided: steps of chunks, sides of blocks, warps, and the precision of products.
 
-They have been chosen by what the compiler reports for compute capability 8.0 and 9.0: registers,
-spills, and shared memory, of which the least of these devices have 100 KB. Nothing is measured.
+They have been chosen by measurement on an NVIDIA H200: see docs/decisions.md.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,33 +11,98 @@ from torch import Tensor
 __all__ = [
     "DIVISION_STEPS",
     "GATE_STEPS",
+    "STATE_ELEMENTS",
     "block_side",
     "chunk_options",
     "count_blocks",
+    "count_chunks",
+    "is_sequential",
+    "norm_options",
+    "product_precision",
     "row_side",
 ]
 
 DIVISION_STEPS = 16  # per program, whose rows have all values
 GATE_STEPS = 128  # per program
+STATE_ELEMENTS = 512  # of c, per program
 
-_MAX_CHUNK = 64  # steps
+_NORM_ELEMENTS = 2048  # of a block of rows
 _MIN_SIDE, _MAX_SIDE = 16, 64  # of a block in a product
+
+#: One program computes a whole sequence of heads up to this size, from this many sequences on.
+_MAX_SEQUENCE_SIDE, _MIN_SEQUENCES = 16, 128
+#: From this many sequences on, there are enough programs of a single warp.
+_MANY_SEQUENCES = 1024
+
+
+class _Division(NamedTuple):
+    """The steps of a chunk, the side of a block, and the warps of a program."""
+
+    steps: int
+    side: int
+    warps: int
+
+
+#: By the side of a head, which 128 stands for from there on, and by whether products are TF32.
+_CHUNKS = {
+    (16, False): _Division(32, 16, 2),
+    (16, True): _Division(32, 16, 1),
+    (32, False): _Division(32, 32, 2),
+    (32, True): _Division(32, 32, 2),
+    (64, False): _Division(32, 64, 4),
+    (64, True): _Division(32, 64, 4),
+    (128, False): _Division(32, 64, 4),
+    (128, True): _Division(32, 64, 4),
+}
+#: By whether there are many sequences, and products are TF32. The steps must not depend on the
+#: latter, which may change before the backward pass, for states are saved.
+_SEQUENCES = {
+    (False, False): _Division(32, _MAX_SIDE, 2),
+    (False, True): _Division(32, _MAX_SIDE, 1),
+    (True, False): _Division(16, _MAX_SIDE, 1),
+    (True, True): _Division(16, _MAX_SIDE, 1),
+}
+
+
+def is_sequential(sequences: int, K: int, V: int) -> bool:
+    """Whether one program computes all chunks of a sequence, with the state in registers."""
+    return sequences >= _MIN_SEQUENCES and max(K, V) <= _MAX_SEQUENCE_SIDE
 
 
 def chunk_options(v: Tensor, K: int, L: int) -> dict[str, Any]:
-    """Return the options of kernels over chunks, for L proposed steps."""
-    sides = (block_side(K), block_side(v.shape[-1]))
-    # With blocks of 64 by 64, or of float64, chunks of 64 steps would not fit the registers.
-    is_large = max(sides) == _MAX_SIDE
-    longest = _MAX_CHUNK // 2 if is_large or v.dtype == torch.float64 else _MAX_CHUNK
+    """Return the options of kernels over chunks of v (B, NH, T, V), for L proposed steps."""
+    precision = product_precision(v.dtype)
+    B, NH, _, V = v.shape
+    division = _divide(B * NH, K, V, precision == "tf32")
     return {
-        "BT": max(_MIN_SIDE, min(longest, _power_of_2(L))),
-        "BK": sides[0],
-        "BV": sides[1],
-        "PRECISION": _precision(v),
-        "num_warps": 8 if is_large else 4,
+        "BT": _chunk_steps(division, L),
+        "BK": min(division.side, block_side(K)),
+        "BV": min(division.side, block_side(V)),
+        "PRECISION": precision,
+        "num_warps": division.warps,
         "num_stages": 2,
     }
+
+
+def count_chunks(sequences: int, T: int, K: int, V: int, L: int) -> int:
+    """Return how many chunks each of some sequences has that one program computes."""
+    return count_blocks(T, _chunk_steps(_divide(sequences, K, V, is_tf32=False), L))
+
+
+def _divide(sequences: int, K: int, V: int, is_tf32: bool) -> _Division:
+    if is_sequential(sequences, K, V):
+        return _SEQUENCES[sequences >= _MANY_SEQUENCES, is_tf32]
+    return _CHUNKS[min(128, row_side(max(K, V))), is_tf32]
+
+
+def _chunk_steps(division: _Division, L: int) -> int:
+    return max(_MIN_SIDE, min(division.steps, _power_of_2(L)))
+
+
+def norm_options(width: int) -> dict[str, Any]:
+    """Return the options of layer norms of parts of a width: rows and columns of a program."""
+    side = _power_of_2(width)
+    return {"BR": max(1, _NORM_ELEMENTS // side), "BW": side}
 
 
 def block_side(width: int) -> int:
@@ -61,16 +125,16 @@ def _power_of_2(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _precision(v: Tensor) -> str:
-    """Return how products are rounded.
+def product_precision(dtype: torch.dtype) -> str:
+    """Return how products of q, k and v of a dtype are rounded.
 
     Three products of TF32 give the precision of float32, and use the matrix units. For inputs in 16
     bits, there is one product. TF32 holds all of their digits. States, weights and gradients, by
     which they are multiplied, are float32, and rounded to 10 bits after the leading one.
     """
-    if v.dtype == torch.float64:
+    if dtype == torch.float64:
         return "ieee"
-    if v.dtype != torch.float32 or _allows_tf32():
+    if dtype != torch.float32 or _allows_tf32():
         return "tf32"
     return "tf32x3"
 

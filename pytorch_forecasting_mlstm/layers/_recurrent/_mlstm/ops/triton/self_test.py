@@ -16,19 +16,23 @@ from torch import Tensor
 
 from ..agreement import Tensors, agrees, shared_sources
 from ..cpp.cache import has_note, write_note
+from ..layer_norm import LayerNormParams, naive_layer_norm
 from ..naive import naive_chunkwise, naive_gated
 from ..types import Inputs, OutputGrads, mLSTMState
 from . import backend
 from .device import CudaDevice
-from .options import chunk_options
+from .layer_norm import LAYER_NORM
+from .options import product_precision
 
 __all__ = ["TritonSelfTestError", "self_test"]
 
+_EPS = 1e-5
 _T, _L = 70, 32  # two chunks, and a part of one
 #: K and V of ``mlstm_chunkwise``: no powers of 2, and one that needs several blocks.
 _SIZES = ((24, 40), (96, 16))
-#: Heads of a layer, and their size: with small blocks, and with the largest.
-_HEADS = ((2, 16), (1, 64))
+#: Samples and heads of a layer, and the size of heads: with small blocks, with so many sequences
+#: that one program computes each of them, and with the largest blocks.
+_LAYERS = ((2, 2, 16), (64, 2, 16), (2, 1, 64))
 #: Of float32, by how products are rounded.
 _TOLERANCES = {"tf32x3": 2e-4, "tf32": 5e-3}
 _TOLERANCE_16_BITS = 3e-2
@@ -55,14 +59,9 @@ def self_test(device: CudaDevice) -> None:
 def _key(device: CudaDevice) -> str:
     """Return a key that changes with everything on which the outcome depends."""
     modules = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    texts = [device.key, _precision()]
+    texts = [device.key, product_precision(torch.float32)]
     content = [*map(str.encode, texts), *modules, *shared_sources()]
     return hashlib.sha256(b"\0".join(content)).hexdigest()[:32]
-
-
-def _precision() -> str:
-    """Return how the kernels round products of float32 at present."""
-    return str(chunk_options(torch.empty(0, 16, device="meta"), 16, _L)["PRECISION"])
 
 
 def _test(device: torch.device) -> None:
@@ -72,7 +71,7 @@ def _test(device: torch.device) -> None:
     are computed in float64.
     """
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tolerance = _TOLERANCES[_precision()]
+    tolerance = _TOLERANCES[product_precision(torch.float32)]
     for K, V in _SIZES:
         q, k = (draw(2, 1, _T, K) for _ in range(2))
         gates = (draw(2, 1, _T), F.logsigmoid(draw(2, 1, _T) + 2))
@@ -84,10 +83,15 @@ def _test(device: torch.device) -> None:
     narrow = (x.bfloat16().double() for x in inputs[:3])  # of the largest size
     kernel = partial(_chunkwise_kernel, device, torch.bfloat16)
     _compare(kernel, _chunkwise_naive, (*narrow, *inputs[3:]), _TOLERANCE_16_BITS)
-    for NH, d in _HEADS:
-        p = draw(2, _T, NH * (4 * d + 2))
-        state = (draw(2, NH, d, d), draw(2, NH, d), draw(2, NH))
+    for B, NH, d in _LAYERS:
+        p = draw(B, _T, NH * (4 * d + 2))
+        state = (draw(B, NH, d, d), draw(B, NH, d), draw(B, NH))
         _compare(partial(_gated_kernel, device), _gated_naive, (p, *state), tolerance)
+    widths = (48, 48, 48, 50)  # of q, k, v and all gates
+    affine = [draw(width) for width in (*widths, *widths)]
+    _compare(
+        partial(_norm_kernel, device), _norm_naive, (3 * draw(_T, sum(widths)), *affine), tolerance
+    )
 
 
 def _compare(kernel: object, naive: object, inputs: Sequence[Tensor], tolerance: float) -> None:
@@ -132,6 +136,19 @@ def _gated_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tens
 def _gated_naive(p: Tensor, *state: Tensor) -> Tensors:
     h, last = naive_gated(p, mLSTMState(*state), _padding(p))
     return h, *last
+
+
+def _norm_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+    p, *affine = (x.to(device, torch.float32) for x in tensors)
+    norms = LayerNormParams.of(_EPS, *affine)
+    parts, statistics = LAYER_NORM.forward(p, norms)
+    grads = [part.cos() for part in parts]
+    grad_p, grad_affine = LAYER_NORM.backward(grads, p, statistics, norms)
+    return _to_cpu(*parts), _to_cpu(grad_p, *grad_affine)
+
+
+def _norm_naive(p: Tensor, *affine: Tensor) -> Tensors:
+    return (naive_layer_norm(p, LayerNormParams.of(_EPS, *affine)),)
 
 
 def _padding(p: Tensor) -> Tensor:

@@ -3,62 +3,78 @@
 import triton
 import triton.language as tl
 
-__all__ = ["decays_between", "decays_to_end", "load_gates", "load_rows", "nan_unless_finite"]
-
-LOG_EMPTY = tl.constexpr(-1e30)
-
-
-@triton.jit
-def nan_unless_finite(x):
-    """Return x, with NaN in place of infinity: both affect the same later results."""
-    return tl.where(tl.abs(x) < float("inf"), x, float("nan"))
+__all__ = ["add_up", "decays_between", "decays_to_end", "load_gates", "log_decays", "running_max"]
 
 
 @triton.jit
 def load_gates(log_i, log_f, g, start, T, BT: tl.constexpr):
-    """Return the logarithms of the gates of a chunk of sequence g, (BT) each.
-
-    -inf in log_f becomes a finite number, whose product with 0 is 0. +inf becomes NaN.
-    """
+    """Return the logarithms of the gates of a chunk of sequence g, (BT) each; +inf becomes NaN."""
     steps = start + tl.arange(0, BT)
     inside = steps < T
     at = g.to(tl.int64) * T + steps
     i = tl.load(log_i + at, mask=inside, other=float("-inf"))
     f = tl.load(log_f + at, mask=inside, other=0.0)
     i = tl.where(i < float("inf"), i, float("nan"))
-    f = tl.where(f < float("inf"), f, float("nan"))
-    return i, tl.where(f < LOG_EMPTY, LOG_EMPTY, f)
+    return i, tl.where(f < float("inf"), f, float("nan"))
 
 
 @triton.jit
-def decays_to_end(log_i, log_f, g, start, T, BT: tl.constexpr):
-    """Return the logarithm of the weight of each step after the chunk, (BT), and their maximum."""
-    i, _ = load_gates(log_i, log_f, g, start, T, BT)
-    # The gates after each step: those at its position are summed, not subtracted from a sum.
-    steps = start + 1 + tl.arange(0, BT)
-    inside = (steps < T) & (steps < start + BT)
-    f = tl.load(log_f + g.to(tl.int64) * T + steps, mask=inside, other=0.0)
-    f = tl.where(f < float("inf"), f, float("nan"))
-    f = tl.where(f < LOG_EMPTY, LOG_EMPTY, f)
-    weights = tl.cumsum(f, 0, reverse=True) + i
-    return weights, tl.max(weights, 0)
+def add_with_rest(a, a_rest, a_closed, b, b_rest, b_closed):
+    """Return a + b, what that loses by rounding beside earlier losses, and the number of closed."""
+    total = a + b
+    of_b = total - a
+    rest = (a - (total - of_b)) + (b - of_b)
+    return total, rest + a_rest + b_rest, a_closed + b_closed
 
 
 @triton.jit
-def decays_between(i, f, BT: tl.constexpr):
-    """Return D (BT, BT): the logarithm of the weight of step l after step j, -inf for l > j.
+def add_up(f):
+    """Return the sums of open forget gates up to each step, (BT), their rests, and the closed ones.
 
-    Each entry is a sum of its own. A difference of two sums would lose digits, or be inf - inf.
+    A difference of two sums has all digits with the difference of the rests. Closed gates, with a
+    logarithm of -inf, are counted instead.
     """
+    is_closed = f == float("-inf")
+    parts = (tl.where(is_closed, 0.0, f), tl.zeros_like(f), tl.where(is_closed, 1, 0))
+    return tl.associative_scan(parts, 0, add_with_rest)
+
+
+@triton.jit
+def last_of(x, BT: tl.constexpr):
+    """Return the last element of x (BT)."""
+    return tl.sum(tl.where(tl.arange(0, BT) == BT - 1, x, 0), 0)
+
+
+@triton.jit
+def log_decays(sums, closed, BT: tl.constexpr):
+    """Return the logarithm of the decay from the start of a chunk to each step, and to its end."""
+    decays = tl.where(closed > 0, float("-inf"), sums)
+    return decays, tl.where(last_of(closed, BT) > 0, float("-inf"), last_of(sums, BT))
+
+
+@triton.jit
+def decays_to_end(i, sums, rests, closed, BT: tl.constexpr):
+    """Return the logarithm of the weight of each step after the chunk, (BT)."""
+    weights = (last_of(sums, BT) - sums) + (last_of(rests, BT) - rests) + i
+    return tl.where(closed == last_of(closed, BT), weights, float("-inf"))
+
+
+@triton.jit
+def decays_between(i, sums, rests, closed, BT: tl.constexpr):
+    """Return D (BT, BT): the logarithm of the weight of step l after step j, -inf for l > j."""
     j = tl.arange(0, BT)[:, None]
     l = tl.arange(0, BT)[None, :]  # noqa: E741
-    between = tl.where(j > l, f[:, None], 0.0)
-    return tl.where(j >= l, tl.cumsum(between, 0) + i[None, :], float("-inf"))
+    decays = (sums[:, None] - sums[None, :]) + (rests[:, None] - rests[None, :]) + i[None, :]
+    return tl.where((j >= l) & (closed[:, None] == closed[None, :]), decays, float("-inf"))
 
 
 @triton.jit
-def load_rows(x, steps, T, columns, width, step_stride, DTYPE: tl.constexpr):
-    """Return a block of rows (steps) and columns, with zeros outside of (T, width)."""
-    at = x + steps.to(tl.int64)[:, None] * step_stride + columns[None, :]
-    inside = (steps < T)[:, None] & (columns < width)[None, :]
-    return tl.load(at, mask=inside, other=0.0).to(DTYPE)
+def larger_since_closed(a, a_closed, b, b_closed):
+    """Return the larger number, but b if a gate was closed between both."""
+    return tl.maximum(tl.where(a_closed == b_closed, a, b), b), b_closed
+
+
+@triton.jit
+def running_max(x, closed):
+    """Return the maximum of x (BT) up to each step, since the last closed gate."""
+    return tl.associative_scan((x, closed), 0, larger_since_closed)[0]

@@ -3,17 +3,11 @@
 import triton
 import triton.language as tl
 
-from .decay import decays_between, decays_to_end, load_gates, load_rows
+from .chunk import causal, weights_at_scale
+from .decay import add_up, decays_to_end, load_gates, log_decays
+from .rows import load_rows, store_rows
 
 __all__ = ["chunks_bwd"]
-
-
-@triton.jit
-def store_rows(x, steps, T, columns, width, step_stride, block):
-    """Write a block of rows (steps) and columns that lie in (T, width)."""
-    at = x + steps.to(tl.int64)[:, None] * step_stride + columns[None, :]
-    inside = (steps < T)[:, None] & (columns < width)[None, :]
-    tl.store(at, block.to(x.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -75,13 +69,14 @@ def chunks_bwd(
     at = sequence * T + steps
 
     i, f = load_gates(log_i, log_f, g, start, T, BT)
-    weights_to_end, _ = decays_to_end(log_i, log_f, g, start, T, BT)
+    sums, rests, closed = add_up(f)
     m = tl.load(states_m + row + sequence)
     next_m = tl.load(states_m + row + sequence + 1)
     scale = tl.load(read_m + at, mask=inside, other=float("inf"))
-    in_decay = tl.exp(weights_to_end - next_m)  # of each step, in the state that leaves
-    out_decay = tl.exp(tl.cumsum(f, 0) + m - scale)  # of the state that enters, at each read
-    carry = tl.exp(tl.sum(f, 0) + m - next_m)
+    in_decay = tl.exp(
+        decays_to_end(i, sums, rests, closed, BT) - next_m
+    )  # of each step, in the state that leaves
+    carry = tl.exp(log_decays(sums, closed, BT)[1] + m - next_m)
 
     # Inside the chunk: read = (P ⊙ q kᵀ) v.
     product = tl.zeros((BT, BT), DTYPE)
@@ -97,10 +92,11 @@ def chunks_bwd(
         x = load_rows(grad_read, steps, T, values, V, V, DTYPE)
         y = load_rows(v, steps, T, values, V, v_strides[2], DTYPE)
         grad_product += tl.dot(x, tl.trans(y), input_precision=PRECISION, out_dtype=DTYPE)
-    j, l = tl.arange(0, BT)[:, None], tl.arange(0, BT)[None, :]  # noqa: E741
-    decay = tl.exp(decays_between(i, f, BT) - scale[:, None])
-    product = tl.where(j >= l, product * decay, 0.0)
-    grad_product = tl.where(j >= l, grad_product * decay, 0.0)
+    weights, out_decay = weights_at_scale(
+        i, sums, rests, closed, m, scale, BT
+    )  # of steps and state, at each read
+    product = causal(product * weights, BT)
+    grad_product = causal(grad_product * weights, BT)
 
     key_products = tl.zeros((BT,), DTYPE)  # k · grad_k
     through_end = tl.zeros((BT,), DTYPE)  # the part that the state which leaves contributes

@@ -3,22 +3,11 @@
 import triton
 import triton.language as tl
 
-from .decay import decays_between, load_gates, load_rows, nan_unless_finite
+from .chunk import causal, divide, divide_bwd, read_weights, sigmoid, weigh_values
+from .decay import add_up, load_gates
+from .rows import load_rows
 
 __all__ = ["division_bwd", "reads_fwd"]
-
-
-@triton.jit
-def sigmoid(x):
-    """Return 1 / (1 + exp(-x)), without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
-
-
-@triton.jit
-def floor_at_scale(m, TINY: tl.constexpr):
-    """Return 1 divided by exp(m), but not so small that 0 is divided by it."""
-    return tl.maximum(tl.exp(-m), TINY)
 
 
 @triton.jit
@@ -77,7 +66,6 @@ def reads_fwd(
         keys = block_k * BK + tl.arange(0, BK)
         x = load_rows(q, steps, T, keys, K, q_strides[2], DTYPE)
         y = load_rows(k, steps, T, keys, K, k_strides[2], DTYPE) * K_SCALE
-        y = nan_unless_finite(y)
         product += tl.dot(x, tl.trans(y), input_precision=PRECISION, out_dtype=DTYPE)
         c = load_rows(states_c + row * V * K, values, V, keys, K, K, DTYPE)
         entered += tl.dot(x, tl.trans(c), input_precision=PRECISION, out_dtype=DTYPE)
@@ -85,27 +73,14 @@ def reads_fwd(
         entered_n += tl.sum(x * n[None, :], 1)
 
     i, f = load_gates(log_i, log_f, g, start, T, BT)
-    decays = decays_between(i, f, BT)
-    log_entered = tl.cumsum(f, 0) + tl.load(states_m + row + sequence)
-    m = tl.maximum(tl.maximum(tl.max(decays, 1), log_entered), 0.0)
-    decay = tl.exp(log_entered - m)
-    j, l = tl.arange(0, BT)[:, None], tl.arange(0, BT)[None, :]  # noqa: E741
-    weights = tl.where(j >= l, product * tl.exp(decays - m[:, None]), 0.0)
-
+    m = tl.load(states_m + row + sequence)
+    sums, rests, closed = add_up(f)
+    weights, decay, scale = read_weights(i, sums, rests, closed, m, BT)
+    weights = causal(product * weights, BT)
     y = load_rows(v, steps, T, values, V, v_strides[2], DTYPE)
-    y = nan_unless_finite(y)
-    marks = tl.where(y == y, 0.0, float("nan")).to(DTYPE)
-    read = tl.dot(weights, tl.where(y == y, y, 0.0), input_precision=PRECISION, out_dtype=DTYPE)
-    read += decay[:, None] * entered
-    # In a product, a NaN would reach earlier steps, which give it a weight of 0.
-    mark = tl.sum(tl.sum(marks, 1), 0)
-    if mark != mark:
-        read += tl.cumsum(marks, 0)
+    read = weigh_values(weights, y, DTYPE, PRECISION) + decay[:, None] * entered
     size = tl.sum(weights, 1) + decay * entered_n
-    # The sum is NaN where the normalizer overflows: a quotient of 0 would hide that.
-    denominator = tl.maximum(tl.abs(size), floor_at_scale(m, TINY))
-    denominator += tl.where(tl.abs(size) < float("inf"), 0.0, float("nan"))
-    read = read / denominator[:, None]
+    read = divide(read, size, scale, TINY)
 
     inside = steps < T
     at = sequence * T + steps
@@ -113,7 +88,7 @@ def reads_fwd(
     tl.store(h + at[:, None] * V + values[None, :], read, mask=in_h)
     if block_v == 0:
         tl.store(normalizer + at, size, mask=inside)
-        tl.store(read_m + at, m, mask=inside)
+        tl.store(read_m + at, scale, mask=inside)
     if GATED:
         o += b * o_strides[0] + head * o_strides[1]
         gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
@@ -174,13 +149,8 @@ def division_bwd(
         total = tl.sum(x * y, 1)
     size = tl.load(normalizer + at, mask=inside, other=0.0)
     m = tl.load(read_m + at, mask=inside, other=0.0)
-    floor = floor_at_scale(m, TINY)
-    denominator = tl.maximum(tl.abs(size), floor)
-    is_divided = tl.abs(size) >= floor
-    sign = tl.where(size < 0, -1.0, 1.0)
-    tl.store(
-        grad_normalizer + at, tl.where(is_divided, -sign * total / denominator, 0.0), mask=inside
-    )
-    tl.store(read_products + at, tl.where(is_divided, 0.0, total), mask=inside)
+    x, grad_size, unbounded = divide_bwd(x, total, size, m, TINY)
+    tl.store(grad_normalizer + at, grad_size, mask=inside)
+    tl.store(read_products + at, unbounded, mask=inside)
     to = grad_read + at[:, None] * V + values[None, :]
-    tl.store(to, x / denominator[:, None], mask=in_h)
+    tl.store(to, x, mask=in_h)
