@@ -16,6 +16,8 @@ from pytorch_forecasting_mlstm import backend
 
 Workload = Callable[[], object]
 
+SLOW = 100.0  # milliseconds from which a call is repeated and profiled less
+
 
 class Row(NamedTuple):
     """A figure, or the reason why there is none."""
@@ -39,12 +41,26 @@ class Bench(NamedTuple):
         """Whether the time is used up."""
         return time.monotonic() > self.deadline
 
-    def milliseconds(self, workload: Workload, repeats: int = 20) -> float:
+    def milliseconds(self, workload: Workload) -> float:
         """Return the median time of a call, by events of the device, after a warm-up."""
-        repeats = 2 if self.quick else repeats
-        for _ in range(1 if self.quick else 3):
-            workload()
+        workload()
+        first = self._once(workload)
+        repeats = 2 if self.quick or first > SLOW else 20
         return statistics.median(self._once(workload) for _ in range(repeats))
+
+    def graph_milliseconds(self, workload: Workload) -> float | str:
+        """Return the median time of a call whose launches were recorded in a CUDA graph."""
+        if self.device.type != "cuda":
+            return "only on a GPU"
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            workload()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            workload()
+        return self.milliseconds(graph.replay)
 
     def _once(self, workload: Workload) -> float:
         self.wait()

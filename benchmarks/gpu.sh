@@ -37,7 +37,10 @@ print(info)
 print(f'self-test: {time.perf_counter() - start:.1f} s')
 raise SystemExit(info.cuda is None or info.cuda.name != 'triton')
 "
-step tests 120 tests.txt python3 -m pytest -q -p no:cacheprovider tests/ops/triton
-step benchmark 330 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 300
+# Most of their time is Triton's compiler.
+processes=()
+python3 -c "import xdist" 2> /dev/null && processes=(-n "$(nproc)")
+step tests 200 tests.txt python3 -m pytest -q -p no:cacheprovider "${processes[@]}" tests/ops/triton
+step benchmark 260 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 230
 [ ! -f "$out/gpu.md" ] || tail -n 20 "$out/gpu.md"
 exit "$failed"
