@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from helpers.tolerances import assert_close
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import run_cell
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mLSTMState,
@@ -49,9 +50,13 @@ def assert_matches(actual: Any, expected: Any, tolerance: float | None = None) -
 
 @contextmanager
 def triton_selected() -> Iterator[None]:
-    """Select the Triton backend for everything, which has any dtype and sizes in these tests."""
+    """Select the Triton backend for everything, which has any dtype and sizes in these tests.
+
+    A kernel for the CPU would compute the whole cell.
+    """
     _prepare_interpreter()
     with (
+        patch.object(run_cell, "select_cell", lambda *args: None),
         patch.object(autograd, "select_chunkwise", lambda *args: backend),
         patch.object(autograd, "select_gated", lambda *args: backend),
     ):

@@ -305,12 +305,28 @@ def test_failed_self_test_warns_once_and_falls_back(
         use_kernel()
 
 
+@pytest.mark.parametrize("B", [64, 1024])
+def test_chunks_of_saved_states_do_not_depend_on_the_precision(
+    monkeypatch: pytest.MonkeyPatch, B: int
+) -> None:
+    """It may change between the passes, and traces know nothing of it."""
+    v = torch.empty(B, 4, 512, 16, device="meta")
+    steps = set()
+    for allowed in (False, True):
+        monkeypatch.setattr(options, "_allows_tf32", lambda allowed=allowed: allowed)
+        steps.add(options.chunk_options(v, 16, 64)["BT"])
+    (chosen,) = steps
+    assert options.count_chunks(4 * B, 500, 16, 16, 64) == -(-500 // chosen)
+
+
 def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole sequences and chunks, small and large blocks, one and several, also in 16 bits."""
     launches: list[tuple[bool, int, bool, torch.dtype, float]] = []
+    norms: list[float] = []
 
     def record(kernel: Any, naive: Any, inputs: Any, tolerance: float) -> None:
         if kernel.func is self_test._norm_kernel:
+            norms.append(tolerance)
             return
         is_gated = kernel.func is self_test._gated_kernel
         dtype = torch.float32 if is_gated else kernel.args[1]
@@ -333,6 +349,7 @@ def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch)
         (False, 64, True, torch.float32),
         (False, 64, True, torch.bfloat16),
     }
+    assert len(norms) == 1 and norms[0] < 1e-3
     strict = [tolerance for *_, dtype, tolerance in launches if dtype == torch.float32]
     assert max(strict) < 1e-3  # one product of TF32 has a larger error
     monkeypatch.setattr(options, "_allows_tf32", lambda: True)

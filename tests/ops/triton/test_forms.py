@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from helpers.problems import Problem, with_gradients
 from helpers.products import spread
 from helpers.tolerances import assert_close, assert_identical
 from helpers.triton_kernels import DEVICE, WIDE, assert_matches, needs_triton, triton_chunkwise
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm import functional
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_recurrent,
     mLSTMState,
@@ -56,7 +58,8 @@ def draw_problem(
         (16, 8, 8, -5, "h"),
         (21, 8, 20, 0, "hcnm"),
         (21, 20, 8, 5, "cm"),
-        pytest.param(70, 3, 5, 0, "n", marks=pytest.mark.slow),
+        (70, 3, 5, 0, "hcnm"),
+        (20, 3, 5, 0, "n"),
         pytest.param(70, 70, 40, 0, "hcnm", marks=pytest.mark.slow),
         pytest.param(33, 40, 130, -60, "hcnm", marks=pytest.mark.slow),
         pytest.param(33, 256, 8, 60, "hcnm", marks=pytest.mark.slow),
@@ -136,6 +139,34 @@ def test_future_has_no_influence_on_the_past() -> None:
     assert not torch.equal(after[:, :, 13], before[:, :, 13])
 
 
+def test_read_of_nothing_is_zero_at_any_scale() -> None:
+    """The normalizer is 0, and 1 divided by exp of the scale underflows."""
+    problem = draw_problem(20, 3, 5, offset=800.0)
+    h, _ = triton_chunkwise(torch.zeros_like(problem.q), *problem[1:5], problem.state)
+    assert_identical(h, torch.zeros_like(h))
+
+
+def test_normalizer_that_overflows_is_not_silent() -> None:
+    """A quotient would be 0."""
+    problem = draw_problem(20, 3, 5, torch.float32)
+    q, k = (x.abs() * 1e25 for x in problem[:2])
+    with patch.object(functional, "raise_on_overflow"):  # on a CPU only
+        h, _ = triton_chunkwise(q, k, *problem[2:5], problem.state)
+    assert h.isnan().all()
+
+
+def test_float32_keeps_digits_after_nearly_closed_gates() -> None:
+    """The weights of open gates are differences of sums of many thousands."""
+    problem = draw_problem(32, 3, 5, torch.float32)
+    log_f = problem.log_f.clone()
+    log_f[..., :8] = -997.3
+    problem = problem.replace(log_f=log_f)
+    exact = Problem(*(x.double() for x in problem))
+    actual, _ = triton_chunkwise(*problem[:5], problem.state)
+    expected, _ = mlstm_recurrent(*exact[:5], exact.state)
+    assert_close(actual, expected.float())
+
+
 def test_padding_leaves_the_state_unchanged() -> None:
     problem = draw_problem(20, 3, 5, torch.float32)
     problem = problem.replace(
@@ -162,6 +193,8 @@ def test_strided_and_expanded_inputs_match_dense_copies() -> None:
         k=problem.k.transpose(0, -1).contiguous().transpose(0, -1),
         v=problem.v[:, :, :, :1].expand_as(problem.v),
         log_i=problem.log_i.transpose(0, -1).contiguous().transpose(0, -1),
+        log_f=problem.log_f.transpose(0, -1).contiguous().transpose(0, -1),
+        c=problem.c.transpose(2, 3).contiguous().transpose(2, 3),
     )
     dense = Problem(*(part.contiguous() for part in strided))
     assert_matches(
