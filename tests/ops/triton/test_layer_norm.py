@@ -15,26 +15,30 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import layer_
 
 pytestmark = needs_triton
 
-EPS = 1e-3
 
-
-def draw(rows: int, H: int, NH: int) -> tuple[torch.Tensor, LayerNormParams, torch.Tensor]:
+def draw(
+    rows: int, H: int, NH: int, eps: float = 1e-3
+) -> tuple[torch.Tensor, LayerNormParams, torch.Tensor]:
     """Draw pre-activations, some of which hardly vary, norms, and a gradient."""
     widths = (H, H, H, H + 2 * NH)
     p = torch.randn(rows, 1, sum(widths), device=DEVICE, dtype=WIDE)
     p[::3] *= 0.01
-    affine = [torch.randn(width, device=DEVICE, dtype=WIDE) for width in (*widths, *widths)]
-    return p, LayerNormParams.of(EPS, *affine), torch.randn_like(p)
+    # with elements that are not side by side
+    affine = [torch.randn(width, 2, device=DEVICE, dtype=WIDE)[:, 0] for width in widths * 2]
+    return p, LayerNormParams.of(eps, *affine), torch.randn_like(p)
 
 
-@pytest.mark.parametrize(("rows", "H", "NH"), [(1, 8, 1), (45, 24, 3), (7, 600, 4)])
+@pytest.mark.parametrize(
+    ("rows", "H", "NH", "eps"),
+    [(1, 8, 1, 1e-3), (45, 24, 3, 1e-3), (7, 600, 4, 1e-3), (6, 8, 1, 0)],
+)
 def test_norms_match_those_of_torch(
-    monkeypatch: pytest.MonkeyPatch, rows: int, H: int, NH: int
+    monkeypatch: pytest.MonkeyPatch, rows: int, H: int, NH: int, eps: float
 ) -> None:
     """With rows that no block divides, and programs that compute several blocks."""
     monkeypatch.setattr(layer_norm, "_MAX_PROGRAMS", 2)
     monkeypatch.setattr(layer_norm, "norm_options", lambda width: {"BR": 4, "BW": 1024})
-    p, norms, grad = draw(rows, H, NH)
+    p, norms, grad = draw(rows, H, NH, eps)
     with triton_selected():
         (output,), statistics = layer_norm.LAYER_NORM.forward(p, norms)
         grad_p, grad_affine = layer_norm.LAYER_NORM.backward([grad], p, statistics, norms)

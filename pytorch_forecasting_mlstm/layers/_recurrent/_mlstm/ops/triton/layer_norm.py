@@ -27,7 +27,7 @@ def _forward(p: Tensor, norms: LayerNormParams) -> tuple[list[Tensor], Any]:
     options = norm_options(len(norms.weights[3]))
     with on_device(p):
         load_kernels()["norms_fwd"][(count_blocks(rows, options["BR"]), 4)](
-            *(p, tuple(norms.weights), tuple(norms.biases), output, rows, H, W),
+            *(p, _dense(norms.weights), _dense(norms.biases), output, rows, H, W),
             EPS=norms.eps,
             **options,
         )
@@ -48,12 +48,16 @@ def _backward(
     sums = p.new_empty(2, programs, W)
     with on_device(p):
         load_kernels()["norms_bwd"][(programs, 4)](
-            *(grad, p, tuple(norms.weights), grad_p, sums[0], sums[1], rows, sizes[0], W),
+            *(grad, p, _dense(norms.weights), grad_p, sums[0], sums[1], rows, sizes[0], W),
             EPS=norms.eps,
             **options,
         )
     grad_weights, grad_biases = sums.sum(1)
     return grad_p, [*grad_weights.split(sizes), *grad_biases.split(sizes)]
+
+
+def _dense(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(x.contiguous() for x in tensors)
 
 
 #: Norms of pre-activations with rows that are not too wide; those of torch for others.

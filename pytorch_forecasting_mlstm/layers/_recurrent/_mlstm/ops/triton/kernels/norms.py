@@ -22,10 +22,12 @@ def load_of_part(x, part, columns, width):
 
 
 @triton.jit
-def normalize(x, inside, width, EPS: tl.constexpr):
+def normalize(x, is_row, inside, width, EPS: tl.constexpr):
     """Return rows without their mean and divided by their deviation, and 1 / deviation."""
     centered = tl.where(inside, x - (tl.sum(x, 1) / width)[:, None], 0.0)
-    inverse = 1.0 / tl.sqrt(tl.sum(centered * centered, 1) / width + EPS)
+    # Rows after the last one are 0, and EPS may be.
+    variance = tl.where(is_row, tl.sum(centered * centered, 1) / width, 1.0)
+    inverse = 1.0 / tl.sqrt(variance + EPS)
     return centered * inverse[:, None], inverse
 
 
@@ -49,7 +51,7 @@ def norms_fwd(
     columns = tl.arange(0, BW)
     inside = (row < rows)[:, None] & (columns < width)[None, :]
     at = row.to(tl.int64)[:, None] * W + part * H + columns[None, :]
-    x, _ = normalize(tl.load(p + at, mask=inside, other=0.0), inside, width, EPS)
+    x, _ = normalize(tl.load(p + at, mask=inside, other=0.0), row < rows, inside, width, EPS)
     weight = load_of_part(weights, part, columns, width)
     bias = load_of_part(biases, part, columns, width)
     tl.store(output + at, x * weight[None, :] + bias[None, :], mask=inside)
@@ -85,7 +87,7 @@ def norms_bwd(
         inside = (row < rows)[:, None] & (columns < width)[None, :]
         at = row.to(tl.int64)[:, None] * W + part * H + columns[None, :]
         x = tl.load(p + at, mask=inside, other=0.0)
-        x, inverse = normalize(x, inside, width, EPS)
+        x, inverse = normalize(x, row < rows, inside, width, EPS)
         y = tl.load(grad + at, mask=inside, other=0.0)
         grad_weight += tl.sum(y * x, 0)
         grad_bias += tl.sum(y, 0)
