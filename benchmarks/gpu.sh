@@ -41,6 +41,6 @@ raise SystemExit(info.cuda is None or info.cuda.name != 'triton')
 processes=()
 python3 -c "import xdist" 2> /dev/null && processes=(-n "$(nproc)")
 step tests 200 tests.txt python3 -m pytest -q -p no:cacheprovider "${processes[@]}" tests/ops/triton
-step benchmark 260 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 230
+step benchmark 240 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 210
 [ ! -f "$out/gpu.md" ] || tail -n 20 "$out/gpu.md"
 exit "$failed"

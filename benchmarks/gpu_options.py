@@ -109,7 +109,7 @@ def run(options: Options, shape: Shape, device: str = "cuda") -> tuple[Tensor, .
 def compile_kernels(options: Options) -> str | None:
     """Compile the kernels; return the error, if there is one."""
     try:
-        run(options, Shape(1, 4, 256, options.d))
+        run(options, Shape(1, 4, 1024, options.d))
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
     return None

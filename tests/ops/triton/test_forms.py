@@ -156,6 +156,18 @@ def test_normalizer_that_overflows_is_not_silent() -> None:
     assert h[:, :, :4].isfinite().all() and h[:, :, 4:].isnan().all()
 
 
+@pytest.mark.parametrize("value", [-1e9, -1e12, -1e30, torch.finfo(torch.float32).min])
+def test_finite_gates_that_are_nearly_closed_are_closed(value: float) -> None:
+    problem = draw_problem(20, 3, 5, torch.float32)
+    log_f, log_i = problem.log_f.clone(), problem.log_i.clone()
+    log_f[..., 3:12:2] = value
+    log_i[..., 14] = 100.0
+    problem = problem.replace(log_f=log_f, log_i=log_i)
+    exact = Problem(*(x.double() for x in problem))
+    actual, _ = triton_chunkwise(*problem[:5], problem.state)
+    assert_close(actual, mlstm_recurrent(*exact[:5], exact.state)[0].float())
+
+
 def test_float32_keeps_digits_after_nearly_closed_gates() -> None:
     """The weights of open gates are differences of sums of many thousands."""
     problem = draw_problem(32, 3, 5, torch.float32)

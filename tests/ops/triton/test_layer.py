@@ -17,6 +17,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.autograd import (
     gated_op,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import naive_gated
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import options
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import mLSTMState
 
 pytestmark = [needs_triton, pytest.mark.usefixtures("division")]
@@ -101,6 +102,21 @@ def test_compiled_layer_matches_the_eager_layer() -> None:
         found = gradients(result, inputs)
     assert_matches(result, expected)
     assert_matches(found, gradients(expected, inputs), 1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler, of torch
+@pytest.mark.slow
+def test_compiled_layer_takes_batches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbolic number of sequences decides how the work is divided."""
+    monkeypatch.setattr(options, "_MANY_SEQUENCES", 8)
+    layer = make_layer(hidden_size=16, num_heads=2).to(DEVICE, WIDE)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for B in (2, 5):
+        x = draw_input(20, B).to(DEVICE, WIDE)
+        with triton_selected():
+            result = compiled(x)
+        assert_matches(result, layer(x))
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def chunkwise_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int,
     if not is_sequential(B * NH, K, V):
         return saved
     N = count_chunks(B * NH, T, K, V, L)
-    return [*saved, (B * NH, N, V, K), (B * NH, N, K), (B * NH, N + 1)]
+    return [*saved, (B * NH * N, V, K), (B * NH * N, K), (B * NH, N + 1)]
 
 
 def gated_saved_shapes(state: mLSTMState, T: int, L: int) -> list[tuple[int, ...]]:

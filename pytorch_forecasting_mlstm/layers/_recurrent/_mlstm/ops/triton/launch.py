@@ -63,8 +63,8 @@ class Read(NamedTuple):
 class States(NamedTuple):
     """The state that enters each chunk; and the scale of the last state, after theirs."""
 
-    c: Tensor  # (G, N, V, K)
-    n: Tensor  # (G, N, K)
+    c: Tensor  # (G·N, V, K)
+    n: Tensor  # (G·N, K)
     m: Tensor  # (G, N + 1)
 
 
@@ -292,7 +292,7 @@ class _Call:
 
     def _empty_states(self) -> States:
         empty, G, N = self.like.new_empty, self.G, self.N
-        return States(empty(G, N, self.V, self.K), empty(G, N, self.K), empty(G, N + 1))
+        return States(empty(G * N, self.V, self.K), empty(G * N, self.K), empty(G, N + 1))
 
     def _empty_read(self, gate: OutputGate | None) -> tuple[Read, OutputGate]:
         """Return tensors for what is read, and an output gate that may be h instead of one."""

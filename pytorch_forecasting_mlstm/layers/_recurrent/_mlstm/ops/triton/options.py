@@ -1,6 +1,6 @@
 """How the work is divided: steps of chunks, sides of blocks, warps, and the precision of products.
 
-They have been chosen by measurement on an NVIDIA H200: see docs/decisions.md.
+Most have been chosen by measurement on an NVIDIA H200: see docs/development/decisions.md.
 """
 
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ class _Division(NamedTuple):
     warps: int
 
 
-#: By the side of a head, which 128 stands for from there on, and by whether products are TF32.
+#: By the side of a head (128 also for larger ones), and by whether products are TF32.
 _CHUNKS = {
     (16, False): _Division(32, 16, 2),
     (16, True): _Division(32, 16, 1),
@@ -91,7 +91,7 @@ def count_chunks(sequences: int, T: int, K: int, V: int, L: int) -> int:
 
 def _divide(sequences: int, K: int, V: int, is_tf32: bool) -> _Division:
     if is_sequential(sequences, K, V):
-        return _SEQUENCES[sequences >= _MANY_SEQUENCES, is_tf32]
+        return _SEQUENCES[bool(sequences >= _MANY_SEQUENCES), is_tf32]
     return _CHUNKS[min(128, row_side(max(K, V))), is_tf32]
 
 

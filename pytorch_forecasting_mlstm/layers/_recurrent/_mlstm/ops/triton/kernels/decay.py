@@ -6,6 +6,10 @@ import triton.language as tl
 __all__ = ["add_up", "decays_between", "decays_to_end", "load_gates", "log_decays", "running_max"]
 
 
+#: A gate with a lower logarithm is closed: float32 would lose other gates in a sum with it.
+LOG_CLOSED = tl.constexpr(-1e6)
+
+
 @triton.jit
 def load_gates(log_i, log_f, g, start, T, BT: tl.constexpr):
     """Return the logarithms of the gates of a chunk of sequence g, (BT) each; +inf becomes NaN."""
@@ -31,10 +35,10 @@ def add_with_rest(a, a_rest, a_closed, b, b_rest, b_closed):
 def add_up(f):
     """Return the sums of open forget gates up to each step, (BT), their rests, and the closed ones.
 
-    A difference of two sums has all digits with the difference of the rests. Closed gates, with a
-    logarithm of -inf, are counted instead.
+    A difference of two sums has all digits with the difference of the rests. Closed gates
+    are counted instead.
     """
-    is_closed = f == float("-inf")
+    is_closed = f < LOG_CLOSED
     parts = (tl.where(is_closed, 0.0, f), tl.zeros_like(f), tl.where(is_closed, 1, 0))
     return tl.associative_scan(parts, 0, add_with_rest)
 

@@ -8,7 +8,7 @@ __all__ = ["norms_bwd", "norms_fwd"]
 
 @triton.jit
 def load_of_part(x, part, columns, width):
-    """Return the elements of a part of four tensors."""
+    """Return the elements of one of four tensors."""
     inside = columns < width
     if part == 0:
         values = tl.load(x[0] + columns, mask=inside, other=0.0)
@@ -74,7 +74,8 @@ def norms_bwd(
 ):
     """Write the gradient of p, and of weights and biases what each program contributes.
 
-    The latter are (programs, W); one program computes every so many blocks of BR rows of a part.
+    The latter are (programs, W). One program computes every ``num_programs``-th block of BR rows of
+    a part.
     """
     program, part = tl.program_id(0), tl.program_id(1)
     width = tl.where(part == 3, W - 3 * H, H)
