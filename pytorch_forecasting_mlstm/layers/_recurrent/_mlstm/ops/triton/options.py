@@ -36,31 +36,30 @@ _MANY_SEQUENCES = 1024
 
 
 class _Division(NamedTuple):
-    """The steps of a chunk, the side of a block, and the warps of a program."""
+    """The steps of a chunk, and the warps of a program."""
 
     steps: int
-    side: int
     warps: int
 
 
 #: By the side of a head (128 also for larger ones), and by whether products are TF32.
 _CHUNKS = {
-    (16, False): _Division(32, 16, 2),
-    (16, True): _Division(32, 16, 1),
-    (32, False): _Division(32, 32, 2),
-    (32, True): _Division(32, 32, 2),
-    (64, False): _Division(32, 64, 4),
-    (64, True): _Division(32, 64, 4),
-    (128, False): _Division(32, 64, 4),
-    (128, True): _Division(32, 64, 4),
+    (16, False): _Division(32, 2),
+    (16, True): _Division(32, 1),
+    (32, False): _Division(32, 2),
+    (32, True): _Division(32, 2),
+    (64, False): _Division(32, 4),
+    (64, True): _Division(32, 4),
+    (128, False): _Division(32, 4),
+    (128, True): _Division(32, 4),
 }
 #: By whether there are many sequences, and products are TF32. The steps must not depend on the
 #: latter, which may change before the backward pass, for states are saved.
 _SEQUENCES = {
-    (False, False): _Division(32, _MAX_SIDE, 2),
-    (False, True): _Division(32, _MAX_SIDE, 1),
-    (True, False): _Division(16, _MAX_SIDE, 1),
-    (True, True): _Division(16, _MAX_SIDE, 1),
+    (False, False): _Division(32, 2),
+    (False, True): _Division(32, 1),
+    (True, False): _Division(16, 1),
+    (True, True): _Division(16, 1),
 }
 
 
@@ -76,8 +75,8 @@ def chunk_options(v: Tensor, K: int, L: int) -> dict[str, Any]:
     division = _divide(B * NH, K, V, precision == "tf32")
     return {
         "BT": _chunk_steps(division, L),
-        "BK": min(division.side, block_side(K)),
-        "BV": min(division.side, block_side(V)),
+        "BK": block_side(K),
+        "BV": block_side(V),
         "PRECISION": precision,
         "num_warps": division.warps,
         "num_stages": 2,

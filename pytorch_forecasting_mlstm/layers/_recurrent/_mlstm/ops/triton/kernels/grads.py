@@ -73,9 +73,8 @@ def chunks_bwd(
     m = tl.load(states_m + row + sequence)
     next_m = tl.load(states_m + row + sequence + 1)
     scale = tl.load(read_m + at, mask=inside, other=float("inf"))
-    in_decay = tl.exp(
-        decays_to_end(i, sums, rests, closed, BT) - next_m
-    )  # of each step, in the state that leaves
+    # The weight of each step in the state that leaves the chunk
+    in_decay = tl.exp(decays_to_end(i, sums, rests, closed, BT) - next_m)
     carry = tl.exp(log_decays(sums, closed, BT)[1] + m - next_m)
 
     # Inside the chunk: read = (P ⊙ q kᵀ) v.
@@ -92,9 +91,8 @@ def chunks_bwd(
         x = load_rows(grad_read, steps, T, values, V, V, DTYPE)
         y = load_rows(v, steps, T, values, V, v_strides[2], DTYPE)
         grad_product += tl.dot(x, tl.trans(y), input_precision=PRECISION, out_dtype=DTYPE)
-    weights, out_decay = weights_at_scale(
-        i, sums, rests, closed, m, scale, BT
-    )  # of steps and state, at each read
+    # The weights of the steps, and of the state that enters, in each read
+    weights, out_decay = weights_at_scale(i, sums, rests, closed, m, scale, BT)
     product = causal(product * weights, BT)
     grad_product = causal(grad_product * weights, BT)
 

@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .chunk import causal, divide, divide_bwd, read_weights, sigmoid, weigh_values
 from .decay import add_up, load_gates
-from .rows import load_rows
+from .rows import load_rows, store_rows
 
 __all__ = ["division_bwd", "reads_fwd"]
 
@@ -84,8 +84,7 @@ def reads_fwd(
 
     inside = steps < T
     at = sequence * T + steps
-    in_h = inside[:, None] & (values < V)[None, :]
-    tl.store(h + at[:, None] * V + values[None, :], read, mask=in_h)
+    store_rows(h + sequence * T * V, steps, T, values, V, V, read)
     if block_v == 0:
         tl.store(normalizer + at, size, mask=inside)
         tl.store(read_m + at, scale, mask=inside)
@@ -93,8 +92,7 @@ def reads_fwd(
         o += b * o_strides[0] + head * o_strides[1]
         gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
         output += b * output_strides[0] + head * output_strides[1]
-        to = output + steps.to(tl.int64)[:, None] * output_strides[2] + values[None, :]
-        tl.store(to, gate * read, mask=in_h)
+        store_rows(output, steps, T, values, V, output_strides[2], gate * read)
 
 
 @triton.jit
@@ -131,7 +129,6 @@ def division_bwd(
     steps = (tl.program_id(0) % blocks) * BT + tl.arange(0, BT)
     values = tl.arange(0, BV)
     inside = steps < T
-    in_h = inside[:, None] & (values < V)[None, :]
     at = sequence * T + steps
     grad += b * grad_strides[0] + head * grad_strides[1]
     x = load_rows(grad, steps, T, values, V, grad_strides[2], DTYPE)
@@ -142,8 +139,7 @@ def division_bwd(
         x *= gate
         product = x * y
         grad_o += b * grad_o_strides[0] + head * grad_o_strides[1]
-        to = grad_o + steps.to(tl.int64)[:, None] * grad_o_strides[2] + values[None, :]
-        tl.store(to, product - product * gate, mask=in_h)
+        store_rows(grad_o, steps, T, values, V, grad_o_strides[2], product - product * gate)
         total = tl.sum(product, 1)
     else:
         total = tl.sum(x * y, 1)
@@ -152,5 +148,4 @@ def division_bwd(
     x, grad_size, unbounded = divide_bwd(x, total, size, m, TINY)
     tl.store(grad_normalizer + at, grad_size, mask=inside)
     tl.store(read_products + at, unbounded, mask=inside)
-    to = grad_read + at[:, None] * V + values[None, :]
-    tl.store(to, x, mask=in_h)
+    store_rows(grad_read + sequence * T * V, steps, T, values, V, V, x)
