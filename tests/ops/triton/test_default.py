@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import (
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import Inputs
 
 VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
-LAPTOP = device.CudaDevice(0, "A laptop's GPU", "a laptop's GPU, driver 1")
+LAPTOP = device.CudaDevice(0, "A laptop's GPU", "a laptop's GPU, torch 1")
 
 
 def clear_caches() -> None:
@@ -271,10 +271,10 @@ def test_self_test_runs_once_for_each_device(
     note.chmod(0o622)  # anyone can have written it
     assert test_count() == 2
     note.chmod(0o600)
-    cuda.append(device.CudaDevice(1, "Another GPU", "another GPU, driver 1"))
+    cuda.append(device.CudaDevice(1, "Another GPU", "another GPU, torch 1"))
     assert [test_count(), test_count()] == [3, 3]
     assert self_tests[-1] == torch.device("cuda", 1)
-    cuda[0] = LAPTOP._replace(key="a laptop's GPU, driver 2")
+    cuda[0] = LAPTOP._replace(key="a laptop's GPU, torch 2")
     assert test_count() == 4
 
 
@@ -319,16 +319,28 @@ def test_chunks_of_saved_states_do_not_depend_on_the_precision(
     assert options.count_chunks(4 * B, 500, 16, 16, 64) == -(-500 // chosen)
 
 
+class Launch(NamedTuple):
+    """What is compiled for a comparison of the self-test."""
+
+    is_sequential: bool
+    steps: int
+    side: int
+    has_loops: bool
+    kernel: str
+    dtype: torch.dtype = torch.float32
+
+
 def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole sequences and chunks, small and large blocks, one and several, also in 16 bits."""
-    launches: list[tuple[bool, int, bool, torch.dtype, float]] = []
+    """Sequences, many sequences and chunks, small and large blocks, one and several, in 16 bits."""
+    launches: dict[Launch, float] = {}
     norms: list[float] = []
 
     def record(kernel: Any, naive: Any, inputs: Any, tolerance: float) -> None:
-        if kernel.func is self_test._norm_kernel:
+        name = kernel.func.__name__
+        if name == "_norm_kernel":
             norms.append(tolerance)
             return
-        is_gated = kernel.func is self_test._gated_kernel
+        is_gated = name != "_chunkwise_kernel"
         dtype = torch.float32 if is_gated else kernel.args[1]
         K, V = (
             (inputs[1].shape[-1],) * 2 if is_gated else (inputs[0].shape[-1], inputs[2].shape[-1])
@@ -337,25 +349,35 @@ def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch)
         chosen = options.chunk_options(torch.empty(B, NH, 0, V, dtype=dtype), K, 32)
         has_loops = options.count_blocks(K, chosen["BK"]) > 1
         is_sequential = options.is_sequential(B * NH, K, V)
-        launches.append((is_sequential, chosen["BK"], has_loops, dtype, tolerance))
+        T = inputs[0].shape[1 if is_gated else 2]
+        assert T > chosen["BT"] and T % chosen["BT"]  # several chunks, and a part of one
+        key = Launch(is_sequential, chosen["BT"], chosen["BK"], has_loops, name, dtype)
+        launches[key] = tolerance
 
     monkeypatch.setattr(self_test, "_compare", record)
     self_test._test(DEVICE)
-    assert {launch[:4] for launch in launches} == {
-        (True, 16, False, torch.float32),
-        (False, 16, False, torch.float32),
-        (False, 32, False, torch.float32),
-        (False, 64, False, torch.float32),
-        (False, 64, True, torch.float32),
-        (False, 64, True, torch.bfloat16),
+    assert {*launches} == {
+        *(
+            Launch(*launch, name)
+            for name in ("_gated_kernel", "_training_kernel")
+            for launch in (
+                (True, 32, 16, False),
+                (True, 16, 16, False),
+                (False, 32, 16, False),
+                (False, 32, 64, False),
+            )
+        ),
+        Launch(False, 32, 32, False, "_chunkwise_kernel"),
+        Launch(False, 32, 64, True, "_chunkwise_kernel"),
+        Launch(False, 32, 64, True, "_chunkwise_kernel", torch.bfloat16),
     }
     assert len(norms) == 1 and norms[0] < 1e-3
-    strict = [tolerance for *_, dtype, tolerance in launches if dtype == torch.float32]
+    strict = [tolerance for launch, tolerance in launches.items() if launch.dtype == torch.float32]
     assert max(strict) < 1e-3  # one product of TF32 has a larger error
     monkeypatch.setattr(options, "_allows_tf32", lambda: True)
     launches.clear()
     self_test._test(DEVICE)
-    assert max(tolerance for *_, tolerance in launches[:2]) > 1e-3
+    assert min(launches.values()) > 1e-3
 
 
 def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ class _Call:
         *grad_inputs, grad_o = outputs
         grad_h = self._dense_rows(grads.h)
         grad_read, grad_normalizer, products = self._through_division(read, grad_h, gate, grad_o)
-        grad_c, grad_n = map(_dense_grad, grads[1:3], first[:2])
+        grad_c, grad_n = map(_dense_copy, grads[1:3], first[:2])
         grads_c, grads_n = torch.empty_like(states.c), torch.empty_like(states.n)
         load_kernels()["contributions_bwd"][self._contributions_grid()](
             *(q, log_i, log_f, read.scale, states.m, grad_read, grad_normalizer),
@@ -346,7 +346,12 @@ def on_device(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def _dense_grad(grad: Tensor | None, like: Tensor) -> Tensor:
-    """Return a dense copy of a gradient, or dense zeros."""
+    """Return a gradient with dense elements; zeros stand for none."""
+    return like.new_zeros(like.shape) if grad is None else grad.contiguous()
+
+
+def _dense_copy(grad: Tensor | None, like: Tensor) -> Tensor:
+    """Return a dense copy of a gradient, to write to; zeros stand for none."""
     if grad is None:
         return like.new_zeros(like.shape)
     return grad.clone(memory_format=torch.contiguous_format)

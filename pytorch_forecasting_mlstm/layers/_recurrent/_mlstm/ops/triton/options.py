@@ -35,7 +35,7 @@ _MAX_SEQUENCE_SIDE, _MIN_SEQUENCES = 16, 128
 _MANY_SEQUENCES = 1024
 
 
-class _Division(NamedTuple):
+class _ChunkPlan(NamedTuple):
     """The steps of a chunk, and the warps of a program."""
 
     steps: int
@@ -44,22 +44,22 @@ class _Division(NamedTuple):
 
 #: By the side of a head (128 also for larger ones), and by whether products are TF32.
 _CHUNKS = {
-    (16, False): _Division(32, 2),
-    (16, True): _Division(32, 1),
-    (32, False): _Division(32, 2),
-    (32, True): _Division(32, 2),
-    (64, False): _Division(32, 4),
-    (64, True): _Division(32, 4),
-    (128, False): _Division(32, 4),
-    (128, True): _Division(32, 4),
+    (16, False): _ChunkPlan(32, 2),
+    (16, True): _ChunkPlan(32, 1),
+    (32, False): _ChunkPlan(32, 2),
+    (32, True): _ChunkPlan(32, 2),
+    (64, False): _ChunkPlan(32, 4),
+    (64, True): _ChunkPlan(32, 4),
+    (128, False): _ChunkPlan(32, 4),
+    (128, True): _ChunkPlan(32, 4),
 }
 #: By whether there are many sequences, and products are TF32. The steps must not depend on the
 #: latter, which may change before the backward pass, for states are saved.
 _SEQUENCES = {
-    (False, False): _Division(32, 2),
-    (False, True): _Division(32, 1),
-    (True, False): _Division(16, 1),
-    (True, True): _Division(16, 1),
+    (False, False): _ChunkPlan(32, 2),
+    (False, True): _ChunkPlan(32, 1),
+    (True, False): _ChunkPlan(16, 1),
+    (True, True): _ChunkPlan(16, 1),
 }
 
 
@@ -72,30 +72,30 @@ def chunk_options(v: Tensor, K: int, L: int) -> dict[str, Any]:
     """Return the options of kernels over chunks of v (B, NH, T, V), for L proposed steps."""
     precision = product_precision(v.dtype)
     B, NH, _, V = v.shape
-    division = _divide(B * NH, K, V, precision == "tf32")
+    plan = _plan_chunks(B * NH, K, V, precision == "tf32")
     return {
-        "BT": _chunk_steps(division, L),
+        "BT": _chunk_steps(plan, L),
         "BK": block_side(K),
         "BV": block_side(V),
         "PRECISION": precision,
-        "num_warps": division.warps,
+        "num_warps": plan.warps,
         "num_stages": 2,
     }
 
 
 def count_chunks(sequences: int, T: int, K: int, V: int, L: int) -> int:
     """Return how many chunks each of some sequences has that one program computes."""
-    return count_blocks(T, _chunk_steps(_divide(sequences, K, V, is_tf32=False), L))
+    return count_blocks(T, _chunk_steps(_plan_chunks(sequences, K, V, is_tf32=False), L))
 
 
-def _divide(sequences: int, K: int, V: int, is_tf32: bool) -> _Division:
+def _plan_chunks(sequences: int, K: int, V: int, is_tf32: bool) -> _ChunkPlan:
     if is_sequential(sequences, K, V):
         return _SEQUENCES[bool(sequences >= _MANY_SEQUENCES), is_tf32]
     return _CHUNKS[min(128, row_side(max(K, V))), is_tf32]
 
 
-def _chunk_steps(division: _Division, L: int) -> int:
-    return max(_MIN_SIDE, min(division.steps, _power_of_2(L)))
+def _chunk_steps(plan: _ChunkPlan, L: int) -> int:
+    return max(_MIN_SIDE, min(plan.steps, _power_of_2(L)))
 
 
 def norm_options(width: int) -> dict[str, Any]:

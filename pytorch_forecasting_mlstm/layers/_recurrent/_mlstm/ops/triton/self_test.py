@@ -30,9 +30,9 @@ _EPS = 1e-5
 _T, _L = 70, 32  # two chunks, and a part of one
 #: K and V of ``mlstm_chunkwise``: no powers of 2, and one that needs several blocks.
 _SIZES = ((24, 40), (96, 16))
-#: Samples and heads of a layer, and the size of heads: with small blocks, with so many sequences
-#: that one program computes each of them, and with the largest blocks.
-_LAYERS = ((2, 2, 16), (64, 2, 16), (2, 1, 64))
+#: Samples, heads, steps and head size of layers: with small blocks, with so many sequences that one
+#: program computes each of them, with even more, and with the largest blocks.
+_LAYERS = ((2, 2, _T, 16), (64, 2, _T, 16), (512, 2, 20, 16), (2, 1, _T, 64))
 #: Of float32, by how products are rounded.
 _TOLERANCES = {"tf32x3": 2e-4, "tf32": 5e-3}
 _TOLERANCE_16_BITS = 3e-2
@@ -83,10 +83,11 @@ def _test(device: torch.device) -> None:
     narrow = (x.bfloat16().double() for x in inputs[:3])  # of the largest size
     kernel = partial(_chunkwise_kernel, device, torch.bfloat16)
     _compare(kernel, _chunkwise_naive, (*narrow, *inputs[3:]), _TOLERANCE_16_BITS)
-    for B, NH, d in _LAYERS:
-        p = draw(B, _T, NH * (4 * d + 2))
+    for B, NH, T, d in _LAYERS:
+        p = draw(B, T, NH * (4 * d + 2))
         state = (draw(B, NH, d, d), draw(B, NH, d), draw(B, NH))
         _compare(partial(_gated_kernel, device), _gated_naive, (p, *state), tolerance)
+        _compare(partial(_training_kernel, device), _training_naive, (p, *state), tolerance)
     widths = (48, 48, 48, 50)  # of q, k, v and all gates
     affine = [draw(width) for width in (*widths, *widths)]
     _compare(
@@ -122,20 +123,44 @@ def _chunkwise_naive(*tensors: Tensor) -> Tensors:
 
 
 def _gated_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+    """Pad every third step, and take the gradients of h and of the last state."""
     p, *state = (x.to(device, torch.float32) for x in tensors)
-    first = mLSTMState(*state)
     padding = _padding(p)
-    h, last, saved = backend.gated_fwd([p], first, padding, _L, False)
+    h, last, saved = backend.gated_fwd([p], mLSTMState(*state), padding, _L, False)
     grads = OutputGrads(*(x.cos() for x in (h, *last)))
-    (grad_p,), grad_state = backend.gated_bwd(
-        [p], first, padding, last.c, last.n, saved, grads, _L, False
-    )
-    return _to_cpu(h, *last), _to_cpu(grad_p, *grad_state)
+    return _to_cpu(h, *last), _gated_gradients(p, state, padding, last, saved, grads)
 
 
 def _gated_naive(p: Tensor, *state: Tensor) -> Tensors:
     h, last = naive_gated(p, mLSTMState(*state), _padding(p))
     return h, *last
+
+
+def _training_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+    """Pad nothing, and take the gradient of h alone, as most trainings do."""
+    p, *state = (x.to(device, torch.float32) for x in tensors)
+    h, last, saved = backend.gated_fwd([p], mLSTMState(*state), None, _L, False)
+    grads = OutputGrads(h.cos(), None, None, None)
+    return _to_cpu(h), _gated_gradients(p, state, None, last, saved, grads)
+
+
+def _training_naive(p: Tensor, *state: Tensor) -> Tensors:
+    return (naive_gated(p, mLSTMState(*state), None)[0],)
+
+
+def _gated_gradients(
+    p: Tensor,
+    state: Sequence[Tensor],
+    padding: Tensor | None,
+    last: mLSTMState,
+    saved: Sequence[Tensor],
+    grads: OutputGrads,
+) -> Tensors:
+    first = mLSTMState(*state)
+    (grad_p,), grad_state = backend.gated_bwd(
+        [p], first, padding, last.c, last.n, saved, grads, _L, False
+    )
+    return _to_cpu(grad_p, *grad_state)
 
 
 def _norm_kernel(device: torch.device, *tensors: Tensor) -> tuple[Tensors, Tensors]:
@@ -153,7 +178,8 @@ def _norm_naive(p: Tensor, *affine: Tensor) -> Tensors:
 
 def _padding(p: Tensor) -> Tensor:
     """Mark every third step."""
-    return (torch.arange(_T, device=p.device) % 3 == 0).expand(len(p), _T)[..., None]
+    B, T, _ = p.shape
+    return (torch.arange(T, device=p.device) % 3 == 0).expand(B, T)[..., None]
 
 
 def _to_cpu(*tensors: Tensor) -> Tensors:

@@ -9,6 +9,7 @@ __all__ = [
     "causal",
     "divide",
     "divide_bwd",
+    "gate_bwd",
     "larger_scale",
     "largest",
     "read_weights",
@@ -26,6 +27,15 @@ def sigmoid(x):
     """Return 1 / (1 + exp(-x)), without overflow."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+@triton.jit
+def gate_bwd(grad, h, o):
+    """Return the gradients of h and o, from that of the gated h, σ(o) h."""
+    gate = sigmoid(o)
+    grad *= gate
+    product = grad * h
+    return grad, product - product * gate
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .chunk import causal, divide, divide_bwd, read_weights, sigmoid, weigh_values
+from .chunk import causal, divide, divide_bwd, gate_bwd, read_weights, sigmoid, weigh_values
 from .decay import add_up, load_gates
 from .rows import load_rows, store_rows
 
@@ -135,14 +135,11 @@ def division_bwd(
     y = load_rows(h + sequence * T * V, steps, T, values, V, V, DTYPE)
     if GATED:
         o += b * o_strides[0] + head * o_strides[1]
-        gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
-        x *= gate
-        product = x * y
+        before = load_rows(o, steps, T, values, V, o_strides[2], DTYPE)
+        x, d_o = gate_bwd(x, y, before)
         grad_o += b * grad_o_strides[0] + head * grad_o_strides[1]
-        store_rows(grad_o, steps, T, values, V, grad_o_strides[2], product - product * gate)
-        total = tl.sum(product, 1)
-    else:
-        total = tl.sum(x * y, 1)
+        store_rows(grad_o, steps, T, values, V, grad_o_strides[2], d_o)
+    total = tl.sum(x * y, 1)
     size = tl.load(normalizer + at, mask=inside, other=0.0)
     m = tl.load(read_m + at, mask=inside, other=0.0)
     x, grad_size, unbounded = divide_bwd(x, total, size, m, TINY)

@@ -12,6 +12,7 @@ from .chunk import (
     causal,
     divide,
     divide_bwd,
+    gate_bwd,
     larger_scale,
     largest,
     read_weights,
@@ -222,10 +223,9 @@ def sequences_bwd(
         d_h = load_rows(grad, steps, T, values, V, grad_strides[2], DTYPE)
         read = load_rows(h, steps, T, values, V, V, DTYPE)
         if GATED:
-            gate = sigmoid(load_rows(o, steps, T, values, V, o_strides[2], DTYPE))
-            d_h *= gate
-            part = d_h * read
-            store_rows(grad_o, steps, T, values, V, grad_o_strides[2], part - part * gate)
+            before = load_rows(o, steps, T, values, V, o_strides[2], DTYPE)
+            d_h, d_o = gate_bwd(d_h, read, before)
+            store_rows(grad_o, steps, T, values, V, grad_o_strides[2], d_o)
         size = tl.load(normalizer + at, mask=inside, other=0.0)
         scale = tl.load(read_m + at, mask=inside, other=0.0)
         r, s, read_products = divide_bwd(d_h, tl.sum(d_h * read, 1), size, scale, TINY)
