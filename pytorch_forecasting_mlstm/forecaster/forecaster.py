@@ -229,7 +229,7 @@ class Forecaster(BaseEstimator):
     @property
     def calendar_effects_(self) -> pd.DataFrame:
         """The effects of the calendar, the change that each makes, and the number of series."""
-        return effects_table(self._fitted_state("calendar_effects_").fitted.scaling.effect)
+        return effects_table(self._fitted_state("calendar_effects_").fitted.scaling.effects)
 
     def check(self, table: Any, future: Any = None) -> Forecaster:
         """Check all that ``fit`` and ``predict`` need, in seconds, before a long training.

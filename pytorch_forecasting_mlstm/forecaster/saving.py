@@ -34,7 +34,7 @@ from .tables.roles import Roles
 from .tables.table_kind import TableKind
 from .times.time_axis import TimeAxis
 from .times.time_format import TimeFormat
-from .training.calendar_effects.choice import effect_from_dict, effect_to_dict
+from .training.calendar_effects.choice import read_effects, write_effects
 from .training.calibration import Calibration
 from .training.fitted import Fitted
 from .training.layout import TIME, Layout
@@ -43,9 +43,10 @@ from .training.recipe import Recipe
 from .training.scaling import Scaling
 
 _KEY = "forecaster"
-_FORMAT = 3
-#: Files of format 1 have one model; only those of format 3 may have an effect of the calendar.
-_READABLE = (1, 2, 3)
+_FORMAT = 4
+#: Files of format 1 have one model. Those of format 3 may have an effect of the calendar, and those
+#: of format 4 several.
+_READABLE = (1, 2, 3, 4)
 #: The last words of messages about files, which this module says itself.
 _ADVICE = re.compile(r"(?:[;,] load another (?:one|file))?\.$")
 
@@ -93,7 +94,7 @@ def save_state(path: Path, parameters: Mapping[str, Any], state: State) -> None:
                 "layout": asdict(fitted.layout),
                 "center": fitted.scaling.center,
                 "spread": fitted.scaling.spread,
-                "effect": effect_to_dict(fitted.scaling.effect),
+                "effects": write_effects(fitted.scaling.effects),
                 "shift": fitted.calibration.shift,
                 "lower_bound": float(fitted.lower_bound),
                 "history": fitted.history,
@@ -187,8 +188,10 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     groups, learned = _read_groups(values["groups"]), values["fitted"]
     panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
-    effect = effect_from_dict(learned.get("effect"), len(learned["center"]))
-    scaling = Scaling(learned["center"], learned["spread"], effect)
+    center, effects = learned["center"], learned.get("effects", [])
+    if learned.get("effect") is not None:  # the only one of format 3
+        effects = [learned["effect"]]
+    scaling = Scaling(center, learned["spread"], read_effects(effects, len(center)))
     linear = learned.get("linear")
     fitted = Fitted(
         models=(model, *(_with_weights(model, weights) for weights in learned.get("members", []))),
@@ -228,7 +231,7 @@ def _rebuild_dataset(
 ) -> BatchedTimeSeriesDataSet:
     numbers, end = match_series(groups, panel.groups), int(panel.lengths.max())
     here = scaling.match(panel, numbers)
-    frame = layout.frame(here.without_effect(panel), here, numbers, end)
+    frame = layout.frame(here.without_effects(panel), here, numbers, end)
     return BatchedTimeSeriesDataSet.from_parameters(
         model.dataset_parameters, frame[frame[TIME] < end]
     )

@@ -133,7 +133,7 @@ class _Fit:
             calendar_effects=settings.calendar_effects,
         )
         self.layout = Layout.fit(panel, past=self.split.validation)
-        ordinary = self.scaling.without_effect(panel)
+        ordinary = self.scaling.without_effects(panel)
         numbers = np.arange(len(panel))
         self.frame = self.layout.frame(ordinary, self.scaling, numbers, self.split.end)
         self.regressions: dict[int, RidgeRegressions] = {}

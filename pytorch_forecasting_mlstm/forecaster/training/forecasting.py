@@ -34,7 +34,7 @@ def forecast_panel(
     numbers = match_series(known_groups, panel.groups)
     scaling = fitted.scaling.match(panel, numbers)
     dataset = fitted.dataset
-    ordinary = scaling.without_effect(panel)
+    ordinary = scaling.without_effects(panel)
     windows = cut_last_windows(ordinary, fitted.history, int(dataset.min_encoder_length), horizon)
     end = fitted.history
     frame = fitted.layout.frame(windows, scaling, numbers, end)

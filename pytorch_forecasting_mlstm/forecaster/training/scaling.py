@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..panel.panel import Panel
-from .calendar_effects.base import CalendarEffect
-from .calendar_effects.choice import fit_effect, future_factors, without_effect
+from .calendar_effects.choice import (
+    Effects,
+    fit_effects,
+    future_factors,
+    join_series,
+    match_effects,
+    select_series,
+    without_effects,
+)
 
 _RESOLUTION = 8 * np.finfo(float).eps  # smaller changes are rounding errors
 _MAX_DIGITS = 300  # after the point, that NumPy can round to
@@ -16,14 +23,14 @@ _MAX_DIGITS = 300  # after the point, that NumPy can round to
 
 @dataclass(frozen=True)
 class Scaling:
-    """Center and spread of each series, (S,), without the effect of the calendar.
+    """Center and spread of each series, (S,), without the effects of the calendar.
 
     The float32 of pytorch-forecasting is precise enough for numbers of any size after scaling.
     """
 
     center: np.ndarray
     spread: np.ndarray
-    effect: CalendarEffect | None = None
+    effects: Effects = ()
 
     @classmethod
     def fit(cls, panel: Panel, held_out: int = 0, *, calendar_effects: bool = True) -> Scaling:
@@ -35,29 +42,31 @@ class Scaling:
             The series.
         held_out : int, default 0
             Steps at the end of each series to leave out. A series that is not longer is measured as
-            a whole.
+            a whole. They count for the spread alone, if they make it larger: of a product that they
+            launch, errors would be counted in units of what was before, and decide everything.
         calendar_effects : bool, default True
-            Whether to look for an effect of the calendar.
+            Whether to look for effects of the calendar.
         """
-        effect = fit_effect(panel, held_out) if calendar_effects else None
-        return cls._measure(panel, held_out, effect)
+        effects = fit_effects(panel, held_out) if calendar_effects else ()
+        return cls._measure(panel, held_out, effects)
 
     @classmethod
-    def _measure(cls, panel: Panel, held_out: int, effect: CalendarEffect | None) -> Scaling:
+    def _measure(cls, panel: Panel, held_out: int, effects: Effects) -> Scaling:
         center, spread = np.empty(len(panel)), np.empty(len(panel))
-        for number, values in enumerate(without_effect(effect, panel).values):
+        for number, values in enumerate(without_effects(effects, panel).values):
             part = values[: max(0, len(values) - held_out)]
-            part = part[np.isfinite(part)]
-            part = part if len(part) else values[np.isfinite(values)]
-            center[number], spread[number] = part.mean(), _spread(part)
-        return cls(center, spread, effect)
+            part, values = part[np.isfinite(part)], values[np.isfinite(values)]
+            part = part if len(part) else values
+            center[number] = part.mean()
+            spread[number] = max(_spread(part), _spread(values))
+        return cls(center, spread, effects)
 
-    def without_effect(self, panel: Panel) -> Panel:
-        """Take the effect of the calendar off the targets of a panel of these series."""
-        return without_effect(self.effect, panel)
+    def without_effects(self, panel: Panel) -> Panel:
+        """Take the effects of the calendar off the targets of a panel of these series."""
+        return without_effects(self.effects, panel)
 
     def scale(self, panel: Panel) -> np.ndarray:
-        """Return the scaled targets, (N,), of a panel of these series, without that effect."""
+        """Return the scaled targets, (N,), of a panel of these series, without those effects."""
         series = panel.series
         return (panel.target - self.center[series]) / self.spread[series]
 
@@ -67,7 +76,7 @@ class Scaling:
         They are for the steps after the last observed target of each series.
         """
         center, spread = self.center[:, None, None], self.spread[:, None, None]
-        factors = future_factors(self.effect, panel, forecasts.shape[1])
+        factors = future_factors(self.effects, panel, forecasts.shape[1])
         return (center + spread * forecasts) * factors[..., None]
 
     def match(self, panel: Panel, numbers: np.ndarray) -> Scaling:
@@ -80,26 +89,22 @@ class Scaling:
         numbers : numpy.ndarray
             (series of `panel`,): their numbers here; those beyond the end are new.
         """
-        effect = None if self.effect is None else self.effect.match(panel, numbers)
+        effects = match_effects(self.effects, panel, numbers)
         known = numbers < len(self.center)
         row = np.where(known, numbers, 0)
         center, spread = self.center[row], self.spread[row]
         if not known.all():  # to measure all series would take a while in every forecast
             new = np.flatnonzero(~known)
-            of_new = None if effect is None else replace(effect, follows=effect.follows[new])
-            measured = Scaling._measure(panel.take(new), 0, of_new)
+            measured = Scaling._measure(panel.take(new), 0, select_series(effects, new))
             center[new], spread[new] = measured.center, measured.spread
-        return Scaling(center, spread, effect)
+        return Scaling(center, spread, effects)
 
     def append(self, other: Scaling, chosen: np.ndarray) -> Scaling:
         """Return the scales of these series, followed by those of some of another scaling."""
-        effect, more = self.effect, other.effect
-        if effect is not None and more is not None:
-            effect = replace(effect, follows=np.append(effect.follows, more.follows[chosen]))
         return Scaling(
             np.append(self.center, other.center[chosen]),
             np.append(self.spread, other.spread[chosen]),
-            effect,
+            join_series(self.effects, select_series(other.effects, chosen)),
         )
 
 

@@ -31,7 +31,7 @@ def update_fit(
 ) -> tuple[Fitted, pd.DataFrame]:
     """Go on training the models; the linear forecast stays as it is.
 
-    Encoders, scalers, the scales of known series, the effect of the calendar, the calibration and
+    Encoders, scalers, the scales of known series, the effects of the calendar, the calibration and
     the history stay as they are.
     New series get scales of their own; classes that training has never seen are all one class.
 
@@ -62,7 +62,7 @@ def update_fit(
     is_new = numbers >= len(known_groups)
     scaling = fitted.scaling.append(here, is_new)
     end = int(panel.lengths.max())
-    frame = fitted.layout.frame(here.without_effect(panel), here, numbers, end)
+    frame = fitted.layout.frame(here.without_effects(panel), here, numbers, end)
     rows = rows_to_learn(frame, end, fitted.dataset.min_encoder_length + settings.horizon)
     dataset = BatchedTimeSeriesDataSet.from_dataset(fitted.dataset, rows)
     recipe = replace(

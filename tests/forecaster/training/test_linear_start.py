@@ -75,7 +75,7 @@ def continued(history: np.ndarray, start: LinearStart) -> np.ndarray:
 
 
 def last_histories(fit: _Fit, history: int) -> list[np.ndarray]:
-    values = fit.scaling.scale(fit.scaling.without_effect(fit.panel))
+    values = fit.scaling.scale(fit.scaling.without_effects(fit.panel))
     return [values[fit.panel.series == number][-history:] for number in range(len(fit.panel))]
 
 

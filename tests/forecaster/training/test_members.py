@@ -19,7 +19,7 @@ from pytorch_forecasting_mlstm.forecaster.training.seeds import member_seed
 
 NUMBERS = ["prediction", "q0.1", "q0.5", "q0.9"]
 SHARE = 0.75
-NEW_KEYS = ("members", "linear", "share", "learning_rate", "effect")
+NEW_KEYS = ("members", "linear", "share", "learning_rate", "effects")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
 
     weight = two.model.state_dict()[name]
     changes = [
-        lambda values: values.update(format=4),
+        lambda values: values.update(format=5),
         *[
             lambda values, part=part, wrong=wrong: spoil(values, part, wrong)
             for part in ("members", "linear")
@@ -165,7 +165,7 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
         ],
         lambda values: values["fitted"].update(members=3),
         *[
-            lambda values, effect=effect: values["fitted"].update(effect=effect)
+            lambda values, effect=effect: values["fitted"].update(effects=[effect])
             for effect in (
                 {"kind": "trading days", "weekend": -0.5},
                 {"kind": "trading days", "weekend": np.nan, "follows": np.ones(2, dtype=bool)},
@@ -176,6 +176,14 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
                     "effects": np.array([-0.5, 0.5]),
                     "follows": np.ones(2, dtype=bool),
                 },
+                *(
+                    {
+                        "kind": "common season",
+                        "changes": changes,
+                        "follows": np.ones(2, dtype=bool),
+                    }
+                    for changes in (np.zeros(11), np.full(12, -1.0), np.full(12, np.nan))
+                ),
                 {"kind": "no such", "weekend": -0.5, "follows": np.ones(2, dtype=bool)},
             )
         ],
@@ -187,7 +195,7 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
         with pytest.raises(InputError) as error:
             Forecaster.load(file)
         assert f"{number}.ckpt" in str(error.value) and "\n" not in str(error.value), number
-    with pytest.raises(InputError, match="has format 4, but this version reads 3: update"):
+    with pytest.raises(InputError, match="has format 5, but this version reads 4: update"):
         Forecaster.load(tmp_path / "0.ckpt")
 
 

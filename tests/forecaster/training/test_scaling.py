@@ -35,11 +35,19 @@ def test_constant_series_have_the_scale_of_their_size(level: float) -> None:
     assert scaling.spread[0] == pytest.approx(abs(level) or 1.0)
 
 
-def test_held_out_rows_and_missing_ones_decide_no_scale() -> None:
-    first = [1.0, np.nan, 3.0, 100, 100, 100]
+def test_held_out_rows_and_missing_ones_decide_no_center() -> None:
+    first = [1.0, np.nan, 3.0, 2, 2, 2]
     scaling = Scaling.fit(panel_of_values(first, [5.0, 9.0]), held_out=3)
     assert scaling.center.tolist() == [2.0, 7.0]  # the second is no longer: measured as a whole
     assert scaling.spread.tolist() == [1.0, 2.0]
+
+
+def test_launch_in_held_out_rows_is_no_error_of_hundreds_of_spreads() -> None:
+    """Its errors would be nearly all of the loss that chooses the epoch of all series."""
+    launched = [0.0, 0.1, 0.0, 0.1, 50.0, 60.0, 55.0]
+    scaling = Scaling.fit(panel_of_values(launched), held_out=3)
+    assert scaling.center.tolist() == [pytest.approx(0.05)]
+    assert scaling.spread.tolist() == [pytest.approx(np.std(launched))]
 
 
 def test_known_series_keep_their_scale_and_new_ones_are_measured() -> None:

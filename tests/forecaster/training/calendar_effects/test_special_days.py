@@ -51,7 +51,7 @@ def fit(table: pd.DataFrame, held_out: int = 0) -> SpecialDays | None:
 
 
 def scaled_of(scaling: Scaling, panel: Panel) -> np.ndarray:
-    return scaling.scale(scaling.without_effect(panel))
+    return scaling.scale(scaling.without_effects(panel))
 
 
 def years_of(days: SpecialDays, panel: Panel, year: int) -> pd.Series:
@@ -158,7 +158,7 @@ def test_scaled_series_have_no_special_days_and_forecasts_have_them() -> None:
     past = table[table["date"] < "2017-11-01"]
     panel, later = panel_of(past), panel_of(table)
     scaling = Scaling.fit(panel)
-    assert isinstance(scaling.effect, SpecialDays)
+    assert [type(effect) for effect in scaling.effects] == [SpecialDays]
     scaled = scaled_of(scaling, panel)[panel.series == 0]
     assert SpecialDays.fit(panel_of(past[past["store"] == "s0"].assign(sales=scaled + 10))) is None
     positions = np.arange(int(panel.ends[0]), int(later.ends[0]))
@@ -184,8 +184,8 @@ def test_forecaster_keeps_the_effects_in_its_file_and_for_new_series(tmp_path: P
     more = pd.concat([table, stores(4, 3)[lambda t: t["store"] == "s2"]])
     updated = [one.update(more, epochs=1).predict() for one in (forecaster, loaded)]
     pd.testing.assert_frame_equal(*updated, check_exact=True)
-    effect = forecaster._state.fitted.scaling.effect
-    assert effect is not None and effect.follows.tolist() == [True, True, True]
+    (effect,) = forecaster._state.fitted.scaling.effects
+    assert effect.follows.tolist() == [True, True, True]
 
 
 def test_effects_are_named() -> None:
@@ -235,11 +235,12 @@ def test_open_on_a_day_that_was_always_closed() -> None:
     christmas = (table["date"].dt.month == 12) & (table["date"].dt.day == 25)
     closed = table.assign(sales=table["sales"].where(~christmas, 0.0))
     scaling = Scaling.fit(panel_of(closed))
-    assert scaling.effect is not None and scaling.effect.follows.all()
+    (effect,) = scaling.effects
+    assert effect.follows.all()
     opened = closed.copy()
     opened.loc[table["date"] == "2018-12-25", "sales"] = 70.0
     ordinary = closed["sales"][~christmas]
-    assert scaling.without_effect(panel_of(opened)).target.max() <= 2 * ordinary.max()
+    assert scaling.without_effects(panel_of(opened)).target.max() <= 2 * ordinary.max()
     again = fit(opened)  # one odd year changes nothing
     assert again is not None and again.follows.all()
 

@@ -56,7 +56,7 @@ def fit(table: pd.DataFrame, held_out: int = 0) -> TradingDays | None:
 
 
 def scaled_of(scaling: Scaling, panel: Panel) -> np.ndarray:
-    return scaling.scale(scaling.without_effect(panel))
+    return scaling.scale(scaling.without_effects(panel))
 
 
 def month_factors(days: TradingDays, panel: Panel, count: int) -> np.ndarray:
@@ -195,14 +195,13 @@ def test_forecasts_come_back_with_the_effect_of_their_months() -> None:
 def test_new_series_are_measured() -> None:
     panel = panel_of(sums(96, 3))
     scaling = Scaling.fit(panel)
-    assert scaling.effect is not None
+    assert len(scaling.effects) == 1
     both = pd.concat([sums(96, 1), means(96, 1), sums(6, 2)[lambda t: t["store"] == "s1"]])
     here = scaling.match(panel_of(both), np.array([3, 4, 5]))
-    assert here.effect is not None
     grown = scaling.append(here, np.array([False, True, True]))
-    assert grown.effect is not None
-    assert grown.effect.follows.shape == grown.center.shape == (5,)
-    assert grown.effect.follows[3:].tolist() == here.effect.follows[1:].tolist()
+    (grown_effect,), (new_effect,) = grown.effects, here.effects
+    assert grown_effect.follows.shape == grown.center.shape == (5,)
+    assert grown_effect.follows[3:].tolist() == new_effect.follows[1:].tolist()
 
 
 def errors(**parameters: Any) -> float:
@@ -227,15 +226,15 @@ def test_effect_is_saved_updated_and_used_for_new_rows(tmp_path: Path) -> None:
     forecaster.save(tmp_path / "a.ckpt")
     loaded = Forecaster.load(tmp_path / "a.ckpt")
     for one in (forecaster, loaded):
-        assert one._state.fitted.scaling.effect is not None
+        assert len(one._state.fitted.scaling.effects) == 1
     pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
     newer = pd.concat([table, sums(100, 4)[lambda t: t["store"] == "s3"]])
     updated = [one.update(newer, epochs=1) for one in (forecaster, loaded)]
     forecasts = [one.predict() for one in updated]
     pd.testing.assert_frame_equal(*forecasts, check_exact=True)
     assert forecasts[0]["store"].nunique() == 4
-    days = forecaster._state.fitted.scaling.effect
-    assert days is not None and days.follows.shape == (4,)
+    (days,) = forecaster._state.fitted.scaling.effects
+    assert days.follows.shape == (4,)
 
 
 @pytest.mark.filterwarnings("ignore:the 80 % interval")
@@ -259,5 +258,5 @@ def test_effects_can_be_seen_and_turned_off() -> None:
     assert seen["effect"].tolist() == ["one more day at weekends in a month"]
     assert -0.03 < seen["change"][0] < -0.01 and seen["series"].tolist() == [2]
     unseen = tiny(horizon=6, history=12, calendar_effects=False).fit(table)
-    assert unseen._state.fitted.scaling.effect is None
+    assert unseen._state.fitted.scaling.effects == ()
     assert unseen.calendar_effects_.shape == (0, 3)
