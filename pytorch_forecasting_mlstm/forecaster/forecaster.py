@@ -85,8 +85,9 @@ class Forecaster(BaseEstimator):
         Forecasts are never lower. "auto" is 0 if the target is never negative, and contains an
         exact 0 or consists of whole numbers.
     calendar_effects : bool, default True
-        Whether to learn the effects of holidays on daily values, and of the days and weekends of a
-        month on monthly ones, where all series together show them.
+        Whether to learn the effects of holidays on daily values, of the days and weekends of a
+        month on monthly ones, and of the month of the year on many short series, where all series
+        together show them.
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     epochs : int, optional

@@ -188,9 +188,11 @@ def _read_state(values: dict[str, Any], model: mLSTMTime, parameters: dict[str, 
     groups, learned = _read_groups(values["groups"]), values["fitted"]
     panel = TableReader(parameters).panel(records, roles, axis)
     layout = Layout(**learned["layout"])
-    center, effects = learned["center"], learned.get("effects", [])
-    if learned.get("effect") is not None:  # the only one of format 3
-        effects = [learned["effect"]]
+    center = learned["center"]
+    if values["format"] < 4:
+        effects = [] if learned.get("effect") is None else [learned["effect"]]
+    else:
+        effects = learned["effects"]
     scaling = Scaling(center, learned["spread"], read_effects(effects, len(center)))
     linear = learned.get("linear")
     fitted = Fitted(

@@ -52,8 +52,9 @@ class MLSTMForecaster(BaseForecaster):
         ``predict_quantiles`` and ``predict_var``. Others that are asked for are interpolated
         between these, or extrapolated, with a warning.
     calendar_effects : bool, default True
-        Whether to learn the effects of holidays on daily values, and of the days and weekends of a
-        month on monthly ones, where all series together show them.
+        Whether to learn the effects of holidays on daily values, of the days and weekends of a
+        month on monthly ones, and of the month of the year on many short series, where all series
+        together show them.
     calibrate : bool, default True
         Whether to widen intervals that do not hold on held-out rows.
     minimum : "auto", float or None, default "auto"

@@ -29,9 +29,15 @@ class Case(NamedTuple):
 
 
 CASES = (
-    *(Case(8, 16, 16), Case(128, 16, 16), Case(1024, 16, 16)),
-    *(Case(8, 24, 40, torch.bfloat16), Case(8, 64, 64), Case(8, 128, 128), Case(8, 256, 256)),
-    *(Case(128, 16, 16, torch.bfloat16), Case(8, 64, 64, torch.bfloat16)),
+    *(
+        Case(sequences, *heads, dtype)
+        for sequences, heads in (
+            *((8, (16, 16)), (128, (16, 16)), (1024, (16, 16))),
+            *((8, (32, 32)), (8, (64, 64)), (8, (128, 128))),
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    ),
+    *(Case(8, 24, 40, torch.bfloat16), Case(8, 256, 256)),
 )
 _LENGTH = 64  # steps that are proposed for a chunk
 _READ_AS_THEY_ARE = {"q", "k", "v", "grad_q", "grad_k", "grad_v"}

@@ -58,7 +58,8 @@ class Scaling:
             part, values = part[np.isfinite(part)], values[np.isfinite(values)]
             part = part if len(part) else values
             center[number] = part.mean()
-            spread[number] = max(_spread(part), _spread(values))
+            # Zeros until a launch have no spread of their own.
+            spread[number] = max(map(_deviation, (part, values))) or _magnitude(part)
         return cls(center, spread, effects)
 
     def without_effects(self, panel: Panel) -> Panel:
@@ -121,9 +122,14 @@ def round_to_float32(values: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return np.stack(rounded)
 
 
-def _spread(values: np.ndarray) -> float:
-    """Return the standard deviation of a series, or the magnitude of a constant one."""
+def _deviation(values: np.ndarray) -> float:
+    """Return the standard deviation of values, 0 if it is a rounding error."""
     size = float(np.abs(values).max())
     # Differences of close numbers are exact. Divided by `size` first, whose square may overflow.
     share = float(((values - values[0]) / size).std()) if size else 0.0
-    return share * size if share > _RESOLUTION else size or 1.0
+    return share * size if share > _RESOLUTION else 0.0
+
+
+def _magnitude(values: np.ndarray) -> float:
+    """Return the largest size of values, 1 if all are 0."""
+    return float(np.abs(values).max()) or 1.0

@@ -164,6 +164,7 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
             for wrong in (None, weight[..., None], torch.full_like(weight, torch.nan), "text")
         ],
         lambda values: values["fitted"].update(members=3),
+        lambda values: values["fitted"].pop("effects"),
         *[
             lambda values, effect=effect: values["fitted"].update(effects=[effect])
             for effect in (
@@ -182,7 +183,12 @@ def test_file_of_a_later_format_or_with_damaged_members_is_refused(
                         "changes": changes,
                         "follows": np.ones(2, dtype=bool),
                     }
-                    for changes in (np.zeros(11), np.full(12, -1.0), np.full(12, np.nan))
+                    for changes in (
+                        np.zeros(11),
+                        -np.ones(12),
+                        np.full(12, np.nan),
+                        np.full(12, 1e9),
+                    )
                 ),
                 {"kind": "no such", "weekend": -0.5, "follows": np.ones(2, dtype=bool)},
             )

@@ -11,7 +11,7 @@ NOISE = 0.1
 
 
 def leading_table(length: int) -> pd.DataFrame:
-    """Return sales that follow an indicator, of which nothing else tells them, after `LEAD` days."""
+    """Return sales that follow an indicator after `LEAD` days; nothing else tells them."""
     rng = np.random.default_rng(0)
     indicator = rng.normal(size=length + LEAD)
     sales = 20 + indicator[:length] + NOISE * rng.normal(size=length)

@@ -50,6 +50,18 @@ def test_launch_in_held_out_rows_is_no_error_of_hundreds_of_spreads() -> None:
     assert scaling.spread.tolist() == [pytest.approx(np.std(launched))]
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("level", [0.0, 3.0])
+def test_launch_after_constant_rows_has_its_own_spread_in_any_unit(
+    unit: float, level: float
+) -> None:
+    launched = unit * np.array([level, level, level, level, 0.5, 0.6, 0.55])
+    scaling = Scaling.fit(panel_of_values(launched), held_out=3)
+    assert scaling.spread.tolist() == [pytest.approx(np.std(launched))]
+    constant = Scaling.fit(panel_of_values(launched[:4]), held_out=3)
+    assert constant.spread.tolist() == [unit * level or 1.0]
+
+
 def test_known_series_keep_their_scale_and_new_ones_are_measured() -> None:
     known = Scaling(np.array([10.0, 20.0]), np.array([1.0, 2.0]))
     here = known.match(panel_of_values([4.0, 6.0], [7.0, 9.0]), np.array([2, 1]))

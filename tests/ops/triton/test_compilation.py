@@ -31,8 +31,8 @@ def test_kernels_compile(capability: str, tmp_path: Path) -> None:
         env=environment,
     )
     lines = result.stdout.splitlines()
-    # Eleven for each of six cases in chunks, six for each of three as sequences; with and without
+    # Eleven for each of ten cases in chunks, six for each of four as sequences; with and without
     # their branches
-    assert len(lines) == 2 * (6 * 11 + 3 * 6)
+    assert len(lines) == 2 * (10 * 11 + 4 * 6)
     for line in lines:
         assert int(line.split()[-1]) <= MAX_SHARED, line

@@ -350,7 +350,7 @@ def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch)
         has_loops = options.count_blocks(K, chosen["BK"]) > 1
         is_sequential = options.is_sequential(B * NH, K, V)
         T = inputs[0].shape[1 if is_gated else 2]
-        assert T > chosen["BT"] and T % chosen["BT"]  # several chunks, and a part of one
+        assert T > chosen["BT"] and T % chosen["BT"]  # a chunk or two, and a part of one
         key = Launch(is_sequential, chosen["BT"], chosen["BK"], has_loops, name, dtype)
         launches[key] = tolerance
 
@@ -378,6 +378,31 @@ def test_self_test_compares_each_kind_of_launch(monkeypatch: pytest.MonkeyPatch)
     launches.clear()
     self_test._test(DEVICE)
     assert min(launches.values()) > 1e-3
+
+
+def test_self_test_of_a_training_has_no_gradients_of_the_state_and_no_padding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """These decide which branches of the kernels are compiled."""
+    launched = []
+
+    def forward(parts: Any, first: Any, padding: Any, L: int, plan: bool) -> Any:
+        return parts[0][..., :32], first, ()
+
+    def backward(parts: Any, first: Any, padding: Any, *rest: Any) -> Any:
+        grads = rest[3]
+        launched.append((padding, grads.c, grads.n))
+        return list(parts), first
+
+    monkeypatch.setattr(triton, "gated_fwd", forward)
+    monkeypatch.setattr(triton, "gated_bwd", backward)
+    p, state = torch.ones(2, 7, 132), (torch.ones(2, 2, 16, 16), torch.ones(2, 2, 16))
+    for kernel in (self_test._training_kernel, self_test._gated_kernel):
+        kernel(DEVICE, p, *state, torch.ones(2, 2))
+    training, other = launched
+    assert training == (None, None, None)
+    assert other[0][..., 0].tolist() == [[True, False, False, True, False, False, True]] * 2
+    assert other[1] is not None and other[2] is not None
 
 
 def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def _read(written: Sequence[dict[str, Any]], series: int) -> Iterator[CalendarEf
         if isinstance(effect, SpecialDays):
             is_complete &= effect.rules.shape == effect.effects.shape
         if isinstance(effect, CommonSeason):
-            is_complete &= effect.changes.shape == (12,) and bool((effect.changes > -1).all())
+            is_complete &= effect.is_possible
         if not is_complete or not all(np.isfinite(value).all() for value in values.values()):
             raise ValueError(f"the effects of the calendar are not those of {series} series")
         yield effect

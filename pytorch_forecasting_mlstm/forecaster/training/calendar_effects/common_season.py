@@ -14,15 +14,17 @@ from ...times.time_axis import TimeAxis
 from .base import CalendarEffect, is_nonnegative, learned_values
 
 _YEAR = 12
-_MIN_SERIES = 10  # whose median is taken
+_MIN_SERIES = 10
+_MIN_SEEN = 5  # series with a value at a step, whose median is taken
+_MIN_OBSERVED = 0.75  # of the year around a value
 _MIN_YEARS = 3  # of which the middle ones have a complete year around them
 _MAX_YEARS = 6  # of a typical series
-_MIN_SHRINKAGE = 0.5  # a season of which more is chance is not used
+_MIN_SHRINKAGE = 0.75  # a season of which more may be chance is not used
 _MIN_SHARE = (
     0.05  # of the variance around a year, in a typical series; a smaller one hardly matters
 )
 _MOST_SERIES = 1000  # that tell the season; more would take long and tell little
-_LEAST = 0.05  # factor
+_LEAST, _MOST = 0.05, 12.0  # factors; of twelve months of which eleven are empty, one is 12
 _MONTHS = pd.date_range("2024-01-01", periods=_YEAR, freq="MS").month_name().tolist()
 
 
@@ -40,18 +42,28 @@ class CommonSeason(CalendarEffect):
 
     changes: np.ndarray
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether there are twelve factors of a size that `fit` can find."""
+        changes = self.changes
+        return (
+            changes.shape == (_YEAR,)
+            and changes.dtype.kind == "f"
+            and bool(((changes >= _LEAST - 1) & (changes <= _MOST)).all())
+        )
+
     @classmethod
     def fit(cls, panel: Panel, held_out: int = 0) -> CommonSeason | None:
         r"""Estimate the season, the same one for all series.
 
         Each value is compared with the mean of the year around it. The median of the relative
         differences of all series is taken for each month of the table, and their mean
-        :math:`\bar d_k` over the years for each month k of the year. It is known up to
-        :math:`s^2`, the variance of a mean over the years, so that its part that is not chance is
-        estimated by shrinkage [1]_:
+        :math:`\bar d_k` over the years for each month k of the year, less that of all months. It is
+        known up to :math:`s^2`, the variance of a mean over the years, so that its part that is not
+        chance is estimated by shrinkage [1]_:
 
         .. math::
-            f_k = 1 + \frac{\tau^2}{\tau^2 + s^2} \bar d_k, \qquad
+            f_k = \max\left(0.05,\ 1 + \frac{\tau^2}{\tau^2 + s^2} \bar d_k\right), \qquad
             \tau^2 = \max(0, \operatorname{var} \bar d - s^2).
 
         Parameters
@@ -64,17 +76,17 @@ class CommonSeason(CalendarEffect):
         Returns
         -------
         CommonSeason or None
-            None if the steps are not months, there are fewer than ten series, a typical one is
-            shorter than three years or longer than six, which tell their own season, most of the
-            season may be chance, or it is less than a twentieth of the variance of a typical series
-            around the mean of a year.
+            None if the steps are not months, there are several targets, which may have a season
+            each, fewer than ten series, or a median length below three years or above six, which
+            tell their own season. Also if more than a quarter of the season may be chance, or it is
+            less than a twentieth of the variance of the median series around the mean of a year.
 
         References
         ----------
         .. [1] D. M. Miller and D. Williams, "Shrinkage estimators of time series seasonal factors
            and their effect on forecasting accuracy", International Journal of Forecasting 19, 2003.
         """
-        if not panel.axis.is_monthly:
+        if not panel.axis.is_monthly or len(panel.roles.targets) > 1:
             return None
         learned = learned_values(panel, held_out)
         typical = np.median([len(values) for values in learned])
@@ -82,8 +94,7 @@ class CommonSeason(CalendarEffect):
             return None
         first = int(panel.starts.min())
         months = _months(panel.axis, np.arange(first, panel.ends.max()))
-        some = slice(None, None, -(-len(panel) // _MOST_SERIES))
-        differences = _lay_out(learned[some], panel.starts[some] - first, len(months))
+        differences = _lay_out(learned, panel.starts - first, len(months))
         mean, variance = _means_and_variance(_medians(differences), months)
         spread = float(mean.var())
         shrinkage = max(0.0, spread - variance) / spread if spread > 0 else 0.0
@@ -109,7 +120,8 @@ class CommonSeason(CalendarEffect):
 
     def to_table(self) -> pd.DataFrame:
         """Return the effect of each month of the year."""
-        return pd.DataFrame({"effect": _MONTHS, "change": self.changes})
+        names = [f"{month}, in the common season" for month in _MONTHS]
+        return pd.DataFrame({"effect": names, "change": self.changes})
 
 
 def _months(axis: TimeAxis, positions: np.ndarray) -> np.ndarray:
@@ -122,25 +134,33 @@ def _differences(values: np.ndarray) -> np.ndarray:
     around = np.full(len(values), np.nan)
     if len(values) > _YEAR:
         windows = sliding_window_view(values, _YEAR + 1)
-        weights = np.ones(_YEAR + 1)
-        weights[[0, -1]] = 0.5
-        around[_YEAR // 2 : -(_YEAR // 2)] = windows @ weights / _YEAR
-    around[~(around > 0)] = np.nan
+        weights = np.ones(_YEAR + 1) / _YEAR
+        weights[[0, -1]] /= 2
+        observed = np.isfinite(windows) @ weights
+        sums = np.where(np.isfinite(windows), windows, 0.0) @ weights
+        enough = (observed >= _MIN_OBSERVED) & (sums > 0)
+        around[_YEAR // 2 : -(_YEAR // 2)][enough] = sums[enough] / observed[enough]
     return values / around - 1
 
 
 def _lay_out(learned: Sequence[np.ndarray], begins: np.ndarray, length: int) -> np.ndarray:
-    """Return the differences of each series at each step, (S, length), NaN where there is none."""
-    differences = np.full((len(learned), length), np.nan)
-    for row, begin, values in zip(differences, begins, learned, strict=True):
-        if is_nonnegative(values):
-            row[begin : begin + len(values)] = _differences(values)
+    """Return the differences of series at each step, (series, length), NaN where there is none.
+
+    Of many series without a negative value, a random part is used.
+    """
+    possible = np.flatnonzero([is_nonnegative(values) for values in learned])
+    if len(possible) > _MOST_SERIES:
+        possible = np.random.default_rng(0).choice(possible, _MOST_SERIES, replace=False)
+    differences = np.full((len(possible), length), np.nan)
+    for row, number in zip(differences, possible.tolist(), strict=True):
+        values = learned[number]
+        row[begins[number] : begins[number] + len(values)] = _differences(values)
     return differences
 
 
 def _medians(differences: np.ndarray) -> np.ndarray:
-    """Return the medians of all series, (length,), NaN where fewer than ten have a value."""
-    seen = np.isfinite(differences).sum(axis=0) >= _MIN_SERIES
+    """Return the medians of all series, (length,), NaN where fewer than five have a value."""
+    seen = np.isfinite(differences).sum(axis=0) >= _MIN_SEEN
     medians = np.full(differences.shape[1], np.nan)
     medians[seen] = np.nanmedian(differences[:, seen], axis=0)
     return medians
