@@ -1,4 +1,4 @@
-"""Time the Triton kernels of the recurrence under several divisions of the work, on a GPU.
+"""Time the Triton kernels of the recurrence with several ways to divide the work, on a GPU.
 
     python benchmarks/gpu_options.py --out options.csv     # about five minutes, mostly compiling
     python benchmarks/gpu_options.py --only 16,32          # heads of some sizes
@@ -75,8 +75,8 @@ def candidates(sizes: Sequence[int]) -> Iterator[Options]:
     for precision in ("tf32x3", "tf32"):
         for sequential, table in ((True, SEQUENCES), (False, CHUNKS)):
             for d in sizes:
-                for division in table.get(d, ()):
-                    yield Options(d, precision, sequential, *division)
+                for plan in table.get(d, ()):
+                    yield Options(d, precision, sequential, *plan)
 
 
 def run(options: Options, shape: Shape, device: str = "cuda") -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 
-pytestmark = [needs_triton, pytest.mark.usefixtures("division")]
+pytestmark = [needs_triton, pytest.mark.usefixtures("both_plans")]
 
 
 def draw_problem(

@@ -20,7 +20,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.naive import naive_g
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import options
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.types import mLSTMState
 
-pytestmark = [needs_triton, pytest.mark.usefixtures("division")]
+pytestmark = [needs_triton, pytest.mark.usefixtures("both_plans")]
 
 
 @pytest.mark.parametrize(
