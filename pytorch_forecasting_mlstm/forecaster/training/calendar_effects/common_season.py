@@ -20,9 +20,7 @@ _MIN_OBSERVED = 0.75  # of the year around a value
 _MIN_YEARS = 3  # of which the middle ones have a complete year around them
 _MAX_YEARS = 6  # of a typical series
 _MIN_SHRINKAGE = 0.75  # a season of which more may be chance is not used
-_MIN_SHARE = (
-    0.05  # of the variance around a year, in a typical series; a smaller one hardly matters
-)
+_MIN_SHARE = 0.05  # of the variance of a typical series; a smaller season hardly matters
 _MOST_SERIES = 1000  # that tell the season; more would take long and tell little
 _LEAST, _MOST = 0.05, 12.0  # factors; of twelve months of which eleven are empty, one is 12
 _MONTHS = pd.date_range("2024-01-01", periods=_YEAR, freq="MS").month_name().tolist()
@@ -77,9 +75,10 @@ class CommonSeason(CalendarEffect):
         -------
         CommonSeason or None
             None if the steps are not months, there are several targets, which may have a season
-            each, fewer than ten series, or a median length below three years or above six, which
-            tell their own season. Also if more than a quarter of the season may be chance, or it is
-            less than a twentieth of the variance of the median series around the mean of a year.
+            each, fewer than ten series, or a median length, without the held-out steps, below three
+            years or above six, which tell their own season. Also if more than a quarter of the
+            season may be chance, or it is less than a twentieth of the variance of the median
+            series around the mean of a year.
 
         References
         ----------
