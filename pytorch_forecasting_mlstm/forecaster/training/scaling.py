@@ -58,8 +58,10 @@ class Scaling:
             part, values = part[np.isfinite(part)], values[np.isfinite(values)]
             part = part if len(part) else values
             center[number] = part.mean()
-            # Zeros until a launch have no spread of their own.
-            spread[number] = max(map(_deviation, (part, values))) or _magnitude(part)
+            deviation = _deviation(part)
+            if len(part) < len(values):
+                deviation = max(deviation, _deviation(values))
+            spread[number] = deviation or _magnitude(part)
         return cls(center, spread, effects)
 
     def without_effects(self, panel: Panel) -> Panel:

@@ -35,10 +35,11 @@ def fit_effects(panel: Panel, held_out: int) -> Effects:
 
 def match_effects(effects: Effects, panel: Panel, numbers: np.ndarray) -> Effects:
     """Return the effects on the series of another panel, as `CalendarEffect.match` does."""
-    matched = []
+    matched: list[CalendarEffect] = []
     for effect in effects:
+        if matched:
+            panel = _without(matched[-1], panel)
         matched.append(effect.match(panel, numbers))
-        panel = _without(matched[-1], panel)
     return tuple(matched)
 
 

@@ -90,7 +90,8 @@ def count_chunks(sequences: int, T: int, K: int, V: int, L: int) -> int:
 
 def _plan_chunks(sequences: int, K: int, V: int, is_tf32: bool) -> _ChunkPlan:
     if is_sequential(sequences, K, V):
-        return _SEQUENCES[bool(sequences >= _MANY_SEQUENCES), is_tf32]
+        is_many = bool(sequences >= _MANY_SEQUENCES)  # under torch.compile, it may be symbolic
+        return _SEQUENCES[is_many, is_tf32]
     return _CHUNKS[min(128, row_side(max(K, V))), is_tf32]
 
 
