@@ -93,14 +93,25 @@ class Bench(NamedTuple):
         return (torch.cuda.max_memory_allocated() - before) / 1e6
 
     def launches(self, workload: Workload) -> tuple[float, float]:
-        """Return the kernels that a call launches (on a CPU, its operators), and their time."""
-        on_gpu = self.device.type == "cuda"
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        """Return the kernels that a call launches (on a CPU, its operators), and their time.
+
+        The time is in milliseconds.
+        """
         workload()
         self.wait()
-        with profile(activities=activities) as profiler:
+        with self.profiler() as profiler:
             workload()
             self.wait()
+        return self.recorded_launches(profiler)
+
+    def profiler(self) -> profile:
+        """Return a profiler, which records what runs in its context."""
+        on_gpu = self.device.type == "cuda"
+        return profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu])
+
+    def recorded_launches(self, profiler: profile) -> tuple[float, float]:
+        """Return the launches that a profiler has recorded, and their time in milliseconds."""
+        on_gpu = self.device.type == "cuda"
         kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
         events = [event for event in profiler.events() if event.device_type == kind]
         field = "self_device_time_total" if on_gpu else "self_cpu_time_total"

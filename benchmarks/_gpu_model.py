@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -47,17 +47,28 @@ def make_dataset(bench: Bench, normalizer: Any) -> BatchedTimeSeriesDataSet:
     )
 
 
-class StepTimes(pl.Callback):
-    """Record when each step of a training ends."""
+class Steps(pl.Callback):
+    """Record when each step of a training ends, and what the last one launches."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, steps: int) -> None:
         self.bench = bench
+        self.steps = steps
         self.ends: list[float] = []
+        self.profiler = bench.profiler()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """Wait for the device, and record the time."""
+        """Wait for the device, and record the time, or from the last step but one, launches."""
         self.bench.wait()
         self.ends.append(time.perf_counter())
+        if len(self.ends) == self.steps - 1:
+            self.profiler.start()
+        elif len(self.ends) == self.steps:
+            self.profiler.stop()
+
+    @property
+    def milliseconds(self) -> float:
+        """The median time of a step in the second half, without the one that was profiled."""
+        return 1e3 * statistics.median(np.diff(self.ends[self.steps // 2 : -1]))
 
 
 def trainer(bench: Bench, **options: Any) -> pl.Trainer:
@@ -70,42 +81,69 @@ def trainer(bench: Bench, **options: Any) -> pl.Trainer:
     return pl.Trainer(accelerator=accelerator, devices=1, **quiet, **options)
 
 
-def measure_training(bench: Bench) -> Iterator[Row]:
-    """Time a step of Lightning, with tables on the CPU and on the device."""
+class Case(NamedTuple):
+    """A training: where its tables are, and how it computes."""
+
+    place: str
+    data: BatchedTimeSeriesDataSet
+    batch_size: int
+    precision: str = PRECISIONS[0]
+    compilation: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_size}, {self.place}"
+
+
+def training_cases(bench: Bench) -> Iterator[Case]:
+    """Yield trainings with tables on the CPU and on the device, in several precisions."""
     dataset = make_dataset(bench, GroupNormalizer(groups=["series"]))
-    cases = [("tables on the CPU", dataset, PRECISIONS[0], False)]
-    if bench.device.type == "cuda":
-        moved, place = dataset.to("cuda"), "tables on the device"
-        cases += [(place, moved, precision, False) for precision in PRECISIONS]
-        cases += [(f"{place}, network compiled", moved, PRECISIONS[0], True)]
-    for batch_size in (8,) if bench.quick else (64, 1024):
-        for place, data, precision, compiled in cases:
-            case = f"batch {batch_size}, {place}"
-            if bench.is_late:
-                yield Row("training step", case, precision, "out of time", "")
-                continue
-            measure = partial(time_step, bench, data, batch_size, precision, compiled)
-            yield Row("training step", case, precision, attempt(measure), "ms")
+    small, *others = (8,) if bench.quick else (64, 1024)
+    if bench.device.type != "cuda":
+        yield from (Case("tables on the CPU", dataset, size) for size in (small, *others))
+        return
+    moved, place = dataset.to("cuda"), "tables on the device"
+    for size in (small, *others):
+        yield Case("tables on the CPU", dataset, size)
+        yield from (Case(place, moved, size, precision) for precision in PRECISIONS)
+    yield Case(f"{place}, network compiled", moved, small, compilation={})
+    graphs = {"mode": "reduce-overhead"}
+    yield Case(f"{place}, network compiled with CUDA graphs", moved, small, compilation=graphs)
 
 
-def time_step(bench: Bench, data: Any, batch_size: int, precision: str, compiled: bool) -> float:
-    tf32 = precision == "TF32"
+def measure_training(bench: Bench) -> Iterator[Row]:
+    """Time a step of Lightning, and count its launches."""
+    for case in training_cases(bench):
+        if bench.is_late:
+            yield Row("training step", str(case), case.precision, "out of time", "")
+            continue
+        figures = attempt(partial(run_training, bench, case))
+        if isinstance(figures, str):
+            yield Row("training step", str(case), case.precision, figures, "")
+            continue
+        milliseconds, launches, busy = figures
+        yield Row("training step", str(case), case.precision, milliseconds, "ms")
+        yield Row("training step", str(case), f"{case.precision}, launches", launches, "")
+        yield Row("training step", str(case), f"{case.precision}, device busy", busy, "ms")
+
+
+def run_training(bench: Bench, case: Case) -> tuple[float, float, float]:
+    """Return the milliseconds of a step, its launches, and how long the device is busy."""
+    tf32 = case.precision == "TF32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    steps = 4 if bench.quick else 24 if batch_size > 100 else 100
-    times = StepTimes(bench)
-    model = mLSTMTime.from_dataset(data, learning_rate=1e-3)
-    if compiled:
-        model.network.compile()
+    steps = Steps(bench, 6 if bench.quick else 24 if case.batch_size > 100 else 100)
+    model = mLSTMTime.from_dataset(case.data, learning_rate=1e-3)
+    if case.compilation is not None:
+        model.network.compile(**case.compilation)
     fit = trainer(
         bench,
         max_epochs=1,
-        limit_train_batches=steps,
-        precision="32-true" if tf32 else precision,
+        limit_train_batches=steps.steps,
+        precision="32-true" if tf32 else case.precision,
         gradient_clip_val=1.0,
-        callbacks=[times],
+        callbacks=[steps],
     )
-    fit.fit(model, data.to_dataloader(train=True, batch_size=batch_size, num_workers=0))
-    return 1e3 * statistics.median(np.diff(times.ends[steps // 2 :]))
+    fit.fit(model, case.data.to_dataloader(train=True, batch_size=case.batch_size, num_workers=0))
+    return (steps.milliseconds, *bench.recorded_launches(steps.profiler))
 
 
 def measure_forecast(bench: Bench) -> Iterator[Row]:

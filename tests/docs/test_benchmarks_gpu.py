@@ -51,6 +51,9 @@ def test_every_figure_is_measured(run: Callable[..., int], tmp_path: Path, secti
     if "agreement" in {row["section"] for row in rows}:
         assert float(figures["agreement", "largest error of a forecast"]) == 0
         assert float(figures["layer", "layer, float32, launches"]) > 0
+        assert float(figures["training step", "32-true, launches"]) > 100
+        busy, step = (figures["training step", f"32-true{x}"] for x in (", device busy", ""))
+        assert 0 < float(busy) < 10 * float(step)
     table = (tmp_path / "gpu.md").read_text(encoding="utf-8").splitlines()
     assert len(table) == len(rows) + 2
     assert torch.backends.cuda.matmul.allow_tf32 is False
