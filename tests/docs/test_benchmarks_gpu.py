@@ -115,20 +115,20 @@ def test_missing_gpu_is_reported(
 @needs_triton
 def test_options_of_the_kernels_are_among_those_measured() -> None:
     module = runpy.run_path(str(BENCHMARKS / "gpu_options.py"))
-    divisions = {
-        True: {division for table in module["SEQUENCES"].values() for division in table},
-        False: {division for table in module["CHUNKS"].values() for division in table},
+    plans = {
+        True: {plan for table in module["SEQUENCES"].values() for plan in table},
+        False: {plan for table in module["CHUNKS"].values() for plan in table},
     }
     for B, d in ((64, 16), (1024, 16), (64, 32), (64, 64), (64, 128)):
         v = torch.empty(B, 4, 512, d, device="meta")
         chosen = options.chunk_options(v, d, 64)
-        division = (chosen["BT"], chosen["BK"], chosen["num_warps"])
-        assert division in divisions[options.is_sequential(4 * B, d, d)]
+        plan = (chosen["BT"], chosen["BK"], chosen["num_warps"])
+        assert plan in plans[options.is_sequential(4 * B, d, d)]
 
 
 @needs_triton
 @pytest.mark.skipif(torch.cuda.is_available(), reason="products of a GPU are rounded differently")
-def test_all_divisions_of_the_work_compute_the_same() -> None:
+def test_all_plans_compute_the_same() -> None:
     module = runpy.run_path(str(BENCHMARKS / "gpu_options.py"))
     shape = module["Shape"](1, 1, 20, 16)
     by_sequence, by_chunks = (
