@@ -40,7 +40,8 @@ raise SystemExit(info.cuda is None or info.cuda.name != 'triton')
 # Most of their time is Triton's compiler.
 processes=()
 python3 -c "import xdist" 2> /dev/null && processes=(-n "$(nproc)")
-step tests 200 tests.txt python3 -m pytest -q -p no:cacheprovider "${processes[@]}" tests/ops/triton
+step tests 200 tests.txt python3 -m pytest -q -p no:cacheprovider "${processes[@]}" \
+    -m "cuda or not slow" tests/ops/triton
 step benchmark 240 log.txt python3 benchmarks/gpu.py --out "$out" --seconds 210
 [ ! -f "$out/gpu.md" ] || tail -n 20 "$out/gpu.md"
 exit "$failed"

@@ -140,9 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("options.csv"), help="file of results")
     parser.add_argument("--processes", type=int, default=8, help="that compile kernels")
     given = parser.parse_args(arguments)
-    sizes = [int(size) for size in given.only.split(",")]
-    if unknown := sorted({*sizes} - {*CHUNKS}):
+    if unknown := sorted({*given.only.split(",")} - {*map(str, CHUNKS)}):
         parser.error(f"--only must name head sizes of {sorted(CHUNKS)}, got {unknown}")
+    sizes = [int(size) for size in given.only.split(",")]
     if not torch.cuda.is_available():
         print("gpu_options.py: torch finds no CUDA device.", file=sys.stderr)
         return 1

@@ -2,8 +2,8 @@
 
     python benchmarks/mlstm_speed.py                               # all sections, on the CPU
     python benchmarks/mlstm_speed.py --only layer,scaling --csv speed.csv
-    python benchmarks/mlstm_speed.py --kernel                      # with the C++ kernel, too
-    python benchmarks/mlstm_speed.py --device cuda                 # beside cuDNN's LSTM
+    python benchmarks/mlstm_speed.py --kernel                      # with the kernel, too
+    python benchmarks/mlstm_speed.py --kernel --device cuda        # beside cuDNN's LSTM
     python benchmarks/mlstm_speed.py --quick                       # small sizes, under a minute
 
 Before any timing, values and gradients of the chunkwise form are compared with the recurrent form,
@@ -70,7 +70,7 @@ from _speed_models import time_training_step
 from pytorch_forecasting.layers import mLSTMLayer as StockLayer
 from torch import Tensor, nn
 
-from pytorch_forecasting_mlstm import mLSTMCell, use_kernel
+from pytorch_forecasting_mlstm import backend, mLSTMCell, use_kernel
 from pytorch_forecasting_mlstm.layers.functional import mlstm_chunkwise
 
 CALLS = 100  # of a cell in one measurement
@@ -291,7 +291,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="number of torch threads; default: torch's")
     parser.add_argument(
-        "--kernel", action="store_true", help="also time layers and cells with the C++ kernel"
+        "--kernel",
+        action="store_true",
+        help="also time layers and cells with the kernel, in C++ or on a GPU in Triton",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions")
     parser.add_argument(
@@ -305,8 +307,6 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU")
-    if arguments.device == "cuda" and arguments.kernel:
-        parser.error("--kernel: the kernel runs on the CPU only")
     return arguments
 
 
@@ -316,13 +316,11 @@ def describe(bench: Bench) -> str:
         f"pytorch-forecasting {version('pytorch-forecasting')}",
         f"{torch.get_num_threads()} threads on {os.cpu_count()} CPUs",
     ]
-    if bench.kernel:
-        parts.append("layers with the C++ kernel")
     if bench.device.type == "cuda":
         parts.append(f"{torch.cuda.get_device_name(bench.device)}")
     else:
         parts.append("GPU: not measured")
-    return ", ".join(parts)
+    return f"{', '.join(parts)}\n{backend()}"
 
 
 def main() -> None:

@@ -128,6 +128,17 @@ def forget_use_kernel() -> Iterator[None]:
         dispatch._enabled.update(dict.fromkeys(dispatch._enabled))
 
 
+@pytest.fixture
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a form of the recurrence: see ``helpers.forms``."""
+    from helpers.triton_kernels import TritonPlan, triton_chunkwise
+
+    if not isinstance(request.param, TritonPlan):
+        return request.param
+    request.param.apply(monkeypatch)
+    return triton_chunkwise
+
+
 @pytest.fixture(scope="session")
 def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for all processes, so that the kernel is compiled once."""

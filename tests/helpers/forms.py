@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helpers.problems import Form, Problem
 from helpers.reference import reference_mlstm, running_maximum
-from helpers.triton_kernels import DEVICE, needs_triton, triton_chunkwise
+from helpers.triton_kernels import DEVICE, TritonPlan, needs_triton
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mlstm_chunkwise,
     mlstm_read_weights,
@@ -47,23 +47,31 @@ FORMS: dict[str, Form] = {
     "chunks-of-1000": partial(mlstm_chunkwise, chunk_size=1000),
 }
 SEQUENCE_FORMS = {name: form for name, form in FORMS.items() if name != "step"}
+#: The kernels with each way to divide the work, which the fixture ``form`` chooses for a test.
 #: Under Triton's interpreter, each of these takes about a second: tests/ops/triton has quick ones.
 #: They are in float64, for which a GPU's compiler takes minutes.
-TRITON = pytest.param(
-    triton_chunkwise,
-    id="triton",
-    marks=[
-        needs_triton,
-        pytest.mark.slow,
-        pytest.mark.skipif(DEVICE.type == "cuda", reason="float64 takes the compiler minutes"),
-    ],
-)
-parametrize_forms = pytest.mark.parametrize(
-    "form", [*(pytest.param(form, id=name) for name, form in FORMS.items()), TRITON]
-)
-parametrize_sequence_forms = pytest.mark.parametrize(
-    "form", [*(pytest.param(form, id=name) for name, form in SEQUENCE_FORMS.items()), TRITON]
-)
+TRITON = [
+    pytest.param(
+        plan,
+        id=f"triton-{plan.name}",
+        marks=[
+            needs_triton,
+            pytest.mark.slow,
+            pytest.mark.skipif(DEVICE.type == "cuda", reason="float64 takes the compiler minutes"),
+        ],
+    )
+    for plan in TritonPlan
+]
+
+
+def parametrize_with(forms: dict[str, Form]) -> pytest.MarkDecorator:
+    """Run a test over some forms and the Triton kernels."""
+    params = [*(pytest.param(form, id=name) for name, form in forms.items()), *TRITON]
+    return pytest.mark.parametrize("form", params, indirect=True)
+
+
+parametrize_forms = parametrize_with(FORMS)
+parametrize_sequence_forms = parametrize_with(SEQUENCE_FORMS)
 
 
 def empty_state(problem: Problem) -> mLSTMState:

@@ -9,6 +9,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from pytorch_forecasting_mlstm.layers._recurrent._mlstm.functional import (
     mLSTMState,
 )
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops import autograd
-from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend
+from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton import backend, options
 from pytorch_forecasting_mlstm.layers._recurrent._mlstm.ops.triton.device import _MIN_TRITON
 
 try:
@@ -39,8 +40,23 @@ needs_triton = pytest.mark.skipif(
 #: Where the kernels run.
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+#: Marks of tests that take seconds under the interpreter only.
+SLOW_WITHOUT_A_GPU = () if DEVICE.type == "cuda" else (pytest.mark.slow,)
+
 #: What they are tested in: products of float64 take the compiler minutes.
 WIDE = torch.float32 if DEVICE.type == "cuda" else torch.float64
+
+
+class TritonPlan(Enum):
+    """What a program computes; the value is the number of sequences from which it is a sequence."""
+
+    sequences = 1
+    chunks = 1 << 30
+
+    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Choose this plan for heads of any size, in forward and backward passes."""
+        monkeypatch.setattr(options, "_MIN_SEQUENCES", self.value)
+        monkeypatch.setattr(options, "_MAX_SEQUENCE_SIDE", options._MAX_SIDE)
 
 
 def assert_matches(actual: Any, expected: Any, tolerance: float | None = None) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.forms import (
-    FORMS,
     INF,
     attention,
     empty_state,
@@ -104,12 +103,12 @@ def test_read_weights_of_extreme_gates(dtype: torch.dtype) -> None:
 # --- unusual tensors
 
 
-def test_inputs_stay_unchanged() -> None:
-    for form in FORMS.values():
-        problem = make_problem(9)
-        original = Problem(*(part.clone() for part in problem))
-        form(*problem[:5], problem.state)
-        assert_identical(problem, original)
+@parametrize_forms
+def test_inputs_stay_unchanged(form: Form) -> None:
+    problem = make_problem(9)
+    original = Problem(*(part.clone() for part in problem))
+    with_gradients(form, problem)
+    assert_identical(problem, original)
 
 
 @parametrize_forms

@@ -47,6 +47,15 @@ def synchronization_is_an_error() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def test_kernels_are_used_by_default() -> None:
     info = backend().cuda
     assert info is not None and info.name == "triton", info
@@ -102,6 +111,18 @@ def test_device_that_is_not_current(calls: list[str]) -> None:
     assert calls == ["chunkwise_fwd"] and h.device == last
     use_kernel(False)
     assert_close(h, mlstm_chunkwise(q, k, v, gates, gates)[0], 1e-4)
+
+
+@pytest.mark.parametrize("d", [16, 128])  # as sequences, and in chunks
+def test_tf32_matches_float32_to_its_digits(calls: list[str], d: int) -> None:
+    q, k, v = torch.randn(3, 2, 64, 70, d).unbind(0)
+    gates = -torch.rand(2, 64, 70)
+    inputs = (q, k / d**0.5, v, gates, gates)
+    expected, _ = mlstm_chunkwise(*inputs)
+    with tf32_allowed():
+        h, _ = mlstm_chunkwise(*(x.cuda() for x in inputs))
+    assert calls == ["chunkwise_fwd"]
+    assert_close(h.cpu(), expected, 1e-2)  # ten bits after the leading one
 
 
 @pytest.mark.slow

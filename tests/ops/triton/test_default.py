@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ LAPTOP = device.CudaDevice(0, "A laptop's GPU", "a laptop's GPU, torch 1")
 def clear_caches() -> None:
     dispatch._read_variable.cache_clear()
     dispatch._lasting.cache_clear()
+    self_test._sources_digest.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,7 @@ def fresh_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(dispatch, "KERNELS", dispatch.KERNELS[1:])
+    monkeypatch.setattr(dispatch, "_prepared", {})
     clear_caches()
     yield
     clear_caches()
@@ -257,6 +260,22 @@ def test_nothing_is_tested_while_a_graph_is_captured(
 
 
 @needs_triton
+def test_kernels_for_another_precision_are_tested_before_their_use(
+    cuda: Any, self_tests: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Allowing TF32 compiles other kernels."""
+    for call in (backend, use_kernel):
+        call()
+        assert len(self_tests) == 1
+    monkeypatch.setattr(options, "_allows_tf32", lambda: True)
+    assert dispatch._is_enabled(dispatch.KERNELS[-1], torch.device("cuda"))
+    assert len(self_tests) == 2
+    monkeypatch.setattr(options, "_allows_tf32", lambda: False)
+    assert dispatch._is_enabled(dispatch.KERNELS[-1], torch.device("cuda"))
+    assert len(self_tests) == 2
+
+
+@needs_triton
 def test_self_test_runs_once_for_each_device(
     cuda: list[device.CudaDevice], self_tests: list[torch.device], tmp_path: Path
 ) -> None:
@@ -405,10 +424,15 @@ def test_self_test_of_a_training_has_no_gradients_of_the_state_and_no_padding(
     assert other[1] is not None and other[2] is not None
 
 
-def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_note_depends_on_precision_machine_and_shared_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     keys = [self_test._key(LAPTOP)]
     with monkeypatch.context() as patch:
         patch.setattr(options, "_allows_tf32", lambda: True)
+        keys.append(self_test._key(LAPTOP))
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "node", lambda: "another machine")
         keys.append(self_test._key(LAPTOP))
     read = Path.read_bytes
     for name in ("agreement", "naive", "scale_gradients", "preactivations"):
@@ -418,8 +442,9 @@ def test_note_depends_on_precision_and_shared_modules(monkeypatch: pytest.Monkey
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "read_bytes", changed)
+            self_test._sources_digest.cache_clear()
             keys.append(self_test._key(LAPTOP))
-    assert len({*keys}) == len(keys) == 6
+    assert len({*keys}) == len(keys) == 7
 
 
 @needs_triton
@@ -489,8 +514,13 @@ def test_supported_preactivations(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeTensorMode():
         p = torch.empty(2, 9, 70, device="cuda")
         assert not triton.supports_gated(p, 16)
-        monkeypatch.setattr(triton, "Tensor", type(p))
         monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
+        monkeypatch.setattr(triton, "Parameter", type(p))
+        assert triton.supports_gated(p, 16)
+        monkeypatch.undo()
+        assert not triton.supports_gated(p, 16)
+        monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
+        monkeypatch.setattr(triton, "Tensor", type(p))
         assert triton.supports_gated(p, 16)
         assert not triton.supports_gated(p, 4)
         assert not triton.supports_gated(p.double(), 16)

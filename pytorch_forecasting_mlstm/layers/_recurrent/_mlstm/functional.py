@@ -24,6 +24,8 @@ Where this differs from the paper and from other implementations:
    on, and does not affect earlier steps. One in q makes the read-out of its step NaN.
 6. Finite inputs give finite results or an error: if q·k, v kᵀ or a read-out overflows, which takes
    numbers of about 1e19 or more in float32, the functions raise a ``ValueError``.
+7. On CUDA devices, the kernels take a forget gate whose logarithm is below -1e6 for closed. That
+   changes results only if an earlier input gate has a logarithm of about 1e6 or more.
 
 References
 ----------
@@ -185,7 +187,8 @@ def mlstm_chunkwise(
         Values, (B, NH, T, V).
     log_i, log_f : Tensor
         Logarithms of input and forget gates, (B, NH, T). Steps with ``log_i = -inf, log_f = 0``
-        leave the state exactly unchanged, which masks padding.
+        leave the state exactly unchanged, which masks padding. On CUDA devices, a forget gate with
+        ``log_f < -1e6`` is closed.
     state : mLSTMState, optional
         State to start from. Default: an empty memory.
     chunk_size : int, optional

@@ -23,6 +23,7 @@ from .cpp.prepare import prepare as prepare_cpp
 from .execution import is_compiling
 from .protocol import Backend
 from .triton import backend as triton
+from .triton.options import product_precision
 from .triton.prepare import TritonUnavailableError, is_capturing
 from .triton.prepare import prepare as prepare_triton
 from .types import Inputs, StepResult
@@ -107,8 +108,8 @@ _VARIABLE = "PYTORCH_FORECASTING_MLSTM_KERNEL"
 #: Whether ``use_kernel`` has turned the kernels on or off, by type of device; None if it has not.
 _enabled: dict[str, bool | None] = {"cpu": None, "cuda": None}
 
-#: What ``use_kernel`` has prepared, by type of device.
-_prepared: dict[str, "BackendInfo"] = {}
+#: What ``use_kernel`` has prepared, by type of device and by settings.
+_prepared: dict[tuple[str, str], "BackendInfo"] = {}
 
 _TURNED_OFF = BackendInfo(pytorch.NAME, "use_kernel(False) was called")
 
@@ -179,14 +180,20 @@ def use_kernel(enabled: bool = True) -> None:
 
 def _turn_on(device: str) -> None:
     """Prepare and enable the kernels of a type of device; after an error, nothing has changed."""
+    key = (device, _settings(device))
     if device == "cuda" and (not torch.cuda.is_available() or is_capturing()):
-        _prepared.pop(device, None)  # they are prepared when they are first used
+        _prepared.pop(key, None)  # they are prepared when they are first used
     else:
         try:
-            _prepared[device] = _prepare(device, build=True)
+            _prepared[key] = _prepare(device, build=True)
         except TritonUnavailableError as error:  # PyTorch computes the same
-            _prepared[device] = BackendInfo(pytorch.NAME, str(error))
+            _prepared[key] = BackendInfo(pytorch.NAME, str(error))
     _enabled[device] = True
+
+
+def _settings(device: str) -> str:
+    """Return the settings of torch for which other kernels are compiled, and tested."""
+    return product_precision(torch.float32) if device == "cuda" else ""
 
 
 def backend() -> BackendInfo:
@@ -222,7 +229,7 @@ def _info(device: str) -> BackendInfo:
         return _default(device)
     if not enabled:
         return _TURNED_OFF
-    return _prepared[device] if device in _prepared else _existing(device)
+    return _prepared.get((device, _settings(device))) or _existing(device)
 
 
 def _prepare(device: str, build: bool) -> BackendInfo:
@@ -260,13 +267,13 @@ def _default(device: str) -> BackendInfo:
 def _existing(device: str) -> BackendInfo:
     """Return a kernel that needs no compiler, or why there is none."""
     try:
-        return _lasting(device)
+        return _lasting(device, _settings(device))
     except _TransientError as error:
         return BackendInfo(pytorch.NAME, str(error))
 
 
 @cache
-def _lasting(device: str) -> BackendInfo:
+def _lasting(device: str, settings: str) -> BackendInfo:
     """Return the same, or raise a _TransientError, which is not cached."""
     if device == "cuda" and is_capturing():
         raise _TransientError("a CUDA graph is captured, which a self-test would break")

@@ -44,5 +44,9 @@ def one_at_scale(m: Tensor) -> Tensor:
 
 
 def clamp_denominator(floor: Tensor) -> Tensor:
-    """Clamp the floor of a denominator to avoid 0 / 0; such a small floor never takes effect."""
+    """Clamp the floor of a denominator to avoid 0 / 0.
+
+    In float32, that changes a read only if nᵀq vanishes and the scale of the memory exceeds
+    exp(43). Input gates of layers are at most exp(15).
+    """
     return floor.clamp_min(torch.finfo(floor.dtype).tiny ** 0.5)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from ...preactivations import Projections, split_heads
 from ..scale_gradients import scale_gradients
@@ -82,7 +83,7 @@ def supports_gated(p: Tensor, head_dim: int) -> bool:
 
 def _is_on_device(x: Tensor) -> bool:
     """Whether a tensor is one on a device on which the kernels run."""
-    return type(x) is Tensor and x.is_cuda and _is_new_enough(x.get_device())
+    return type(x) in (Tensor, Parameter) and x.is_cuda and _is_new_enough(x.get_device())
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

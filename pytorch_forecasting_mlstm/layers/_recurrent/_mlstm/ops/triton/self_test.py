@@ -5,9 +5,10 @@ minute to a minute; with kernels in Triton's cache, the comparison takes five se
 """
 
 import hashlib
+import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -57,11 +58,20 @@ def self_test(device: CudaDevice) -> None:
 
 
 def _key(device: CudaDevice) -> str:
-    """Return a key that changes with everything on which the outcome depends."""
+    """Return a key that changes with everything on which the outcome depends.
+
+    That includes the machine: others may share the home directory, and have no compiler.
+    """
+    texts = (platform.node(), device.key, product_precision(torch.float32))
+    content = b"\0".join([*map(str.encode, texts), _sources_digest()])
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+@cache
+def _sources_digest() -> bytes:
+    """Return a digest of the modules of the kernels, and of what they are compared with."""
     modules = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    texts = [device.key, product_precision(torch.float32)]
-    content = [*map(str.encode, texts), *modules, *shared_sources()]
-    return hashlib.sha256(b"\0".join(content)).hexdigest()[:32]
+    return hashlib.sha256(b"\0".join([*modules, *shared_sources()])).digest()
 
 
 def _test(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .decay import decays_between, log_decays, running_max
+from .decay import decays_between, log_decays
 
 __all__ = [
     "causal",
@@ -51,12 +51,11 @@ def read_weights(i, sums, rests, closed, m, BT: tl.constexpr):
     Both are divided by exp of the scale of the read, which is the third result. ``sums``,
     ``rests`` and ``closed`` are the results of ``add_up``; m is the scale of the state that enters.
     """
-    # The largest logarithm of a weight, up to rounding, which only shifts the scale
-    scale = tl.maximum(sums + running_max(i - sums, closed), 0.0)
+    between = decays_between(i, sums, rests, closed, BT)
     decays, _ = log_decays(sums, closed, BT)
-    scale = tl.maximum(scale, decays + m)
-    weights, decay = weights_at_scale(i, sums, rests, closed, m, scale, BT)
-    return weights, decay, scale
+    # Sums alone would lose the scale of gates with huge logarithms by rounding.
+    scale = tl.maximum(tl.maximum(tl.max(between, 1), decays + m), 0.0)
+    return tl.exp(between - scale[:, None]), tl.exp(decays + m - scale), scale
 
 
 @triton.jit

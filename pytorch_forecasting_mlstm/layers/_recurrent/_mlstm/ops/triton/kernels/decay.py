@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-__all__ = ["add_up", "decays_between", "decays_to_end", "load_gates", "log_decays", "running_max"]
+__all__ = ["add_up", "decays_between", "decays_to_end", "load_gates", "log_decays"]
 
 
 #: A gate with a lower logarithm is closed: float32 would lose other gates in a sum with it.
@@ -70,15 +70,3 @@ def decays_between(i, sums, rests, closed, BT: tl.constexpr):
     l = tl.arange(0, BT)[None, :]  # noqa: E741
     decays = (sums[:, None] - sums[None, :]) + (rests[:, None] - rests[None, :]) + i[None, :]
     return tl.where((j >= l) & (closed[:, None] == closed[None, :]), decays, float("-inf"))
-
-
-@triton.jit
-def larger_since_closed(a, a_closed, b, b_closed):
-    """Return the larger number, but b if a gate was closed between both."""
-    return tl.maximum(tl.where(a_closed == b_closed, a, b), b), b_closed
-
-
-@triton.jit
-def running_max(x, closed):
-    """Return the maximum of x (BT) up to each step, since the last closed gate."""
-    return tl.associative_scan((x, closed), 0, larger_since_closed)[0]
