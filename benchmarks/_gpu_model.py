@@ -97,17 +97,17 @@ class Case(NamedTuple):
 def training_cases(bench: Bench) -> Iterator[Case]:
     """Yield trainings with tables on the CPU and on the device, in several precisions."""
     dataset = make_dataset(bench, GroupNormalizer(groups=["series"]))
-    small, *others = (8,) if bench.quick else (64, 1024)
+    sizes = (8,) if bench.quick else (64, 1024)
     if bench.device.type != "cuda":
-        yield from (Case("tables on the CPU", dataset, size) for size in (small, *others))
+        yield from (Case("tables on the CPU", dataset, size) for size in sizes)
         return
     moved, place = dataset.to("cuda"), "tables on the device"
-    for size in (small, *others):
+    for size in sizes:
         yield Case("tables on the CPU", dataset, size)
         yield from (Case(place, moved, size, precision) for precision in PRECISIONS)
-    yield Case(f"{place}, network compiled", moved, small, compilation={})
     graphs = {"mode": "reduce-overhead"}
-    yield Case(f"{place}, network compiled with CUDA graphs", moved, small, compilation=graphs)
+    for name, compilation in (("compiled", {}), ("compiled with CUDA graphs", graphs)):
+        yield Case(f"{place}, network {name}", moved, sizes[0], compilation=compilation)
 
 
 def measure_training(bench: Bench) -> Iterator[Row]:
