@@ -51,6 +51,7 @@ WITH_BLOCKS = [page for page in PAGES if "```python" in page.read_text(encoding=
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of")  # upstream's models
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # torch's own use
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # only read upstream
 @pytest.mark.filterwarnings("ignore:The default of config ..remember_data")  # sktime's wrappers
 @pytest.mark.filterwarnings("ignore:Found elements in the index of X named '__total'")  # likewise
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)

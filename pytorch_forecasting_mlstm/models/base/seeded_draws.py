@@ -47,11 +47,14 @@ class SeededDraws(TorchDispatchMode):
     ) -> Any:
         """Run an operation; if it draws, from the generator of its device."""
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None:
-            names = [argument.name for argument in func._schema.arguments]
-            if "generator" not in names and "generator" in func.overloadpacket.overloads():
-                func, names = func.overloadpacket.generator, ["generator"]
-            if "generator" in names:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            if "generator" not in _names(func) and "generator" in func.overloadpacket.overloads():
+                func = func.overloadpacket.generator
+            names = _names(func)
+            # Some operations take it by position, which is how that of an inner instance arrives.
+            given = dict(zip(names, args, strict=False)) | kwargs
+            if "generator" in names and given.get("generator") is None:
+                args = args[: names.index("generator")]  # its own place is the last one
                 kwargs["generator"] = self._generator(args, kwargs)
         return func(*args, **kwargs)
 
@@ -64,6 +67,10 @@ class SeededDraws(TorchDispatchMode):
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]
+
+
+def _names(func: Any) -> list[str]:
+    return [argument.name for argument in func._schema.arguments]
 
 
 def fixed_seed(losses: Iterable[Any], seed: int) -> AbstractContextManager[Any]:

@@ -56,6 +56,19 @@ def test_draws_equal_those_of_a_seeded_global_generator(draw: Callable[[], torch
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_inner_seed_counts(draw: Callable[[], torch.Tensor]) -> None:
+    """A plot fixes the seed, and predicts, which does so as well."""
+    with SeededDraws(3):
+        expected = draw()
+    with SeededDraws(4):
+        outer = draw()
+    with SeededDraws(4):
+        with SeededDraws(3):
+            assert torch.equal(draw(), expected)
+        assert torch.equal(draw(), outer)
+
+
 def test_a_generator_that_is_passed_is_used() -> None:
     expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
     with SeededDraws(0):
