@@ -93,10 +93,7 @@ class Bench(NamedTuple):
         return (torch.cuda.max_memory_allocated() - before) / 1e6
 
     def launches(self, workload: Workload) -> tuple[float, float]:
-        """Return the kernels that a call launches (on a CPU, its operators), and their time.
-
-        The time is in milliseconds.
-        """
+        """Return how many kernels a call launches (on a CPU, operators), and their milliseconds."""
         workload()
         self.wait()
         with self.profiler() as profiler:
@@ -106,11 +103,13 @@ class Bench(NamedTuple):
 
     def profiler(self) -> profile:
         """Return a profiler, which records what runs in its context."""
-        on_gpu = self.device.type == "cuda"
-        return profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu])
+        activities = [ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        return profile(activities=activities)
 
     def recorded_launches(self, profiler: profile) -> tuple[float, float]:
-        """Return the launches that a profiler has recorded, and their time in milliseconds."""
+        """Return how many launches a profiler has recorded, and their milliseconds."""
         on_gpu = self.device.type == "cuda"
         kind = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
         events = [event for event in profiler.events() if event.device_type == kind]

@@ -57,7 +57,7 @@ class Steps(pl.Callback):
         self.profiler = bench.profiler()
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """Wait for the device, and record the time, or from the last step but one, launches."""
+        """Wait for the device, and record the time; let the profiler see the last step alone."""
         self.bench.wait()
         self.ends.append(time.perf_counter())
         if len(self.ends) == self.steps - 1:

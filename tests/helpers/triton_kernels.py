@@ -48,7 +48,7 @@ WIDE = torch.float32 if DEVICE.type == "cuda" else torch.float64
 
 
 class TritonPlan(Enum):
-    """What a program computes; the value is the number of sequences from which it is a sequence."""
+    """What one program computes: a sequence, if there are at least this many, or else a chunk."""
 
     sequences = 1
     chunks = 1 << 30

@@ -51,10 +51,11 @@ class SeededDraws(TorchDispatchMode):
             if "generator" not in _names(func) and "generator" in func.overloadpacket.overloads():
                 func = func.overloadpacket.generator
             names = _names(func)
-            # Some operations take it by position, which is how that of an inner instance arrives.
+            # Some operations take it by position, as their last argument, which is how they arrive
+            # from an inner instance.
             given = dict(zip(names, args, strict=False)) | kwargs
             if "generator" in names and given.get("generator") is None:
-                args = args[: names.index("generator")]  # its own place is the last one
+                args = args[: names.index("generator")]
                 kwargs["generator"] = self._generator(args, kwargs)
         return func(*args, **kwargs)
 

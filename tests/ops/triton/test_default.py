@@ -510,17 +510,14 @@ def test_supported_inputs(
         assert not triton.supports_chunkwise(mixed, None)
 
 
-def test_supported_preactivations(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["Tensor", "Parameter"])
+def test_supported_preactivations(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     with FakeTensorMode():
         p = torch.empty(2, 9, 70, device="cuda")
         assert not triton.supports_gated(p, 16)
         monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
-        monkeypatch.setattr(triton, "Parameter", type(p))
-        assert triton.supports_gated(p, 16)
-        monkeypatch.undo()
         assert not triton.supports_gated(p, 16)
-        monkeypatch.setattr(triton, "is_new_enough", lambda number: True)
-        monkeypatch.setattr(triton, "Tensor", type(p))
+        monkeypatch.setattr(triton, kind, type(p))
         assert triton.supports_gated(p, 16)
         assert not triton.supports_gated(p, 4)
         assert not triton.supports_gated(p.double(), 16)

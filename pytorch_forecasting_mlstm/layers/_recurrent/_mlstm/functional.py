@@ -24,7 +24,7 @@ Where this differs from the paper and from other implementations:
    on, and does not affect earlier steps. One in q makes the read-out of its step NaN.
 6. Finite inputs give finite results or an error: if q·k, v kᵀ or a read-out overflows, which takes
    numbers of about 1e19 or more in float32, the functions raise a ``ValueError``.
-7. On CUDA devices, the kernels take a forget gate whose logarithm is below -1e6 for closed. That
+7. On CUDA devices, the kernels treat a forget gate whose logarithm is below -1e6 as closed. That
    changes results only if an earlier input gate has a logarithm of about 1e6 or more.
 
 References

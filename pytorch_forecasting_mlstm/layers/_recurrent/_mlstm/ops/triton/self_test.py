@@ -1,4 +1,6 @@
-"""Compare the kernels with the naive form before they are used, once for each device and version.
+"""Compare the kernels with the naive form before they are used.
+
+That is done once for each machine, model of device, version and precision of products.
 
 The first comparison compiles the kernels, for several sizes and dtypes. That should take half a
 minute to a minute; with kernels in Triton's cache, the comparison takes five seconds.

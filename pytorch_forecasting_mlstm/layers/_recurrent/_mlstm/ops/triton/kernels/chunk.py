@@ -51,19 +51,24 @@ def read_weights(i, sums, rests, closed, m, BT: tl.constexpr):
     Both are divided by exp of the scale of the read, which is the third result. ``sums``,
     ``rests`` and ``closed`` are the results of ``add_up``; m is the scale of the state that enters.
     """
-    between = decays_between(i, sums, rests, closed, BT)
-    decays, _ = log_decays(sums, closed, BT)
+    of_steps, of_state = log_weights(i, sums, rests, closed, m, BT)
     # Sums alone would lose the scale of gates with huge logarithms by rounding.
-    scale = tl.maximum(tl.maximum(tl.max(between, 1), decays + m), 0.0)
-    return tl.exp(between - scale[:, None]), tl.exp(decays + m - scale), scale
+    scale = tl.maximum(tl.maximum(tl.max(of_steps, 1), of_state), 0.0)
+    return tl.exp(of_steps - scale[:, None]), tl.exp(of_state - scale), scale
 
 
 @triton.jit
 def weights_at_scale(i, sums, rests, closed, m, scale, BT: tl.constexpr):
     """Return the first two results of ``read_weights``, for its third."""
-    weights = tl.exp(decays_between(i, sums, rests, closed, BT) - scale[:, None])
+    of_steps, of_state = log_weights(i, sums, rests, closed, m, BT)
+    return tl.exp(of_steps - scale[:, None]), tl.exp(of_state - scale)
+
+
+@triton.jit
+def log_weights(i, sums, rests, closed, m, BT: tl.constexpr):
+    """Return the logarithms of the weights of ``read_weights``, at no scale."""
     decays, _ = log_decays(sums, closed, BT)
-    return weights, tl.exp(decays + m - scale)
+    return decays_between(i, sums, rests, closed, BT), decays + m
 
 
 @triton.jit
